@@ -1,0 +1,46 @@
+# DevNest: `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench clean pins
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000 (SERVE="--port 8001" for more options)
+	@exec $(BIN)/devnest serve $(SERVE)
+
+test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less)
+	$(BIN)/python -m pytest $(TEST)
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+pins: $(VENV)/.installed-dev ## write the versions installed in .venv into constraints.txt
+	$(PIP) freeze --exclude-editable --all > constraints.txt
+
+clean: ## remove what the other targets made here (not DevNest's data)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'DevNest needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(SOURCES) | $(VENV)/.made
+	$(PIP) install --upgrade -c constraints.txt pip setuptools
+	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(SOURCES) | $(VENV)/.made
+	$(PIP) install --upgrade -c constraints.txt pip setuptools
+	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
