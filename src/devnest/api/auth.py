@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 from litestar import Request, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from devnest.api.bodies import Login, Registration
 from devnest.api.documentation import answers
@@ -12,7 +14,7 @@ from devnest.api.services import Services
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, InvalidToken, Principal
 from devnest.store import Account, AlreadyTaken, create_account, create_session, find_credentials, taken_field
 
-__all__ = ["Tokens", "authenticate", "login", "register"]
+__all__ = ["Tokens", "authenticate", "login", "principal", "register"]
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -24,14 +26,21 @@ class Tokens(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-async def authenticate(request: Request[Any, Any, Any], services: Services) -> Principal:
-    """Who the bearer token speaks for; raises `ProblemError` or `InvalidToken`, both 401."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """A guard: it runs before the body is read. Raises `ProblemError` or `InvalidToken`, both 401."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if not token:
         raise ProblemError(401, "this route needs a bearer token", headers={"WWW-Authenticate": "Bearer"})
     if scheme.lower() != "bearer":
         raise InvalidToken("the authorization is not a bearer token")
-    return services.tokens.verify(token.strip())
+    services: Services = connection.app.state.services
+    connection.scope["state"]["principal"] = services.tokens.verify(token.strip())
+
+
+def principal(request: Request[Any, Any, Any]) -> Principal:
+    """Who the request speaks for, on a route with that guard."""
+    speaker: Principal = request.scope["state"]["principal"]
+    return speaker
 
 
 @post(

@@ -12,15 +12,27 @@ from msgspec import Meta, Struct
 
 from devnest.api.problems import FieldError, ProblemError
 
-__all__ = ["EmailAddress", "JsonRequest", "Login", "NewPost", "Password", "Registration", "Tag", "Username"]
+__all__ = [
+    "NAME",
+    "NOT_AT_THE_END",
+    "TAG",
+    "EmailAddress",
+    "JsonRequest",
+    "Login",
+    "NewPost",
+    "Password",
+    "Registration",
+    "Tag",
+    "Username",
+]
 
-MAXIMUM_BODY_BYTES = 256 * 1024
+MAXIMUM_BODY_BYTES = 1024 * 1024  # the longest post, every character escaped, is 600 kB
 NOT_AT_THE_END = "(?![\\s\\S])"  # `$` would let a line feed follow
 
-Username = Annotated[
-    str,
-    Meta(min_length=3, max_length=32, pattern=f"^[A-Za-z0-9][A-Za-z0-9_-]*{NOT_AT_THE_END}", examples=["ada"]),
-]
+NAME: dict[str, Any] = {"min_length": 3, "max_length": 32, "pattern": f"^[A-Za-z0-9][A-Za-z0-9_-]*{NOT_AT_THE_END}"}
+TAG: dict[str, Any] = {"min_length": 1, "max_length": 32, "pattern": f"^[a-z0-9][a-z0-9.+#-]*{NOT_AT_THE_END}"}
+Username = Annotated[str, Meta(**NAME, examples=["ada"])]
+Tag = Annotated[str, Meta(**TAG, examples=["python"])]
 # What HTML calls a valid e-mail address, with a dot in the domain; a mail to it is the only real test.
 # https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address
 LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -41,10 +53,6 @@ Title = Annotated[
 Body = Annotated[
     str,
     Meta(min_length=1, max_length=50_000, pattern=f"^[^\\x00]+{NOT_AT_THE_END}", examples=["A first post."]),
-]
-Tag = Annotated[
-    str,
-    Meta(min_length=1, max_length=32, pattern=f"^[a-z0-9][a-z0-9.+#-]*{NOT_AT_THE_END}", examples=["python"]),
 ]
 
 
@@ -92,10 +100,11 @@ class JsonRequest(Request[Any, Any, Any]):
 def read(body: bytes, of: Any) -> Any:
     """Decode a body; raises `ProblemError` 400 where it is no JSON, 422 with every wrong field where it is."""
     try:
-        return _decoder(of).decode(body)
-    except msgspec.ValidationError as error:
-        errors = _field_errors(body, of) or [FieldError("", str(error))]
-        raise ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors) from None
+        try:
+            return _decoder(of).decode(body)
+        except msgspec.ValidationError as error:
+            errors = _field_errors(body, of) or [FieldError("", str(error))]
+            raise ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(400, f"the body is not JSON: {error}", kind="urn:devnest:malformed") from None
 

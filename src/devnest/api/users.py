@@ -2,6 +2,7 @@
 
 from litestar import get
 
+from devnest.api.auth import authenticate
 from devnest.api.documentation import BEARER, answers
 from devnest.api.problems import ProblemError
 from devnest.api.services import Services
@@ -11,7 +12,14 @@ from devnest.store import Account, find_account
 __all__ = ["me"]
 
 
-@get("/users/me", tags=["accounts"], summary="Your account", security=BEARER, responses=answers(401, 503))
+@get(
+    "/users/me",
+    tags=["accounts"],
+    summary="Your account",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 503),
+)
 async def me(principal: Principal, services: Services) -> Account:
     """The account the access token was given to."""
     account = await find_account(services.database, principal.account_id)
