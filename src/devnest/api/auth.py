@@ -67,7 +67,7 @@ async def register(data: Registration, services: Services) -> Account:
 )
 async def login(data: Login, services: Services) -> Tokens:
     """An unknown account and a wrong password get the same answer after the same time."""
-    found = await find_credentials(services.database, email=data.email, username=data.username)
+    found = await find_credentials(services.database, email=data.email or None, username=data.username or None)
     matches = await services.hasher.verify(data.password, found.password_hash if found else None)
     session = await create_session(services.database, found.account_id) if found and matches else None
     if found is None or session is None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from devnest.api.problems import FieldError, ProblemError
 
@@ -68,11 +68,11 @@ class Login(Struct, frozen=True, forbid_unknown_fields=True):
     """Who signs in: `email` or `username`, one of them, and the password."""
 
     password: AnyPassword
-    email: EmailAddress | None = None
-    username: Username | None = None
+    email: EmailAddress | UnsetType = UNSET
+    username: Username | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if (self.email is None) == (self.username is None):
+        if (self.email is UNSET) == (self.username is UNSET):
             raise ValueError("give email or username, one of them")
 
 

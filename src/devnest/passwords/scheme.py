@@ -64,8 +64,9 @@ def verify_password(password: str, stored: str) -> bool:
         salt = wrapped["salt"].encode("ascii")
         plain = b"$2b$%02d$%b%b" % (cost, salt, wrapped["digest"].encode("ascii"))
         return bcrypt.checkpw(_short(secret, salt), plain)
-    # Software that cuts at 72 bytes may have written a plain hash of a longer password: cut as it did.
-    return bcrypt.checkpw(secret[:BCRYPT_BYTES], stored.encode("ascii"))
+    # A plain hash is never of a password that does not fit; the same work is done to say no.
+    plain = stored.encode("ascii")
+    return bcrypt.checkpw(secret if _fits(secret) else _short(secret, plain[7:29]), plain)
 
 
 def needs_rehash(stored: str, cost: int) -> bool:

@@ -107,7 +107,7 @@ async def translated() -> AsyncIterator[None]:
         OSError,  # TimeoutError is one
     ) as error:
         raise DatabaseUnavailable(str(error) or type(error).__name__) from error
-    except asyncpg.InterfaceError as error:  # "connection was closed", "pool is closing"
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # the connection closed under a query
         raise DatabaseUnavailable(str(error)) from error
 
 
