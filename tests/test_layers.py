@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "logs": set[str](),
     "passwords": {"bcrypt"},
     "store": set[str](),
-    "api": {"passwords", "store"},
+    "api": {"logs", "passwords", "store"},
     "cluster": {"api", "passwords", "store", *BASE},
     "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
 }
