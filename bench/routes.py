@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
         Path(directory).chmod(0o711)
         server = subprocess.Popen(
-            [sys.executable, "-m", "devnest", "serve", "--port", "0", "--hash-cost", "4", "--data-dir", f"{directory}/d"],
+            [sys.executable, "-m", "devnest", "serve", "--port=0", "--hash-cost=4", f"--data-dir={directory}/d"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:
