@@ -19,7 +19,7 @@ static struct vector vectors[VECTORS_MAX];
 static int vector_count, failures, checks;
 static uint8_t scratch[BCRYPT_SCRATCH_BYTES + 1];
 
-static void check(int right, const char *what, unsigned lanes, int layout, unsigned lane)
+static void check(int right, const char *what, unsigned lanes, enum bcrypt_layout layout, unsigned lane)
 {
     checks++;
     if (right)
@@ -111,7 +111,7 @@ static void test_published(unsigned max_cost)
             uint8_t digest[BCRYPT_DIGEST_BYTES];
             struct bcrypt_job job = {same[i]->password, same[i]->length, same[i]->salt, digest};
             bcrypt_reference(&job, cost);
-            check(!memcmp(digest, same[i]->digest, sizeof digest), "reference", 1, 0, 0);
+            check(!memcmp(digest, same[i]->digest, sizeof digest), "reference", 1, BCRYPT_NARROW, 0);
             for (int k = 0; k < BCRYPT_LANES_MAX; k++)
                 lane[k] = same[(i + k) % count];
             run_every_shape(lane, "published vector");
@@ -166,7 +166,7 @@ static void test_length_does_not_wrap_around(void)
         memset(made[k].password, 'x', lengths[k]);
         answer(&made[k]);
         int same = !memcmp(made[k].digest, made[0].digest, BCRYPT_DIGEST_BYTES);
-        check(same == (lengths[k] != 0), "only the first 72 bytes count", 1, 0, 0);
+        check(same == (lengths[k] != 0), "only the first 72 bytes count", 1, BCRYPT_NARROW, 0);
     }
     run_every_shape(lane, "long password");
 }
@@ -183,7 +183,7 @@ static void test_bytes_are_not_sign_extended(void)
     for (int i = 0; i < 2; i++) {
         unbase64(made[i].salt, BCRYPT_SALT_BYTES, "/OK.fbVrR/bpIqNJ5ianF.");
         answer(&made[i]);
-        check((memcmp(made[i].digest, buggy, sizeof buggy) == 0) == i, "sign extension", 1, 0, 0);
+        check((memcmp(made[i].digest, buggy, sizeof buggy) == 0) == i, "sign extension", 1, BCRYPT_NARROW, 0);
     }
     run_every_shape(lane, "sign extension");
 }
