@@ -1,4 +1,4 @@
-"""The one thing pyproject.toml cannot say yet: a C extension, optional, one binary for Python 3.11 and newer."""
+"""What pyproject.toml cannot say: a C extension, optional, one binary for Python 3.11 and newer."""
 
 from setuptools import Extension, setup
 
