@@ -55,8 +55,7 @@ def is_right(kernel: ModuleType, choice: Choice) -> bool:
     answers = [answer for _, answer in KNOWN]
     settings = [parse(answer) for answer in answers]
     return all(
-        with_kernel(kernel, choice._replace(lanes=width), passwords[:width], settings[:width])
-        == answers[:width]
+        with_kernel(kernel, choice._replace(lanes=width), passwords[:width], settings[:width]) == answers[:width]
         for width in range(1, LANES_MAX + 1)
     )
 
@@ -84,8 +83,5 @@ KERNEL, CHOICE, PROBLEM = load()
 def hash_all(passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
     """The hashes of passwords that were checked, in their order."""
     if KERNEL is None:
-        return [
-            pyca.hashpw(password, setting.text())
-            for password, setting in zip(passwords, settings, strict=True)
-        ]
+        return [pyca.hashpw(password, setting.text()) for password, setting in zip(passwords, settings, strict=True)]
     return with_kernel(KERNEL, CHOICE, passwords, settings)
