@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import takewhile
 
 import bcrypt as pyca
@@ -76,14 +77,14 @@ class Calibration:
 def measure(rounds: int = ROUNDS) -> Rates:
     """Every lane count and layout and pyca/bcrypt, alternating; medians."""
     runs: dict[tuple[str, int], tuple[int, Callable[[], object]]] = {
-        ("pyca", 1): (1, lambda: pyca.hashpw(PASSWORDS[0], SETTINGS[0].text()))
+        ("pyca", 1): (1, partial(pyca.hashpw, PASSWORDS[0], SETTINGS[0].text()))
     }
     kernel = KERNEL
     if kernel is not None:
         for lanes in range(1, LANES_MAX + 1):
             for layout, wide_lanes in (("narrow", 0), ("wide", LANES_MAX)):
                 arguments = (kernel, Choice(lanes, wide_lanes), PASSWORDS[:lanes], SETTINGS[:lanes])
-                runs[layout, lanes] = (lanes, lambda arguments=arguments: with_kernel(*arguments))
+                runs[layout, lanes] = (lanes, partial(with_kernel, *arguments))
     seen: dict[tuple[str, int], list[float]] = {key: [] for key in runs}
     for _ in range(rounds):
         for key, (hashes, run) in runs.items():
