@@ -12,6 +12,7 @@ BASE = {"settings", "logs"}
 MAY_IMPORT = {
     "settings": set[str](),
     "logs": set[str](),
+    "bcrypt": set[str](),
     "passwords": {"bcrypt"},
     "store": set[str](),
     "api": {"logs", "passwords", "store"},
