@@ -1,4 +1,4 @@
-"""A pool of workers for asyncio: bounded, fair, cancellable, in batches, and shared by the processes of a machine."""
+"""A pool of workers for asyncio: bounded, fair, cancellable, in batches, shared by a machine's processes."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,8 @@ __all__ = [
     "pure",
 ]
 
-# Loaded when asked for: a worker imports this package for its marks and errors, and boots faster without asyncio.
+# Loaded when asked for: a worker imports this package for its marks and errors, and boots faster without
+# asyncio.
 _LATER = {
     "Histogram": "stats",
     "Pool": "pool",

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from devnest.pool.errors import PoolError
 from devnest.pool.server import PoolServer
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _serve(path: str, drain_s: float, options: dict[str, object]) -> None:
+async def _serve(path: str, drain_s: float, options: dict[str, Any]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,8 +15,8 @@ _SLACK = 64  # below this many entries stale ones are not worth looking for
 class Alarms(Generic[T]):
     """A heap of moments. An entry whose subject no longer needs it is stale: skipped when its time comes.
 
-    ``is_live`` tells a stale entry; whenever the heap has doubled since the last sweep the stale ones are thrown out,
-    so it stays within twice the number of live entries however many tasks come and go.
+    ``is_live`` tells a stale entry; whenever the heap has doubled since the last sweep the stale ones are
+    thrown out, so it stays within twice the number of live entries however many tasks come and go.
     """
 
     def __init__(self, is_live: Callable[[float, T], bool]) -> None:

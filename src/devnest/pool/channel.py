@@ -18,8 +18,9 @@ JOIN_BYTES = 64 * 1024  # small frames are joined up to this size, larger ones a
 class Channel:
     """Owns a connected socket.
 
-    ``on_lost`` is called once, unless :meth:`close` came first, with the reason and whether something that was sent is
-    known not to have been read: the kernel answers ``ECONNRESET`` where the other end closed with bytes unread.
+    ``on_lost`` is called once, unless :meth:`close` came first, with the reason and whether something that
+    was sent is known not to have been read: the kernel answers ``ECONNRESET`` where the other end closed with
+    bytes unread.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """The machine's shared pool, as a process that uses it sees it.
 
-Calls are kept here until they are answered, so a server that dies is no more than a pause: its client connects to
-the next one and sends again what is still needed. A call that had been sent and may have run is sent again only
-where its function is pure. Request ids are never used twice, and a reply to an id that is not open on this very
-connection ends the connection: no reply can reach another caller.
+Calls are kept here until they are answered, so a server that dies is no more than a pause: its client
+connects to the next one and sends again what is still needed. A call that had been sent and may have run is
+sent again only where its function is pure. Request ids are never used twice, and a reply to an id that is not
+open on this very connection ends the connection: no reply can reach another caller.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ class RemotePool:
         await self.close(force=kind is not None)
 
     async def start(self) -> None:
-        """Connect, waiting for a server at most ``patience`` seconds; raises :class:`PoolClosed` after that."""
+        """Connect; raises :class:`PoolClosed` where no server answers for ``patience`` seconds."""
         if self._state != "new":
             raise PoolClosed("a connection to a pool starts once")
         self._state = "open"
@@ -109,8 +109,8 @@ class RemotePool:
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
         """Take no more calls, wait for the answers to those there are and disconnect.
 
-        With ``force``, or after ``deadline`` seconds, calls without an answer raise :class:`PoolClosed` and the
-        server drops them.
+        With ``force``, or after ``deadline`` seconds, calls without an answer raise :class:`PoolClosed` and
+        the server drops them.
         """
         self._state = "closed"
         try:

@@ -10,7 +10,7 @@ __all__ = ["usable_cpus"]
 def usable_cpus(
     cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """Return the CPUs of this process's affinity mask, or fewer where its control group has a smaller quota."""
+    """Return the CPUs of this process's affinity mask, or its control group's quota where that is less."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = _cgroup_quota(cgroup_root, membership)

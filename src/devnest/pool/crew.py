@@ -167,17 +167,23 @@ class Crew:
         self.dismiss(worker, WorkerState.KILLED)
         del self.all[worker.id]
 
-    def replaced(self, wanted: int) -> list[Worker]:
-        """Return the retiring workers that need not wait for a replacement any more."""
+    def surplus(self, wanted: int, *, all_done: bool) -> list[Worker]:
+        """Return the workers that are to go now, none of them busy; with ``all_done`` that is everyone."""
+        if all_done:
+            return [*self.starting.values(), *self.idle.values()]
+        # A retiring worker goes when fewer replacements are awaited than there are workers that retire.
         awaited = len(self.starting) + max(0, wanted - self.size)
-        return list(self.retiring.values())[: max(0, len(self.retiring) - awaited)]
+        replaced = list(self.retiring.values())[: max(0, len(self.retiring) - awaited)]
+        gone = [worker for worker in replaced if worker.state is WorkerState.IDLE]
+        too_many = max(0, self.size - self.limits.max_workers)
+        return gone + [worker for worker in self.idle.values() if worker.id not in self.retiring][:too_many]
 
     def is_spare(self, worker: Worker) -> bool:
         """Whether an idle worker may go without the pool falling below its least size."""
         return self.size > self.limits.min_workers or worker.id in self.retiring
 
     def failed(self, now: float) -> None:
-        """Note a death; from the second in a row, the next start waits, ever longer up to a limit, never for ever."""
+        """Note a death. From the second in a row on, the next start waits, longer each time up to a limit."""
         self._failures += 1
         if self._failures > 1:
             delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 2, 30))

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from devnest.pool.actions import Action, Answer, Send, Start, Stop
 from devnest.pool.crew import Limits
 from devnest.pool.process import Events
-from devnest.pool.scheduler import Action, Answer, Scheduler, Send, Start, Stop
+from devnest.pool.scheduler import Scheduler
 from devnest.pool.stats import Stats
 from devnest.pool.tasks import Task
 
@@ -80,7 +81,7 @@ class Engine:
             await asyncio.shield(self._first_worker)
 
     async def close(self, *, force: bool, deadline: float | None) -> None:
-        """Take no more tasks, wait for those there are, end all workers; by force at once or after ``deadline`` s."""
+        """Take no more tasks, wait for those there are at most ``deadline`` seconds, end all workers."""
         self._perform(self.scheduler.close(time.monotonic(), force=force))
         self.end_turn_soon()
         try:

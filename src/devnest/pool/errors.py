@@ -49,14 +49,14 @@ class PoolClosed(PoolError):
 
 
 class InvalidTask(PoolError, TypeError, ValueError):
-    """The call itself is wrong: a function without an importable name, an argument that cannot be pickled, a bad option."""
+    """The call is wrong: a function a worker cannot import, an argument no pickle holds, a bad option."""
 
 
 class NotPicklable(PoolError, TypeError):
     """The task's result, or its exception, could not travel back; the message says why."""
 
 
-class WorkerTraceback(Exception):  # noqa: N818  (it is the cause of an error, not an error that is raised)
+class WorkerTraceback(Exception):
     """The worker's traceback as text: the ``__cause__`` of an exception that a task raised."""
 
     def __init__(self, text: str) -> None:

@@ -33,7 +33,7 @@ class Estimates:
         return self._seen.get(function, (0.0, 0.0))[0]
 
     def late_s(self, task: Task, queue: Queue, workers: int, now: float) -> float:
-        """Return by how many seconds a task that joined now would miss its deadline; 0 or less: it would not."""
+        """Return by how many seconds a task that joined now would miss its deadline; up to 0: it is kept."""
         seen = self._seen.get(task.function)
         if seen is None:
             return 0.0
@@ -46,5 +46,5 @@ class Estimates:
 
     @staticmethod
     def retry_after_s(wait_s: float) -> float:
-        """Return the wait to tell a refused caller: the one expected, within limits; a second where none is known."""
+        """Return the wait to tell a refused caller: the expected one, within limits."""
         return min(RETRY_MAX_S, max(RETRY_MIN_S, wait_s)) if wait_s else RETRY_UNKNOWN_S

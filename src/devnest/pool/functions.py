@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Function(NamedTuple):
-    """A function as the queue and the wire see it; equal values are the same operation and may share a batch."""
+    """A function as the queue and the wire see it; calls of equal ones may share a batch."""
 
     name: str  # "module:qualified.name"
     max_size: int = 0  # calls a batch may hold; 0: not batched, called with its own arguments
@@ -32,9 +32,9 @@ class _Mark(NamedTuple):
 def batched(*, max_size: int, pure: bool = False) -> Callable[[F], F]:
     """Mark a function that takes a list of calls and gives a list of results, up to ``max_size`` at once.
 
-    Each call is the tuple of the positional arguments given to ``run``. A result that is an exception is raised
-    to that call alone. ``pure``: see :func:`pure`; where a pure batch raises, its calls are run again one by one,
-    in the same worker, so that the exception reaches only the calls at fault.
+    Each call is the tuple of the positional arguments given to ``run``. A result that is an exception is
+    raised to that call alone. ``pure``: see :func:`pure`; where a pure batch raises, its calls are run again
+    one by one, in the same worker, so that the exception reaches only the calls at fault.
     """
     if not 1 <= max_size <= MAX_BATCH:
         raise InvalidTask(f"max_size must be 1 to {MAX_BATCH}, not {max_size}")

@@ -1,13 +1,14 @@
 """Objects on their way between processes: pickled, the large ones in a sealed memory file.
 
-Pickle can run any code while it loads. It is used only between processes of one user, each of which checked the
-other's user id (``peer.py``), and never in the pool server, which passes payloads on without opening them.
+Pickle can run any code while it loads. It is used only between processes of one user, each of which checked
+the other's user id (``peer.py``), and never in the pool server, which passes payloads on without opening
+them.
 
-Small: ``data`` is the pickle itself. Large, on Linux: the pickle and its out-of-band buffers lie one after another
-in one memory file (``memfd_create``), sealed so that neither side can change or cut it any more; its descriptor
-travels with the frame, and ``data`` holds the lengths. So a frame stays small whatever is sent, large data is
-copied once by the sender, and a receiver that can use a memory view (NumPy's arrays, PickleBuffer) copies nothing.
-Elsewhere everything is in the pickle.
+Small: ``data`` is the pickle itself. Large, on Linux: the pickle and its out-of-band buffers lie one after
+another in one memory file (``memfd_create``), sealed so that neither side can change or cut it any more; its
+descriptor travels with the frame, and ``data`` holds the lengths. So a frame stays small whatever is sent,
+large data is copied once by the sender, and a receiver that can use a memory view (NumPy's arrays,
+PickleBuffer) copies nothing. Elsewhere everything is in the pickle.
 """
 
 import contextlib
@@ -63,7 +64,7 @@ class _Large:
 
 
 def pack(value: Any) -> Packed:
-    """Pickle a value; raises whatever its pickling raises. See :func:`pack_call` for what may be large in it."""
+    """Pickle a value; raises whatever its pickling raises."""
     if type(value) in (bytes, bytearray) and len(value) >= LARGE_BYTES:
         value = _Large(value)
     buffers: list[memoryview] = []
@@ -88,7 +89,7 @@ def pack(value: Any) -> Packed:
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
-    """Pickle a call's arguments. A large ``bytes`` or ``bytearray`` travels out of band where it is an argument itself."""
+    """Pickle a call's arguments. A large ``bytes`` that is itself an argument travels out of band too."""
     if any(type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES for arg in args):
         args = tuple(
             _Large(arg) if type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES else arg
@@ -98,13 +99,14 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
 
 
 def unpack(packed: Packed) -> Any:
-    """Return the object; raises whatever its unpickling raises, and ``ValueError`` for a file that is not sealed."""
+    """Return the object; raises whatever its unpickling raises, ``ValueError`` for a file without seals."""
     if packed.segment is None:
         return pickle.loads(packed.data)
     lengths = struct.unpack(f"<{len(packed.data) // 8}Q", packed.data)
     fd = packed.segment.fd
     size = sum(_aligned(length) for length in lengths)
-    # Without the seals the sender could cut the file while it is mapped here, which ends this process by SIGBUS.
+    # Without the seals the sender could cut the file while it is mapped here, which ends this process by
+    # SIGBUS.
     if fcntl.fcntl(fd, _GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size != size or not lengths:
         raise ValueError("the memory file is not sealed, or not of the announced size")
     # Private: what the receiver writes stays its own.

@@ -34,7 +34,7 @@ def parse_url(url: str) -> Path:
 
 
 def peer_uid(sock: socket.socket) -> int:
-    """Return the user id of the process at the other end of a connected Unix socket, as the kernel knows it."""
+    """Return the user id of the process at a Unix socket's other end, as the kernel knows it."""
     if sys.platform == "linux":
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
         return int(_PEERCRED.unpack(raw)[1])
@@ -50,8 +50,9 @@ def is_same_user(sock: socket.socket) -> bool:
 def bind(path: Path) -> socket.socket:
     """Return a listening socket at ``path``, in a directory that only this user may enter.
 
-    A directory that is missing is made (0700); one that others may enter is refused, never changed. A socket file
-    that a dead server left is replaced; one that a live server answers on is refused. Raises ``OSError``.
+    A directory that is missing is made (0700); one that others may enter is refused, never changed. A socket
+    file that a dead server left is replaced; one that a live server answers on is refused. Raises
+    ``OSError``.
     """
     parse_url(f"unix://{path}")
     with contextlib.suppress(FileExistsError):
@@ -73,7 +74,7 @@ def bind(path: Path) -> socket.socket:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold a lock on the directory itself, so that two servers that start at once do not take each other's socket."""
+    """Lock the directory itself, so that of two servers that start at once one sees the other."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(fd)

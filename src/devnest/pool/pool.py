@@ -40,16 +40,16 @@ WARM_FUNCTIONS = 64  # that a replacement imports before it says it is ready
 class Pool:
     """Runs functions in worker processes, or threads, of this process.
 
-    ``async with Pool(workers=4) as pool: y = await pool.run(func, x)``. The block is entered when the first worker is
-    ready; on a normal exit it waits for the tasks there are, on an exit by exception it ends them.
+    ``async with Pool(workers=4) as pool: y = await pool.run(func, x)``. The block is entered when the first
+    worker is ready; on a normal exit it waits for the tasks there are, on an exit by exception it ends them.
 
-    ``workers``, or ``min_workers`` and ``max_workers``: processes; the default is the CPUs this process may use.
-    ``kind``: ``"process"``, or ``"thread"`` for functions that release the interpreter lock; those cannot be killed.
-    ``max_queue``: waiting tasks, past which ``run`` raises :class:`PoolFull`.
-    ``idle_timeout``: seconds before a worker beyond ``min_workers`` goes.
-    ``max_tasks``, ``max_age`` (s), ``max_rss`` (bytes): a worker past one of them (less up to 20 %, drawn for each)
-    is replaced, once its replacement is ready. ``nice``: lowers the workers' CPU priority by so much.
-    ``boot_timeout``: seconds a worker may take to be ready.
+    ``workers``, or ``min_workers`` and ``max_workers``: processes; the default is the CPUs this process may
+    use. ``kind``: ``"process"``, or ``"thread"`` for functions that release the interpreter lock; those
+    cannot be killed. ``max_queue``: waiting tasks, past which ``run`` raises :class:`PoolFull`.
+    ``idle_timeout``: seconds before a worker beyond ``min_workers`` goes. ``max_tasks``, ``max_age`` (s),
+    ``max_rss`` (bytes): a worker past one of them (less up to 20 %, drawn for each) is replaced, once its
+    replacement is ready. ``nice``: lowers the workers' CPU priority by so much. ``boot_timeout``: seconds a
+    worker may take to be ready.
     """
 
     def __init__(
@@ -140,10 +140,10 @@ class Pool:
     ) -> Coroutine[Any, Any, Any]:
         """Run ``func(*args, **kwargs)`` in a worker and return its result.
 
-        ``timeout``: seconds it may run before its worker is killed. ``deadline``: seconds from now to the answer;
-        work past it is not begun. ``priority``: -100 to 100, lower goes first. ``key``: whose call it is; keys take
-        turns. Raises what ``func`` raised, or a :class:`PoolError`. Cancelling takes a waiting call out of the
-        queue, and kills the worker of a running one unless others share its batch.
+        ``timeout``: seconds it may run before its worker is killed. ``deadline``: seconds from now to the
+        answer; work past it is not begun. ``priority``: -100 to 100, lower goes first. ``key``: whose call it
+        is; keys take turns. Raises what ``func`` raised, or a :class:`PoolError`. Cancelling takes a waiting
+        call out of the queue, and kills the worker of a running one unless others share its batch.
         """
         return self._run(func, args, kwargs, timeout, deadline, priority, key)
 
@@ -247,8 +247,8 @@ def open_answer(answer: object) -> Any:
         raise NotPicklable(f"the answer could not be unpickled: {error!r}") from error
     if tag == OK:
         return content
-    error, text = content
-    raise error from WorkerTraceback(text)
+    raised, text = content
+    raise raised from WorkerTraceback(text)
 
 
 def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:

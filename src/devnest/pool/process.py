@@ -24,7 +24,12 @@ EXIT_GRACE_S = 0.2  # between the end of the wire and that of the process
 POLL_FIRST_S, POLL_MOST_S = 0.001, 0.02
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from devnest.pool.worker import main; main(*map(int, sys.argv[2:]))"
+_CODE = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from devnest.pool.worker import main
+main(int(sys.argv[2]), int(sys.argv[3]))
+"""
 
 
 class Events(Protocol):
@@ -39,7 +44,7 @@ class Events(Protocol):
         """It answered a batch."""
 
     def worker_ended(self, worker_id: int, how: str, *, unread: bool = False) -> None:
-        """It is gone, and nothing of it is left; ``unread``: it never read its batch. A worker's last event."""
+        """It is gone, its last event; ``unread``: it never read its batch."""
 
 
 def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
@@ -48,7 +53,8 @@ def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
     spec = getattr(main, "__spec__", None)
     main_path = getattr(main, "__file__", None)
     how = {
-        "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100  ("" is the working directory here)
+        # "" is the working directory.
+        "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100
         "main_path": str(Path(main_path).absolute()) if main_path and spec is None else None,
         "main_module": spec.name if spec is not None else None,
         "nice": nice,
@@ -86,7 +92,7 @@ class ProcessWorker:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=fds,
-                    process_group=0,  # Ctrl-C in a terminal is not for it, and what its tasks start ends with it
+                    process_group=0,  # Ctrl-C is not for it, and what its tasks start ends with it
                 )
             except OSError:
                 wire.close()
@@ -131,7 +137,8 @@ class ProcessWorker:
 
     def _wire_lost(self, _reason: str, unread: bool) -> None:
         self._is_unread = unread
-        # The wire closes a moment before the process has ended. A process that lives on without it is useless.
+        # The wire closes a moment before the process has ended. A process that lives on without it is
+        # useless.
         self._await_end(STOP_GRACE_S if self._is_stopping else EXIT_GRACE_S, POLL_FIRST_S)
 
     def _await_end(self, grace_s: float, delay_s: float) -> None:

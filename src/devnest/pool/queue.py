@@ -1,9 +1,10 @@
-"""Waiting tasks in the order they are to run: by aged priority, then sources and keys in turns, then by arrival.
+"""Waiting tasks in the order they are to run: by aged priority, then keys in turns, then by arrival.
 
-A level holds one priority. In it each source (a client of the shared pool) takes turns with the other sources, and
-inside a source each key takes turns with the other keys; inside a key the order is that of arrival. Which level
-goes next is decided by the task each level would give: its priority less one for every ``AGEING_S`` it has waited.
-So every task that is next in its level gains on the more urgent levels until it goes, and then the next one does.
+A level holds one priority. In it each source (a client of the shared pool) takes turns with the other
+sources, and inside a source each key takes turns with the other keys; inside a key the order is that of
+arrival. Which level goes next is decided by the task each level would give: its priority less one for every
+``AGEING_S`` it has waited. So every task that is next in its level gains on the more urgent levels until it
+goes, and then the next one does.
 """
 
 from collections import Counter, OrderedDict
@@ -85,7 +86,7 @@ class Queue:
         return taken
 
     def longest_line(self) -> tuple[int, Task | None]:
-        """Return how many tasks wait for the key that has most, and the last of them in its least urgent level."""
+        """Return the length of the longest line, all priorities together, and its least urgent task."""
         lengths: Counter[tuple[int, str]] = Counter()
         last: dict[tuple[int, str], Task] = {}
         for _, level in sorted(self._levels.items()):
@@ -103,7 +104,7 @@ class Queue:
         return sum(level.length_of(source, key) for level in self._levels.values())
 
     def cost_ahead(self, priority: int, source: int, key: str) -> float:
-        """Estimate the seconds of work that go before a task that would join now, by the costs of those waiting."""
+        """Estimate the seconds of work that would go before a task that joined now."""
         cost = sum(level.cost_s for other, level in self._levels.items() if other < priority)
         own = self._levels.get(priority)
         if own is None:
@@ -175,4 +176,6 @@ class _Level:
         return head.priority - (now - head.enqueued_at) / AGEING_S
 
     def length_of(self, source: int, key: str) -> int:
-        return len(self.turns.get(source, {}).get(key, ()))
+        keys = self.turns.get(source)
+        line = keys.get(key) if keys else None
+        return len(line) if line else 0

@@ -32,7 +32,7 @@ _RETRY_AFTER = struct.Struct("<d")
 
 
 def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
-    """Return the REPLY frame for a worker's answer, or for an error of the pool; ``None`` stands for a cancel."""
+    """Return the REPLY frame for a worker's answer, an error of the pool, or ``None``: cancelled."""
     if answer is None:
         return frame(Kind.REPLY, request_id, bytes([CANCELLED])), []
     if isinstance(answer, PoolFull):

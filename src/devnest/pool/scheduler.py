@@ -1,20 +1,21 @@
 """Every decision of the pool, as a state machine without I/O and without a clock.
 
-The engine tells it what happened and when: a task was submitted or given up, a worker is ready, answered or died,
-time passed. Each method returns what is to be done about it: send a batch, answer a task, start, stop or kill a
-worker. So all of it can be tested by random histories. ``docs/decisions/0020-pool.md`` has the states.
+The engine tells it what happened and when: a task was submitted or given up, a worker is ready, answered or
+died, time passed. Each method returns what is to be done about it: send a batch, answer a task, start, stop
+or kill a worker. So all of it can be tested by random histories. ``docs/decisions/0020-pool.md`` has the
+states.
 
-Tasks are handed out by ``dispatch`` alone, which the engine calls once at the end of a turn of its event loop:
-everything that became known in that turn takes part in the decision. A task leaves the queue only for an idle
-worker, so until then it can be cancelled, expire or be overtaken.
+Tasks are handed out by ``dispatch`` alone, which the engine calls once at the end of a turn of its event
+loop: everything that became known in that turn takes part in the decision. A task leaves the queue only for
+an idle worker, so until then it can be cancelled, expire or be overtaken.
 """
 
 import math
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from devnest.pool.actions import Action, Answer, Kill, Send, Start, Stop
 from devnest.pool.alarms import Alarms
 from devnest.pool.crew import Crew, Limits, Worker, WorkerState
 from devnest.pool.errors import DeadlineExceeded, PoolClosed, PoolError, PoolFull, TaskTimeout, WorkerCrashed
@@ -23,46 +24,12 @@ from devnest.pool.queue import Queue
 from devnest.pool.stats import Recorder, Stats
 from devnest.pool.tasks import Task, TaskState
 
-__all__ = ["Action", "Answer", "Kill", "Scheduler", "Send", "Start", "Stop"]
+__all__ = ["Scheduler"]
 
 MAX_CRASHES = 2  # a task that killed so many workers is not tried again
 ORPHAN_S = 10.0  # how long a running task whose client has gone may go on
 
 
-class Start(NamedTuple):
-    """Start a worker."""
-
-    worker_id: int
-
-
-class Send(NamedTuple):
-    """Send a batch, all of one function, to a worker."""
-
-    worker_id: int
-    batch_id: int
-    batch: list[Task]
-
-
-class Answer(NamedTuple):
-    """Give a task its answer: a worker's reply or a :class:`PoolError`."""
-
-    task: Task
-    answer: object
-
-
-class Stop(NamedTuple):
-    """Let an idle worker leave by itself."""
-
-    worker_id: int
-
-
-class Kill(NamedTuple):
-    """Kill a worker."""
-
-    worker_id: int
-
-
-Action = Start | Send | Answer | Stop | Kill
 _Subject = Task | Worker | Crew  # the crew: time to start a worker that had to wait
 
 
@@ -83,7 +50,7 @@ class Scheduler:
 
     def __repr__(self) -> str:
         crew = self.crew
-        return f"<Scheduler waiting={self.waiting} busy={len(crew.busy)} idle={len(crew.idle)} all={len(crew.all)}>"
+        return f"<Scheduler waiting={self.waiting} busy={len(crew.busy)} idle={len(crew.idle)}>"
 
     @property
     def waiting(self) -> int:
@@ -119,7 +86,7 @@ class Scheduler:
     # What callers do.
 
     def submit(self, task: Task, now: float) -> list[Action]:
-        """Take a task in, or raise :class:`PoolFull`, :class:`DeadlineExceeded` or :class:`PoolClosed` at once."""
+        """Take a task in, or raise the pool's error at once."""
         if self.closing:
             raise self._refuse("closed", PoolClosed("the pool is closed"))
         if task.deadline_at <= now:
@@ -137,14 +104,14 @@ class Scheduler:
         return self._take_actions()
 
     def cancel(self, task: Task, now: float) -> list[Action]:
-        """Drop a task whose caller no longer waits; it gets no answer. One that is done already is left alone."""
+        """Drop a task whose caller no longer waits; it gets no answer. One that is done is left alone."""
         if task.state is not TaskState.DONE:
             self.recorder.cancelled += 1
             self._drop(task, now, "cancel")
         return self._take_actions()
 
     def orphan(self, task: Task, now: float) -> list[Action]:
-        """Drop a task whose client has gone; if it runs it may go on for ``ORPHAN_S``, as killing costs more."""
+        """Drop a task whose client has gone; if it runs it may go on for ``ORPHAN_S``."""
         if task.state is not TaskState.RUNNING:
             return self.cancel(task, now)
         task.state = TaskState.DONE
@@ -161,7 +128,7 @@ class Scheduler:
         return self._take_actions()
 
     def close(self, now: float, *, force: bool) -> list[Action]:
-        """Take no more tasks; with ``force``, answer all there are with :class:`PoolClosed` and end the workers."""
+        """Take no more tasks; with ``force``, give up those there are and end the workers."""
         self.closing = True
         if force:
             error = PoolClosed("the pool was closed before the task was answered")
@@ -245,7 +212,7 @@ class Scheduler:
     # The end of a turn.
 
     def dispatch(self, now: float) -> list[Action]:
-        """Do what is due at ``now``, then hand waiting work to idle workers and mend the number of workers."""
+        """Do what is due, hand waiting work to idle workers, and mend the number of workers."""
         due_at = self._alarms.next_at()
         if due_at is not None and due_at <= now:
             self._ring(now)
@@ -293,18 +260,8 @@ class Scheduler:
                 worker = crew.add(now)
                 self._alarms.add(worker.boot_until, worker)
                 self._actions.append(Start(worker.id))
-        if crew.retiring:
-            for worker in crew.replaced(wanted):
-                if worker.state is WorkerState.IDLE:
-                    self._end(worker, WorkerState.STOPPING)
-        if self.closing and not self.waiting:
-            for worker in list(crew.starting.values()):
-                self._end(worker, WorkerState.KILLED)
-            for worker in list(crew.idle.values()):
-                self._end(worker, WorkerState.STOPPING)
-        elif crew.size > crew.limits.max_workers:
-            for worker in list(crew.idle.values())[: crew.size - crew.limits.max_workers]:
-                self._end(worker, WorkerState.STOPPING)
+        for worker in crew.surplus(wanted, all_done=self.closing and not self.waiting):
+            self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
 
     # Alarms.
 
@@ -335,7 +292,8 @@ class Scheduler:
             )
             self._actions.append(Answer(task, DeadlineExceeded(text)))
             self.recorder.refused["expired"] += 1
-        # 2. It runs, and has used up its time: it and all those of its batch of which that is true are at fault.
+        # 2. It runs, and has used up its time: it and all those of its batch of which that is true are at
+        # fault.
         elif task.state is TaskState.RUNNING and task.run_until <= now:
             worker = self.crew.all[task.worker_id]
             for other in worker.batch:
@@ -362,7 +320,7 @@ class Scheduler:
                 self._watch_idle(worker, now)
 
     def _watch_idle(self, worker: Worker, now: float) -> None:
-        """See to it that a worker the pool could spare is looked at when it may have been idle long enough."""
+        """Have a worker that the pool may spare looked at when it can have been idle long enough."""
         limits = self.crew.limits
         elastic = limits.min_workers < limits.max_workers
         if (
@@ -389,7 +347,8 @@ class Scheduler:
             length, last = self.queue.longest_line()
             if last is None or length < self.queue.length_of(task.source, task.key) + 2:
                 raise self._full()
-            # A key that waits with many tasks gives a place to one that waits with fewer: its newest task goes.
+            # A key that waits with many tasks gives a place to one that waits with fewer: its newest task
+            # goes.
             self._take_out(last)
             last.state = TaskState.DONE
             self._actions.append(Answer(last, self._full()))

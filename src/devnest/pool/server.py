@@ -39,9 +39,9 @@ class PoolServer:
     """One :class:`Pool` for all processes of this user that connect to ``path``.
 
     ``allow`` names what may be called, as ``"package.module"`` or ``"package.module:function"``; by default
-    everything importable. It narrows mistakes and not attacks: arguments are pickles, and whoever can connect is
-    this very user. ``max_frame_bytes`` bounds a frame from a client; large payloads lie beside it, in memory files.
-    The other options are those of :class:`Pool`.
+    everything importable. It narrows mistakes and not attacks: arguments are pickles, and whoever can connect
+    is this very user. ``max_frame_bytes`` bounds a frame from a client; large payloads lie beside it, in
+    memory files. The other options are those of :class:`Pool`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class PoolServer:
         self._listen()
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
-        """Accept nobody any more, answer what is in hand as :meth:`Pool.close` does, and remove the socket file."""
+        """Remove the socket file, accept nobody any more, and close as :meth:`Pool.close` does."""
         self._stop_listening()
         try:
             await self._pool.close(force=force, deadline=deadline)
@@ -149,7 +149,7 @@ class PoolServer:
         return self._pool.engine()
 
     def check(self, name: str) -> None:
-        """Raise :class:`InvalidTask` where a function is not on the list; note its name for new workers otherwise."""
+        """Raise :class:`InvalidTask` where a client may not call a function."""
         module = name.partition(":")[0]
         if module in ("__main__", "__pool_main__"):
             raise InvalidTask(

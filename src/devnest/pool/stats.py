@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["BOUNDS_S", "Histogram", "Recorder", "Stats"]
 
 # Upper bounds of the histograms' buckets: 1, 2.5 and 5 of each decade from 10 microseconds to 100 seconds.
-BOUNDS_S = tuple(digit * 10.0**power for power in range(-5, 2) for digit in (1.0, 2.5, 5.0)) + (100.0,)
+BOUNDS_S = (*(digit * 10.0**power for power in range(-5, 2) for digit in (1.0, 2.5, 5.0)), 100.0)
 
 WINDOW_S = 60.0
 SLICES = 12  # the window moves in steps of 5 seconds
@@ -17,7 +17,7 @@ SLICES = 12  # the window moves in steps of 5 seconds
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """How long something took: ``counts[i]`` times up to ``BOUNDS_S[i]`` seconds, the last one beyond them all."""
+    """How long something took: ``counts[i]`` times up to ``BOUNDS_S[i]`` seconds, the last beyond."""
 
     counts: tuple[int, ...]
     sum_s: float

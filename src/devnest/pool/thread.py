@@ -1,4 +1,4 @@
-"""A worker thread as the engine sees it, for functions that release the interpreter lock; it cannot be killed."""
+"""A worker thread as the engine sees it, for functions that release the interpreter lock."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,8 @@
 """The frames that travel between a pool and its workers, and between a pool server and its clients.
 
-A frame is a header (body size, kind, number of descriptors, id) and a body. Numbers are little-endian. Nothing of a
-frame is pickled but the payloads in it, so the pool server reads frames without opening what they carry.
+A frame is a header (body size, kind, number of descriptors, id) and a body. Numbers are little-endian.
+Nothing of a frame is pickled but the payloads in it, so the pool server reads frames without opening what
+they carry.
 """
 
 import enum
@@ -85,7 +86,7 @@ class FrameReader:
         self._segments: deque[Segment] = deque()
 
     def feed(self, data: bytes, segments: Iterable[Segment] = ()) -> list[Frame]:
-        """Return the frames that these bytes complete; raises :class:`WireError` for what cannot be a frame."""
+        """Return the frames that these bytes complete; raises :class:`WireError` for anything else."""
         self._segments.extend(segments)
         if self._rest:
             self._rest += data
@@ -109,7 +110,8 @@ class FrameReader:
             self._rest += data[at:]
         else:
             del self._rest[:at]
-        # Descriptors come with their frame's first byte at the earliest, so only an unfinished frame may own any.
+        # Descriptors come with their frame's first byte at the earliest, so only an unfinished frame may own
+        # any.
         if len(self._segments) > (MAX_DESCRIPTORS if self._rest else 0):
             raise WireError("descriptors came that belong to no frame")
         return frames

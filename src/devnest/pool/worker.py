@@ -1,8 +1,8 @@
 """What runs in a worker process: silence standard streams, boot, say ready, then receive, run, reply.
 
 It is started by exec, so nothing of its parent is in it but two sockets: the wire, and the lifeline, on which
-nothing is ever sent. The kernel is asked to kill this process's group when the lifeline's other end closes, which
-happens when the parent dies in whatever way; no thread is needed for it, and no task can block it.
+nothing is ever sent. The kernel is asked to kill this process's group when the lifeline's other end closes,
+which happens when the parent dies in whatever way; no thread is needed for it, and no task can block it.
 """
 
 import contextlib
@@ -45,7 +45,8 @@ def main(wire_fd: int, lifeline_fd: int) -> None:
     os.set_inheritable(lifeline_fd, False)
     _die_with(lifeline_fd)
     wire = socket.socket(fileno=wire_fd)
-    # A child that a task forks must not keep the wire open: its end is the pool's notice of this worker's death.
+    # A child that a task forks must not keep the wire open: its end is the pool's notice of this worker's
+    # death.
     os.register_at_fork(after_in_child=wire.close)
     reader = FrameReader()
     own_pid = os.getpid()
@@ -106,7 +107,7 @@ def _handle(received: Frame) -> tuple[bytes, list[Segment]]:
 def boot(
     *, path: list[str], main_path: str | None, main_module: str | None, nice: int, names: list[str]
 ) -> None:
-    """Become like the parent: its import path, its script under another name; then import what will be needed."""
+    """Become like the parent: its import path, its script; then import what will be needed."""
     sys.path[:] = path
     if nice:
         os.nice(nice)
