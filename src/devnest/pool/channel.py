@@ -67,6 +67,11 @@ class Channel:
         """Send a frame at once, as far as the socket takes it."""
         if self._is_closed:
             return
+        if not segments and not self._out:
+            with contextlib.suppress(OSError):  # what happened shows again below
+                if (sent := self._sock.send(data)) == len(data):
+                    return
+                data = data[sent:]
         self._out.append((data, segments))
         self._out_bytes += len(data)
         self.flush()

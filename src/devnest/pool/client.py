@@ -13,7 +13,7 @@ import json
 import math
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -132,7 +132,7 @@ class RemotePool:
                 self._channel.close()
                 self._channel = None
 
-    def run(
+    async def run(
         self,
         func: Callable[..., Any],
         /,
@@ -142,27 +142,8 @@ class RemotePool:
         priority: int = 0,
         key: str | None = None,
         **kwargs: Any,
-    ) -> Coroutine[Any, Any, Any]:
-        """Run ``func(*args, **kwargs)`` in the shared pool; the same as :meth:`Pool.run`."""
-        return self._run(func, args, kwargs, timeout, deadline, priority, key)
-
-    async def stats(self) -> Stats:
-        """Return the shared pool's reading."""
-        answer = await self._ask(None, math.inf)
-        if isinstance(answer, PoolError):
-            raise answer
-        return Stats.from_dict(json.loads(cast(tuple[int, Packed], answer)[1].data))
-
-    async def _run(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        timeout: float | None,
-        deadline: float | None,
-        priority: int,
-        key: str | None,
     ) -> Any:
+        """Run ``func(*args, **kwargs)`` in the shared pool; the same as :meth:`Pool.run`."""
         check_options(timeout, priority, key)
         function = self._functions.get(func)
         if function is None:
@@ -178,6 +159,13 @@ class RemotePool:
             math.inf if deadline is None else deadline,
         )
         return open_answer(await self._ask(submission, submission.deadline_s))
+
+    async def stats(self) -> Stats:
+        """Return the shared pool's reading."""
+        answer = await self._ask(None, math.inf)
+        if isinstance(answer, PoolError):
+            raise answer
+        return Stats.from_dict(json.loads(cast(tuple[int, Packed], answer)[1].data))
 
     async def _ask(self, submission: Submission | None, deadline_s: float) -> object:
         now = time.monotonic()

@@ -152,7 +152,7 @@ class Engine:
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            if isinstance(action, Answer):
+            if type(action) is Answer:  # the most frequent; half the time of isinstance
                 action.task.answer(action.answer)
             elif isinstance(action, Start):
                 self._start(action.worker_id)

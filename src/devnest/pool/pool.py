@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -127,7 +127,7 @@ class Pool:
         if self._engine is not None:
             await self._engine.close(force=force, deadline=deadline)
 
-    def run(
+    async def run(
         self,
         func: Callable[..., Any],
         /,
@@ -137,7 +137,7 @@ class Pool:
         priority: int = 0,
         key: str | None = None,
         **kwargs: Any,
-    ) -> Coroutine[Any, Any, Any]:
+    ) -> Any:
         """Run ``func(*args, **kwargs)`` in a worker and return its result.
 
         ``timeout``: seconds it may run before its worker is killed. ``deadline``: seconds from now to the
@@ -145,30 +145,6 @@ class Pool:
         is; keys take turns. Raises what ``func`` raised, or a :class:`PoolError`. Cancelling takes a waiting
         call out of the queue, and kills the worker of a running one unless others share its batch.
         """
-        return self._run(func, args, kwargs, timeout, deadline, priority, key)
-
-    def stats(self) -> Stats:
-        """Return what the pool has done and is doing."""
-        return self.engine().stats()
-
-    def resize(
-        self, workers: int | None = None, *, min_workers: int | None = None, max_workers: int | None = None
-    ) -> None:
-        """Have more or fewer workers from now on; those too many go when they are idle."""
-        least, most = _sizes(workers, min_workers, max_workers)
-        self._limits = dataclasses.replace(self._limits, min_workers=least, max_workers=most)
-        self.engine().resize(self._limits)
-
-    async def _run(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        timeout: float | None,
-        deadline: float | None,
-        priority: int,
-        key: str | None,
-    ) -> Any:
         engine = self.engine()
         if timeout is not None or priority or key is not None:
             check_options(timeout, priority, key)
@@ -193,6 +169,18 @@ class Pool:
             engine.cancel(task)
             raise
         return open_answer(answer)
+
+    def stats(self) -> Stats:
+        """Return what the pool has done and is doing."""
+        return self.engine().stats()
+
+    def resize(
+        self, workers: int | None = None, *, min_workers: int | None = None, max_workers: int | None = None
+    ) -> None:
+        """Have more or fewer workers from now on; those too many go when they are idle."""
+        least, most = _sizes(workers, min_workers, max_workers)
+        self._limits = dataclasses.replace(self._limits, min_workers=least, max_workers=most)
+        self.engine().resize(self._limits)
 
     def engine(self) -> Engine:
         """Return the running engine; for the pool server."""

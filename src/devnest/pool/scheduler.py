@@ -45,6 +45,9 @@ class Scheduler:
         self._alarms: Alarms[_Subject] = Alarms(self._is_live)
         self._estimates = Estimates()
         self._start_alarm_at = 0.0
+        self._is_settled = False  # whether the crew is as it should be, unless more tasks wait
+        self._is_elastic = False
+        self._sizes = (0, 0)
         self._batches = 0
         self._actions: list[Action] = []
 
@@ -125,6 +128,7 @@ class Scheduler:
     def resize(self, limits: Limits) -> list[Action]:
         """Work with other limits from the next dispatch on."""
         self.crew.limits = limits
+        self._is_settled = False
         return self._take_actions()
 
     def close(self, now: float, *, force: bool) -> list[Action]:
@@ -141,7 +145,7 @@ class Scheduler:
                         self._answer(task, error)
                 if worker.state is not WorkerState.KILLED:
                     self._end(worker, WorkerState.KILLED)
-            self._note_sizes(now)
+        self._is_settled = False
         return self._take_actions()
 
     # What workers do.
@@ -154,7 +158,7 @@ class Scheduler:
             if worker.retire_at < math.inf:
                 self._alarms.add(worker.retire_at, worker)
             self._watch_idle(worker, now)
-            self._note_sizes(now)
+            self._is_settled = False
         return self._take_actions()
 
     def done(
@@ -177,13 +181,13 @@ class Scheduler:
             if task.state is TaskState.RUNNING:
                 self._answer(task, answer)
         self._estimates.learn(batch[0].function, now - worker.sent_at, len(batch))
-        self.recorder.ran(now - worker.sent_at)
+        self.recorder.ran(now - worker.sent_at, now)
         self.recorder.failed += failed
         self.crew.succeeded()
         self.crew.rest(worker, now)
         self._recycle_if_due(worker, rss)
-        self._watch_idle(worker, now)
-        self._note_sizes(now)
+        if self._is_elastic:
+            self._watch_idle(worker, now)
         return self._take_actions()
 
     def died(self, worker_id: int, how: str, now: float, *, unread: bool = False) -> list[Action]:
@@ -206,7 +210,7 @@ class Scheduler:
                     self._run_again(task)
                 else:
                     self._answer(task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}"))
-        self._note_sizes(now)
+        self._is_settled = False
         return self._take_actions()
 
     # The end of a turn.
@@ -217,9 +221,14 @@ class Scheduler:
         if due_at is not None and due_at <= now:
             self._ring(now)
         crew = self.crew
-        while crew.idle and (self.retries or self.queue):
+        while crew.idle and self.waiting:
             self._send(self._next_batch(now), now)
-        self._mend(now)
+        if not self._is_settled or (self.waiting and crew.size < crew.limits.max_workers):
+            self._mend(now)
+        sizes = len(crew.busy), len(crew.busy) + len(crew.idle)
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self.recorder.sizes(*sizes, now)
         return self._take_actions()
 
     def _next_batch(self, now: float) -> list[Task]:
@@ -243,15 +252,17 @@ class Scheduler:
             if task.timeout_s < math.inf:
                 task.run_until = now + task.timeout_s
                 self._alarms.add(task.run_until, task)
-        self.recorder.sent([now - task.enqueued_at for task in batch])
-        self._note_sizes(now)
+        self.recorder.sent([now - task.enqueued_at for task in batch], now)
         self._actions.append(Send(worker.id, self._batches, batch))
 
     def _mend(self, now: float) -> None:
         """Start the workers that are missing and let go those that are not needed."""
         crew = self.crew
+        self._is_settled = True
+        self._is_elastic = crew.limits.min_workers < crew.limits.max_workers
         wanted = crew.wanted(self.waiting, closing=self.closing)
         if crew.size < wanted and now < crew.next_start_at:
+            self._is_settled = False
             if self._start_alarm_at != crew.next_start_at:
                 self._start_alarm_at = crew.next_start_at
                 self._alarms.add(crew.next_start_at, crew)
@@ -322,9 +333,8 @@ class Scheduler:
     def _watch_idle(self, worker: Worker, now: float) -> None:
         """Have a worker that the pool may spare looked at when it can have been idle long enough."""
         limits = self.crew.limits
-        elastic = limits.min_workers < limits.max_workers
         if (
-            elastic
+            self._is_elastic
             and worker.idle_look_at == math.inf
             and worker.state in (WorkerState.IDLE, WorkerState.BUSY)
         ):
@@ -401,9 +411,9 @@ class Scheduler:
                 self._run_again(task)
         self.recorder.restarts[reason] += 1
         self._end(worker, WorkerState.KILLED)
-        self._note_sizes(now)
 
     def _end(self, worker: Worker, state: WorkerState) -> None:
+        self._is_settled = False
         self.crew.dismiss(worker, state)
         self._actions.append(Kill(worker.id) if state is WorkerState.KILLED else Stop(worker.id))
 
@@ -417,8 +427,5 @@ class Scheduler:
     def _retire(self, worker: Worker, reason: str) -> None:
         if worker.id not in self.crew.retiring:
             self.crew.retiring[worker.id] = worker
+            self._is_settled = False
             self.recorder.restarts[reason] += 1
-
-    def _note_sizes(self, now: float) -> None:
-        crew = self.crew
-        self.recorder.sizes(len(crew.busy), len(crew.idle) + len(crew.busy), now)

@@ -142,18 +142,18 @@ class Recorder:
         self._advance(now)
         self._busy, self._workers = busy, workers
 
-    def sent(self, waits_s: list[float]) -> None:
+    def sent(self, waits_s: list[float], now: float) -> None:
         """Note a batch that was sent, by how long each of its tasks had waited."""
-        newest = self._slices[-1]
+        newest = self._newest(now)
         for wait_s in waits_s:
             newest.wait[bisect_left(BOUNDS_S, wait_s)] += 1
             newest.wait_s += wait_s
         self.batches += 1
         self.batched += len(waits_s)
 
-    def ran(self, run_s: float) -> None:
+    def ran(self, run_s: float, now: float) -> None:
         """Note a batch that was answered."""
-        newest = self._slices[-1]
+        newest = self._newest(now)
         newest.run[bisect_left(BOUNDS_S, run_s)] += 1
         newest.run_s += run_s
 
@@ -181,6 +181,11 @@ class Recorder:
             run_last_minute=Histogram(tuple(window.run), window.run_s),
             **sizes,
         )
+
+    def _newest(self, now: float) -> _Slice:
+        if now >= self._slices[-1].until:
+            self._advance(now)
+        return self._slices[-1]
 
     def _advance(self, now: float) -> None:
         newest = self._slices[-1]

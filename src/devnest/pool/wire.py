@@ -6,6 +6,7 @@ they carry.
 """
 
 import enum
+import functools
 import math
 import struct
 from collections import deque
@@ -107,7 +108,8 @@ class FrameReader:
             frames.append(Frame(kind, frame_id, bytes(source[start:end]), own))
             at = end
         if source is data:
-            self._rest += data[at:]
+            if at < len(data):
+                self._rest += data[at:]
         else:
             del self._rest[:at]
         # Descriptors come with their frame's first byte at the earliest, so only an unfinished frame may own
@@ -149,11 +151,15 @@ def write_batch(
     batch_id: int, function: Function, payloads: Sequence[Packed], *, max_rss: bool
 ) -> tuple[bytes, list[Segment]]:
     """Return a BATCH frame: the function, and the arguments of each call."""
+    items, segments = write_items([(0, payload) for payload in payloads])
+    return frame(Kind.BATCH, batch_id, _batch_head(function, max_rss) + items, len(segments)), segments
+
+
+@functools.lru_cache(maxsize=1024)
+def _batch_head(function: Function, max_rss: bool) -> bytes:
     name = function.name.encode()
     flags = (function.max_size > 0) | function.pure << 1 | max_rss << 2
-    items, segments = write_items([(0, payload) for payload in payloads])
-    body = struct.pack("<BH", flags, len(name)) + name + items
-    return frame(Kind.BATCH, batch_id, body, len(segments)), segments
+    return struct.pack("<BH", flags, len(name)) + name
 
 
 class Batch(NamedTuple):
