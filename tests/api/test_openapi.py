@@ -1,0 +1,27 @@
+"""The OpenAPI document against the server: what schemathesis finds in some hundreds of requests."""
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import httpx
+
+from tests.support import DevNest, sign_up
+
+
+def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_path: Path) -> None:
+    """Examples, boundary values, random and wrong input, and chains of requests; all its checks."""
+    token = sign_up(client, f"u{uuid.uuid4().hex[:20]}")
+    program = Path(sys.executable).with_name("schemathesis")
+    run = subprocess.run(
+        [
+            program, "run", f"{devnest.url}/openapi.json", "--header", f"Authorization: Bearer {token}",
+            "--max-examples", "25", "--seed", "1", "--no-color", "--workers", "2", "--continue-on-failure",
+        ],
+        cwd=tmp_path, env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    report = run.stdout[run.stdout.find("= FAILURES") :]
+    assert run.returncode == 0, "\n".join(line[:300] for line in report.splitlines()[:150])

@@ -1,0 +1,109 @@
+"""Every error is an RFC 9457 problem, and every answer has a request id."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.support import DevNest
+
+REGISTER = "/api/v1/auth/register"
+JSON = {"content-type": "application/json"}
+NAMES = {"username": "ada", "email": "ada@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "headers", "status"),
+    [
+        ("GET", "/nowhere", b"", {}, 404),
+        ("GET", "/api/v1/posts/", b"", {}, 200),
+        ("GET", "/docs/nothing", b"", {}, 404),
+        ("PUT", "/api/v1/posts", b"", {}, 405),
+        ("POST", "/healthz", b"", {}, 405),
+        ("POST", REGISTER, b"{}", {}, 415),
+        ("POST", REGISTER, b"{}", {"content-type": "text/plain"}, 415),
+        ("POST", REGISTER, b"a=b", {"content-type": "application/x-www-form-urlencoded"}, 415),
+        ("POST", REGISTER, b"", JSON, 400),
+        ("POST", REGISTER, b"{", JSON, 400),
+        ("POST", REGISTER, b"\xff\xfe", JSON, 400),
+        ("POST", REGISTER, b'{"username": "\xff\xfe\xfd"}', JSON, 400),
+        ("POST", REGISTER, b'{"username": "\\ud800"}', JSON, 400),
+        ("POST", REGISTER, b"[" * 100_000, JSON, 400),
+        ("POST", REGISTER, b'{"a":' * 50_000, JSON, 400),
+        ("POST", REGISTER, b"null", JSON, 422),
+        ("POST", REGISTER, b"[]", JSON, 422),
+        ("POST", REGISTER, b" " * 1_100_000, JSON, 413),
+    ],
+)
+def test_an_error_is_a_problem(
+    client: httpx.Client, method: str, path: str, content: bytes, headers: dict[str, str], status: int
+) -> None:
+    """The status, the media type and the fields of RFC 9457."""
+    answer = client.request(method, path, content=content, headers=headers)
+    assert answer.status_code == status
+    if status < 400:
+        return
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert {"type", "title", "status", "detail", "request_id"} <= set(problem)
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_json_body_may_name_its_charset(client: httpx.Client) -> None:
+    """A parameter of the media type is no reason to refuse."""
+    answer = client.post(REGISTER, content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})
+    assert answer.status_code == 422
+
+
+def test_a_chunked_body_is_bounded_too(client: httpx.Client) -> None:
+    """No length is announced, and the limit holds."""
+    answer = client.post(REGISTER, content=(b" " * 10_000 for _ in range(120)), headers=JSON)
+    assert answer.status_code == 413
+
+
+def test_a_405_says_what_is_allowed(client: httpx.Client) -> None:
+    """RFC 9110 asks for it."""
+    assert "POST" in client.put("/api/v1/posts").headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("a-proxy.id_123", True), ("short", False), ('forged" level="info', False), ("x" * 65, False)],
+)
+def test_a_request_id_is_taken_over_where_it_is_harmless(client: httpx.Client, given: str, kept: bool) -> None:
+    """A proxy's id serves; text that could confuse a log does not."""
+    answer = client.get("/healthz", headers={"x-request-id": given})
+    assert (answer.headers["x-request-id"] == given) is kept
+    assert answer.headers["x-request-id"]
+
+
+def test_garbage_on_the_socket_ends_that_connection_only(devnest: DevNest, client: httpx.Client) -> None:
+    """Not HTTP at all, and a request line without end."""
+    address = urlsplit(devnest.url)
+    for garbage in (b"\x16\x03\x01\x02\x00\x01\xff\x00", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 1000):
+        with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+            connection.sendall(garbage)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+    assert client.get("/healthz").text == "ok\n"
+
+
+def test_ready_says_each_part(client: httpx.Client) -> None:
+    """200 while the database answers."""
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "ok"})
+
+
+def test_the_documentation_loads_nothing_from_elsewhere(client: httpx.Client) -> None:
+    """The page and what it names come from here."""
+    page = client.get("/docs").text
+    assert "http://" not in page
+    assert "https://" not in page
+    for asset in ("/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"):
+        assert asset in page
+        assert len(client.get(asset).content) > 10_000
+    assert json.loads(client.get("/openapi.json").content)["openapi"].startswith("3.1")

@@ -1,0 +1,253 @@
+"""`devnest serve` as a process: started, stopped, refused, killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from devnest.store import DataDirectory
+from tests.support import PASSWORD, DevNest, running, sign_up
+
+UNFINISHED = (
+    b"POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+)
+
+
+def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a `devnest serve` that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "devnest", "serve", *options],
+        capture_output=True, text=True, timeout=120, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+
+
+def one_line(run: subprocess.CompletedProcess[str], status: int) -> str:
+    assert run.returncode == status, run.stderr
+    assert run.stdout == ""
+    lines = [line for line in run.stderr.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    return lines[0]
+
+
+def test_every_acknowledged_post_survives_the_death_of_everything(data_dir: Path, username: str) -> None:
+    """SIGKILL to DevNest and PostgreSQL in the middle of a stream of posts, twice."""
+    devnest = DevNest(data_dir).start()
+    acknowledged: list[str] = []
+    for round_number in range(2):
+        with devnest.client() as client:
+            if round_number == 0:
+                sign_up(client, username)
+            else:
+                answer = client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD})
+                client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+            enough = threading.Event()
+
+            def stream(client: httpx.Client = client, enough: threading.Event = enough) -> None:
+                for number in range(1_000_000):
+                    try:
+                        answer = client.post("/api/v1/posts", json={"title": f"{number}", "body": "b"})
+                    except httpx.HTTPError:
+                        return
+                    if answer.status_code != 201:
+                        return
+                    acknowledged.append(answer.json()["id"])
+                    if number == 50:
+                        enough.set()
+
+            writer = threading.Thread(target=stream)
+            writer.start()
+            assert enough.wait(60)
+            devnest.kill_everything()
+            writer.join(60)
+            assert not writer.is_alive()
+        devnest = DevNest(data_dir).start()
+    with devnest.client() as client:
+        found = [client.get(f"/api/v1/posts/{post_id}").status_code for post_id in acknowledged]
+        assert len(found) > 100
+        assert set(found) == {200}
+    assert devnest.stop() == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_cleanly_and_leaves_nothing(data_dir: Path, how: signal.Signals) -> None:
+    """Status 0, no process left, with an idle connection open."""
+    devnest = DevNest(data_dir).start()
+    family = devnest.descendants()
+    assert any("postgres" in process.name() for process in family)
+    address = urlsplit(devnest.url)
+    with socket.create_connection((address.hostname, address.port)) as idle:
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert idle.recv(4096)
+        devnest.process.send_signal(how)
+        assert devnest.wait() == 0
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+
+
+def test_a_request_that_hangs_is_cut_off_after_the_drain_time(data_dir: Path) -> None:
+    """A body that never ends keeps nobody from stopping; the drain time is an option."""
+    devnest = DevNest(data_dir, "--drain-timeout", "0.3").start()
+    address = urlsplit(devnest.url)
+    with socket.create_connection((address.hostname, address.port)) as hanging:
+        hanging.sendall(UNFINISHED)
+        httpx.get(f"{devnest.url}/healthz")
+        assert devnest.stop() == 0
+
+
+def test_a_second_signal_stops_at_once(data_dir: Path) -> None:
+    """Without waiting for the drain time."""
+    devnest = DevNest(data_dir, "--drain-timeout", "3600").start()
+    address = urlsplit(devnest.url)
+    with socket.create_connection((address.hostname, address.port)) as hanging:
+        hanging.sendall(UNFINISHED)
+        httpx.get(f"{devnest.url}/healthz")
+        devnest.process.terminate()
+        while True:
+            try:
+                httpx.get(f"{devnest.url}/healthz")
+            except httpx.HTTPError:
+                break
+        devnest.process.terminate()
+        assert devnest.wait() == 0
+
+
+def test_a_taken_port_is_one_line(data_dir: Path) -> None:
+    """Status 3, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = one_line(serve("--port", str(port), "--data-dir", str(data_dir)), 3)
+    assert f"cannot listen on 127.0.0.1 port {port}" in line
+    assert not data_dir.exists()
+
+
+def test_an_address_of_nobody_is_one_line(data_dir: Path) -> None:
+    """Status 3."""
+    assert "cannot listen" in one_line(serve("--host", "no.such.host.invalid", "--data-dir", str(data_dir)), 3)
+
+
+def test_a_data_directory_in_use_is_one_line(data_dir: Path) -> None:
+    """Status 4, with the process that uses it; that one goes on."""
+    with running(data_dir) as devnest:
+        line = one_line(serve("--port", "0", "--data-dir", str(data_dir)), 4)
+        assert f"process {devnest.process.pid}" in line
+        assert httpx.get(f"{devnest.url}/readyz").status_code == 200
+
+
+def test_an_unreadable_data_directory_is_one_line(tmp_path: Path) -> None:
+    """Status 4."""
+    (tmp_path / "data").write_text("a file")
+    assert "cannot be used" in one_line(serve("--port", "0", "--data-dir", str(tmp_path / "data")), 4)
+
+
+def test_a_database_that_does_not_answer_is_one_line(data_dir: Path) -> None:
+    """Status 5."""
+    url = "postgresql://nobody@127.0.0.1:1/nothing"
+    assert "does not answer" in one_line(serve("--port", "0", "--database-url", url, "--data-dir", str(data_dir)), 5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--port", "99999"],
+        ["--port", "web"],
+        ["--hash-cost", "3"],
+        ["--hash-cost", "31"],
+        ["--hashing", "magic"],
+        ["--hash-workers", "0"],
+        ["--database-url", "sqlite:///x"],
+        ["--drain-timeout", "-1"],
+        ["--no-such-option"],
+    ],
+)
+def test_a_wrong_option_is_status_2(options: list[str]) -> None:
+    """And its name is in the message."""
+    run = serve(*options)
+    assert run.returncode == 2
+    assert options[0] in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_an_option_may_come_from_the_environment() -> None:
+    """`DEVNEST_` and the option's name."""
+    run = serve(DEVNEST_HASH_COST="99")
+    assert run.returncode == 2
+    assert "--hash-cost" in run.stderr
+
+
+def test_an_external_database_is_used_as_it_is(data_dir: Path, username: str) -> None:
+    """Behind: status 6 and what to do. Migrated: served, without an embedded PostgreSQL of its own."""
+    from devnest.store import EmbeddedPostgres
+
+    directory = DataDirectory(data_dir)
+    directory.open()
+    postgres = EmbeddedPostgres(directory)
+    postgres.start()
+    try:
+        url = postgres.url.replace("/devnest?", "/postgres?")
+        own = data_dir / "own"
+        assert "devnest migrate" in one_line(serve("--port", "0", "--database-url", url, "--data-dir", str(own)), 6)
+        for expected in ("was brought up to date", "is up to date"):
+            run = subprocess.run(
+                [sys.executable, "-m", "devnest", "migrate", "--database-url", url],
+                capture_output=True, text=True, timeout=120, check=True,
+            )  # fmt: skip
+            assert expected in run.stdout
+        with running(own, environment={"DEVNEST_DATABASE_URL": url}) as devnest:
+            with devnest.client() as client:
+                sign_up(client, username)
+            assert not (own / "postgres").exists()
+            assert devnest.descendants() == []
+            postgres.stop()
+            with devnest.client() as client:
+                for path in ("/readyz", "/api/v1/posts"):
+                    answer = client.get(path)
+                    assert answer.status_code == 503
+                    assert int(answer.headers["retry-after"]) > 0
+                assert client.get("/healthz").status_code == 200
+    finally:
+        postgres.stop()
+        directory.close()
+
+
+@pytest.mark.parametrize("hashing", ["inline", "thread"])
+def test_the_log_is_json_and_holds_no_secret(data_dir: Path, username: str, hashing: str) -> None:
+    """Every line has its request's id; no password, token or hash is in any, not even for wrong requests."""
+    with running(data_dir, "--hashing", hashing, "--log-level", "debug") as devnest, devnest.client() as client:
+        token = sign_up(client, username)
+        answer = client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD})
+        secrets = [PASSWORD, token, answer.json()["refresh_token"], "$2b$"]
+        client.post("/api/v1/auth/register", json={"password": PASSWORD, "extra": PASSWORD})
+        client.post("/api/v1/auth/login", content=PASSWORD.encode())
+        request_id = client.get("/api/v1/users/me").headers["x-request-id"]
+    lines = [json.loads(line) for line in devnest.log().splitlines()]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert len(requests) == 6
+    assert all(line["request_id"] for line in requests)
+    assert requests[-1]["request_id"] == request_id
+    assert (requests[-1]["method"], requests[-1]["path"], requests[-1]["status"]) == ("GET", "/api/v1/users/me", 200)
+    for secret in secrets:
+        assert secret not in devnest.log()
+
+
+def test_a_given_signing_key_is_used(data_dir: Path, tmp_path: Path, username: str) -> None:
+    """Tokens of one DevNest are good at another with the same key; a short key is refused."""
+    key = tmp_path / "key"
+    key.write_text("k" * 40)
+    with running(data_dir, "--signing-key-file", str(key)) as devnest, devnest.client() as client:
+        token = sign_up(client, username)
+        assert not (data_dir / "signing.key").exists()
+    with running(data_dir, "--signing-key-file", str(key)) as devnest:
+        me = httpx.get(f"{devnest.url}/api/v1/users/me", headers={"authorization": f"Bearer {token}"})
+        assert me.status_code == 200
+    key.write_text("short")
+    line = one_line(serve("--port", "0", "--data-dir", str(data_dir), "--signing-key-file", str(key)), 4)
+    assert "has 5 bytes" in line

@@ -1,0 +1,69 @@
+"""Fixtures: one DevNest for all tests that only talk to it, and an embedded PostgreSQL for those of the store."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from devnest.store import Database, DataDirectory, EmbeddedPostgres, ensure_database, migrate
+from tests.support import DevNest, data_directory, running, sign_up
+
+
+@pytest.fixture(scope="session")
+def devnest() -> Iterator[DevNest]:
+    """A DevNest that runs for the whole session."""
+    with data_directory() as data_dir, running(data_dir) as process:
+        yield process
+
+
+@pytest.fixture
+def client(devnest: DevNest) -> Iterator[httpx.Client]:
+    """An HTTP client of nobody."""
+    with devnest.client() as client:
+        yield client
+
+
+@pytest.fixture
+def username() -> str:
+    """A username nobody has."""
+    return f"u{uuid.uuid4().hex[:20]}"
+
+
+@pytest.fixture
+def member(client: httpx.Client, username: str) -> httpx.Client:
+    """An HTTP client signed in as a new account named `username`."""
+    sign_up(client, username)
+    return client
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Where a data directory may be made."""
+    with data_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """An embedded PostgreSQL without a DevNest."""
+    with data_directory() as path:
+        directory = DataDirectory(path)
+        directory.open()
+        postgres = EmbeddedPostgres(directory)
+        postgres.start()
+        try:
+            yield postgres
+        finally:
+            postgres.stop()
+            directory.close()
+
+
+@pytest.fixture
+async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
+    """Connections to a database with the newest schema."""
+    await ensure_database(postgres.url)
+    await migrate(postgres.url)
+    async with Database(postgres.url) as database:
+        yield database

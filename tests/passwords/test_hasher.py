@@ -1,0 +1,71 @@
+"""Passwords for a service."""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner, UnusableHash
+
+
+@pytest.fixture(params=["inline", "thread"])
+async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
+    """Each way to run the work."""
+    if request.param == "inline":
+        yield InlineRunner()
+        return
+    threads = ThreadRunner(2)
+    yield threads
+    threads.close()
+
+
+async def test_a_password_matches_itself_only(runner: Runner) -> None:
+    """Hash and verify, wherever they run."""
+    hasher = Hasher(runner, 4)
+    stored = await hasher.hash("secret")
+    assert await hasher.verify("secret", stored)
+    assert not await hasher.verify("Secret", stored)
+
+
+async def test_without_an_account_the_same_work_is_done() -> None:
+    """The unknown account's check runs the same function on a hash of the same cost, and fails."""
+    seen: list[str] = []
+
+    class Recorder(InlineRunner):
+        async def __call__(self, function: Callable[..., bool], /, *arguments: object) -> bool:  # type: ignore[override]
+            seen.append(str(arguments[1])[:7])
+            return function(*arguments)
+
+    hasher = Hasher(Recorder(), 5)  # type: ignore[arg-type]
+    assert not await hasher.verify("secret", None)
+    assert seen == ["$2b$05$"]
+
+
+async def test_a_broken_stored_hash_costs_the_same_and_is_told() -> None:
+    """Nobody learns from the time that an account is broken; the operator learns it from the error."""
+    with pytest.raises(UnusableHash):
+        await Hasher(InlineRunner(), 4).verify("secret", "garbage")
+
+
+async def test_threads_are_their_own_and_bounded() -> None:
+    """Never more at once than asked for, and none of the event loop's."""
+    runner = ThreadRunner(2)
+    running, most, lock = 0, 0, threading.Lock()
+    both = threading.Barrier(2)
+
+    def work() -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        both.wait(60)
+        with lock:
+            running -= 1
+        return threading.current_thread().name
+
+    import asyncio
+
+    names = await asyncio.gather(*(runner(work) for _ in range(8)))
+    runner.close()
+    assert most == 2
+    assert all(name.startswith("hashing") for name in names)

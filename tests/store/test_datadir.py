@@ -1,0 +1,73 @@
+"""The data directory and its files."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from devnest.store import DataDirectory, DataDirectoryError, default_data_dir
+
+
+def test_it_is_made_private(tmp_path: Path) -> None:
+    """Whatever the umask; root's PostgreSQL user may pass through but not look."""
+    umask = os.umask(0)
+    try:
+        directory = DataDirectory(tmp_path / "a" / "b")
+        directory.open()
+        directory.close()
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+
+
+def test_one_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    """It is not ours to change."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o755)
+    directory = DataDirectory(tmp_path / "data")
+    directory.open()
+    directory.close()
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o755
+
+
+def test_the_signing_key_is_made_once_and_private(tmp_path: Path) -> None:
+    """The same bytes for ever, readable by the owner only."""
+    directory = DataDirectory(tmp_path)
+    key = directory.signing_key()
+    assert len(key) >= 32
+    assert directory.signing_key() == key
+    assert stat.S_IMODE((tmp_path / "signing.key").stat().st_mode) == 0o600
+
+
+def test_a_cut_signing_key_is_refused(tmp_path: Path) -> None:
+    """A short key could be guessed."""
+    (tmp_path / "signing.key").write_bytes(b"short")
+    with pytest.raises(DataDirectoryError, match="has 5 bytes"):
+        DataDirectory(tmp_path).signing_key()
+
+
+@pytest.mark.parametrize("what", ["file", "below a file", "lock is a link"])
+def test_an_unusable_path_is_named(tmp_path: Path, what: str) -> None:
+    """One error with the path and the reason."""
+    path = tmp_path / "data"
+    if what == "lock is a link":
+        path.mkdir()
+        (path / "lock").symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_text("a file")
+        path = path / "below" if what == "below a file" else path
+    with pytest.raises(DataDirectoryError, match="cannot be used"):
+        DataDirectory(path).open()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_default_follows_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XDG for people, /var/lib for root."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/elsewhere")
+    assert default_data_dir() == Path("/elsewhere/devnest")
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    assert default_data_dir() == Path.home() / ".local/share/devnest"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_data_dir() == Path("/var/lib/devnest")

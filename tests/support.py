@@ -1,0 +1,128 @@
+"""What several tests need: a DevNest as a real process on a data directory of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import httpx
+import psutil
+
+PASSWORD = "correct horse battery"
+PATIENCE_S = 120  # a safety net, never what a test measures
+
+
+@contextmanager
+def data_directory() -> Iterator[Path]:
+    """A place for a data directory that root's PostgreSQL user can reach too (pytest's own are private)."""
+    parent = Path(tempfile.mkdtemp(prefix="dn-"))
+    parent.chmod(0o711)
+    try:
+        yield parent / "data"
+    finally:
+        shutil.rmtree(parent)
+
+
+class DevNest:
+    """`devnest serve` on a free port, in a process group of its own, with bcrypt at cost 4 unless told."""
+
+    def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.options = options
+        self.environment = environment or {}
+        self.process: subprocess.Popen[str]
+        self.url = ""
+
+    def start(self) -> "DevNest":
+        """Start, and wait for the ready line."""
+        arguments = ["--port", "0", "--hash-cost", "4", "--data-dir", str(self.data_dir), *self.options]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "devnest", "serve", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **self.environment},
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._log: list[str] = []
+        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,))
+        self._reader.start()
+        line = self.process.stdout.readline()
+        if not line.startswith("DevNest ready on http://"):
+            self.process.wait(PATIENCE_S)
+            raise AssertionError(f"not ready: {line!r}, status {self.process.returncode}\n{self.log()}")
+        self.url = line.split()[-1]
+        return self
+
+    def _read_log(self, stream: IO[str]) -> None:
+        self._log.extend(stream)
+
+    def log(self) -> str:
+        """All it wrote to standard error; after its end."""
+        self._reader.join(PATIENCE_S)
+        return "".join(self._log)
+
+    def stop(self) -> int:
+        """Ask it to stop and wait; its exit status."""
+        self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end; its exit status."""
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return status
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every process it started, PostgreSQL's included."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def kill_everything(self) -> None:
+        """SIGKILL to it and to all it started, as a power cut would."""
+        processes = [psutil.Process(self.process.pid), *self.descendants()]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=PATIENCE_S)
+        self.wait()
+
+    def client(self) -> httpx.Client:
+        """An HTTP client on the API's root."""
+        return httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+
+
+@contextmanager
+def running(data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> Iterator[DevNest]:
+    """A DevNest from its ready line to a clean stop."""
+    devnest = DevNest(data_dir, *options, environment=environment).start()
+    try:
+        yield devnest
+    finally:
+        if devnest.process.poll() is None:
+            assert devnest.stop() == 0, devnest.log()
+
+
+def sign_up(client: httpx.Client, username: str) -> str:
+    """Register, log in, and give the access token to the client."""
+    email = f"{username}@example.org"
+    account = {"username": username, "email": email, "password": PASSWORD}
+    assert client.post("/api/v1/auth/register", json=account).status_code == 201
+    answer = client.post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
+    assert answer.status_code == 200
+    token: str = answer.json()["access_token"]
+    client.headers["authorization"] = f"Bearer {token}"
+    return token

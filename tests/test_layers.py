@@ -1,0 +1,48 @@
+"""The arrows of docs/architecture.md: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import devnest
+
+ROOT = Path(devnest.__file__).parent
+BASE = {"settings", "logs"}
+MAY_IMPORT = {
+    "settings": set[str](),
+    "logs": set[str](),
+    "passwords": {"bcrypt"},
+    "store": set[str](),
+    "api": {"passwords", "store"},
+    "cluster": {"api", "passwords", "store", *BASE},
+    "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of DevNest that a module names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "devnest":
+            names = [f"devnest.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: a relative import"
+            names = [node.module]
+        found |= {name.split(".")[1] for name in names if name.startswith("devnest.")}
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize(
+    "part", sorted(p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists())
+)
+def test_nothing_points_back(part: str) -> None:
+    """Each part imports only what its arrow points to."""
+    if part in ("__init__", "__main__"):
+        return
+    modules = [ROOT / f"{part}.py"] if (ROOT / f"{part}.py").exists() else list((ROOT / part).rglob("*.py"))
+    for module in modules:
+        assert imports(module) - {part} <= MAY_IMPORT[part], module
