@@ -54,19 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--socket", required=True, metavar="PATH", help="in a directory closed to others; made if missing"
     )
-    serve.add_argument(
-        "--workers", type=int, help="worker processes (default: the CPUs this process may use)"
-    )
-    serve.add_argument(
-        "--min-workers", type=int, help="with --max-workers instead of --workers: keep at least so many"
-    )
+    serve.add_argument("--workers", type=int, help="worker processes (default: the CPUs this process may use)")
+    serve.add_argument("--min-workers", type=int, help="with --max-workers instead of --workers: keep at least so many")
     serve.add_argument("--max-workers", type=int, help="start more while tasks wait, up to so many")
     serve.add_argument("--max-queue", type=int, help="waiting tasks before others are refused (1000)")
     serve.add_argument("--idle-timeout", type=float, metavar="S", help="before a spare worker goes (10)")
     serve.add_argument("--max-tasks", type=int, help="replace a worker after about so many tasks")
-    serve.add_argument(
-        "--max-age", type=float, metavar="S", help="replace a worker after about so many seconds"
-    )
+    serve.add_argument("--max-age", type=float, metavar="S", help="replace a worker after about so many seconds")
     serve.add_argument("--max-rss", type=int, metavar="BYTES", help="replace a worker that has grown beyond")
     serve.add_argument("--nice", type=int, help="lower the workers' CPU priority by so much (0)")
     serve.add_argument(
@@ -75,9 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODULE[:FUNCTION]",
         help="run these only; may be given several times",
     )
-    serve.add_argument(
-        "--drain", type=float, default=10.0, metavar="S", help="wait so long for tasks at TERM (10)"
-    )
+    serve.add_argument("--drain", type=float, default=10.0, metavar="S", help="wait so long for tasks at TERM (10)")
     return parser
 
 

@@ -245,9 +245,7 @@ class RemotePool:
                 call.gives_up_at = now + self._patience
                 self._watch(call, call.gives_up_at)
             else:
-                self._finish(
-                    call, WorkerCrashed(f"the pool server went away while it had the task: {reason}")
-                )
+                self._finish(call, WorkerCrashed(f"the pool server went away while it had the task: {reason}"))
         if self._state == "open" or self._open:
             self._connector = asyncio.get_running_loop().create_task(self._connect())
 
@@ -304,8 +302,6 @@ class RemotePool:
                 self._drop(call)
                 call.future.set_result(DeadlineExceeded("the shared pool did not answer by the deadline"))
             elif self._channel is None and now >= call.gives_up_at:
-                lost = WorkerCrashed(
-                    f"the pool server went away with the task and did not return: {self._path}"
-                )
+                lost = WorkerCrashed(f"the pool server went away with the task and did not return: {self._path}")
                 self._finish(call, lost if call.sends else self._absent())
         self._set_timer()

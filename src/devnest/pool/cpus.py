@@ -7,9 +7,7 @@ from pathlib import Path
 __all__ = ["usable_cpus"]
 
 
-def usable_cpus(
-    cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> int:
+def usable_cpus(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
     """Return the CPUs of this process's affinity mask, or its control group's quota where that is less."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1

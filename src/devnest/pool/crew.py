@@ -98,13 +98,9 @@ class Crew:
         self.limits = limits
         self.all: dict[int, Worker] = {}
         self.starting: dict[int, Worker] = {}
-        self.idle: dict[
-            int, Worker
-        ] = {}  # the last one in is the first to get work, so that spare ones stay idle
+        self.idle: dict[int, Worker] = {}  # the last one in is the first to get work, so that spare ones stay idle
         self.busy: dict[int, Worker] = {}
-        self.retiring: dict[
-            int, Worker
-        ] = {}  # idle or busy ones that go as soon as their replacement is ready
+        self.retiring: dict[int, Worker] = {}  # idle or busy ones that go as soon as their replacement is ready
         self.next_start_at = 0.0
         self._failures = 0  # deaths since a worker last did anything useful
         self._ids = itertools.count(1)

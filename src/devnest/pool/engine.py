@@ -109,13 +109,9 @@ class Engine:
         self.end_turn_soon()
         self._resolve_first()
 
-    def worker_done(
-        self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int
-    ) -> None:
+    def worker_done(self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int) -> None:
         """See :class:`Events`."""
-        self._perform(
-            self.scheduler.done(worker_id, batch_id, answers, time.monotonic(), failed=failed, rss=rss)
-        )
+        self._perform(self.scheduler.done(worker_id, batch_id, answers, time.monotonic(), failed=failed, rss=rss))
         self.end_turn_soon()
 
     def worker_ended(self, worker_id: int, how: str, *, unread: bool = False) -> None:

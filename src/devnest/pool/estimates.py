@@ -37,12 +37,7 @@ class Estimates:
         seen = self._seen.get(task.function)
         if seen is None:
             return 0.0
-        return (
-            now
-            + queue.cost_ahead(task.priority, task.source, task.key) / workers
-            + seen[1]
-            - task.deadline_at
-        )
+        return now + queue.cost_ahead(task.priority, task.source, task.key) / workers + seen[1] - task.deadline_at
 
     @staticmethod
     def retry_after_s(wait_s: float) -> float:

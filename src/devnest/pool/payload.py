@@ -92,8 +92,7 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
     """Pickle a call's arguments. A large ``bytes`` that is itself an argument travels out of band too."""
     if any(type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES for arg in args):
         args = tuple(
-            _Large(arg) if type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES else arg
-            for arg in args
+            _Large(arg) if type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES else arg for arg in args
         )
     return pack((args, kwargs) if kwargs else (args,))
 

@@ -27,9 +27,7 @@ def parse_url(url: str) -> Path:
     if path == url or not path.startswith("/"):
         raise InvalidTask(f"a pool's address looks like unix:///run/devnest/pool.sock, not {url!r}")
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
-        raise InvalidTask(
-            f"the path of a Unix socket may have {MAX_PATH_BYTES} bytes, and this has more: {path}"
-        )
+        raise InvalidTask(f"the path of a Unix socket may have {MAX_PATH_BYTES} bytes, and this has more: {path}")
     return Path(path)
 
 

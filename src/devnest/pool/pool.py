@@ -108,13 +108,9 @@ class Pool:
         if self._engine is not None:
             raise PoolClosed("a pool starts once")
         if is_loading_main():
-            raise InvalidTask(
-                "the main script starts a pool when it is imported; guard it by `if __name__ == ...`"
-            )
+            raise InvalidTask("the main script starts a pool when it is imported; guard it by `if __name__ == ...`")
         if self._is_process:
-            sys.modules.setdefault(
-                MAIN_NAME, sys.modules["__main__"]
-            )  # where workers say the script's classes are
+            sys.modules.setdefault(MAIN_NAME, sys.modules["__main__"])  # where workers say the script's classes are
         self._engine = Engine(asyncio.get_running_loop(), self._limits, self._start_worker)
         await self._engine.start()
 

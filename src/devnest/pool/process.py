@@ -38,9 +38,7 @@ class Events(Protocol):
     def worker_ready(self, worker_id: int) -> None:
         """It has booted."""
 
-    def worker_done(
-        self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int
-    ) -> None:
+    def worker_done(self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int) -> None:
         """It answered a batch."""
 
     def worker_ended(self, worker_id: int, how: str, *, unread: bool = False) -> None:
@@ -150,9 +148,7 @@ class ProcessWorker:
             return
         if grace_s <= 0:
             self._signal_group()
-        self._timer = self._loop.call_later(
-            delay_s, self._await_end, grace_s - delay_s, min(POLL_MOST_S, 2 * delay_s)
-        )
+        self._timer = self._loop.call_later(delay_s, self._await_end, grace_s - delay_s, min(POLL_MOST_S, 2 * delay_s))
 
     def _has_exited(self) -> bool:
         if not hasattr(os, "waitid"):  # macOS before Python 3.13

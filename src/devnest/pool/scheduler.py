@@ -93,9 +93,7 @@ class Scheduler:
         if self.closing:
             raise self._refuse("closed", PoolClosed("the pool is closed"))
         if task.deadline_at <= now:
-            raise self._refuse(
-                "deadline", DeadlineExceeded("the deadline had passed when the task was submitted")
-            )
+            raise self._refuse("deadline", DeadlineExceeded("the deadline had passed when the task was submitted"))
         task.enqueued_at = now
         task.cost_s = self._estimates.task_s(task.function)
         free = len(self.crew.idle) - self.waiting
@@ -296,11 +294,7 @@ class Scheduler:
         if task.deadline_at <= now:
             running = task.state is TaskState.RUNNING
             self._drop(task, now, "deadline")
-            text = (
-                "the task was not done by its deadline"
-                if running
-                else "no worker was free before the deadline"
-            )
+            text = "the task was not done by its deadline" if running else "no worker was free before the deadline"
             self._actions.append(Answer(task, DeadlineExceeded(text)))
             self.recorder.refused["expired"] += 1
         # 2. It runs, and has used up its time: it and all those of its batch of which that is true are at

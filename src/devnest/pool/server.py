@@ -127,9 +127,7 @@ class PoolServer:
             sock, _ = self._listener.accept()
         except BlockingIOError:
             return
-        except (
-            OSError
-        ) as error:  # out of descriptors: the client waits in the backlog, and the loop must not spin
+        except OSError as error:  # out of descriptors: the client waits in the backlog, and the loop must not spin
             _log.warning("cannot accept a client: %s", error)
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._listener.fileno())
@@ -152,9 +150,7 @@ class PoolServer:
         """Raise :class:`InvalidTask` where a client may not call a function."""
         module = name.partition(":")[0]
         if module in ("__main__", "__pool_main__"):
-            raise InvalidTask(
-                "a shared pool cannot import from a client's main script; put the function in a module"
-            )
+            raise InvalidTask("a shared pool cannot import from a client's main script; put the function in a module")
         if self._allow is not None and name not in self._allow and module not in self._allow:
             raise InvalidTask(f"this pool does not run {name}")
 
@@ -176,9 +172,7 @@ class _Client:
         self._tasks: dict[int, Task] = {}
         self._has_greeted = False
         loop = asyncio.get_running_loop()
-        self._channel = Channel(
-            loop, sock, self._received, self._lost, max_frame_bytes=server._max_frame_bytes
-        )
+        self._channel = Channel(loop, sock, self._received, self._lost, max_frame_bytes=server._max_frame_bytes)
         self._greeting = loop.call_later(HELLO_TIMEOUT_S, self._drop, "it did not say what it speaks")
         self._channel.send(frame(Kind.HELLO, VERSION))
 

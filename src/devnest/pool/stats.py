@@ -189,9 +189,7 @@ class Recorder:
 
     def _advance(self, now: float) -> None:
         newest = self._slices[-1]
-        if (
-            now - newest.until > WINDOW_S
-        ):  # nothing happened for a whole window: start it anew, just before now
+        if now - newest.until > WINDOW_S:  # nothing happened for a whole window: start it anew, just before now
             self._drop(len(self._slices))
             self._slices = [newest := _Slice(now)]
             newest.worker_s, newest.busy_s = WINDOW_S * self._workers, WINDOW_S * self._busy

@@ -74,9 +74,7 @@ class Task:
         self.run_until = math.inf
 
     def __repr__(self) -> str:
-        return (
-            f"<Task {self.function.name} {self.state.name.lower()} priority={self.priority} key={self.key!r}>"
-        )
+        return f"<Task {self.function.name} {self.state.name.lower()} priority={self.priority} key={self.key!r}>"
 
 
 def check_options(timeout: float | None, priority: int, key: str | None) -> None:

@@ -221,12 +221,7 @@ def read_submission(received: Frame) -> Submission:
         name = received.body[key_end:name_end].decode()
     except (struct.error, UnicodeDecodeError) as error:
         raise WireError("not a submission") from error
-    if (
-        name_end > len(received.body)
-        or math.isnan(timeout_s)
-        or math.isnan(deadline_s)
-        or max_size > MAX_BATCH
-    ):
+    if name_end > len(received.body) or math.isnan(timeout_s) or math.isnan(deadline_s) or max_size > MAX_BATCH:
         raise WireError("not a submission")
     segment = received.segments[0] if received.segments else None
     payload = Packed(received.body[name_end:], segment)

@@ -27,9 +27,7 @@ from devnest.pool.wire import Frame, FrameReader, Kind, frame, read_batch, write
 __all__ = ["FAILED", "MAIN_NAME", "OK", "is_loading_main", "main", "receive"]
 
 OK, FAILED = 0, 1  # tags of an answer's payload: a result, or an exception with its traceback's text
-MAIN_NAME = (
-    "__pool_main__"  # the parent's script is run under this name, so `if __name__ == "__main__"` is false
-)
+MAIN_NAME = "__pool_main__"  # the parent's script is run under this name, so `if __name__ == "__main__"` is false
 
 SPIN_S = 100e-6  # how long a worker looks for its next batch before it sleeps
 RECEIVE_BYTES = 64 * 1024
@@ -125,9 +123,7 @@ def _handle(received: Frame) -> tuple[bytes, list[Segment]]:
     return frame(Kind.DONE, received.id, rss.to_bytes(8, "little") + body, len(segments)), segments
 
 
-def boot(
-    *, path: list[str], main_path: str | None, main_module: str | None, nice: int, names: list[str]
-) -> None:
+def boot(*, path: list[str], main_path: str | None, main_module: str | None, nice: int, names: list[str]) -> None:
     """Become like the parent: its import path, its script; then import what will be needed."""
     sys.path[:] = path
     if nice:
@@ -216,9 +212,7 @@ def _run_one(func: Callable[..., Any], payload: Packed) -> tuple[int, Packed]:
     return _success(result)
 
 
-def _run_many(
-    func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool
-) -> list[tuple[int, Packed]]:
+def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool) -> list[tuple[int, Packed]]:
     if not calls:
         return []
     try:
