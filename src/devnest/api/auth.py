@@ -33,7 +33,8 @@ async def register(data: Registration, request: ApiRequest) -> Account:
     # The cheap question first; between it and the insert the indexes decide. No connection is held over the hash.
     if taken := await taken_field(request.services.database, data.username, data.email):
         raise AlreadyTaken(taken)
-    password_hash = await request.services.hasher.hash(data.password)
+    hasher = request.services.hasher
+    password_hash = await request.unless_gone(hasher.hash(data.password, client=request.client_address))
     return await create_account(request.services.database, data.username, data.email, password_hash)
 
 
@@ -47,7 +48,9 @@ async def register(data: Registration, request: ApiRequest) -> Account:
 async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account and a wrong password get the same answer after the same time."""
     found = await find_credentials(request.services.database, email=data.email or None, username=data.username or None)
-    matches = await request.services.hasher.verify(data.password, found.password_hash if found else None)
+    stored = found.password_hash if found else None
+    verifying = request.services.hasher.verify(data.password, stored, client=request.client_address)
+    matches = await request.unless_gone(verifying)
     session = await create_session(request.services.database, found.account_id) if found and matches else None
     if found is None or session is None:
         raise ProblemError(

@@ -1,17 +1,21 @@
 """A request as the routes see it: its body in their types, who sent it, and the parts they work with."""
 
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from devnest.api.bodies import read
-from devnest.api.problems import ProblemError
+from devnest.api.problems import ClientGone, ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import InvalidToken, Principal
 
 __all__ = ["ApiRequest", "authenticate"]
+
+T = TypeVar("T")
 
 
 class ApiRequest(Request[Any, Any, Any]):
@@ -32,6 +36,28 @@ class ApiRequest(Request[Any, Any, Any]):
         """Who the request speaks for, on a route guarded by `authenticate`."""
         principal: Principal = self.scope["state"]["principal"]
         return principal
+
+    @property
+    def client_address(self) -> str:
+        """Whose request it is, as far as fairness goes."""
+        return self.client.host if self.client else ""
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of some work, which is cancelled where the client disconnects first.
+
+        For work that is worth it: a hash that waits in the queue leaves it. The body has been read, so the next
+        message from the server is the end of the connection. Raises `ClientGone`.
+        """
+        working = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(self.receive())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ClientGone
+            return working.result()
+        finally:
+            working.cancel()
+            leaving.cancel()
 
     async def json(self) -> Any:
         """The body, decoded straight into the type of the route's `data`; raises `ProblemError` 415, 400 or 422."""
