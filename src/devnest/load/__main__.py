@@ -1,0 +1,5 @@
+"""A generator process; people use `devnest load`."""
+
+from .generator import main
+
+main()
