@@ -1,5 +1,5 @@
 """A generator process; people use `devnest load`."""
 
-from .generator import main
+from devnest.load.generator import main
 
 main()

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from time import perf_counter
 
-from .profile import Crew, Scenario
-from .schedule import vus_at
-from .user import VirtualUser
+from devnest.load.profile import Crew, Scenario
+from devnest.load.schedule import vus_at
+from devnest.load.user import VirtualUser
 
 __all__ = ["GRACE_S", "Engine"]
 

@@ -10,14 +10,14 @@ from time import perf_counter, process_time
 
 import uvloop
 
-from .engine import Engine
-from .errors import LoadError
-from .messages import Channel, Done, Failed, Go, Job, Ready, Second
-from .profile import Crew, Profile, apply_settings, load_profile
-from .profiles import PROFILES
-from .schedule import Stage
-from .target import Target
-from .user import Session
+from devnest.load.engine import Engine
+from devnest.load.errors import LoadError
+from devnest.load.messages import Channel, Done, Failed, Go, Job, Ready, Second
+from devnest.load.profile import Crew, Profile, apply_settings, load_profile
+from devnest.load.profiles import PROFILES
+from devnest.load.schedule import Stage
+from devnest.load.target import Target
+from devnest.load.user import Session
 
 __all__ = ["main", "profile_of"]
 

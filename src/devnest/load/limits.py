@@ -2,7 +2,7 @@
 
 import resource
 
-from .errors import BadPlan
+from devnest.load.errors import BadPlan
 
 __all__ = ["need_descriptors"]
 

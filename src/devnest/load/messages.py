@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from .tally import Figures
+from devnest.load.tally import Figures
 
 __all__ = ["Channel", "Done", "Failed", "Go", "Job", "Ready", "Second", "Stop"]
 

@@ -3,8 +3,8 @@
 import asyncio
 from time import perf_counter
 
-from .errors import PrepareFailed
-from .user import Account, Session, VirtualUser
+from devnest.load.errors import PrepareFailed
+from devnest.load.user import Account, Session, VirtualUser
 
 __all__ = ["make_accounts", "measure_sign_ins"]
 
@@ -71,7 +71,5 @@ async def measure_sign_ins(session: Session, accounts: list[Account], seconds: f
         for number in range(_AT_ONCE):
             tasks.create_task(sign_in(number))
     if not signed_in:
-        raise PrepareFailed(
-            "cannot measure the target's capacity: no sign-in succeeded; give it: --set capacity=N"
-        )
+        raise PrepareFailed("cannot measure the target's capacity: no sign-in succeeded; give it: --set capacity=N")
     return signed_in / (perf_counter() - begin)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .errors import BadPlan
-from .schedule import Stage
-from .user import Session, VirtualUser
+from devnest.load.errors import BadPlan
+from devnest.load.schedule import Stage
+from devnest.load.user import Session, VirtualUser
 
 __all__ = ["Crew", "Profile", "Scenario", "load_profile", "settings_of"]
 
@@ -67,15 +67,11 @@ class Profile:
     rate: float | None = None
     think_s: float = 0.2  # mean pause of `vu.think()`
     jitter: float = 0.5  # a pause is 1 - jitter to 1 + jitter times the mean
-    takes_stages: ClassVar[bool] = (
-        True  # False: the profile makes its own scenarios, and refuses --stages and --vus
-    )
+    takes_stages: ClassVar[bool] = True  # False: the profile makes its own scenarios, and refuses --stages and --vus
 
     def scenarios(self, target_host: str) -> list[Scenario]:
         """The kinds of virtual user of this run; by default one: `start` once, then `iteration` for ever."""
-        return [
-            Scenario("default", self.iteration, self.stages, self.start, self.rate, self.think_s, self.jitter)
-        ]
+        return [Scenario("default", self.iteration, self.stages, self.start, self.rate, self.think_s, self.jitter)]
 
     async def prepare(self, crew: Crew) -> dict[str, float]:
         """Done before the clock starts and counted apart. Gives figures to print, such as accounts made."""

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .errors import BadPlan
-from .prepare import make_accounts, measure_sign_ins
-from .profile import Crew, Profile, Scenario
-from .schedule import Stage, constant
-from .user import Account, VirtualUser
+from devnest.load.errors import BadPlan
+from devnest.load.prepare import make_accounts, measure_sign_ins
+from devnest.load.profile import Crew, Profile, Scenario
+from devnest.load.schedule import Stage, constant
+from devnest.load.user import Account, VirtualUser
 
 __all__ = ["PROFILES", "Experiment", "Flood", "Stress"]
 
@@ -80,9 +80,7 @@ class Flood(Profile):
     readers = 20
     posters = 10
     think_s = 0.2
-    attack_addresses = (
-        "127.0.0.2,127.0.0.3,127.0.0.4"  # sources of the flood, where the target is 127.0.0.1 on Linux
-    )
+    attack_addresses = "127.0.0.2,127.0.0.3,127.0.0.4"  # sources of the flood, where the target is 127.0.0.1 on Linux
 
     def __init__(self) -> None:
         self._accounts: list[Account] = []
@@ -108,13 +106,9 @@ class Flood(Profile):
         ]
 
     async def prepare(self, crew: Crew) -> dict[str, float]:
-        self._accounts, seconds = await make_accounts(
-            crew.session, max(1, crew.share(self.attacked_accounts))
-        )
+        self._accounts, seconds = await make_accounts(crew.session, max(1, crew.share(self.attacked_accounts)))
         if not self.capacity:
-            self.capacity = crew.generators * await measure_sign_ins(
-                crew.session, self._accounts, self.measure_s
-            )
+            self.capacity = crew.generators * await measure_sign_ins(crew.session, self._accounts, self.measure_s)
         return {
             "accounts": len(self._accounts),
             "seconds": seconds,
@@ -145,6 +139,4 @@ class Flood(Profile):
         await vu.think()
 
 
-PROFILES: Mapping[str, type[Profile]] = MappingProxyType(
-    {"experiment": Experiment, "stress": Stress, "flood": Flood}
-)
+PROFILES: Mapping[str, type[Profile]] = MappingProxyType({"experiment": Experiment, "stress": Stress, "flood": Flood})

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .messages import Second
-from .tally import Figures, Key
-from .trend import Trend
+from devnest.load.messages import Second
+from devnest.load.tally import Figures, Key
+from devnest.load.trend import Trend
 
 __all__ = ["CPU_LIMIT", "Machine", "Point", "Result", "exact_percentile"]
 
@@ -53,9 +53,7 @@ class Machine:
         if cpuinfo.exists():
             models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
             processor = models[0].partition(":")[2].strip() if models else processor
-        return cls(
-            f"{platform.system()} {platform.release()}", processor, _cores(), platform.python_version()
-        )
+        return cls(f"{platform.system()} {platform.release()}", processor, _cores(), platform.python_version())
 
 
 def _cores() -> int:
@@ -116,9 +114,7 @@ class Result:
         self.elapsed_s = 0.0
         self.stopped = False  # by the person, before its end
         self._open: dict[int, _OpenSecond] = {}
-        self._cpu: list[list[tuple[float, float]]] = [
-            [] for _ in range(generators)
-        ]  # CPU and wall time, by second
+        self._cpu: list[list[tuple[float, float]]] = [[] for _ in range(generators)]  # CPU and wall time, by second
 
     def prepare(self, figures: Mapping[str, float]) -> None:
         """Add what one generator prepared; they work at the same time, so their seconds do not add up."""
@@ -186,17 +182,13 @@ class Result:
     @property
     def peak_requests_per_s(self) -> float:
         """Of the best second."""
-        return max(
-            (point.requests_per_s for point in self.points if point.wall_s > _SHORTEST_PEAK_S), default=0.0
-        )
+        return max((point.requests_per_s for point in self.points if point.wall_s > _SHORTEST_PEAK_S), default=0.0)
 
     @property
     def vus_max(self) -> int:
         return max((point.vus for point in self.points), default=0)
 
-    def trend(
-        self, name: str | None = None, status: int | None = None, expected: bool | None = None
-    ) -> Trend:
+    def trend(self, name: str | None = None, status: int | None = None, expected: bool | None = None) -> Trend:
         """Durations of the requests that fit."""
         return Trend.of(
             trend

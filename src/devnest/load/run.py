@@ -9,15 +9,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from . import errors
-from .errors import BadPlan, GeneratorDied, LoadError
-from .generator import profile_of
-from .limits import need_descriptors
-from .messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
-from .profile import Profile
-from .result import Point, Result
-from .schedule import Stage, checked
-from .target import Target
+from devnest.load import errors
+from devnest.load.errors import BadPlan, GeneratorDied, LoadError
+from devnest.load.generator import profile_of
+from devnest.load.limits import need_descriptors
+from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
+from devnest.load.profile import Profile
+from devnest.load.result import Point, Result
+from devnest.load.schedule import Stage, checked
+from devnest.load.target import Target
 
 __all__ = ["Plan", "run"]
 
@@ -54,9 +54,7 @@ class Plan:
             raise BadPlan(f"a rate of {self.rate:g} a second; it is more than 0 and at most 1,000,000")
         profile = profile_of(self.job(0, ""))
         if not profile.takes_stages and (self.stages is not None or self.rate is not None):
-            raise BadPlan(
-                f"the profile {self.profile} makes its own schedule; change it with --set duration_s=60"
-            )
+            raise BadPlan(f"the profile {self.profile} makes its own schedule; change it with --set duration_s=60")
         return profile
 
     def job(self, index: int, address: str) -> Job:
@@ -103,9 +101,7 @@ class _Generator:
         message = await self.channel.receive()
         if message is None:
             status = await self._process.wait()
-            raise GeneratorDied(
-                f"a generator process ended unasked (exit status {status}); its messages are above"
-            )
+            raise GeneratorDied(f"a generator process ended unasked (exit status {status}); its messages are above")
         if isinstance(message, Failed):
             kind = getattr(errors, message.kind)
             assert issubclass(kind, LoadError)

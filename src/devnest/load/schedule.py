@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from .errors import BadPlan
+from devnest.load.errors import BadPlan
 
 __all__ = ["MAX_DURATION_S", "MAX_VUS", "Stage", "constant", "parse_duration", "parse_stages", "vus_at"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-from .errors import BadPlan, TargetUnreachable
+from devnest.load.errors import BadPlan, TargetUnreachable
 
 __all__ = ["CONNECT_TIMEOUT_S", "Target"]
 
@@ -75,9 +75,7 @@ class Target:
             except OSError as error:  # an SSLError is one too
                 failures.append(f"{address}: {error.strerror or error}")
             else:
-                return Target(
-                    self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address
-                )
+                return Target(self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address)
         raise TargetUnreachable(f"cannot connect to {self.url} ({'; '.join(failures)})")
 
     async def _knock(self, address: str) -> None:

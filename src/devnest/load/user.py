@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import msgspec
 
-from .connection import Answer, Connection
-from .tally import Tally
-from .target import CONNECT_TIMEOUT_S, Target
+from devnest.load.connection import Answer, Connection
+from devnest.load.tally import Tally
+from devnest.load.target import CONNECT_TIMEOUT_S, Target
 
 __all__ = ["Account", "Session", "VirtualUser"]
 

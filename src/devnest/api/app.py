@@ -1,0 +1,35 @@
+"""The ASGI application: routes, their dependencies, and the frame around every request."""
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from devnest.api import auth, health, posts, users
+from devnest.api.bodies import MAXIMUM_BODY_BYTES, JsonRequest
+from devnest.api.documentation import openapi_config
+from devnest.api.frame import RequestFrame
+from devnest.api.problems import respond_to
+from devnest.api.services import Services
+
+__all__ = ["create_app"]
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The API on the given parts, which the caller opens and closes."""
+    v1 = Router(
+        "/api/v1",
+        route_handlers=[auth.register, auth.login, users.me, posts.publish, posts.read_page, posts.read_post],
+    )
+    app = Litestar(
+        [v1, health.healthz, health.readyz],
+        dependencies={
+            "services": Provide(lambda: services, sync_to_thread=False, use_cache=True),
+            "principal": Provide(auth.authenticate),
+        },
+        request_class=JsonRequest,
+        request_max_body_size=MAXIMUM_BODY_BYTES,
+        exception_handlers={Exception: respond_to},
+        openapi_config=openapi_config(),
+        logging_config=None,
+    )
+    return RequestFrame(app)

@@ -1,0 +1,124 @@
+"""Request bodies: what they may hold, and how they are read.
+
+A body is decoded straight into its type by msgspec, strictly: a number is no string, an unknown field is an error.
+"""
+
+from functools import cache
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request
+from msgspec import Meta, Struct
+
+from devnest.api.problems import FieldError, ProblemError
+
+__all__ = ["EmailAddress", "JsonRequest", "Login", "NewPost", "Password", "Registration", "Tag", "Username"]
+
+MAXIMUM_BODY_BYTES = 256 * 1024
+NOT_AT_THE_END = "(?![\\s\\S])"  # `$` would let a line feed follow
+
+Username = Annotated[
+    str,
+    Meta(min_length=3, max_length=32, pattern=f"^[A-Za-z0-9][A-Za-z0-9_-]*{NOT_AT_THE_END}", examples=["ada"]),
+]
+# What HTML calls a valid e-mail address, with a dot in the domain; a mail to it is the only real test.
+# https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address
+LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+EmailAddress = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=f"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{LABEL}(?:\\.{LABEL})+{NOT_AT_THE_END}",
+        examples=["ada@example.org"],
+    ),
+]
+Password = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
+AnyPassword = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
+Title = Annotated[
+    str,
+    Meta(min_length=1, max_length=200, pattern=f"^[^\\x00-\\x1f\\x7f]+{NOT_AT_THE_END}", examples=["Hello"]),
+]
+Body = Annotated[
+    str,
+    Meta(min_length=1, max_length=50_000, pattern=f"^[^\\x00]+{NOT_AT_THE_END}", examples=["A first post."]),
+]
+Tag = Annotated[
+    str,
+    Meta(min_length=1, max_length=32, pattern=f"^[a-z0-9][a-z0-9.+#-]*{NOT_AT_THE_END}", examples=["python"]),
+]
+
+
+class Registration(Struct, frozen=True, forbid_unknown_fields=True):
+    """A new account. Names are unique whatever their case; a password may be any text of 8 to 1024 characters."""
+
+    username: Username
+    email: EmailAddress
+    password: Password
+
+
+class Login(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who signs in: `email` or `username`, one of them, and the password."""
+
+    password: AnyPassword
+    email: EmailAddress | None = None
+    username: Username | None = None
+
+    def __post_init__(self) -> None:
+        if (self.email is None) == (self.username is None):
+            raise ValueError("give email or username, one of them")
+
+
+class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
+    """A post to publish. A tag given twice counts once."""
+
+    title: Title
+    body: Body
+    tags: Annotated[list[Tag], Meta(max_length=10)] = []
+
+
+class JsonRequest(Request[Any, Any, Any]):
+    """A request whose JSON is decoded straight into the type of the route's `data`."""
+
+    async def json(self) -> Any:
+        """The body; raises `ProblemError` 415, 400 or 422."""
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise ProblemError(415, "the body has to be application/json", kind="urn:devnest:media-type")
+        field = self.route_handler.parsed_data_field
+        assert field is not None
+        return read(await self.body(), field.annotation)
+
+
+def read(body: bytes, of: Any) -> Any:
+    """Decode a body; raises `ProblemError` 400 where it is no JSON, 422 with every wrong field where it is."""
+    try:
+        return _decoder(of).decode(body)
+    except msgspec.ValidationError as error:
+        errors = _field_errors(body, of) or [FieldError("", str(error))]
+        raise ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemError(400, f"the body is not JSON: {error}", kind="urn:devnest:malformed") from None
+
+
+@cache
+def _decoder(of: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(of)
+
+
+def _field_errors(body: bytes, of: type[Struct]) -> list[FieldError]:
+    """Every wrong field; msgspec itself stops at the first."""
+    given = msgspec.json.decode(body)
+    if not isinstance(given, dict):
+        return []
+    fields = {field.encode_name: field for field in msgspec.structs.fields(of)}
+    errors = [FieldError(name[:64], "unknown field") for name in given.keys() - fields.keys()][:10]
+    for name, field in fields.items():
+        if name not in given:
+            if field.required:
+                errors.append(FieldError(name, "missing"))
+            continue
+        try:
+            msgspec.convert(given[name], field.type)
+        except msgspec.ValidationError as error:
+            errors.append(FieldError(name, str(error)))
+    return sorted(errors, key=lambda error: error.field)

@@ -1,0 +1,92 @@
+"""The OpenAPI document and the page to read it on; nothing is fetched from elsewhere."""
+
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from litestar import Controller, MediaType, Request, get
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.spec import Components, SecurityScheme
+
+from devnest import __version__
+from devnest.api.problems import PROBLEM_JSON, Problem
+
+__all__ = ["BEARER", "answers", "openapi_config"]
+
+BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+MEANINGS = {
+    400: "The body is not JSON, or a parameter is not valid",
+    401: "No valid access token, or wrong credentials",
+    404: "There is nothing at this path",
+    409: "Taken",
+    413: "The body is too large",
+    415: "The body is not application/json",
+    422: "The body is JSON, but a field is wrong; `errors` names each",
+    503: "Not now; `Retry-After` says when",
+}
+STATIC = files("swagger_ui") / "static"  # Swagger UI's own files, from the package swagger-ui-py
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>DevNest API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="/docs/swagger-ui.css"></head>
+<body><div id="docs"></div><script src="/docs/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true})</script></body></html>
+"""
+
+
+def answers(*statuses: int) -> dict[int, ResponseSpec]:
+    """The problems a route can answer with."""
+    return {
+        status: ResponseSpec(Problem, generate_examples=False, description=MEANINGS[status], media_type=PROBLEM_JSON)
+        for status in statuses
+    }
+
+
+class Documentation(Controller):
+    """`/openapi.json`, and `/docs` to read and try it in a browser."""
+
+    include_in_schema = False
+
+    @get("/openapi.json", media_type="application/json")
+    async def document(self, request: Request[Any, Any, Any]) -> bytes:
+        """The OpenAPI 3.1 document."""
+        return _document(request.app.openapi_schema.to_schema())
+
+    @get("/docs", media_type=MediaType.HTML)
+    async def page(self) -> str:
+        """Swagger UI."""
+        return PAGE
+
+    @get("/docs/swagger-ui.css", media_type="text/css")
+    async def style(self) -> bytes:
+        """Its style sheet."""
+        return (STATIC / "swagger-ui.css").read_bytes()
+
+    @get("/docs/swagger-ui-bundle.js", media_type="text/javascript")
+    async def script(self) -> bytes:
+        """Its program."""
+        return (STATIC / "swagger-ui-bundle.js").read_bytes()
+
+
+def _document(schema: dict[str, Any]) -> bytes:
+    """The document, with what msgspec's types cannot say: a login names the account in one of two ways."""
+    login = schema["components"]["schemas"]["Login"]
+    login["oneOf"] = [{"required": [name]} for name in ("email", "username")]
+    for name in ("email", "username"):
+        login["properties"][name] = next(s for s in login["properties"][name]["oneOf"] if s.get("type") != "null")
+    return msgspec.json.encode(schema)
+
+
+def openapi_config() -> OpenAPIConfig:
+    """The document's frame."""
+    return OpenAPIConfig(
+        title="DevNest",
+        version=__version__,
+        description="Accounts and posts of a developers' community. Errors are `application/problem+json` (RFC 9457).",
+        components=Components(
+            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+        ),
+        use_handler_docstrings=True,
+        # In place of Litestar's pages, which load their scripts from other hosts.
+        openapi_controller=Documentation,  # type: ignore[arg-type]
+    )

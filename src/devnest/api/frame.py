@@ -1,0 +1,68 @@
+"""Around every request: an id on its answer and its log lines, a line when it is over, an answer of last resort."""
+
+import re
+import time
+import uuid
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from devnest.api.problems import PROBLEM_JSON, ProblemError, problem_response
+
+__all__ = ["RequestFrame"]
+
+GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")  # what a proxy may send; anything else could forge log lines
+log = structlog.get_logger("devnest.api.access")
+
+
+class RequestFrame:
+    """ASGI middleware, outermost, so that it sees the errors of everything inside."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = next(
+            (v.decode() for k, v in scope["headers"] if k == b"x-request-id" and GIVEN_ID.fullmatch(v)), ""
+        )
+        request_id = request_id or uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:  # what the API's own handler could not answer
+            log.exception("unexpected error", exc_info=error)
+            if status == 0:
+                await _send_failure(send_with_id, request_id)
+        finally:
+            elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status or None,
+                elapsed_ms=elapsed_ms,
+            )
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+async def _send_failure(send: Send, request_id: str) -> None:
+    problem = ProblemError(500, "the server failed; the log has the reason under this request id")
+    body, _ = problem_response(problem, request_id)
+    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,79 @@
+"""`/posts`: publish, read one, and page through all, newest first."""
+
+import base64
+import binascii
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.datastructures import ResponseHeader
+from litestar.params import Parameter
+
+from devnest.api.bodies import NewPost, Tag, Username
+from devnest.api.documentation import BEARER, answers
+from devnest.api.problems import FieldError, ProblemError
+from devnest.api.services import Services
+from devnest.api.tokens import Principal
+from devnest.store import Post, create_post, find_post, list_posts
+
+__all__ = ["Page", "publish", "read_page", "read_post"]
+
+DEFAULT_LIMIT = 20
+MAXIMUM_LIMIT = 100
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some posts, and the cursor of the next page, null at the end."""
+
+    items: list[Post]
+    next_cursor: str | None
+
+
+@post(
+    "/posts", tags=["posts"], summary="Publish a post", security=BEARER,
+    responses=answers(400, 401, 413, 415, 422, 503),
+    response_headers=[ResponseHeader(name="Location", description="The post's path", documentation_only=True)],
+)  # fmt: skip
+async def publish(data: NewPost, principal: Principal, services: Services) -> Response[Post]:
+    """The answer is sent after the post is on disk."""
+    tags = list(dict.fromkeys(data.tags))
+    published = await create_post(services.database, principal.account_id, data.title, data.body, tags)
+    return Response(published, headers={"Location": f"/api/v1/posts/{published.id}"})
+
+
+@get("/posts", tags=["posts"], summary="Read posts, newest first", responses=answers(400, 503))
+async def read_page(
+    services: Services,
+    limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Parameter(max_length=64, description="`next_cursor` of the page before")] = None,
+    author: Annotated[Username | None, Parameter(description="A username")] = None,
+    tag: Annotated[Tag | None, Parameter(description="Posts that carry this tag")] = None,
+) -> Page:
+    """Pages are stable: a post published meanwhile moves no other."""
+    before = None if cursor is None else _decode(cursor)
+    posts = await list_posts(services.database, limit + 1, before=before, author=author, tag=tag)
+    more = len(posts) > limit
+    return Page(posts[:limit], _encode(posts[limit - 1].id) if more else None)
+
+
+@get("/posts/{post_id:uuid}", tags=["posts"], summary="Read a post", responses=answers(404, 503))
+async def read_post(post_id: UUID, services: Services) -> Post:
+    """One post by its id."""
+    found = await find_post(services.database, post_id)
+    if found is None:
+        raise ProblemError(404, "there is no such post")
+    return found
+
+
+def _encode(post_id: UUID) -> str:
+    return base64.urlsafe_b64encode(post_id.bytes).rstrip(b"=").decode("ascii")
+
+
+def _decode(cursor: str) -> UUID:
+    try:
+        post_id = UUID(bytes=base64.b64decode(cursor.encode("ascii") + b"==", altchars=b"-_", validate=True))
+    except (UnicodeEncodeError, binascii.Error, ValueError):
+        wrong = FieldError("cursor", "not a cursor of this service")
+        raise ProblemError(400, "a parameter is not valid", kind="urn:devnest:parameter", errors=[wrong]) from None
+    return post_id

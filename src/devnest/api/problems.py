@@ -1,0 +1,111 @@
+"""Errors as RFC 9457 `application/problem+json`; the table of HTTP statuses is here and nowhere else."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from devnest.api.tokens import InvalidToken
+from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable
+
+__all__ = ["PROBLEM_JSON", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
+
+PROBLEM_JSON = "application/problem+json"
+log = structlog.get_logger("devnest.api")
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """What is wrong with one field of a request."""
+
+    field: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error's body. `type` is `about:blank` where the status says all, else a `urn:devnest:` name."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ProblemError(Exception):
+    """A refusal with its whole answer: raised by a route, sent as it is."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str = "about:blank",
+        errors: list[FieldError] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.kind = kind
+        self.errors = errors
+        self.headers = headers or {}
+
+
+def respond_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The answer to any exception a request can end with."""
+    problem = _as_problem(error)
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("unexpected error", path=request.url.path, exc_info=error)
+    elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        log.warning("refused", reason=str(error))
+    body, headers = problem_response(problem, request.scope["state"].get("request_id", ""))
+    return Response(body, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
+
+
+def problem_response(problem: ProblemError, request_id: str) -> tuple[bytes, dict[str, str]]:
+    """The body and the extra headers of a problem."""
+    body = Problem(
+        problem.kind,
+        HTTPStatus(problem.status).phrase,
+        problem.status,
+        problem.detail,
+        request_id,
+        problem.errors or msgspec.UNSET,
+    )
+    return msgspec.json.encode(body), problem.headers
+
+
+def _as_problem(error: Exception) -> ProblemError:
+    match error:
+        case ProblemError():
+            return error
+        case InvalidToken() | AuthorGone():
+            return ProblemError(401, str(error), headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        case AlreadyTaken():
+            taken = FieldError(error.field, str(error))
+            return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
+        case DatabaseUnavailable():
+            again = {"Retry-After": str(error.retry_after)}
+            return ProblemError(
+                503, "the service cannot reach its database", kind="urn:devnest:database", headers=again
+            )
+        case ValidationException():
+            extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
+            errors = [FieldError(e.get("key", ""), e.get("message", "")) for e in extra]
+            return ProblemError(400, "a parameter is not valid", kind="urn:devnest:parameter", errors=errors)
+        case HTTPException(status_code=status) if status < 500:
+            return ProblemError(status, _detail(error), headers=dict(error.headers or {}))
+        case _:
+            return ProblemError(500, "the server failed; the log has the reason under this request id")
+
+
+def _detail(error: HTTPException) -> str:
+    return {
+        404: "there is nothing at this path",
+        405: "this path does not know that method",
+        413: "the request body is too large",
+    }.get(error.status_code, error.detail)

@@ -1,0 +1,18 @@
+"""What the routes work with, handed over once at the start of a server."""
+
+from dataclasses import dataclass
+
+from devnest.api.tokens import TokenIssuer
+from devnest.passwords import Hasher
+from devnest.store import Database
+
+__all__ = ["Services"]
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts behind the API of one server process."""
+
+    database: Database
+    hasher: Hasher
+    tokens: TokenIssuer

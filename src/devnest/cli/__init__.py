@@ -1,0 +1,24 @@
+"""The `devnest` command: it alone reads options and the environment."""
+
+import sys
+
+import typer
+
+from devnest.cli.migrate import migrate
+from devnest.cli.serve import serve
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="DevNest: a developers' community backend that stays fast while it hashes passwords.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(migrate)
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(app())

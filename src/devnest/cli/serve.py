@@ -1,0 +1,101 @@
+"""`devnest serve`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devnest.cli.errors import reported
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
+from devnest.cluster import serve as run
+from devnest.logs import configure_logging
+from devnest.passwords import MAXIMUM_COST, MINIMUM_COST
+from devnest.settings import Hashing, Settings, usable_cpus
+from devnest.store import default_data_dir
+
+__all__ = ["serve"]
+
+
+class LogLevel(StrEnum):
+    """The least important lines to write."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def serve(
+    host: Annotated[str, typer.Option(envvar="DEVNEST_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(envvar="DEVNEST_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."),
+    ] = 8000,
+    hashing: Annotated[
+        Hashing,
+        typer.Option(envvar="DEVNEST_HASHING", help="Where passwords are hashed: on threads, or on the event loop."),
+    ] = Hashing.THREAD,
+    hash_cost: Annotated[
+        int,
+        typer.Option(
+            envvar="DEVNEST_HASH_COST",
+            min=MINIMUM_COST,
+            max=MAXIMUM_COST,
+            help="bcrypt cost of new passwords.",
+        ),
+    ] = 12,
+    hash_workers: Annotated[
+        int | None,
+        typer.Option(
+            envvar="DEVNEST_HASH_WORKERS",
+            min=1,
+            max=256,
+            help="Hashes computed at once.",
+            show_default="CPUs",
+        ),
+    ] = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    postgres_bin: PostgresBin = None,
+    signing_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DEVNEST_SIGNING_KEY_FILE",
+            help="A file with the key of access tokens, 32 bytes or more.",
+            show_default="made in the data directory",
+        ),
+    ] = None,
+    drain_timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="DEVNEST_DRAIN_TIMEOUT",
+            min=0,
+            max=3600,
+            help="Seconds that running requests get at a stop.",
+        ),
+    ] = 10.0,
+    log_level: Annotated[
+        LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="Least level to log.")
+    ] = LogLevel.INFO,
+) -> None:
+    """Serve the API until TERM or INT.
+
+    Exit status: 0 clean stop, 2 wrong option, 3 the address is taken, 4 the data directory or PostgreSQL's programs
+    cannot be used, 5 the database does not answer, 6 its schema is not this version's.
+    """
+    configure_logging(log_level)
+    settings = Settings(
+        host=host,
+        port=port,
+        data_dir=data_dir or default_data_dir(),
+        hashing=hashing,
+        hash_cost=hash_cost,
+        hash_workers=hash_workers or usable_cpus(),
+        database_url=database_url,
+        postgres_bin=postgres_bin,
+        signing_key_file=signing_key_file,
+        drain_timeout_s=drain_timeout,
+    )
+    with reported():
+        run(settings)

@@ -1,0 +1,24 @@
+"""Passwords: hash, verify, and tell when a stored hash should be replaced."""
+
+from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner
+from devnest.passwords.scheme import (
+    MAXIMUM_COST,
+    MINIMUM_COST,
+    UnusableHash,
+    hash_password,
+    needs_rehash,
+    verify_password,
+)
+
+__all__ = [
+    "MAXIMUM_COST",
+    "MINIMUM_COST",
+    "Hasher",
+    "InlineRunner",
+    "Runner",
+    "ThreadRunner",
+    "UnusableHash",
+    "hash_password",
+    "needs_rehash",
+    "verify_password",
+]

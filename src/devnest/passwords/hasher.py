@@ -1,0 +1,64 @@
+"""Passwords for a service: the same functions as awaitables, on whatever runs them."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from devnest.passwords.scheme import UnusableHash, decoy, hash_password, verify_password
+
+__all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner"]
+
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """What runs the work: a call of a function with arguments, awaited."""
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T: ...
+
+
+class InlineRunner:
+    """Runs the work on the event loop, which answers nobody meanwhile: the experiment's "before"."""
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T:
+        return function(*arguments)
+
+
+class ThreadRunner:
+    """Runs the work on threads of its own, so that a burst of hashes does not take the event loop's default ones.
+
+    At most `threads` run at once; the others wait in order. bcrypt releases the GIL.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="hashing")
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    def close(self) -> None:
+        """Drop what waits; what runs ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Hasher:
+    """Hashes new passwords at one cost, and verifies so that an unknown account takes as long as a wrong password."""
+
+    def __init__(self, runner: Runner, cost: int) -> None:
+        self._run = runner
+        self._cost = cost
+        self._decoy = decoy(cost)
+
+    async def hash(self, password: str) -> str:
+        """The stored form of a new password."""
+        return await self._run(hash_password, password, self._cost)
+
+    async def verify(self, password: str, stored: str | None) -> bool:
+        """Whether the password is the stored one; `stored` is None where there is no account."""
+        try:
+            matches = await self._run(verify_password, password, self._decoy if stored is None else stored)
+        except UnusableHash:
+            await self._run(verify_password, password, self._decoy)
+            raise
+        return matches and stored is not None

@@ -1,0 +1,36 @@
+"""What a running DevNest was told, in one frozen value; `devnest.cli` alone reads options and environment."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+__all__ = ["Hashing", "Settings", "usable_cpus"]
+
+
+class Hashing(StrEnum):
+    """Where passwords are hashed."""
+
+    THREAD = "thread"
+    INLINE = "inline"
+
+
+def usable_cpus() -> int:
+    """The CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `devnest serve`, checked."""
+
+    host: str
+    port: int
+    data_dir: Path
+    hashing: Hashing
+    hash_cost: int
+    hash_workers: int
+    database_url: str | None
+    postgres_bin: Path | None
+    signing_key_file: Path | None
+    drain_timeout_s: float

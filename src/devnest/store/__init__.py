@@ -1,0 +1,58 @@
+"""The store: an embedded PostgreSQL or any other, its schema, and every query DevNest asks."""
+
+from devnest.store.accounts import (
+    Account,
+    Credentials,
+    create_account,
+    find_account,
+    find_credentials,
+    taken_field,
+)
+from devnest.store.database import Database
+from devnest.store.datadir import DataDirectory, default_data_dir
+from devnest.store.embedded import EmbeddedPostgres
+from devnest.store.errors import (
+    AlreadyTaken,
+    AuthorGone,
+    DatabaseUnavailable,
+    DataDirectoryError,
+    DataDirectoryInUse,
+    PostgresFailed,
+    PostgresNotFound,
+    SchemaBehind,
+    StoreError,
+    VersionMismatch,
+)
+from devnest.store.migrate import ensure_database, migrate
+from devnest.store.posts import Post, create_post, find_post, list_posts
+from devnest.store.sessions import create_session
+
+__all__ = [
+    "Account",
+    "AlreadyTaken",
+    "AuthorGone",
+    "Credentials",
+    "DataDirectory",
+    "DataDirectoryError",
+    "DataDirectoryInUse",
+    "Database",
+    "DatabaseUnavailable",
+    "EmbeddedPostgres",
+    "Post",
+    "PostgresFailed",
+    "PostgresNotFound",
+    "SchemaBehind",
+    "StoreError",
+    "VersionMismatch",
+    "create_account",
+    "create_post",
+    "create_session",
+    "default_data_dir",
+    "ensure_database",
+    "find_account",
+    "find_credentials",
+    "find_post",
+    "list_posts",
+    "migrate",
+    "taken_field",
+]

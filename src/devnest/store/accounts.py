@@ -1,0 +1,71 @@
+"""Accounts: the people, and what they log in with."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from uuid_utils.compat import uuid7
+
+from devnest.store.database import Database
+from devnest.store.errors import AlreadyTaken
+
+__all__ = ["Account", "Credentials", "create_account", "find_account", "find_credentials", "taken_field"]
+
+FIELD_OF_INDEX = {"accounts_username_key": "username", "accounts_email_key": "email"}
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A person's record, as the person sees it."""
+
+    id: UUID
+    username: str
+    email: str
+    created_at: datetime
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What a sign-in is checked against."""
+
+    account_id: UUID
+    password_hash: str
+
+
+async def create_account(database: Database, username: str, email: str, password_hash: str) -> Account:
+    """Store a new account; raises `AlreadyTaken` where the username or the e-mail address exists in any case."""
+    try:
+        row = await database.fetch_row(
+            "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $3, $4) RETURNING created_at",
+            account_id := uuid7(), username, email, password_hash,
+        )  # fmt: skip
+    except asyncpg.UniqueViolationError as error:
+        raise AlreadyTaken(FIELD_OF_INDEX[error.constraint_name or ""]) from error
+    assert row is not None
+    return Account(account_id, username, email, row["created_at"])
+
+
+async def taken_field(database: Database, username: str, email: str) -> str | None:
+    """Which of the two an account has already; asked before the costly hash, and again by the index afterwards."""
+    row = await database.fetch_row(
+        "SELECT lower(username) = lower($1) AS username FROM accounts "
+        "WHERE lower(username) = lower($1) OR lower(email) = lower($2) ORDER BY 1 DESC LIMIT 1",
+        username, email,
+    )  # fmt: skip
+    return None if row is None else ("username" if row["username"] else "email")
+
+
+async def find_account(database: Database, account_id: UUID) -> Account | None:
+    """The account with this id."""
+    row = await database.fetch_row("SELECT id, username, email, created_at FROM accounts WHERE id = $1", account_id)
+    return None if row is None else Account(*row)
+
+
+async def find_credentials(database: Database, *, email: str | None, username: str | None) -> Credentials | None:
+    """What the account with this e-mail address, or else this username, logs in with."""
+    if email is not None:
+        row = await database.fetch_row("SELECT id, password_hash FROM accounts WHERE lower(email) = lower($1)", email)
+    else:
+        row = await database.fetch_row(
+            "SELECT id, password_hash FROM accounts WHERE lower(username) = lower($1)", username
+        )
+    return None if row is None else Credentials(*row)

@@ -1,0 +1,115 @@
+"""A bounded pool of connections, and the one place where the driver's failures become ours."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import asyncpg
+
+from devnest.store.errors import DatabaseUnavailable, SchemaBehind, StoreError
+from devnest.store.migrations import HEAD
+
+__all__ = ["Database", "translated"]
+
+
+MINIMUM_MAJOR = 15
+ACQUIRE_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Database:
+    """Connections to PostgreSQL; `async with Database(url)` opens and closes them.
+
+    Every method raises `DatabaseUnavailable` where the server does not answer, refuses connections, restarts, or has
+    none free within 5 s.
+    """
+
+    def __init__(self, url: str, connections: int = 10) -> None:
+        self._url = url
+        self._connections = connections
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def __aenter__(self) -> Self:
+        async with translated():
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=self._connections,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=STATEMENT_TIMEOUT_S,
+                # A connection goes back as it came: no statement here changes a session's state, and a reset is
+                # one more round trip for every query.
+                reset=_keep,
+                server_settings={"application_name": "devnest", "timezone": "UTC"},
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), 2.0)
+            except TimeoutError:
+                self._pool.terminate()
+            self._pool = None
+
+    async def check_schema(self) -> None:
+        """Raise `SchemaBehind` unless the schema is the one this version was written for."""
+        found = None
+        if await self.fetch_value("SELECT to_regclass('alembic_version') IS NOT NULL"):
+            found = await self.fetch_value("SELECT version_num FROM alembic_version")
+        if found != HEAD:
+            raise SchemaBehind(found, HEAD)
+
+    async def check_version(self) -> None:
+        """Raise `StoreError` where the server is older than PostgreSQL 15."""
+        number = int(await self.fetch_value("SHOW server_version_num"))
+        if number < MINIMUM_MAJOR * 10_000:
+            raise StoreError(f"the database is PostgreSQL {number // 10_000}, DevNest needs {MINIMUM_MAJOR} or newer")
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """All rows of a query."""
+        async with self.connection() as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def fetch_row(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        """The first row of a query, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    async def fetch_value(self, query: str, *arguments: object) -> Any:
+        """The first column of the first row, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+        """A connection for several statements; give it back before anything slow, above all before a hash."""
+        assert self._pool is not None, "not open"
+        async with translated(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are."""
+    try:
+        yield
+    except (
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.QueryCanceledError,
+        asyncpg.InsufficientResourcesError,
+        OSError,  # TimeoutError is one
+    ) as error:
+        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+    except asyncpg.InterfaceError as error:  # "connection was closed", "pool is closing"
+        raise DatabaseUnavailable(str(error)) from error
+
+
+async def _keep(_connection: object) -> None:
+    """Leave a connection's session as it is."""

@@ -1,0 +1,85 @@
+"""The data directory: who may use it, and the files DevNest keeps in it."""
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from devnest.store.errors import DataDirectoryError, DataDirectoryInUse
+
+__all__ = ["DataDirectory", "default_data_dir"]
+
+KEY_BYTES = 48
+
+
+def default_data_dir() -> Path:
+    """Where DevNest keeps its data unless told: `/var/lib/devnest` as root, else the XDG data directory."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/devnest")
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "devnest"
+
+
+class DataDirectory:
+    """One DevNest's directory, held by a lock from `open` to `close`.
+
+    The lock is the kernel's (flock), so a killed DevNest holds nothing. Directories that exist are taken as they
+    are: their permissions are never changed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._lock_fd = -1
+
+    def open(self) -> None:
+        """Make the directory where it is missing, and lock it.
+
+        Raises `DataDirectoryInUse` where a live DevNest has it, `DataDirectoryError` where it cannot be used.
+        """
+        # Root's PostgreSQL runs as another user, who has to pass through; what is inside has modes of its own.
+        mode = 0o711 if os.geteuid() == 0 else 0o700
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(mode=mode)
+            except FileExistsError:
+                pass
+            else:
+                self.path.chmod(mode)  # mkdir's mode went through the umask
+            self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise DataDirectoryError(self.path, error.strerror or str(error)) from error
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(self._lock_fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            self.close()
+            raise DataDirectoryInUse(self.path, pid) from None
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def signing_key(self) -> bytes:
+        """The key of the access tokens, made at the first call: random bytes in `signing.key`, mode 0600."""
+        path = self.path / "signing.key"
+        try:
+            if not path.exists():
+                new = path.with_suffix(".new")
+                new.unlink(missing_ok=True)
+                fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(fd, "wb") as file:
+                    file.write(secrets.token_bytes(KEY_BYTES))
+                    file.flush()
+                    os.fsync(fd)
+                new.rename(path)
+            key = path.read_bytes()
+        except OSError as error:
+            raise DataDirectoryError(self.path, f"signing.key: {error.strerror}") from error
+        if len(key) < KEY_BYTES:
+            raise DataDirectoryError(self.path, f"signing.key has {len(key)} bytes, {KEY_BYTES} are needed")
+        return key

@@ -1,0 +1,198 @@
+"""DevNest's own PostgreSQL: made, started, watched and stopped inside a data directory.
+
+It listens on a Unix socket only, in a 0700 directory of its own under the system's temporary directory (a socket's
+path may have no more than about 107 bytes, a data directory's can be longer). Two locks tell who lives. `lock` belongs
+to the DevNest process (see `datadir`). `postgres.lock` is opened by DevNest and inherited by the postmaster and all
+its backends, so the kernel frees it when the last of them has gone: where it can be taken, any `postmaster.pid` is
+stale, be it from `kill -9`, a power cut, or a process number that another program has now; where it cannot, an orphan
+runs.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from devnest.store.binaries import PostgresBinaries, find_binaries, postgres_identity
+from devnest.store.datadir import DataDirectory
+from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch
+
+__all__ = ["EmbeddedPostgres"]
+
+START_TIMEOUT_S = 60.0  # a crash recovery reads the log since the last checkpoint
+STOP_TIMEOUT_S = 10.0
+ORPHAN_TIMEOUT_S = 30.0
+LOG_LIMIT_BYTES = 8 * 1024 * 1024
+POLL_S = 0.005
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "max_wal_size": "1GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL of our own in an open `DataDirectory`; `start` and `stop` may be called again and again."""
+
+    def __init__(self, data_dir: DataDirectory, postgres_bin: Path | None = None) -> None:
+        self._home = data_dir.path.resolve()
+        self._data = self._home / "postgres"
+        self._log = self._home / "postgres.log"
+        self._identity = postgres_identity()
+        self._binaries: PostgresBinaries = find_binaries(postgres_bin, self._identity, self._home)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket_dir: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The database's URL, for whoever may enter the socket's directory."""
+        assert self._socket_dir is not None, "not started"
+        return f"postgresql://devnest@/devnest?host={quote(str(self._socket_dir))}"
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Make the database where there is none, start PostgreSQL and wait until it accepts connections.
+
+        Raises `VersionMismatch`, `DataDirectoryError` or `PostgresFailed`.
+        """
+        try:
+            lock_fd = os.open(self._home / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                self._end_orphan(lock_fd)
+                self._clear_stale()
+                if not self._data.exists():
+                    self._initdb()
+                self._check_version()
+                self._launch(lock_fd)
+            finally:
+                os.close(lock_fd)  # the postmaster has its own copy
+        except OSError as error:
+            raise DataDirectoryError(self._home, f"{error.filename or ''} {error.strerror}".strip()) from error
+        self._wait_ready()
+
+    def stop(self) -> None:
+        """Shut down: no new connections, running transactions rolled back, a checkpoint, end."""
+        if self._process is not None:
+            for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                if self._process.poll() is not None:
+                    break
+                self._process.send_signal(how)
+                try:
+                    self._process.wait(STOP_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    continue
+            self._process = None
+        if self._socket_dir is not None:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir = None
+
+    def _end_orphan(self, lock_fd: int) -> None:
+        """Take `postgres.lock`; a postmaster whose DevNest was killed is shut down first."""
+        deadline = time.monotonic() + ORPHAN_TIMEOUT_S
+        asked = False
+        while True:
+            try:
+                fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not asked and (pid := self._orphan_pid()):
+                    asked = True
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGINT)
+                if time.monotonic() > deadline:
+                    raise DataDirectoryError(self._home, "a PostgreSQL left behind in it does not end") from None
+                time.sleep(POLL_S)
+            else:
+                return
+
+    def _orphan_pid(self) -> int | None:
+        """The live postmaster of `postmaster.pid`; where the system can tell, not a stranger with its number."""
+        lines = self._postmaster_pid_lines()
+        pid = int(lines[0]) if lines else None
+        if pid and Path("/proc/self/cwd").exists():  # a postmaster works in its data directory
+            try:
+                return pid if Path(f"/proc/{pid}/cwd").readlink() == self._data else None
+            except OSError:
+                return None
+        return pid
+
+    def _clear_stale(self) -> None:
+        """Remove what a killed postmaster left: its socket directory, named in `postmaster.pid`, and that file."""
+        lines = self._postmaster_pid_lines()
+        if len(lines) > 4 and Path(lines[4]).name.startswith("devnest-"):
+            shutil.rmtree(lines[4], ignore_errors=True)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _postmaster_pid_lines(self) -> list[str]:
+        try:
+            lines = (self._data / "postmaster.pid").read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [line.strip() for line in lines] if lines and lines[0].strip().isdigit() else []
+
+    def _initdb(self) -> None:
+        """Make the database in a directory beside its place, then move it there: whole or not at all."""
+        unfinished = self._home / "postgres.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        self._identity.give(unfinished)
+        # One collation everywhere, that no upgrade of the C library can change under our indexes.
+        builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if self._binaries.major >= 17 else []
+        answer = self._identity.run(
+            self._binaries.initdb, "-D", unfinished, "--username=devnest", "--auth=trust", "--encoding=UTF8",
+            "--locale=C", "--data-checksums", *builtin,
+        )  # fmt: skip
+        if answer.returncode != 0:
+            raise PostgresFailed(f"initdb failed: {(answer.stderr or answer.stdout).strip()[-500:]}")
+        unfinished.rename(self._data)
+
+    def _check_version(self) -> None:
+        try:
+            made_by = (self._data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            raise DataDirectoryError(self._home, "its folder postgres is no PostgreSQL database") from None
+        if made_by != str(self._binaries.major):
+            raise VersionMismatch(self._home, made_by, str(self._binaries.major))
+
+    def _launch(self, lock_fd: int) -> None:
+        self._socket_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
+        self._identity.give(self._socket_dir)
+        settings = {**SETTINGS, "unix_socket_directories": str(self._socket_dir)}
+        mode = "wb" if self._log.exists() and self._log.stat().st_size > LOG_LIMIT_BYTES else "ab"
+        with self._log.open(mode) as log:
+            self._process = subprocess.Popen(
+                [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
+                cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
+                start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
+                env={**os.environ, "LC_ALL": "C"},
+                user=self._identity.uid, group=self._identity.gid,
+                extra_groups=None if self._identity.uid is None else [],
+            )  # fmt: skip
+
+    def _wait_ready(self) -> None:
+        """Wait for the word `ready` that the postmaster writes into its pid file."""
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            lines = self._postmaster_pid_lines()
+            if len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready":
+                return
+            time.sleep(POLL_S)
+        code = self._process.poll()
+        self.stop()
+        what = "took too long to start" if code is None else f"ended with status {code}"
+        tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise PostgresFailed(f"PostgreSQL {what}; the end of {self._log}: {' | '.join(tail)}")

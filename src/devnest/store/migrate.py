@@ -1,0 +1,70 @@
+"""Bring a database to the newest schema."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+
+from devnest.store.database import Database, translated
+from devnest.store.errors import SchemaBehind
+from devnest.store.migrations import HEAD
+
+__all__ = ["ensure_database", "migrate"]
+
+LOCK = 0x6465766E657374  # "devnest": one migration at a time on a database
+
+
+async def ensure_database(url: str) -> None:
+    """Make the database named `devnest` of an embedded PostgreSQL where it is missing."""
+    try:
+        async with translated():
+            connection = await asyncpg.connect(url)
+    except asyncpg.InvalidCatalogNameError:
+        connection = await asyncpg.connect(url, database="postgres")
+        await connection.execute("CREATE DATABASE devnest")
+    await connection.close()
+
+
+async def migrate(url: str) -> bool:
+    """Apply the revisions that are missing, all in one transaction; whether there were any.
+
+    Raises `StoreError` where the server is too old or the schema newer than this version.
+    """
+    async with Database(url, connections=1) as database:
+        await database.check_version()
+        try:
+            await database.check_schema()
+        except SchemaBehind as behind:
+            if behind.found is not None and behind.found > HEAD:
+                raise
+        else:
+            return False
+    await asyncio.to_thread(_upgrade, url)
+    return True
+
+
+def _upgrade(url: str) -> None:
+    # Imported here: Alembic and SQLAlchemy take a third of a second, and most starts have nothing to migrate.
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import Connection, NullPool, text
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    def run(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    async def upgrade() -> None:
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+        )
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+                await connection.run_sync(run)
+        finally:
+            await engine.dispose()
+
+    asyncio.run(upgrade())
