@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from devnest.cli.load import load
 from devnest.cli.migrate import migrate
 from devnest.cli.serve import serve
 
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(migrate)
+app.command()(load)
 
 
 def main() -> None:

@@ -45,13 +45,14 @@ class Engine:
         self._scenarios = scenarios
         self._running: set[asyncio.Task[None]] = set()
         self._present = 0
+        self._most = 0
         self._stopped = asyncio.Event()
         self._shown_error = False
 
-    @property
-    def vus(self) -> int:
-        """Virtual users present now."""
-        return self._present
+    def take_vus(self) -> int:
+        """The most virtual users that were present at once since the last call."""
+        most, self._most = self._most, self._present
+        return most
 
     def stop(self) -> None:
         """End the run now: no new iteration, and those that run are interrupted."""
@@ -126,8 +127,12 @@ class Engine:
         for slot in slots:
             slot.wanted = False
 
-    async def _live(self, scenario: Scenario, slot: _Slot) -> None:
+    def _enter(self) -> None:
         self._present += 1
+        self._most = max(self._most, self._present)
+
+    async def _live(self, scenario: Scenario, slot: _Slot) -> None:
+        self._enter()
         try:
             await self._arrive(scenario, slot)
             while slot.wanted:
@@ -140,7 +145,7 @@ class Engine:
         while not slot.started:
             slot.started = scenario.start is None or await self._guarded(scenario.start(slot.vu))
 
-    # open model
+    # open model; its clock starts when the VUs stand ready, or for those that are when they take too long
 
     async def _play_arrivals(self, scenario: Scenario, begin: float) -> None:
         assert scenario.rate is not None
@@ -148,6 +153,9 @@ class Engine:
         slots = self._slots(scenario)
         for slot in slots:
             self._spawn(slot, self._stand_ready(scenario, slot, free))
+        while len(free) < len(slots) and perf_counter() - begin < scenario.duration_s and not self._stopped.is_set():
+            await self._pause(_TICK_S)
+        begin = perf_counter()
         interval_s = self._crew.generators / scenario.rate
         due = begin + interval_s * self._crew.index / self._crew.generators
         while due < begin + scenario.duration_s and not self._stopped.is_set():
@@ -166,7 +174,7 @@ class Engine:
             slot.wanted = False
 
     async def _stand_ready(self, scenario: Scenario, slot: _Slot, free: deque[_Slot]) -> None:
-        self._present += 1
+        self._enter()
         slot.wanted = True
         await self._arrive(scenario, slot)
         free.append(slot)

@@ -87,7 +87,7 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
             await asyncio.wait((running,), timeout=max(0.0, due - perf_counter()))
             now, cpu = perf_counter(), process_time()
             figures = session.tally.take()
-            channel.send(Second(ordinal, engine.vus, cpu - cpu_mark, now - mark, figures))
+            channel.send(Second(ordinal, engine.take_vus(), cpu - cpu_mark, now - mark, figures))
             mark, cpu_mark = now, cpu
         await running
     finally:

@@ -46,7 +46,7 @@ class Second(msgspec.Struct, tag=True):
     """From a generator, once a second: what happened since the last one."""
 
     ordinal: int  # 0 is the first second of the run
-    vus: int
+    vus: int  # at most, in that second
     cpu_s: float
     wall_s: float
     figures: Figures

@@ -1,6 +1,5 @@
 """How many virtual users there are at each moment of a run."""
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -66,6 +65,6 @@ def vus_at(stages: tuple[Stage, ...], elapsed_s: float) -> int:
     for stage in stages:
         if elapsed_s < begin_s + stage.duration_s:
             progress = (elapsed_s - begin_s) / stage.duration_s
-            return math.floor(before + (stage.vus - before) * progress)
+            return round(before + (stage.vus - before) * progress)
         begin_s, before = begin_s + stage.duration_s, stage.vus
     return 0
