@@ -32,6 +32,7 @@ class Target:
     tls: bool = False
     durations: list[float] = field(default_factory=list)  # seconds from a request's last byte to its answer's
     requests: list[Request] = field(default_factory=list)
+    visited: asyncio.Event = field(default_factory=asyncio.Event)  # set at the first request
     peers: set[str] = field(default_factory=set)  # source addresses of the connections
 
     @property
@@ -64,6 +65,7 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
                 request = await _read(reader)
                 begin = perf_counter()
                 target.requests.append(request)
+                target.visited.set()
                 keep = await handler(request, writer)
                 target.durations.append(perf_counter() - begin)
                 if not keep:

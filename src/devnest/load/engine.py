@@ -156,9 +156,9 @@ class Engine:
         while len(free) < len(slots) and perf_counter() - begin < scenario.duration_s and not self._stopped.is_set():
             await self._pause(_TICK_S)
         begin = perf_counter()
-        interval_s = self._crew.generators / scenario.rate
-        due = begin + interval_s * self._crew.index / self._crew.generators
-        while due < begin + scenario.duration_s and not self._stopped.is_set():
+        number = self._crew.index  # of the arrival, among those of all generators
+        while number < scenario.rate * scenario.duration_s and not self._stopped.is_set():
+            due = begin + number / scenario.rate
             now = perf_counter()
             if due > now:
                 await self._pause(due - now)
@@ -169,7 +169,7 @@ class Engine:
                 self._spawn(slot, self._serve(scenario, slot, free, slot.vu.intended))
             else:
                 self._session.tally.dropped += 1
-            due += interval_s
+            number += self._crew.generators
         for slot in slots:
             slot.wanted = False
 

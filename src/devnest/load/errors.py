@@ -1,6 +1,9 @@
 """What can go wrong before or during a load run, other than the target's answers."""
 
-__all__ = ["BadPlan", "GeneratorDied", "LoadError", "PrepareFailed", "TargetUnreachable"]
+import os
+import ssl
+
+__all__ = ["BadPlan", "GeneratorDied", "LoadError", "PrepareFailed", "TargetUnreachable", "told"]
 
 
 class LoadError(Exception):
@@ -21,3 +24,12 @@ class PrepareFailed(LoadError):
 
 class GeneratorDied(LoadError):
     """A generator process ended before it gave its figures."""
+
+
+def told(error: OSError) -> str:
+    """Why a connection could not be made, in the system's words on any event loop."""
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return "no answer in time"
+    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's
+        return str(getattr(error, "verify_message", "") or error.reason or error)
+    return os.strerror(error.errno) if error.errno else str(error)

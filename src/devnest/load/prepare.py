@@ -9,8 +9,10 @@ from devnest.load.user import Account, Session, VirtualUser
 __all__ = ["make_accounts", "measure_sign_ins"]
 
 _AT_ONCE = 32
-_TRIES = 10  # in a row, by one of the registering VUs
-_PAUSE_S = 0.5
+_REFUSED = (429, 503)  # it is busy: wait, but not for ever
+_REFUSALS, _REFUSAL_PAUSE_S = 60, 1.0
+_FAILURES, _FAILURE_PAUSE_S = 3, 0.2
+_PAUSE_S = 0.05  # after a refusal while measuring
 
 
 async def make_accounts(session: Session, count: int) -> tuple[list[Account], float]:
@@ -40,11 +42,17 @@ async def make_accounts(session: Session, count: int) -> tuple[list[Account], fl
 
 async def _registered(vu: VirtualUser) -> Account:
     """One account, however busy the target is, within a bounded number of tries."""
-    for _ in range(_TRIES):
+    refusals = failures = 0
+    while refusals < _REFUSALS and failures < _FAILURES:
         account = await vu.register()
         if account is not None:
             return account
-        await asyncio.sleep(_PAUSE_S)
+        if vu.status in _REFUSED:
+            refusals += 1
+            await asyncio.sleep(_REFUSAL_PAUSE_S)
+        else:
+            failures += 1
+            await asyncio.sleep(_FAILURE_PAUSE_S)
     reasons = sorted({f"{name}: {reason}" for name, reason, _ in vu.session.tally.take().errors})
     raise PrepareFailed(f"cannot make the accounts of this run ({'; '.join(reasons) or 'wrong answers'})")
 
@@ -60,10 +68,10 @@ async def measure_sign_ins(session: Session, accounts: list[Account], seconds: f
         vu.account = accounts[number % len(accounts)]
         try:
             while perf_counter() - begin < seconds:
-                if await vu.login(expect=(200, 429, 503)):
+                if await vu.login(expect=(200, *_REFUSED)):
                     signed_in += 1
                 else:
-                    await asyncio.sleep(_PAUSE_S / 10)
+                    await asyncio.sleep(_PAUSE_S)
         finally:
             vu.close()
 

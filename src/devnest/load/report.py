@@ -186,7 +186,6 @@ def _percentiles(result: Result) -> Figure:
     layout = _layout("ms")
     layout["xaxis"] = {"type": "category"}
     layout["yaxis"]["type"] = "log"
-    layout["yaxis"]["dtick"] = 1
     return {"data": data, "layout": layout}
 
 

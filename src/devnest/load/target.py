@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-from devnest.load.errors import BadPlan, TargetUnreachable
+from devnest.load.errors import BadPlan, TargetUnreachable, told
 
 __all__ = ["CONNECT_TIMEOUT_S", "Target"]
 
@@ -70,10 +70,8 @@ class Target:
         for address in dict.fromkeys(str(entry[4][0]) for entry in found):
             try:
                 await self._knock(address)
-            except TimeoutError:
-                failures.append(f"{address}: no answer within {CONNECT_TIMEOUT_S:g} s")
             except OSError as error:  # an SSLError is one too
-                failures.append(f"{address}: {error.strerror or error}")
+                failures.append(f"{address}: {told(error)}")
             else:
                 return Target(self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address)
         raise TargetUnreachable(f"cannot connect to {self.url} ({'; '.join(failures)})")

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from devnest.load.connection import Answer, Connection
+from devnest.load.errors import told
 from devnest.load.tally import Tally
 from devnest.load.target import CONNECT_TIMEOUT_S, Target
 
@@ -86,6 +87,7 @@ class VirtualUser:
         self.account: Account | None = None
         self.token = ""
         self.intended: float | None = None  # perf_counter() at which an arrival's first request was due
+        self.status = 0  # of the last answer; 0: there was no whole one
         self._think_s = think_s
         self._jitter = jitter
         self._source = source
@@ -152,7 +154,7 @@ class VirtualUser:
             if connection is None or not connection.is_open:
                 connection = await self._connect()
         except OSError as error:
-            reason = f"cannot connect: {error.strerror or error or 'no answer in time'}"
+            reason = f"cannot connect: {told(error)}"
             answer = Answer(0, b"", "", "", perf_counter(), reason)
             await asyncio.sleep(_BACKOFF_S)
         else:
@@ -161,6 +163,7 @@ class VirtualUser:
             tally.sent_bytes += len(message)
             tally.received_bytes += connection.received
             connection.received = 0
+        self.status = answer.status
         expected = answer.status in expect
         tally.request(name, answer.status, expected, answer.ended - (begin or attempted))
         if not self.check(f"{name} has the right status", expected):
