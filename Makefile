@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean pins
+.PHONY: help run test lint bench bench-load clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000
 
 test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less)
 	$(BIN)/python -m pytest $(TEST)
+
+bench-load: $(VENV)/.installed ## the load generator against wrk, and its CPU per request
+	@$(BIN)/python bench/load.py
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
