@@ -156,7 +156,8 @@ async def register(body: Registration, session: Session) -> OwnAccount:
 
 @app.post("/api/v1/auth/login")
 async def login(body: Login, session: Session) -> Tokens:
-    account = await session.scalar(select(Account).where(Account.email == body.email))
+    query = select(Account.id, Account.password_hash).where(Account.email == body.email)
+    account = (await session.execute(query)).one_or_none()
     await session.rollback()  # gives the connection back before the hash
     if account is None or not await asyncio.to_thread(
         bcrypt.checkpw, body.password.encode()[:72], account.password_hash.encode()

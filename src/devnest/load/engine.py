@@ -142,7 +142,7 @@ class Engine:
             slot.vu.close()
 
     async def _arrive(self, scenario: Scenario, slot: _Slot) -> None:
-        while not slot.started:
+        while slot.wanted and not slot.started:
             slot.started = scenario.start is None or await self._guarded(scenario.start(slot.vu))
 
     # open model; its clock starts when the VUs stand ready, or for those that are when they take too long
@@ -190,9 +190,12 @@ class Engine:
         await asyncio.sleep(0)  # an iteration that waits for nothing must not hold the loop
 
     async def _guarded(self, habit: Awaitable[object]) -> bool:
-        """Do it; an exception of the profile's own code is counted, shown once, and slows that VU down."""
+        """Do it; an exception of the profile's own code is counted, shown once, and slows that VU down.
+
+        False after an exception, and where the habit itself says False.
+        """
         try:
-            await habit
+            return await habit is not False
         except Exception as error:
             self._session.tally.error("profile", f"{type(error).__name__}: {error}"[:200])
             if not self._shown_error:
@@ -200,4 +203,3 @@ class Engine:
                 _log.exception("a virtual user failed (shown once, counted always)")
             await asyncio.sleep(_AFTER_ERROR_S)
             return False
-        return True

@@ -77,8 +77,9 @@ class Profile:
         """Done before the clock starts and counted apart. Gives figures to print, such as accounts made."""
         return {}
 
-    async def start(self, vu: VirtualUser) -> None:
-        """Done once by each VU, when it comes."""
+    async def start(self, vu: VirtualUser) -> bool | None:
+        """Done once by each VU, when it comes; False means that it did not work, and is to be done again."""
+        return None
 
     async def iteration(self, vu: VirtualUser) -> None:
         """What a VU does over and over."""

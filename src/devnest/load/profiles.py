@@ -52,11 +52,11 @@ class Stress(Profile):
         self._accounts, seconds = await make_accounts(crew.session, max(1, crew.share(wanted)))
         return {"accounts": len(self._accounts), "seconds": seconds}
 
-    async def start(self, vu: VirtualUser) -> None:
+    async def start(self, vu: VirtualUser) -> bool:
         vu.account = self._accounts[vu.number % len(self._accounts)]
-        while not await vu.login():
-            await vu.think()
+        signed_in = await vu.login()
         await vu.think()
+        return signed_in
 
     async def iteration(self, vu: VirtualUser) -> None:
         if vu.random.random() < self.feed_share:
@@ -118,10 +118,11 @@ class Flood(Profile):
     async def _choose(self, vu: VirtualUser) -> None:
         vu.account = vu.random.choice(self._accounts)
 
-    async def _enter(self, vu: VirtualUser) -> None:
+    async def _enter(self, vu: VirtualUser) -> bool:
         await self._choose(vu)
-        while not await vu.login("login"):
-            await vu.think()
+        signed_in = await vu.login()
+        await vu.think()
+        return signed_in
 
     async def _attack(self, vu: VirtualUser) -> None:
         await vu.login("attack", expect=(200, *_REFUSED))
