@@ -54,14 +54,8 @@ class Visitor(FastHttpUser):
             return answer.json() if answer.status_code < 300 else None
 
     def wrong(self, name: str, what: str) -> None:
-        self.environment.events.request.fire(
-            request_type="CHECK",
-            name=name,
-            response_time=0,
-            response_length=0,
-            exception=AssertionError(what),
-            context={},
-        )
+        failure = {"response_time": 0, "response_length": 0, "exception": AssertionError(what), "context": {}}
+        self.environment.events.request.fire(request_type="CHECK", name=name, **failure)
 
     def register(self) -> bool:
         username = f"l{RUN}n{next(self._numbers)}"
