@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from devnest.load.page import Figure, figure, page, table, tiles
-from devnest.load.result import CPU_LIMIT, Result
+from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
 from devnest.load.summary import milliseconds, void_words
 from devnest.load.thresholds import Verdict
 
@@ -121,12 +121,17 @@ def _about(result: Result, command: str) -> str:
     return table([], rows, words=True)
 
 
+def _points(result: Result) -> list[Point]:
+    """The seconds to draw: without a stub at the end, whose rates would be noise."""
+    return [point for point in result.points if point.wall_s > SHORTEST_S] or result.points
+
+
 def _seconds(result: Result) -> list[int]:
-    return [point.second for point in result.points]
+    return [point.second for point in _points(result)]
 
 
 def _rates(result: Result) -> list[float]:
-    return [round(point.requests_per_s, 1) for point in result.points]
+    return [round(point.requests_per_s, 1) for point in _points(result)]
 
 
 def _line(name: str, x: list[int], y: Sequence[float | None], colour: int) -> dict[str, Any]:
@@ -139,7 +144,10 @@ def _p95_lines(result: Result) -> list[dict[str, Any]]:
         _line(
             name,
             _seconds(result),
-            [round(point.p95_ms_by_name[name], 2) if name in point.p95_ms_by_name else None for point in result.points],
+            [
+                round(point.p95_ms_by_name[name], 2) if name in point.p95_ms_by_name else None
+                for point in _points(result)
+            ],
             index,
         )
         for index, name in enumerate(result.names)
@@ -147,7 +155,7 @@ def _p95_lines(result: Result) -> list[dict[str, Any]]:
 
 
 def _failure_bars(result: Result) -> dict[str, Any]:
-    failed = [point.failed for point in result.points]
+    failed = [point.failed for point in _points(result)]
     return {"type": "bar", "name": "failed", "x": _seconds(result), "y": failed, "marker": {"color": _BAD}}
 
 
@@ -158,7 +166,7 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
         "mode": "lines",
         "name": "VUs",
         "x": _seconds(result),
-        "y": [point.vus for point in result.points],
+        "y": [point.vus for point in _points(result)],
         "fill": "tozeroy",
         "fillcolor": _VUS_COLOUR,
         "line": {"width": 0, "shape": "hv"},
@@ -167,7 +175,13 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
     layout = _layout(unit)
     # Plotly draws a second axis over the first: so the first, behind, is that of the VUs, on the right
     layout["yaxis"] = {"title": {"text": "VUs"}, "side": "right", "showgrid": False, "rangemode": "tozero"}
-    layout["yaxis2"] = {"title": {"text": unit}, "overlaying": "y", "side": "left", "rangemode": "tozero"}
+    layout["yaxis2"] = {
+        "title": {"text": unit},
+        "overlaying": "y",
+        "side": "left",
+        "rangemode": "tozero",
+        "automargin": True,
+    }
     layout["yaxis2"]["tickmode"] = "auto"  # else the ticks follow the axis of the VUs, at odd values
     return {"data": [vus, *on_top], "layout": layout}
 
@@ -185,19 +199,19 @@ def _percentiles(result: Result) -> Figure:
     ]
     layout = _layout("ms")
     layout["xaxis"] = {"type": "category"}
-    layout["yaxis"]["type"] = "log"
+    layout["yaxis"].update(type="log", dtick="D2")  # ticks at 1, 2 and 5
     return {"data": data, "layout": layout}
 
 
 def _cpu(result: Result) -> Figure:
     layout = _layout("% of a core")
-    most = max([100.0, *(point.cpu * 100 for point in result.points)])
+    most = max([100.0, *(point.cpu * 100 for point in _points(result))])
     layout["yaxis"]["range"] = [0, most]
     limit = {"color": _BAD, "width": 1, "dash": "dash"}
     layout["shapes"] = [
         {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": CPU_LIMIT * 100, "y1": CPU_LIMIT * 100, "line": limit}
     ]
-    used = [round(point.cpu * 100, 1) for point in result.points]
+    used = [round(point.cpu * 100, 1) for point in _points(result)]
     return {"data": [_line("generator", _seconds(result), used, 0)], "layout": layout}
 
 
@@ -209,5 +223,5 @@ def _layout(unit: str) -> dict[str, Any]:
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "hovermode": "x unified",
         "xaxis": {"title": {"text": "seconds"}, "showgrid": False},
-        "yaxis": {"title": {"text": unit}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": unit}, "rangemode": "tozero", "automargin": True},
     }

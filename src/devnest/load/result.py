@@ -14,11 +14,11 @@ from devnest.load.messages import Second
 from devnest.load.tally import Figures, Key
 from devnest.load.trend import Trend
 
-__all__ = ["CPU_LIMIT", "Machine", "Point", "Result", "exact_percentile"]
+__all__ = ["CPU_LIMIT", "SHORTEST_S", "Machine", "Point", "Result", "exact_percentile"]
 
 CPU_LIMIT = 0.8  # of a core; above it a generator measures itself
 _CPU_WINDOW_S = 10
-_SHORTEST_PEAK_S = 0.5
+SHORTEST_S = 0.5  # a shorter last second has no rate worth showing
 
 
 @dataclass(slots=True)
@@ -182,7 +182,7 @@ class Result:
     @property
     def peak_requests_per_s(self) -> float:
         """Of the best second."""
-        return max((point.requests_per_s for point in self.points if point.wall_s > _SHORTEST_PEAK_S), default=0.0)
+        return max((point.requests_per_s for point in self.points if point.wall_s > SHORTEST_S), default=0.0)
 
     @property
     def vus_max(self) -> int:
