@@ -140,18 +140,11 @@ def _line(name: str, x: list[int], y: Sequence[float | None], colour: int) -> di
 
 
 def _p95_lines(result: Result) -> list[dict[str, Any]]:
-    return [
-        _line(
-            name,
-            _seconds(result),
-            [
-                round(point.p95_ms_by_name[name], 2) if name in point.p95_ms_by_name else None
-                for point in _points(result)
-            ],
-            index,
-        )
-        for index, name in enumerate(result.names)
-    ]
+    lines = []
+    for index, name in enumerate(result.names):
+        values = [point.p95_ms_by_name.get(name) for point in _points(result)]  # None: a gap in the line
+        lines.append(_line(name, _seconds(result), values, index))
+    return lines
 
 
 def _failure_bars(result: Result) -> dict[str, Any]:
