@@ -8,8 +8,9 @@ import secrets
 import threading
 from typing import Any
 
-from locust import FastHttpUser, LoadTestShape, constant_throughput, events, task
 from locust.env import Environment
+
+from locust import FastHttpUser, LoadTestShape, constant_throughput, events, task
 
 PROFILE = os.environ.get("PROFILE", "experiment")
 VUS = int(os.environ.get("VUS", "5000"))

@@ -4,7 +4,6 @@ import sys
 
 import typer
 
-from devnest.cli.load import load
 from devnest.cli.calibrate import calibrate
 from devnest.cli.load import load
 from devnest.cli.migrate import migrate
