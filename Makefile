@@ -25,6 +25,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.installed-bench ## requests per second of the light routes on one server process (BENCH="--profile" for more)
+	$(BIN)/python bench/routes.py $(BENCH)
+
 pins: $(VENV)/.installed-dev ## write the versions installed in .venv into constraints.txt
 	$(PIP) freeze --exclude-editable --all > constraints.txt
 
@@ -41,6 +44,10 @@ $(VENV)/.made:
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.made
 	$(PIP) install --upgrade -c constraints.txt pip setuptools
 	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) | $(VENV)/.made

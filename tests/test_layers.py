@@ -11,12 +11,14 @@ ROOT = Path(devnest.__file__).parent
 BASE = {"settings", "logs"}
 MAY_IMPORT = {
     "settings": set[str](),
+    "pool": set[str](),
     "logs": set[str](),
     "bcrypt": set[str](),
     "passwords": {"bcrypt"},
+    "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
-    "api": {"passwords", "store"},
-    "cluster": {"api", "passwords", "store", *BASE},
+    "api": {"logs", "passwords", "pool", "store"},
+    "cluster": {"api", "hashing", "passwords", "pool", "store", *BASE},
     "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
 }
 

@@ -1,20 +1,16 @@
-"""Accounts and sign-in: `/auth/register`, `/auth/login`, and who a request speaks for."""
-
-from typing import Any
+"""Accounts and sign-in: `/auth/register`, `/auth/login`."""
 
 import msgspec
-from litestar import Request, post
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar import post
 
 from devnest.api.bodies import Login, Registration
 from devnest.api.documentation import answers
 from devnest.api.problems import ProblemError
-from devnest.api.services import Services
-from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, InvalidToken, Principal
+from devnest.api.requests import ApiRequest
+from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S
 from devnest.store import Account, AlreadyTaken, create_account, create_session, find_credentials, taken_field
 
-__all__ = ["Tokens", "authenticate", "login", "principal", "register"]
+__all__ = ["Tokens", "login", "register"]
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -26,36 +22,20 @@ class Tokens(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """A guard: it runs before the body is read. Raises `ProblemError` or `InvalidToken`, both 401."""
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    if not token:
-        raise ProblemError(401, "this route needs a bearer token", headers={"WWW-Authenticate": "Bearer"})
-    if scheme.lower() != "bearer":
-        raise InvalidToken("the authorization is not a bearer token")
-    services: Services = connection.app.state.services
-    connection.scope["state"]["principal"] = services.tokens.verify(token.strip())
-
-
-def principal(request: Request[Any, Any, Any]) -> Principal:
-    """Who the request speaks for, on a route with that guard."""
-    speaker: Principal = request.scope["state"]["principal"]
-    return speaker
-
-
 @post(
     "/auth/register",
     tags=["accounts"],
     summary="Make an account",
     responses=answers(400, 409, 413, 415, 422, 503),
 )
-async def register(data: Registration, services: Services) -> Account:
+async def register(data: Registration, request: ApiRequest) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
     # The cheap question first; between it and the insert the indexes decide. No connection is held over the hash.
-    if taken := await taken_field(services.database, data.username, data.email):
+    if taken := await taken_field(request.services.database, data.username, data.email):
         raise AlreadyTaken(taken)
-    password_hash = await services.hasher.hash(data.password)
-    return await create_account(services.database, data.username, data.email, password_hash)
+    hasher = request.services.hasher
+    password_hash = await request.unless_gone(hasher.hash(data.password, client=request.client_address))
+    return await create_account(request.services.database, data.username, data.email, password_hash)
 
 
 @post(
@@ -65,16 +45,18 @@ async def register(data: Registration, services: Services) -> Account:
     summary="Sign in",
     responses=answers(400, 401, 413, 415, 422, 503),
 )
-async def login(data: Login, services: Services) -> Tokens:
+async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account and a wrong password get the same answer after the same time."""
-    found = await find_credentials(services.database, email=data.email or None, username=data.username or None)
-    matches = await services.hasher.verify(data.password, found.password_hash if found else None)
-    session = await create_session(services.database, found.account_id) if found and matches else None
+    found = await find_credentials(request.services.database, email=data.email or None, username=data.username or None)
+    stored = found.password_hash if found else None
+    verifying = request.services.hasher.verify(data.password, stored, client=request.client_address)
+    matches = await request.unless_gone(verifying)
+    session = await create_session(request.services.database, found.account_id) if found and matches else None
     if found is None or session is None:
         raise ProblemError(
             401, "the account or the password is wrong", kind="urn:devnest:credentials",
             headers={"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
     session_id, refresh_token = session
-    access_token = services.tokens.issue(found.account_id, session_id)
+    access_token = request.services.tokens.issue(found.account_id, session_id)
     return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refresh_token)

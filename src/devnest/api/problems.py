@@ -1,5 +1,6 @@
 """Errors as RFC 9457 `application/problem+json`; the table of HTTP statuses is here and nowhere else."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -9,9 +10,10 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from devnest.api.tokens import InvalidToken
+from devnest.pool import PoolError, PoolFull
 from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable
 
-__all__ = ["PROBLEM_JSON", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
+__all__ = ["PROBLEM_JSON", "ClientGone", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
 
 PROBLEM_JSON = "application/problem+json"
 log = structlog.get_logger("devnest.api")
@@ -33,6 +35,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     request_id: str
     errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ClientGone(Exception):
+    """The client disconnected before its answer; nobody reads what is sent now."""
 
 
 class ProblemError(Exception):
@@ -61,7 +67,7 @@ def respond_to(request: Request[Any, Any, Any], error: Exception) -> Response[by
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unexpected error", path=request.url.path, exc_info=error)
     elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("refused", reason=str(error))
+        log.info("refused", reason=str(error) or type(error).__name__)
     body, headers = problem_response(problem, request.scope["state"].get("request_id", ""))
     return Response(body, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
@@ -93,6 +99,14 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(
                 503, "the service cannot reach its database", kind="urn:devnest:database", headers=again
             )
+        case PoolFull():
+            again = {"Retry-After": str(math.ceil(error.retry_after))}
+            return ProblemError(503, "too many passwords wait to be hashed", kind="urn:devnest:full", headers=again)
+        case PoolError():
+            again = {"Retry-After": "1"}
+            return ProblemError(503, "the password could not be hashed now", kind="urn:devnest:full", headers=again)
+        case ClientGone():
+            return ProblemError(503, "the client has gone", headers={"Connection": "close"})
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
             errors = [FieldError(e.get("key", ""), e.get("message", "")) for e in extra]

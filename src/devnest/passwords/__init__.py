@@ -1,13 +1,15 @@
 """Passwords: hash, verify, and tell when a stored hash should be replaced."""
 
-from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner
+from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner, Work
 from devnest.passwords.scheme import (
     MAXIMUM_COST,
     MINIMUM_COST,
     UnusableHash,
     hash_password,
+    hash_passwords,
     needs_rehash,
     verify_password,
+    verify_passwords,
 )
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "Runner",
     "ThreadRunner",
     "UnusableHash",
+    "Work",
     "hash_password",
+    "hash_passwords",
     "needs_rehash",
     "verify_password",
+    "verify_passwords",
 ]
