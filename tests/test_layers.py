@@ -11,6 +11,7 @@ ROOT = Path(devnest.__file__).parent
 BASE = {"settings", "logs"}
 MAY_IMPORT = {
     "settings": set[str](),
+    "load": set[str](),
     "pool": set[str](),
     "logs": set[str](),
     "bcrypt": set[str](),
