@@ -44,7 +44,7 @@ class Load:
     async def turn(self) -> None:
         """Wait until every client has gone round once more, all answers being what they should be."""
         goal = {number: self.rounds[number] + 2 for number in range(CLIENTS)}
-        while any(self.rounds[number] < rounds for number, rounds in goal.items()):  # noqa: ASYNC110
+        while any(self.rounds[number] < rounds for number, rounds in goal.items()):
             await asyncio.sleep(0.01)
 
     async def _client(self, number: int) -> None:

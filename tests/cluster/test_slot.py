@@ -60,7 +60,7 @@ async def test_a_killed_child_is_replaced(module: str) -> None:
     for _ in range(2):
         killed = slot.child
         killed.kill()
-        while slot.child is killed or not slot.child.is_ready:  # noqa: ASYNC110
+        while slot.child is killed or not slot.child.is_ready:
             await asyncio.sleep(0.01)
         assert slot.child.pid != killed.pid
     await slot.leave(60)
