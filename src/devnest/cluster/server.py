@@ -1,6 +1,7 @@
 """A server, as a child of the supervisor: `python -m devnest.cluster.server CONTROL LISTENER`."""
 
 import asyncio
+import gc
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +25,7 @@ __all__ = ["main"]
 
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
+GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 
 
 class Server(uvicorn.Server):
@@ -109,6 +111,9 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         )
         server = Server(config, listener, control.ready)
         control.watch(server.stop, server.leave)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no collection need look at it again
+        gc.set_threshold(GC_THRESHOLD)
         await server.serve()
 
 
