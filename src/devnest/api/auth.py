@@ -30,6 +30,7 @@ class Tokens(msgspec.Struct, frozen=True):
 )
 async def register(data: Registration, request: ApiRequest) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
+    request.services.hasher.check_room(request.client_address)
     # The cheap question first; between it and the insert the indexes decide. No connection is held over the hash.
     if taken := await taken_field(request.services.database, data.username, data.email):
         raise AlreadyTaken(taken)
@@ -47,6 +48,7 @@ async def register(data: Registration, request: ApiRequest) -> Account:
 )
 async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account and a wrong password get the same answer after the same time."""
+    request.services.hasher.check_room(request.client_address)
     found = await find_credentials(request.services.database, email=data.email or None, username=data.username or None)
     stored = found.password_hash if found else None
     verifying = request.services.hasher.verify(data.password, stored, client=request.client_address)

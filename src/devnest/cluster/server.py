@@ -18,7 +18,7 @@ from devnest.logs import configure_logging
 from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner
 from devnest.pool import Pool, PoolError
 from devnest.settings import Hashing, ServerSettings
-from devnest.store import Database, SchemaBehind, StoreError
+from devnest.store import Database, DatabaseUnavailable, SchemaBehind, StoreError
 
 __all__ = ["main"]
 
@@ -49,6 +49,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, tell clients with their next answer that the connection ends, then close what is idle."""
+        self._acceptor.take_all()
         self._acceptor.close()
         self._listener.close()
         for headers in (self.config.encoded_headers, self.server_state.default_headers):
@@ -82,7 +83,7 @@ def main() -> None:
     except SchemaBehind as error:
         control.failed(6, str(error))
     except StoreError as error:
-        control.failed(5, str(error))
+        control.failed(5, str(error), passing=isinstance(error, DatabaseUnavailable))
     except PoolError as error:
         control.failed(1, str(error))
 

@@ -148,7 +148,7 @@ class Engine:
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            if type(action) is Answer:  # the most frequent; half the time of isinstance
+            if isinstance(action, Answer):
                 action.task.answer(action.answer)
             elif isinstance(action, Start):
                 self._start(action.worker_id)

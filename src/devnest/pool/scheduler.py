@@ -219,10 +219,12 @@ class Scheduler:
         if due_at is not None and due_at <= now:
             self._ring(now)
         crew = self.crew
+        if not self._is_settled:
+            self._let_go()  # before work is handed out, or a busy pool would never part with a worker that retires
         while crew.idle and self.waiting:
             self._send(self._next_batch(now), now)
         if not self._is_settled or (self.waiting and crew.size < crew.limits.max_workers):
-            self._mend(now)
+            self._hire(now)
         sizes = len(crew.busy), len(crew.busy) + len(crew.idle)
         if sizes != self._sizes:
             self._sizes = sizes
@@ -253,24 +255,28 @@ class Scheduler:
         self.recorder.sent([now - task.enqueued_at for task in batch], now)
         self._actions.append(Send(worker.id, self._batches, batch))
 
-    def _mend(self, now: float) -> None:
-        """Start the workers that are missing and let go those that are not needed."""
+    def _let_go(self) -> None:
         crew = self.crew
-        self._is_settled = True
-        self._is_elastic = crew.limits.min_workers < crew.limits.max_workers
         wanted = crew.wanted(self.waiting, closing=self.closing)
-        if crew.size < wanted and now < crew.next_start_at:
+        for worker in crew.surplus(wanted, all_done=self.closing and not self.waiting):
+            self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
+
+    def _hire(self, now: float) -> None:
+        crew = self.crew
+        # Anything that ends with a batch is looked at again when one does.
+        self._is_settled = not (self.closing or crew.retiring or crew.size > crew.limits.max_workers)
+        self._is_elastic = crew.limits.min_workers < crew.limits.max_workers
+        missing = crew.wanted(self.waiting, closing=self.closing) - crew.size
+        if missing > 0 and now < crew.next_start_at:
             self._is_settled = False
             if self._start_alarm_at != crew.next_start_at:
                 self._start_alarm_at = crew.next_start_at
                 self._alarms.add(crew.next_start_at, crew)
-        elif crew.size < wanted:
-            for _ in range(wanted - crew.size):
-                worker = crew.add(now)
-                self._alarms.add(worker.boot_until, worker)
-                self._actions.append(Start(worker.id))
-        for worker in crew.surplus(wanted, all_done=self.closing and not self.waiting):
-            self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
+            return
+        for _ in range(missing):
+            worker = crew.add(now)
+            self._alarms.add(worker.boot_until, worker)
+            self._actions.append(Start(worker.id))
 
     # Alarms.
 
