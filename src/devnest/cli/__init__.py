@@ -21,7 +21,6 @@ app.command()(serve)
 app.command()(migrate)
 app.command()(calibrate)
 app.command()(load)
-app.command()(load)
 
 
 def main() -> None:
