@@ -118,11 +118,15 @@ def running(data_dir: Path, *options: str, environment: dict[str, str] | None = 
 
 def sign_up(client: httpx.Client, username: str) -> str:
     """Register, log in, and give the access token to the client."""
-    email = f"{username}@example.org"
-    account = {"username": username, "email": email, "password": PASSWORD}
+    account = {"username": username, "email": f"{username}@example.org", "password": PASSWORD}
     assert client.post("/api/v1/auth/register", json=account).status_code == 201
-    answer = client.post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
-    assert answer.status_code == 200
-    token: str = answer.json()["access_token"]
-    client.headers["authorization"] = f"Bearer {token}"
-    return token
+    return sign_in(client, username)["access_token"]
+
+
+def sign_in(client: httpx.Client, username: str, password: str = PASSWORD) -> dict[str, str]:
+    """Log in, and give the access token to the client; the whole answer."""
+    answer = client.post("/api/v1/auth/login", json={"username": username, "password": password})
+    assert answer.status_code == 200, answer.text
+    tokens: dict[str, str] = answer.json()
+    client.headers["authorization"] = f"Bearer {tokens['access_token']}"
+    return tokens

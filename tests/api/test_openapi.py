@@ -7,17 +7,22 @@ import uuid
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support import DevNest, sign_up
 
+ENDS_THE_SESSION = ["--include-path", "/api/v1/auth/logout", "--include-path", "/api/v1/auth/sessions"]
+KEEPS_IT = [option.replace("include", "exclude") for option in ENDS_THE_SESSION]
 
-def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("routes", [KEEPS_IT, ENDS_THE_SESSION], ids=["keeping the session", "ending it"])
+def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_path: Path, routes: list[str]) -> None:
     """Examples, boundary values, random and wrong input, and chains of requests; all its checks."""
     token = sign_up(client, f"u{uuid.uuid4().hex[:20]}")
     program = Path(sys.executable).with_name("schemathesis")
     run = subprocess.run(
         [
-            program, "run", f"{devnest.url}/openapi.json", "--header", f"Authorization: Bearer {token}",
+            program, "run", f"{devnest.url}/openapi.json", "--header", f"Authorization: Bearer {token}", *routes,
             "--max-examples", "25", "--seed", "1", "--no-color", "--workers", "2", "--continue-on-failure",
         ],
         cwd=tmp_path, env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},

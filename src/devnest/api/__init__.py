@@ -2,6 +2,6 @@
 
 from devnest.api.app import create_app
 from devnest.api.services import Services
-from devnest.api.tokens import TokenIssuer
+from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, TokenIssuer
 
-__all__ = ["Services", "TokenIssuer", "create_app"]
+__all__ = ["ACCESS_TOKEN_LIFETIME_S", "LEEWAY_S", "Services", "TokenIssuer", "create_app"]

@@ -8,6 +8,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from devnest.api.bodies import Login, Registration
+from devnest.api.client import client_address, user_agent
 from devnest.api.documentation import answers
 from devnest.api.problems import ProblemError
 from devnest.api.services import Services
@@ -34,7 +35,10 @@ def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseR
     if scheme.lower() != "bearer":
         raise InvalidToken("the authorization is not a bearer token")
     services: Services = connection.app.state.services
-    connection.scope["state"]["principal"] = services.tokens.verify(token.strip())
+    speaker = services.tokens.verify(token.strip())
+    if speaker.session_id in services.revoked:
+        raise InvalidToken("the session has ended")
+    connection.scope["state"]["principal"] = speaker
 
 
 def principal(request: Request[Any, Any, Any]) -> Principal:
@@ -65,11 +69,15 @@ async def register(data: Registration, services: Services) -> Account:
     summary="Sign in",
     responses=answers(400, 401, 413, 415, 422, 503),
 )
-async def login(data: Login, services: Services) -> Tokens:
-    """An unknown account and a wrong password get the same answer after the same time."""
+async def login(data: Login, request: Request[Any, Any, Any], services: Services) -> Tokens:
+    """An unknown account, a wrong password and a disabled account get the same answer after the same time."""
     found = await find_credentials(services.database, email=data.email or None, username=data.username or None)
     matches = await services.hasher.verify(data.password, found.password_hash if found else None)
-    session = await create_session(services.database, found.account_id) if found and matches else None
+    session = None
+    if found and matches:
+        session = await create_session(
+            services.database, found.account_id, address=client_address(request), user_agent=user_agent(request)
+        )
     if found is None or session is None:
         raise ProblemError(
             401, "the account or the password is wrong", kind="urn:devnest:credentials",

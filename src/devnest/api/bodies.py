@@ -21,6 +21,7 @@ __all__ = [
     "Login",
     "NewPost",
     "Password",
+    "RefreshToken",
     "Registration",
     "Tag",
     "Username",
@@ -74,6 +75,12 @@ class Login(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if (self.email is UNSET) == (self.username is UNSET):
             raise ValueError("give email or username, one of them")
+
+
+class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """The newest refresh token of a session."""
+
+    refresh_token: Annotated[str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])]
 
 
 class NewPost(Struct, frozen=True, forbid_unknown_fields=True):

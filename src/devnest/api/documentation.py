@@ -9,7 +9,7 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
 
 from devnest import __version__
-from devnest.api.bodies import Login, NewPost, Registration
+from devnest.api.bodies import Login, NewPost, RefreshToken, Registration
 from devnest.api.problems import PROBLEM_JSON, Problem
 
 __all__ = ["BEARER", "answers", "openapi_config"]
@@ -74,7 +74,7 @@ def _document(schema: dict[str, Any]) -> bytes:
 
     No type says that a login names the account in one of two ways, so that is added here.
     """
-    bodies = (Registration, Login, NewPost)
+    bodies = (Registration, Login, RefreshToken, NewPost)
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     components["Login"]["oneOf"] = [{"required": [name]} for name in ("email", "username")]
     schema["components"]["schemas"].update(components)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from devnest.api.tokens import TokenIssuer
 from devnest.passwords import Hasher
-from devnest.store import Database
+from devnest.store import Database, RevokedSessions
 
 __all__ = ["Services"]
 
@@ -16,3 +16,4 @@ class Services:
     database: Database
     hasher: Hasher
     tokens: TokenIssuer
+    revoked: RevokedSessions

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 import uvicorn
 import uvloop
 
-from devnest.api import Services, TokenIssuer, create_app
+from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Services, TokenIssuer, create_app
 from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner
 from devnest.settings import Hashing, Settings
-from devnest.store import Database
+from devnest.store import Database, Housekeeper, RevokedSessions
 
 __all__ = ["run_server"]
 
@@ -60,7 +60,9 @@ async def _serve(
         await database.check_version()
         await database.check_schema()
         runner = await stack.enter_async_context(_runner(settings))
-        services = Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(key))
+        revoked = await stack.enter_async_context(RevokedSessions(database_url, ACCESS_TOKEN_LIFETIME_S + LEEWAY_S))
+        await stack.enter_async_context(Housekeeper(database))
+        services = Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(key), revoked)
         server = Server(
             uvicorn.Config(
                 create_app(services),

@@ -19,13 +19,24 @@ from devnest.store.errors import (
     DataDirectoryInUse,
     PostgresFailed,
     PostgresNotFound,
+    RefreshRefused,
     SchemaBehind,
     StoreError,
     VersionMismatch,
 )
+from devnest.store.housekeeping import Housekeeper, purge
 from devnest.store.migrate import ensure_database, migrate
 from devnest.store.posts import Post, create_post, find_post, list_posts
-from devnest.store.sessions import create_session
+from devnest.store.revocations import RevokedSessions
+from devnest.store.sessions import (
+    Refreshed,
+    Session,
+    create_session,
+    end_session,
+    end_sessions,
+    list_sessions,
+    refresh_session,
+)
 
 __all__ = [
     "Account",
@@ -38,21 +49,31 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "EmbeddedPostgres",
+    "Housekeeper",
     "Post",
     "PostgresFailed",
     "PostgresNotFound",
+    "RefreshRefused",
+    "Refreshed",
+    "RevokedSessions",
     "SchemaBehind",
+    "Session",
     "StoreError",
     "VersionMismatch",
     "create_account",
     "create_post",
     "create_session",
     "default_data_dir",
+    "end_session",
+    "end_sessions",
     "ensure_database",
     "find_account",
     "find_credentials",
     "find_post",
     "list_posts",
+    "list_sessions",
     "migrate",
+    "purge",
+    "refresh_session",
     "taken_field",
 ]

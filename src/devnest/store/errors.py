@@ -1,6 +1,7 @@
 """What can go wrong with the database, in words of this package."""
 
 from pathlib import Path
+from uuid import UUID
 
 __all__ = [
     "AlreadyTaken",
@@ -10,6 +11,7 @@ __all__ = [
     "DatabaseUnavailable",
     "PostgresFailed",
     "PostgresNotFound",
+    "RefreshRefused",
     "SchemaBehind",
     "StoreError",
     "VersionMismatch",
@@ -85,3 +87,16 @@ class AlreadyTaken(StoreError):
 
 class AuthorGone(StoreError):
     """The account that writes no longer exists."""
+
+
+class RefreshRefused(StoreError):
+    """A refresh token is not good; `reason` is `unknown`, `ended`, `inactive` or `reused`.
+
+    `account_id` and `session_id` say whose it is; None where it is unknown.
+    """
+
+    def __init__(self, reason: str, account_id: UUID | None = None, session_id: UUID | None = None) -> None:
+        super().__init__(f"the refresh token is refused: {reason}")
+        self.reason = reason
+        self.account_id = account_id
+        self.session_id = session_id

@@ -1,0 +1,107 @@
+"""Sessions: `/auth/refresh`, `/auth/logout`, and the list of where an account is signed in."""
+
+from uuid import UUID
+
+import structlog
+from litestar import delete, get, post
+
+from devnest.api.auth import Tokens, authenticate
+from devnest.api.bodies import RefreshToken
+from devnest.api.documentation import BEARER, answers
+from devnest.api.problems import ProblemError
+from devnest.api.services import Services
+from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, Principal
+from devnest.store import RefreshRefused, Session, end_session, end_sessions, list_sessions, refresh_session
+
+__all__ = ["ROUTES"]
+
+log = structlog.get_logger("devnest.api")
+
+
+@post(
+    "/auth/refresh",
+    status_code=200,
+    tags=["sessions"],
+    summary="Continue a session",
+    responses=answers(400, 401, 413, 415, 422, 503),
+)
+async def refresh(data: RefreshToken, services: Services) -> Tokens:
+    """A new pair for a session's newest refresh token.
+
+    The token given is then replaced. Until the new one is used, and for half a minute at most, the same token gets
+    the same new one again, for a client that lost the answer. Later it is taken for a copy: the session ends.
+    A session ends after 14 days without a refresh, and 30 days after the sign-in.
+    """
+    try:
+        refreshed = await refresh_session(services.database, data.refresh_token)
+    except RefreshRefused as refused:
+        if refused.reason == "reused" and refused.session_id is not None:
+            log.warning("a refresh token came back, its session ended", session_id=str(refused.session_id))
+            services.revoked.add(refused.session_id)
+        raise ProblemError(
+            401, "the refresh token is not valid", kind="urn:devnest:refresh", headers={"WWW-Authenticate": "Bearer"}
+        ) from None
+    access_token = services.tokens.issue(refreshed.account_id, refreshed.session_id)
+    return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token)
+
+
+@post(
+    "/auth/logout",
+    status_code=204,
+    tags=["sessions"],
+    summary="End this session",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 503),
+)
+async def logout(principal: Principal, services: Services) -> None:
+    """Its refresh token and its access tokens stop working at once, on every server."""
+    await end_session(services.database, principal.account_id, principal.session_id)
+    services.revoked.add(principal.session_id)
+
+
+@get(
+    "/auth/sessions",
+    tags=["sessions"],
+    summary="Where you are signed in",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 503),
+)
+async def read_sessions(principal: Principal, services: Services) -> list[Session]:
+    """The live sessions of your account, last used first, at most 100."""
+    return await list_sessions(services.database, principal.account_id, principal.session_id)
+
+
+@delete(
+    "/auth/sessions/{session_id:uuid}",
+    status_code=204,
+    tags=["sessions"],
+    summary="End a session",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 404, 503),
+)
+async def end_one(session_id: UUID, principal: Principal, services: Services) -> None:
+    """One of your own; another's is not found."""
+    if not await end_session(services.database, principal.account_id, session_id):
+        raise ProblemError(404, "you have no such session")
+    services.revoked.add(session_id)
+
+
+@delete(
+    "/auth/sessions",
+    status_code=204,
+    tags=["sessions"],
+    summary="End all sessions",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 503),
+)
+async def end_all(principal: Principal, services: Services) -> None:
+    """Sign out everywhere, here too."""
+    for session_id in await end_sessions(services.database, principal.account_id):
+        services.revoked.add(session_id)
+
+
+ROUTES = [refresh, logout, read_sessions, end_one, end_all]
