@@ -34,3 +34,4 @@ class Settings:
     postgres_bin: Path | None
     signing_key_file: Path | None
     drain_timeout_s: float
+    limits: bool

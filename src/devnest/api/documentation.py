@@ -23,6 +23,7 @@ MEANINGS = {
     413: "The body is too large",
     415: "The body is not application/json",
     422: "The body is JSON, but a field is wrong; `errors` names each",
+    429: "Too many failed attempts from this client; `Retry-After` says when to try again",
     503: "Not now; `Retry-After` says when",
 }
 STATIC = files("swagger_ui") / "static"  # Swagger UI's own files, from the package swagger-ui-py

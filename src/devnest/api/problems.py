@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from devnest.api.tokens import InvalidToken
-from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable
+from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, Throttled
 
 __all__ = ["PROBLEM_JSON", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
 
@@ -88,6 +88,9 @@ def _as_problem(error: Exception) -> ProblemError:
         case AlreadyTaken():
             taken = FieldError(error.field, str(error))
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
+        case Throttled():
+            again = {"Retry-After": str(error.retry_after)}
+            return ProblemError(429, str(error), kind="urn:devnest:throttled", headers=again)
         case DatabaseUnavailable():
             again = {"Retry-After": str(error.retry_after)}
             return ProblemError(

@@ -17,3 +17,4 @@ class Services:
     hasher: Hasher
     tokens: TokenIssuer
     revoked: RevokedSessions
+    limited: bool = True

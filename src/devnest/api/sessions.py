@@ -1,17 +1,20 @@
 """Sessions: `/auth/refresh`, `/auth/logout`, and the list of where an account is signed in."""
 
+from typing import Any
 from uuid import UUID
 
 import structlog
-from litestar import delete, get, post
+from litestar import Request, delete, get, post
 
+from devnest.api.audit import audit
 from devnest.api.auth import Tokens, authenticate
 from devnest.api.bodies import RefreshToken
 from devnest.api.documentation import BEARER, answers
+from devnest.api.limits import count_failure
 from devnest.api.problems import ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, Principal
-from devnest.store import RefreshRefused, Session, end_session, end_sessions, list_sessions, refresh_session
+from devnest.store import Event, RefreshRefused, Session, end_session, end_sessions, list_sessions, refresh_session
 
 __all__ = ["ROUTES"]
 
@@ -23,9 +26,9 @@ log = structlog.get_logger("devnest.api")
     status_code=200,
     tags=["sessions"],
     summary="Continue a session",
-    responses=answers(400, 401, 413, 415, 422, 503),
+    responses=answers(400, 401, 413, 415, 422, 429, 503),
 )
-async def refresh(data: RefreshToken, services: Services) -> Tokens:
+async def refresh(data: RefreshToken, request: Request[Any, Any, Any], services: Services) -> Tokens:
     """A new pair for a session's newest refresh token.
 
     The token given is then replaced. Until the new one is used, and for half a minute at most, the same token gets
@@ -35,13 +38,21 @@ async def refresh(data: RefreshToken, services: Services) -> Tokens:
     try:
         refreshed = await refresh_session(services.database, data.refresh_token)
     except RefreshRefused as refused:
+        if refused.reason == "unknown":  # anyone can send one; the others were real tokens once
+            await count_failure(services, request, Event.REFRESH)
+        await audit(
+            services, request, Event.REFRESH, refused.reason,
+            account_id=refused.account_id, session_id=refused.session_id,
+        )  # fmt: skip
         if refused.reason == "reused" and refused.session_id is not None:
             log.warning("a refresh token came back, its session ended", session_id=str(refused.session_id))
             services.revoked.add(refused.session_id)
         raise ProblemError(
             401, "the refresh token is not valid", kind="urn:devnest:refresh", headers={"WWW-Authenticate": "Bearer"}
         ) from None
-    access_token = services.tokens.issue(refreshed.account_id, refreshed.session_id)
+    account_id, session_id = refreshed.account_id, refreshed.session_id
+    await audit(services, request, Event.REFRESH, account_id=account_id, session_id=session_id)
+    access_token = services.tokens.issue(account_id, session_id)
     return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token)
 
 
@@ -54,10 +65,12 @@ async def refresh(data: RefreshToken, services: Services) -> Tokens:
     guards=[authenticate],
     responses=answers(401, 503),
 )
-async def logout(principal: Principal, services: Services) -> None:
+async def logout(principal: Principal, request: Request[Any, Any, Any], services: Services) -> None:
     """Its refresh token and its access tokens stop working at once, on every server."""
     await end_session(services.database, principal.account_id, principal.session_id)
     services.revoked.add(principal.session_id)
+    account_id, session_id = principal.account_id, principal.session_id
+    await audit(services, request, Event.LOGOUT, account_id=account_id, session_id=session_id)
 
 
 @get(
@@ -82,11 +95,12 @@ async def read_sessions(principal: Principal, services: Services) -> list[Sessio
     guards=[authenticate],
     responses=answers(401, 404, 503),
 )
-async def end_one(session_id: UUID, principal: Principal, services: Services) -> None:
+async def end_one(session_id: UUID, principal: Principal, request: Request[Any, Any, Any], services: Services) -> None:
     """One of your own; another's is not found."""
     if not await end_session(services.database, principal.account_id, session_id):
         raise ProblemError(404, "you have no such session")
     services.revoked.add(session_id)
+    await audit(services, request, Event.SESSION_END, account_id=principal.account_id, session_id=session_id)
 
 
 @delete(
@@ -98,10 +112,11 @@ async def end_one(session_id: UUID, principal: Principal, services: Services) ->
     guards=[authenticate],
     responses=answers(401, 503),
 )
-async def end_all(principal: Principal, services: Services) -> None:
+async def end_all(principal: Principal, request: Request[Any, Any, Any], services: Services) -> None:
     """Sign out everywhere, here too."""
     for session_id in await end_sessions(services.database, principal.account_id):
         services.revoked.add(session_id)
+    await audit(services, request, Event.SESSIONS_END, account_id=principal.account_id)
 
 
 ROUTES = [refresh, logout, read_sessions, end_one, end_all]

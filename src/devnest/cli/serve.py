@@ -75,6 +75,14 @@ def serve(
             help="Seconds that running requests get at a stop.",
         ),
     ] = 10.0,
+    limits: Annotated[
+        bool,
+        typer.Option(
+            "--limits/--no-limits",
+            envvar="DEVNEST_LIMITS",
+            help="Slow down who fails often. Off is for load tests: it lets passwords be guessed.",
+        ),
+    ] = True,
     log_level: Annotated[
         LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="Least level to log.")
     ] = LogLevel.INFO,
@@ -96,6 +104,7 @@ def serve(
         postgres_bin=postgres_bin,
         signing_key_file=signing_key_file,
         drain_timeout_s=drain_timeout,
+        limits=limits,
     )
     with reported():
         run(settings)

@@ -62,7 +62,7 @@ async def _serve(
         runner = await stack.enter_async_context(_runner(settings))
         revoked = await stack.enter_async_context(RevokedSessions(database_url, ACCESS_TOKEN_LIFETIME_S + LEEWAY_S))
         await stack.enter_async_context(Housekeeper(database))
-        services = Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(key), revoked)
+        services = Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(key), revoked, settings.limits)
         server = Server(
             uvicorn.Config(
                 create_app(services),

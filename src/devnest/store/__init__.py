@@ -8,6 +8,7 @@ from devnest.store.accounts import (
     find_credentials,
     taken_field,
 )
+from devnest.store.audit import Event, record_event
 from devnest.store.database import Database
 from devnest.store.datadir import DataDirectory, default_data_dir
 from devnest.store.embedded import EmbeddedPostgres
@@ -22,6 +23,7 @@ from devnest.store.errors import (
     RefreshRefused,
     SchemaBehind,
     StoreError,
+    Throttled,
     VersionMismatch,
 )
 from devnest.store.housekeeping import Housekeeper, purge
@@ -34,9 +36,11 @@ from devnest.store.sessions import (
     create_session,
     end_session,
     end_sessions,
+    has_signed_in_from,
     list_sessions,
     refresh_session,
 )
+from devnest.store.throttles import Rule, Subject, charge, clear_charges, pay_back
 
 __all__ = [
     "Account",
@@ -49,6 +53,7 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "EmbeddedPostgres",
+    "Event",
     "Housekeeper",
     "Post",
     "PostgresFailed",
@@ -56,10 +61,15 @@ __all__ = [
     "RefreshRefused",
     "Refreshed",
     "RevokedSessions",
+    "Rule",
     "SchemaBehind",
     "Session",
     "StoreError",
+    "Subject",
+    "Throttled",
     "VersionMismatch",
+    "charge",
+    "clear_charges",
     "create_account",
     "create_post",
     "create_session",
@@ -70,10 +80,13 @@ __all__ = [
     "find_account",
     "find_credentials",
     "find_post",
+    "has_signed_in_from",
     "list_posts",
     "list_sessions",
     "migrate",
+    "pay_back",
     "purge",
+    "record_event",
     "refresh_session",
     "taken_field",
 ]

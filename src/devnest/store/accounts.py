@@ -29,6 +29,7 @@ class Credentials(msgspec.Struct, frozen=True):
 
     account_id: UUID
     password_hash: str
+    disabled: bool
 
 
 async def create_account(database: Database, username: str, email: str, password_hash: str) -> Account:
@@ -63,9 +64,12 @@ async def find_account(database: Database, account_id: UUID) -> Account | None:
 async def find_credentials(database: Database, *, email: str | None, username: str | None) -> Credentials | None:
     """What the account with this e-mail address, or else this username, logs in with."""
     if email is not None:
-        row = await database.fetch_row("SELECT id, password_hash FROM accounts WHERE lower(email) = lower($1)", email)
+        row = await database.fetch_row(
+            "SELECT id, password_hash, disabled_at IS NOT NULL FROM accounts WHERE lower(email) = lower($1)", email
+        )
     else:
         row = await database.fetch_row(
-            "SELECT id, password_hash FROM accounts WHERE lower(username) = lower($1)", username
+            "SELECT id, password_hash, disabled_at IS NOT NULL FROM accounts WHERE lower(username) = lower($1)",
+            username,
         )
     return None if row is None else Credentials(*row)

@@ -14,6 +14,7 @@ __all__ = [
     "RefreshRefused",
     "SchemaBehind",
     "StoreError",
+    "Throttled",
     "VersionMismatch",
 ]
 
@@ -100,3 +101,12 @@ class RefreshRefused(StoreError):
         self.reason = reason
         self.account_id = account_id
         self.session_id = session_id
+
+
+class Throttled(StoreError):
+    """Too many failures; worth another try after `retry_after` seconds. `first` is the first refusal of this wait."""
+
+    def __init__(self, retry_after: int, *, first: bool) -> None:
+        super().__init__(f"too many failed attempts; try again in {retry_after} s")
+        self.retry_after = retry_after
+        self.first = first

@@ -17,6 +17,8 @@ BATCH = 5_000  # rows of one statement, so that none takes long
 STALE = [
     # Two weeks after its end a session is of no use, not even to ask where its account was last at home.
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
+    ("audit_log", "at < now() - interval '180 days'"),
+    ("throttles", "last_at < now() - interval '1 hour' AND blocked_until < now()"),
 ]
 log = structlog.get_logger("devnest.store")
 

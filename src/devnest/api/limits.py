@@ -1,0 +1,83 @@
+"""Throttling of guesses: by address, and by account for addresses that the account is not at home at.
+
+A stranger who fails on purpose slows strangers down: the account's counter does not hold for an address the account
+signed in from in the last weeks. From an unknown address the owner waits half a minute at most. Counters go by the
+name that was typed, whether an account has it or not, so that a 429 tells nobody which names exist.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+from uuid import UUID
+
+from litestar import Request
+
+from devnest.api.audit import audit
+from devnest.api.client import client_address
+from devnest.api.services import Services
+from devnest.store import Event, Rule, Subject, Throttled, charge, clear_charges, has_signed_in_from, pay_back
+
+__all__ = ["Attempt", "begin_attempt", "count_failure"]
+
+ADDRESS = Rule("address", free=10, longest=timedelta(minutes=15))
+ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A guess that is counted as a failure until `succeeded` is called."""
+
+    services: Services
+    address: Subject
+    account: Subject
+
+    async def succeeded(self) -> None:
+        """Take the charge back, and forget the account's failures."""
+        if self.services.limited:
+            await pay_back(self.services.database, self.address)
+            await clear_charges(self.services.database, self.account)
+
+
+async def begin_attempt(
+    services: Services, request: Request[Any, Any, Any], event: Event, account: str, account_id: UUID | None
+) -> Attempt:
+    """Count a guess at an account's password before it is checked; raises `Throttled`."""
+    address = _address(request)
+    attempt = Attempt(services, address, Subject(ACCOUNT, account.lower()))
+    if services.limited:
+        at_home = await has_signed_in_from(services.database, account_id, client_address(request))
+        subjects = [address] if at_home else [address, attempt.account]
+        await _charge(services, request, event, account_id, *subjects)
+    return attempt
+
+
+async def count_failure(services: Services, request: Request[Any, Any, Any], event: Event) -> None:
+    """Count a failure that needed no work to find; raises `Throttled` in place of the answer."""
+    if services.limited:
+        await _charge(services, request, event, None, _address(request))
+
+
+async def _charge(
+    services: Services, request: Request[Any, Any, Any], event: Event, account_id: UUID | None, *subjects: Subject
+) -> None:
+    try:
+        await charge(services.database, *subjects)
+    except Throttled as throttled:
+        if throttled.first:  # the first of a wait only, or hammering would fill the log
+            await audit(services, request, event, "throttled", account_id=account_id)
+        raise
+
+
+def _address(request: Request[Any, Any, Any]) -> Subject:
+    """One subscriber's network: an IPv6 customer has a /64 at least."""
+    given = client_address(request) or "none"
+    try:
+        address = ip_address(given)
+    except ValueError:
+        return Subject(ADDRESS, given)
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return Subject(ADDRESS, str(address.ipv4_mapped))
+        return Subject(ADDRESS, str(ip_network((int(address), 64), strict=False)))
+    return Subject(ADDRESS, given)
