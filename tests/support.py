@@ -1,5 +1,6 @@
 """What several tests need: a DevNest as a real process on a data directory of its own."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -7,11 +8,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+from urllib.parse import quote
 
+import asyncpg
 import httpx
 import psutil
 
@@ -99,6 +105,32 @@ class DevNest:
                 process.send_signal(signal.SIGKILL)
         psutil.wait_procs(processes, timeout=PATIENCE_S)
         self.wait()
+
+    def query(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
+        """Ask its embedded database."""
+        socket_dir = (self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
+
+        async def ask() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(f"postgresql://devnest@/devnest?host={quote(socket_dir)}")
+            rows = await connection.fetch(sql, *arguments)
+            await connection.close()
+            return [dict(row) for row in rows]
+
+        return asyncio.run(ask())
+
+    def mails_to(self, address: str, count: int) -> list[EmailMessage]:
+        """The mails to an address, oldest first, once there are as many as `count`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            mails = [
+                message_from_bytes(path.read_bytes(), policy=policy.SMTP)
+                for path in sorted((self.data_dir / "mail").glob("*.eml"))
+            ]
+            found = [mail for mail in mails if mail["To"] == address]
+            if len(found) >= count:
+                return found
+            time.sleep(0.01)
+        raise AssertionError(f"not {count} mails to {address}")
 
     def client(self) -> httpx.Client:
         """An HTTP client on the API's root."""

@@ -14,9 +14,10 @@ MAY_IMPORT = {
     "logs": set[str](),
     "passwords": {"bcrypt"},
     "store": set[str](),
-    "api": {"passwords", "store"},
-    "cluster": {"api", "passwords", "store", *BASE},
-    "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
+    "mail": set[str](),
+    "api": {"mail", "passwords", "store"},
+    "cluster": {"api", "mail", "passwords", "store", *BASE},
+    "cli": {"bcrypt", "cluster", "load", "mail", "passwords", "store", *BASE},
 }
 
 

@@ -35,3 +35,7 @@ class Settings:
     signing_key_file: Path | None
     drain_timeout_s: float
     limits: bool
+    password_min_length: int
+    breached_passwords: Path | None
+    smtp_url: str | None
+    mail_from: str

@@ -1,11 +1,7 @@
 """Throttling and the audit log, on a DevNest with its limits on."""
 
-import asyncio
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import quote
 
-import asyncpg
 import httpx
 import pytest
 
@@ -25,22 +21,9 @@ def limited() -> Iterator[DevNest]:
 @pytest.fixture
 def client(limited: DevNest) -> Iterator[httpx.Client]:
     """An HTTP client of nobody, whose address has no failures yet."""
-    query(limited, "DELETE FROM throttles")
+    limited.query("DELETE FROM throttles")
     with limited.client() as client:
         yield client
-
-
-def query(devnest: DevNest, sql: str, *arguments: object) -> list[dict[str, Any]]:
-    """Ask the running DevNest's database."""
-    socket_dir = (devnest.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
-
-    async def ask() -> list[dict[str, Any]]:
-        connection = await asyncpg.connect(f"postgresql://devnest@/devnest?host={quote(socket_dir)}")
-        rows = await connection.fetch(sql, *arguments)
-        await connection.close()
-        return [dict(row) for row in rows]
-
-    return asyncio.run(ask())
 
 
 def fail(client: httpx.Client, username: str, password: str = WRONG) -> httpx.Response:
@@ -55,7 +38,7 @@ def test_guessing_is_slowed_down(limited: DevNest, client: httpx.Client, usernam
     """Ten failures are free; then 429 with the time to wait, for known and unknown names alike."""
     sign_up(client, username)
     for name in (username, f"x{username[:20]}"):
-        query(limited, "DELETE FROM throttles")
+        limited.query("DELETE FROM throttles")
         assert statuses(client, name, 12) == [401] * 11 + [429]
         refused = client.post(LOGIN, json={"username": name, "password": PASSWORD})
         assert refused.status_code == 429
@@ -68,11 +51,11 @@ def test_a_stranger_locks_nobody_out(limited: DevNest, client: httpx.Client, use
     sign_up(client, username)
     with httpx.Client(base_url=limited.url, transport=httpx.HTTPTransport(local_address="127.0.0.2")) as stranger:
         assert statuses(stranger, username, 12)[-1] == 429
-        query(limited, "UPDATE throttles SET failures = 1000, blocked_until = now()")
+        limited.query("UPDATE throttles SET failures = 1000, blocked_until = now()")
         assert statuses(stranger, username, 2) == [401, 429]
     with httpx.Client(base_url=limited.url, transport=httpx.HTTPTransport(local_address="127.0.0.3")) as elsewhere:
-        query(limited, "UPDATE throttles SET blocked_until = now() + longest WHERE longest < interval '1 minute'")
-        query(limited, "UPDATE throttles SET blocked_until = now() WHERE longest > interval '1 minute'")
+        limited.query("UPDATE throttles SET blocked_until = now() + longest WHERE longest < interval '1 minute'")
+        limited.query("UPDATE throttles SET blocked_until = now() WHERE longest > interval '1 minute'")
         refused = fail(elsewhere, username, PASSWORD)
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) <= 30
@@ -92,7 +75,7 @@ def test_listing_names_and_tokens_is_slowed_down(limited: DevNest, client: httpx
     account = {"username": username, "email": f"{username}@example.org", "password": PASSWORD}
     answers = [client.post("/api/v1/auth/register", json=account).status_code for _ in range(12)]
     assert answers == [409] * 11 + [429]
-    query(limited, "DELETE FROM throttles")
+    limited.query("DELETE FROM throttles")
     answers = [client.post("/api/v1/auth/refresh", json={"refresh_token": "x"}).status_code for _ in range(12)]
     assert answers == [401] * 11 + [429]
 
@@ -112,7 +95,7 @@ def test_the_audit_log_tells_everything_but_secrets(limited: DevNest, client: ht
     sign_in(client, username)
     client.delete(f"/api/v1/auth/sessions/{client.get('/api/v1/auth/sessions').json()[-1]['id']}")
     client.delete("/api/v1/auth/sessions")
-    rows = query(limited, "SELECT * FROM audit_log WHERE account_id = $1 ORDER BY id", account_id)
+    rows = limited.query("SELECT * FROM audit_log WHERE account_id = $1 ORDER BY id", account_id)
     assert [(row["event"], row["reason"]) for row in rows] == [
         ("register", None),
         ("login", None),
@@ -132,7 +115,7 @@ def test_the_audit_log_tells_everything_but_secrets(limited: DevNest, client: ht
     assert {row["user_agent"] for row in rows} == {"the auditor"}
     assert rows[6]["request_id"] == reused.headers["x-request-id"]
     assert rows[6]["session_id"] == rows[2]["session_id"]
-    everything = str(query(limited, "SELECT * FROM audit_log"))
+    everything = str(limited.query("SELECT * FROM audit_log"))
     secrets = [PASSWORD, WRONG, "$2b$", *first.values(), *second.values(), *third.values()]
     for secret in secrets:
         assert str(secret) == "900" or secret == "Bearer" or secret not in everything
@@ -142,7 +125,7 @@ def test_hammering_does_not_fill_the_audit_log(limited: DevNest, client: httpx.C
     """Of all refusals of one wait, the first is written."""
     for _ in range(11):
         fail(client, "nobody-at-all")
-    query(limited, "UPDATE throttles SET blocked_until = now() + interval '1 hour'")
-    query(limited, "DELETE FROM audit_log")
+    limited.query("UPDATE throttles SET blocked_until = now() + interval '1 hour'")
+    limited.query("DELETE FROM audit_log")
     assert statuses(client, "nobody-at-all", 20) == [429] * 20
-    assert [row["reason"] for row in query(limited, "SELECT reason FROM audit_log")] == ["throttled"]
+    assert [row["reason"] for row in limited.query("SELECT reason FROM audit_log")] == ["throttled"]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import DevNest, sign_up
 
+CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 ENDS_THE_SESSION = ["--include-path", "/api/v1/auth/logout", "--include-path", "/api/v1/auth/sessions"]
 KEEPS_IT = [option.replace("include", "exclude") for option in ENDS_THE_SESSION]
 
@@ -22,7 +23,8 @@ def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_
     program = Path(sys.executable).with_name("schemathesis")
     run = subprocess.run(
         [
-            program, "run", f"{devnest.url}/openapi.json", "--header", f"Authorization: Bearer {token}", *routes,
+            program, "--config-file", str(CONFIG), "run", f"{devnest.url}/openapi.json",
+            "--header", f"Authorization: Bearer {token}", *routes,
             "--max-examples", "25", "--seed", "1", "--no-color", "--workers", "2", "--continue-on-failure",
         ],
         cwd=tmp_path, env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},

@@ -6,7 +6,7 @@ from litestar.di import Provide
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
-from devnest.api import auth, health, posts, sessions, users
+from devnest.api import auth, health, passwords, posts, sessions, users
 from devnest.api.bodies import MAXIMUM_BODY_BYTES, JsonRequest
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
@@ -24,6 +24,7 @@ def create_app(services: Services) -> ASGIApp:
             auth.register,
             auth.login,
             *sessions.ROUTES,
+            *passwords.ROUTES,
             users.me,
             posts.publish,
             posts.read_page,

@@ -12,8 +12,10 @@ from devnest.api.bodies import Login, Registration
 from devnest.api.client import client_address, user_agent
 from devnest.api.documentation import answers
 from devnest.api.limits import begin_attempt, count_failure
+from devnest.api.mails import send_verification
 from devnest.api.problems import ProblemError
 from devnest.api.services import Services
+from devnest.api.strength import check_strength
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, InvalidToken, Principal
 from devnest.store import Account, AlreadyTaken, Event, create_account, create_session, find_credentials, taken_field
 
@@ -57,6 +59,7 @@ def principal(request: Request[Any, Any, Any]) -> Principal:
 )
 async def register(data: Registration, request: Request[Any, Any, Any], services: Services) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
+    await check_strength(services, "password", data.password, (data.username, data.email))
     # The cheap question first; between it and the insert the indexes decide. No connection is held over the hash.
     if taken := await taken_field(services.database, data.username, data.email):
         raise await _taken(services, request, taken)
@@ -66,6 +69,7 @@ async def register(data: Registration, request: Request[Any, Any, Any], services
     except AlreadyTaken as error:
         raise await _taken(services, request, error.field) from None
     await audit(services, request, Event.REGISTER, account_id=account.id)
+    send_verification(services, account, account.email)
     return account
 
 

@@ -17,10 +17,14 @@ __all__ = [
     "NOT_AT_THE_END",
     "TAG",
     "EmailAddress",
+    "Forgotten",
     "JsonRequest",
     "Login",
+    "MailedToken",
     "NewPost",
     "Password",
+    "PasswordChange",
+    "PasswordReset",
     "RefreshToken",
     "Registration",
     "Tag",
@@ -47,6 +51,7 @@ EmailAddress = Annotated[
 ]
 Password = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
 AnyPassword = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
+TokenText = Annotated[str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])]
 Title = Annotated[
     str,
     Meta(min_length=1, max_length=200, pattern=f"^[^\\x00-\\x1f\\x7f]+{NOT_AT_THE_END}", examples=["Hello"]),
@@ -58,7 +63,9 @@ Body = Annotated[
 
 
 class Registration(Struct, frozen=True, forbid_unknown_fields=True):
-    """A new account. Names are unique whatever their case; a password may be any text of 8 to 1024 characters."""
+    """A new account. Names are unique whatever their case; a password may be any text of 8 to 1024 characters
+    that is not easily guessed.
+    """
 
     username: Username
     email: EmailAddress
@@ -80,7 +87,33 @@ class Login(Struct, frozen=True, forbid_unknown_fields=True):
 class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
     """The newest refresh token of a session."""
 
-    refresh_token: Annotated[str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])]
+    refresh_token: TokenText
+
+
+class PasswordChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """The password that is, and the one that will be."""
+
+    current: AnyPassword
+    new: Password
+
+
+class Forgotten(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose password is forgotten."""
+
+    email: EmailAddress
+
+
+class PasswordReset(Struct, frozen=True, forbid_unknown_fields=True):
+    """A mailed token, and the password that will be."""
+
+    token: TokenText
+    new: Password
+
+
+class MailedToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token from a mail."""
+
+    token: TokenText
 
 
 class NewPost(Struct, frozen=True, forbid_unknown_fields=True):

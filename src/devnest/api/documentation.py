@@ -9,7 +9,16 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
 
 from devnest import __version__
-from devnest.api.bodies import Login, NewPost, RefreshToken, Registration
+from devnest.api.bodies import (
+    Forgotten,
+    Login,
+    MailedToken,
+    NewPost,
+    PasswordChange,
+    PasswordReset,
+    RefreshToken,
+    Registration,
+)
 from devnest.api.problems import PROBLEM_JSON, Problem
 
 __all__ = ["BEARER", "answers", "openapi_config"]
@@ -18,6 +27,7 @@ BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 MEANINGS = {
     400: "The body is not JSON, or a parameter is not valid",
     401: "No valid access token, or wrong credentials",
+    403: "Not yours to do",
     404: "There is nothing at this path",
     409: "Taken",
     413: "The body is too large",
@@ -26,6 +36,7 @@ MEANINGS = {
     429: "Too many failed attempts from this client; `Retry-After` says when to try again",
     503: "Not now; `Retry-After` says when",
 }
+BODIES = (Registration, Login, RefreshToken, PasswordChange, Forgotten, PasswordReset, MailedToken, NewPost)
 STATIC = files("swagger_ui") / "static"  # Swagger UI's own files, from the package swagger-ui-py
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>DevNest API</title>
@@ -75,8 +86,7 @@ def _document(schema: dict[str, Any]) -> bytes:
 
     No type says that a login names the account in one of two ways, so that is added here.
     """
-    bodies = (Registration, Login, RefreshToken, NewPost)
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
     components["Login"]["oneOf"] = [{"required": [name]} for name in ("email", "username")]
     schema["components"]["schemas"].update(components)
     return msgspec.json.encode(schema)

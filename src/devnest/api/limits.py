@@ -18,10 +18,11 @@ from devnest.api.client import client_address
 from devnest.api.services import Services
 from devnest.store import Event, Rule, Subject, Throttled, charge, clear_charges, has_signed_in_from, pay_back
 
-__all__ = ["Attempt", "begin_attempt", "count_failure"]
+__all__ = ["Attempt", "begin_attempt", "count_failure", "mail_allowed"]
 
 ADDRESS = Rule("address", free=10, longest=timedelta(minutes=15))
 ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
+MAILBOX = Rule("mailbox", free=3, longest=timedelta(hours=1))
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ async def count_failure(services: Services, request: Request[Any, Any, Any], eve
     """Count a failure that needed no work to find; raises `Throttled` in place of the answer."""
     if services.limited:
         await _charge(services, request, event, None, _address(request))
+
+
+async def mail_allowed(services: Services, request: Request[Any, Any, Any], email: str) -> bool:
+    """Count a mail that a stranger may ask for; False where that mailbox got enough, which the stranger is not told.
+
+    Raises `Throttled` where the client's address asked too often.
+    """
+    if not services.limited:
+        return True
+    await count_failure(services, request, Event.PASSWORD_FORGOT)
+    try:
+        await charge(services.database, Subject(MAILBOX, email.lower()))
+    except Throttled:
+        return False
+    return True
 
 
 async def _charge(

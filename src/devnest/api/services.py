@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from devnest.api.tokens import TokenIssuer
-from devnest.passwords import Hasher
+from devnest.mail import Outbox
+from devnest.passwords import Hasher, Policy
 from devnest.store import Database, RevokedSessions
 
 __all__ = ["Services"]
@@ -17,4 +18,6 @@ class Services:
     hasher: Hasher
     tokens: TokenIssuer
     revoked: RevokedSessions
+    outbox: Outbox
+    policy: Policy
     limited: bool = True

@@ -10,7 +10,8 @@ import uvicorn
 import uvloop
 
 from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Services, TokenIssuer, create_app
-from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner
+from devnest.mail import FolderTransport, Outbox, SmtpTransport
+from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
 from devnest.settings import Hashing, Settings
 from devnest.store import Database, Housekeeper, RevokedSessions
 
@@ -62,7 +63,17 @@ async def _serve(
         runner = await stack.enter_async_context(_runner(settings))
         revoked = await stack.enter_async_context(RevokedSessions(database_url, ACCESS_TOKEN_LIFETIME_S + LEEWAY_S))
         await stack.enter_async_context(Housekeeper(database))
-        services = Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(key), revoked, settings.limits)
+        outbox = await stack.enter_async_context(_outbox(settings))
+        breached = BreachedFile(settings.breached_passwords) if settings.breached_passwords else None
+        services = Services(
+            database,
+            Hasher(runner, settings.hash_cost),
+            TokenIssuer(key),
+            revoked,
+            outbox,
+            Policy(settings.password_min_length, breached),
+            settings.limits,
+        )
         server = Server(
             uvicorn.Config(
                 create_app(services),
@@ -81,6 +92,12 @@ async def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
         await server.serve([listener])
+
+
+def _outbox(settings: Settings) -> Outbox:
+    if settings.smtp_url is not None:
+        return Outbox(SmtpTransport(settings.smtp_url), settings.mail_from)
+    return Outbox(FolderTransport(settings.data_dir / "mail"), settings.mail_from)
 
 
 @asynccontextmanager

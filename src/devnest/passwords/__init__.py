@@ -1,6 +1,7 @@
 """Passwords: hash, verify, and tell when a stored hash should be replaced."""
 
 from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner
+from devnest.passwords.policy import BreachedFile, BreachedPasswords, Policy, WeakPassword
 from devnest.passwords.scheme import (
     MAXIMUM_COST,
     MINIMUM_COST,
@@ -13,11 +14,15 @@ from devnest.passwords.scheme import (
 __all__ = [
     "MAXIMUM_COST",
     "MINIMUM_COST",
+    "BreachedFile",
+    "BreachedPasswords",
     "Hasher",
     "InlineRunner",
+    "Policy",
     "Runner",
     "ThreadRunner",
     "UnusableHash",
+    "WeakPassword",
     "hash_password",
     "needs_rehash",
     "verify_password",

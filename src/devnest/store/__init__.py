@@ -3,9 +3,13 @@
 from devnest.store.accounts import (
     Account,
     Credentials,
+    Login,
+    change_password,
     create_account,
     find_account,
     find_credentials,
+    find_login,
+    find_resettable,
     taken_field,
 )
 from devnest.store.audit import Event, record_event
@@ -27,6 +31,14 @@ from devnest.store.errors import (
     VersionMismatch,
 )
 from devnest.store.housekeeping import Housekeeper, purge
+from devnest.store.mailed_tokens import (
+    Purpose,
+    ResetTarget,
+    create_mailed_token,
+    find_reset_target,
+    reset_password,
+    verify_email,
+)
 from devnest.store.migrate import ensure_database, migrate
 from devnest.store.posts import Post, create_post, find_post, list_posts
 from devnest.store.revocations import RevokedSessions
@@ -55,11 +67,14 @@ __all__ = [
     "EmbeddedPostgres",
     "Event",
     "Housekeeper",
+    "Login",
     "Post",
     "PostgresFailed",
     "PostgresNotFound",
+    "Purpose",
     "RefreshRefused",
     "Refreshed",
+    "ResetTarget",
     "RevokedSessions",
     "Rule",
     "SchemaBehind",
@@ -68,9 +83,11 @@ __all__ = [
     "Subject",
     "Throttled",
     "VersionMismatch",
+    "change_password",
     "charge",
     "clear_charges",
     "create_account",
+    "create_mailed_token",
     "create_post",
     "create_session",
     "default_data_dir",
@@ -79,7 +96,10 @@ __all__ = [
     "ensure_database",
     "find_account",
     "find_credentials",
+    "find_login",
     "find_post",
+    "find_reset_target",
+    "find_resettable",
     "has_signed_in_from",
     "list_posts",
     "list_sessions",
@@ -88,5 +108,7 @@ __all__ = [
     "purge",
     "record_event",
     "refresh_session",
+    "reset_password",
     "taken_field",
+    "verify_email",
 ]

@@ -19,6 +19,10 @@ class Event(StrEnum):
     LOGOUT = "logout"
     SESSION_END = "session_end"
     SESSIONS_END = "sessions_end"
+    PASSWORD_CHANGE = "password_change"  # noqa: S105 (the name of an event)
+    PASSWORD_FORGOT = "password_forgot"  # noqa: S105
+    PASSWORD_RESET = "password_reset"  # noqa: S105
+    EMAIL_VERIFY = "email_verify"
 
 
 async def record_event(

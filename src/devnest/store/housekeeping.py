@@ -18,6 +18,7 @@ STALE = [
     # Two weeks after its end a session is of no use, not even to ask where its account was last at home.
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
     ("audit_log", "at < now() - interval '180 days'"),
+    ("mailed_tokens", "expires_at < now()"),
     ("throttles", "last_at < now() - interval '1 hour' AND blocked_until < now()"),
 ]
 log = structlog.get_logger("devnest.store")
