@@ -22,6 +22,7 @@ import httpx
 import psutil
 
 PASSWORD = "correct horse battery"
+ALL: list["DevNest"] = []  # every one a test has made
 PATIENCE_S = 120  # a safety net, never what a test measures
 
 
@@ -41,6 +42,7 @@ class DevNest:
 
     def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
+        ALL.append(self)
         self.options = options
         self.environment = environment or {}
         self.process: subprocess.Popen[str]
@@ -61,7 +63,7 @@ class DevNest:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._log: list[str] = []
-        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,))
+        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
         self._reader.start()
         line = self.process.stdout.readline()
         if not line.startswith("DevNest ready on http://"):
@@ -77,6 +79,10 @@ class DevNest:
         """All it wrote to standard error; after its end."""
         self._reader.join(PATIENCE_S)
         return "".join(self._log)
+
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return hasattr(self, "process") and self.process.poll() is None
 
     def stop(self) -> int:
         """Ask it to stop and wait; its exit status."""

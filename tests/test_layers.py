@@ -11,12 +11,16 @@ ROOT = Path(devnest.__file__).parent
 BASE = {"settings", "logs"}
 MAY_IMPORT = {
     "settings": set[str](),
+    "load": set[str](),
+    "pool": set[str](),
     "logs": set[str](),
+    "bcrypt": set[str](),
     "passwords": {"bcrypt"},
+    "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
     "mail": set[str](),
-    "api": {"mail", "passwords", "store"},
-    "cluster": {"api", "mail", "passwords", "store", *BASE},
+    "api": {"logs", "mail", "passwords", "pool", "store"},
+    "cluster": {"api", "hashing", "mail", "passwords", "pool", "store", *BASE},
     "cli": {"bcrypt", "cluster", "load", "mail", "passwords", "store", *BASE},
 }
 

@@ -167,7 +167,7 @@ def test_a_session_ended_on_one_server_is_over_on_the_other(data_dir: Path, user
     async def kill_listeners(url: str) -> None:
         connection = await asyncpg.connect(url)
         kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'devnest revocations'"
-        assert len(await connection.fetch(kill)) == 2
+        assert len(await connection.fetch(kill)) >= 2
         await connection.close()
 
     with two_servers(data_dir) as (one, two, postgres), one.client() as here, two.client() as there:

@@ -71,6 +71,12 @@ async def test_length_is_counted_in_characters_after_normalization(password: str
         await Policy(length + 1).check(password, ())
 
 
+async def test_another_number_after_the_name_hides_nothing() -> None:
+    """The name's own digits do not count."""
+    with pytest.raises(WeakPassword, match="name"):
+        await Policy().check("grace1999", ("grace42",))
+
+
 async def test_names_of_a_letter_or_two_refuse_nothing() -> None:
     """Only what is a name."""
     await Policy().check("a1947263", ("a", "a@b.org"))

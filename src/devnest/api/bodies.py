@@ -7,7 +7,6 @@ from functools import cache
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from devnest.api.problems import FieldError, ProblemError
@@ -18,7 +17,6 @@ __all__ = [
     "TAG",
     "EmailAddress",
     "Forgotten",
-    "JsonRequest",
     "Login",
     "MailedToken",
     "NewPost",
@@ -29,6 +27,7 @@ __all__ = [
     "Registration",
     "Tag",
     "Username",
+    "read",
 ]
 
 MAXIMUM_BODY_BYTES = 1024 * 1024  # the longest post, every character escaped, is 600 kB
@@ -122,19 +121,6 @@ class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
     title: Title
     body: Body
     tags: Annotated[list[Tag], Meta(max_length=10)] = []
-
-
-class JsonRequest(Request[Any, Any, Any]):
-    """A request whose JSON is decoded straight into the type of the route's `data`."""
-
-    async def json(self) -> Any:
-        """The body; raises `ProblemError` 415, 400 or 422."""
-        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise ProblemError(415, "the body has to be application/json", kind="urn:devnest:media-type")
-        field = self.route_handler.parsed_data_field
-        assert field is not None
-        return read(await self.body(), field.annotation)
 
 
 def read(body: bytes, of: Any) -> Any:

@@ -9,11 +9,12 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from devnest.api.problems import PROBLEM_JSON, ProblemError, problem_response
+from devnest.logs import request_log
 
 __all__ = ["RequestFrame"]
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")  # what a proxy may send; anything else could forge log lines
-log = structlog.get_logger("devnest.api.access")
+log = structlog.get_logger("devnest.api")
 
 
 class RequestFrame:
@@ -21,6 +22,7 @@ class RequestFrame:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._request_log = request_log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -50,7 +52,7 @@ class RequestFrame:
                 await _send_failure(send_with_id, request_id)
         finally:
             elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
-            log.info(
+            self._request_log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],

@@ -3,7 +3,7 @@
 import msgspec
 from litestar import Response, get
 
-from devnest.api.services import Services
+from devnest.api.requests import ApiRequest
 from devnest.store import DatabaseUnavailable
 
 __all__ = ["Readiness", "healthz", "readyz"]
@@ -23,10 +23,10 @@ async def healthz() -> str:
 
 
 @get("/readyz", tags=["operation"], summary="This process can serve")
-async def readyz(services: Services) -> Response[Readiness]:
+async def readyz(request: ApiRequest) -> Response[Readiness]:
     """503 where the database does not answer; the body says what is wrong."""
     try:
-        await services.database.fetch_value("SELECT 1")
+        await request.services.database.fetch_value("SELECT 1")
     except DatabaseUnavailable as error:
         return Response(Readiness("unavailable", str(error)), status_code=503, headers={"Retry-After": "2"})
     return Response(Readiness("ok", "ok"))

@@ -8,14 +8,10 @@ name that was typed, whether an account has it or not, so that a 429 tells nobod
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any
 from uuid import UUID
 
-from litestar import Request
-
 from devnest.api.audit import audit
-from devnest.api.client import client_address
-from devnest.api.services import Services
+from devnest.api.requests import ApiRequest
 from devnest.store import Event, Rule, Subject, Throttled, charge, clear_charges, has_signed_in_from, pay_back
 
 __all__ = ["Attempt", "begin_attempt", "count_failure", "mail_allowed"]
@@ -29,65 +25,61 @@ MAILBOX = Rule("mailbox", free=3, longest=timedelta(hours=1))
 class Attempt:
     """A guess that is counted as a failure until `succeeded` is called."""
 
-    services: Services
+    request: ApiRequest
     address: Subject
     account: Subject
 
     async def succeeded(self) -> None:
         """Take the charge back, and forget the account's failures."""
-        if self.services.limited:
-            await pay_back(self.services.database, self.address)
-            await clear_charges(self.services.database, self.account)
+        if self.request.services.limited:
+            await pay_back(self.request.services.database, self.address)
+            await clear_charges(self.request.services.database, self.account)
 
 
-async def begin_attempt(
-    services: Services, request: Request[Any, Any, Any], event: Event, account: str, account_id: UUID | None
-) -> Attempt:
+async def begin_attempt(request: ApiRequest, event: Event, account: str, account_id: UUID | None) -> Attempt:
     """Count a guess at an account's password before it is checked; raises `Throttled`."""
     address = _address(request)
-    attempt = Attempt(services, address, Subject(ACCOUNT, account.lower()))
-    if services.limited:
-        at_home = await has_signed_in_from(services.database, account_id, client_address(request))
+    attempt = Attempt(request, address, Subject(ACCOUNT, account.lower()))
+    if request.services.limited:
+        at_home = await has_signed_in_from(request.services.database, account_id, request.client_address)
         subjects = [address] if at_home else [address, attempt.account]
-        await _charge(services, request, event, account_id, *subjects)
+        await _charge(request, event, account_id, *subjects)
     return attempt
 
 
-async def count_failure(services: Services, request: Request[Any, Any, Any], event: Event) -> None:
+async def count_failure(request: ApiRequest, event: Event) -> None:
     """Count a failure that needed no work to find; raises `Throttled` in place of the answer."""
-    if services.limited:
-        await _charge(services, request, event, None, _address(request))
+    if request.services.limited:
+        await _charge(request, event, None, _address(request))
 
 
-async def mail_allowed(services: Services, request: Request[Any, Any, Any], email: str) -> bool:
+async def mail_allowed(request: ApiRequest, email: str) -> bool:
     """Count a mail that a stranger may ask for; False where that mailbox got enough, which the stranger is not told.
 
     Raises `Throttled` where the client's address asked too often.
     """
-    if not services.limited:
+    if not request.services.limited:
         return True
-    await count_failure(services, request, Event.PASSWORD_FORGOT)
+    await count_failure(request, Event.PASSWORD_FORGOT)
     try:
-        await charge(services.database, Subject(MAILBOX, email.lower()))
+        await charge(request.services.database, Subject(MAILBOX, email.lower()))
     except Throttled:
         return False
     return True
 
 
-async def _charge(
-    services: Services, request: Request[Any, Any, Any], event: Event, account_id: UUID | None, *subjects: Subject
-) -> None:
+async def _charge(request: ApiRequest, event: Event, account_id: UUID | None, *subjects: Subject) -> None:
     try:
-        await charge(services.database, *subjects)
+        await charge(request.services.database, *subjects)
     except Throttled as throttled:
         if throttled.first:  # the first of a wait only, or hammering would fill the log
-            await audit(services, request, event, "throttled", account_id=account_id)
+            await audit(request, event, "throttled", account_id=account_id)
         raise
 
 
-def _address(request: Request[Any, Any, Any]) -> Subject:
+def _address(request: ApiRequest) -> Subject:
     """One subscriber's network: an IPv6 customer has a /64 at least."""
-    given = client_address(request) or "none"
+    given = request.client_address or "none"
     try:
         address = ip_address(given)
     except ValueError:

@@ -9,12 +9,10 @@ from litestar import Response, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.params import Parameter
 
-from devnest.api.auth import authenticate
 from devnest.api.bodies import NAME, NOT_AT_THE_END, TAG, NewPost
 from devnest.api.documentation import BEARER, answers
 from devnest.api.problems import ProblemError
-from devnest.api.services import Services
-from devnest.api.tokens import Principal
+from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import Post, create_post, find_post, list_posts
 
 __all__ = ["Page", "publish", "read_page", "read_post"]
@@ -37,16 +35,16 @@ class Page(msgspec.Struct, frozen=True):
     responses=answers(400, 401, 413, 415, 422, 503),
     response_headers=[ResponseHeader(name="Location", description="The post's path", documentation_only=True)],
 )  # fmt: skip
-async def publish(data: NewPost, principal: Principal, services: Services) -> Response[Post]:
+async def publish(data: NewPost, request: ApiRequest) -> Response[Post]:
     """The answer is sent after the post is on disk."""
     tags = list(dict.fromkeys(data.tags))
-    published = await create_post(services.database, principal.account_id, data.title, data.body, tags)
+    published = await create_post(request.services.database, request.principal.account_id, data.title, data.body, tags)
     return Response(published, headers={"Location": f"/api/v1/posts/{published.id}"})
 
 
 @get("/posts", tags=["posts"], summary="Read posts, newest first", responses=answers(400, 503))
 async def read_page(
-    services: Services,
+    request: ApiRequest,
     limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Parameter(pattern=CURSOR, description="`next_cursor` of the page before")] = None,
     author: Annotated[str | None, Parameter(**NAME, description="A username")] = None,
@@ -54,15 +52,15 @@ async def read_page(
 ) -> Page:
     """Pages are stable: a post published meanwhile moves no other."""
     before = None if cursor is None else _decode(cursor)
-    posts = await list_posts(services.database, limit + 1, before=before, author=author, tag=tag)
+    posts = await list_posts(request.services.database, limit + 1, before=before, author=author, tag=tag)
     more = len(posts) > limit
     return Page(posts[:limit], _encode(posts[limit - 1].id) if more else None)
 
 
 @get("/posts/{post_id:uuid}", tags=["posts"], summary="Read a post", responses=answers(404, 503))
-async def read_post(post_id: UUID, services: Services) -> Post:
+async def read_post(post_id: UUID, request: ApiRequest) -> Post:
     """One post by its id."""
-    found = await find_post(services.database, post_id)
+    found = await find_post(request.services.database, post_id)
     if found is None:
         raise ProblemError(404, "there is no such post")
     return found

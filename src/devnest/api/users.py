@@ -2,11 +2,9 @@
 
 from litestar import get
 
-from devnest.api.auth import authenticate
 from devnest.api.documentation import BEARER, answers
 from devnest.api.problems import ProblemError
-from devnest.api.services import Services
-from devnest.api.tokens import Principal
+from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import Account, find_account
 
 __all__ = ["me"]
@@ -20,9 +18,9 @@ __all__ = ["me"]
     guards=[authenticate],
     responses=answers(401, 503),
 )
-async def me(principal: Principal, services: Services) -> Account:
+async def me(request: ApiRequest) -> Account:
     """The account the access token was given to."""
-    account = await find_account(services.database, principal.account_id)
+    account = await find_account(request.services.database, request.principal.account_id)
     if account is None:
         raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
     return account

@@ -4,6 +4,8 @@ import sys
 
 import typer
 
+from devnest.cli.calibrate import calibrate
+from devnest.cli.load import load
 from devnest.cli.migrate import migrate
 from devnest.cli.serve import serve
 
@@ -17,6 +19,9 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(migrate)
+app.command()(calibrate)
+app.command()(load)
+app.command()(load)
 
 
 def main() -> None:

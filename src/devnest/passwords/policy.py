@@ -24,6 +24,7 @@ SERVICE = "devnest"
 SHORT_UNIT = 4  # a password that repeats so few characters over and over is as weak as they are
 TRIMMINGS = 4  # so many digits and signs around a common word do not hide it
 SHORTEST_WORD = 3  # of those that count as a name
+SIGNS = "0123456789 !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 PLAIN = str.maketrans("013457$@!", "oieastsai")
 
 
@@ -93,7 +94,7 @@ def _weakness(text: str, names: set[str]) -> str | None:
     if len(unit) < len(text) and len(unit) <= SHORT_UNIT:
         return "a few characters over and over"
     forms = {text, unit, text.translate(PLAIN)}
-    core = text.strip("0123456789 !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+    core = text.strip(SIGNS)
     if len(text) - len(core) <= TRIMMINGS:
         forms |= {core, core.translate(PLAIN)}
     if forms & _common():
@@ -104,8 +105,9 @@ def _weakness(text: str, names: set[str]) -> str | None:
 
 
 def _parts(name: str) -> list[str]:
-    """A name, and of an address what stands before and after the @."""
-    return [part for part in (name.casefold(), *name.casefold().split("@")) if len(part) >= SHORTEST_WORD]
+    """A name, of an address what stands before and after the @, and each without the digits around it."""
+    parts = [name.casefold(), *name.casefold().split("@")]
+    return [part for whole in parts for part in (whole, whole.strip(SIGNS)) if len(part) >= SHORTEST_WORD]
 
 
 @cache

@@ -1,0 +1,61 @@
+"""A pool of workers for asyncio: bounded, fair, cancellable, in batches, shared by a machine's processes."""
+
+from typing import TYPE_CHECKING, Any
+
+from devnest.pool.errors import (
+    DeadlineExceeded,
+    InvalidTask,
+    NotPicklable,
+    PoolClosed,
+    PoolError,
+    PoolFull,
+    TaskTimeout,
+    WorkerCrashed,
+    WorkerTraceback,
+)
+from devnest.pool.functions import batched, pure
+
+if TYPE_CHECKING:
+    from devnest.pool.client import RemotePool
+    from devnest.pool.pool import Pool
+    from devnest.pool.server import PoolServer
+    from devnest.pool.stats import Histogram, Stats
+
+__all__ = [
+    "DeadlineExceeded",
+    "Histogram",
+    "InvalidTask",
+    "NotPicklable",
+    "Pool",
+    "PoolClosed",
+    "PoolError",
+    "PoolFull",
+    "PoolServer",
+    "RemotePool",
+    "Stats",
+    "TaskTimeout",
+    "WorkerCrashed",
+    "WorkerTraceback",
+    "batched",
+    "pure",
+]
+
+# Loaded when asked for: a worker imports this package for its marks and errors, and boots faster without
+# asyncio.
+_LATER = {
+    "Histogram": "stats",
+    "Pool": "pool",
+    "PoolServer": "server",
+    "RemotePool": "client",
+    "Stats": "stats",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,43 @@
+"""What the scheduler asks of the engine."""
+
+from typing import NamedTuple
+
+from devnest.pool.tasks import Task
+
+__all__ = ["Action", "Answer", "Kill", "Send", "Start", "Stop"]
+
+
+class Start(NamedTuple):
+    """Start a worker."""
+
+    worker_id: int
+
+
+class Send(NamedTuple):
+    """Send a batch, all of one function, to a worker."""
+
+    worker_id: int
+    batch_id: int
+    batch: list[Task]
+
+
+class Answer(NamedTuple):
+    """Give a task its answer: a worker's reply or a :class:`PoolError`."""
+
+    task: Task
+    answer: object
+
+
+class Stop(NamedTuple):
+    """Let an idle worker leave by itself."""
+
+    worker_id: int
+
+
+class Kill(NamedTuple):
+    """Kill a worker."""
+
+    worker_id: int
+
+
+Action = Start | Send | Answer | Stop | Kill

@@ -1,0 +1,307 @@
+"""The machine's shared pool, as a process that uses it sees it.
+
+Calls are kept here until they are answered, so a server that dies is no more than a pause: its client
+connects to the next one and sends again what is still needed. A call that had been sent and may have run is
+sent again only where its function is pure. Request ids are never used twice, and a reply to an id that is not
+open on this very connection ends the connection: no reply can reach another caller.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import math
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, cast
+
+from devnest.pool.alarms import Alarms
+from devnest.pool.channel import Channel
+from devnest.pool.errors import DeadlineExceeded, InvalidTask, PoolClosed, PoolError, PoolFull, WorkerCrashed
+from devnest.pool.functions import Function, describe
+from devnest.pool.payload import Packed
+from devnest.pool.peer import is_same_user, parse_url
+from devnest.pool.pool import open_answer, pack_arguments
+from devnest.pool.replies import read_reply
+from devnest.pool.stats import Stats
+from devnest.pool.tasks import check_options
+from devnest.pool.wire import VERSION, Frame, Kind, Submission, WireError, frame, write_submission
+
+__all__ = ["RemotePool"]
+
+MAX_OPEN = 10_000  # calls of one client that are not answered yet
+MAX_SENDS = 16  # of one pure call, to one server after another
+RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.5  # between attempts to connect
+DEADLINE_SLACK_S = 0.05  # the server reports a deadline first, unless it hangs
+
+
+class _Call:
+    """A call that waits for its reply."""
+
+    __slots__ = ("deadline_at", "future", "gives_up_at", "request_id", "sends", "submission")
+
+    def __init__(
+        self,
+        request_id: int,
+        submission: Submission | None,
+        future: "asyncio.Future[Any]",
+        gives_up_at: float,
+    ) -> None:
+        self.request_id = request_id
+        self.submission = submission  # None: it asks for statistics
+        self.future = future
+        self.gives_up_at = gives_up_at  # where no server has come back by then
+        self.deadline_at = math.inf
+        self.sends = 0
+
+    def may_be_sent_again(self) -> bool:
+        """Whether it does no harm that it may have run already."""
+        return self.submission is None or (self.submission.function.pure and self.sends < MAX_SENDS)
+
+
+class RemotePool:
+    """A connection to a :class:`PoolServer` of this user, made again by itself. Use it on one event loop."""
+
+    def __init__(self, url: str, *, patience: float = 10.0) -> None:
+        if not patience >= 0:
+            raise InvalidTask(f"patience must be 0 or more seconds, not {patience}")
+        self._path = parse_url(url)
+        self._patience = patience
+        self._ids = itertools.count(1)
+        self._open: dict[int, _Call] = {}
+        self._dropped: set[int] = set()  # cancelled here, and not yet confirmed by the server
+        self._functions: dict[Callable[..., Any], Function] = {}
+        self._alarms: Alarms[_Call] = Alarms(lambda _when, call: call.request_id in self._open)
+        self._channel: Channel | None = None
+        self._connector: asyncio.Task[None] | None = None
+        self._away_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle: asyncio.Event = asyncio.Event()
+        self._state = "new"
+
+    def __repr__(self) -> str:
+        where = "connected" if self._channel else "away"
+        return f"<RemotePool {self._path} {self._state} {where} open={len(self._open)}>"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(force=kind is not None)
+
+    async def start(self) -> None:
+        """Connect; raises :class:`PoolClosed` where no server answers for ``patience`` seconds."""
+        if self._state != "new":
+            raise PoolClosed("a connection to a pool starts once")
+        self._state = "open"
+        self._lost("not connected yet", False)
+        assert self._connector is not None
+        await asyncio.wait([self._connector], timeout=self._patience)
+        if self._channel is None:
+            await self.close(force=True)
+            raise self._absent()
+
+    async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
+        """Take no more calls, wait for the answers to those there are and disconnect.
+
+        With ``force``, or after ``deadline`` seconds, calls without an answer raise :class:`PoolClosed` and
+        the server drops them.
+        """
+        self._state = "closed"
+        try:
+            if self._open and not force:
+                self._idle.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(deadline):
+                        await self._idle.wait()
+        finally:
+            for call in list(self._open.values()):
+                self._finish(call, PoolClosed("the pool was closed before the task was answered"))
+            if self._connector is not None:
+                self._connector.cancel()
+                await asyncio.wait([self._connector])
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._channel is not None:
+                self._channel.flush()
+                self._channel.close()
+                self._channel = None
+
+    async def run(
+        self,
+        func: Callable[..., Any],
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        priority: int = 0,
+        key: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run ``func(*args, **kwargs)`` in the shared pool; the same as :meth:`Pool.run`."""
+        check_options(timeout, priority, key)
+        function = self._functions.get(func)
+        if function is None:
+            function = self._functions[func] = describe(func)
+        if function.max_size and kwargs:
+            raise InvalidTask("a batched function takes positional arguments only")
+        submission = Submission(
+            function,
+            pack_arguments(args, kwargs),
+            priority,
+            key or "",
+            math.inf if timeout is None else timeout,
+            math.inf if deadline is None else deadline,
+        )
+        return open_answer(await self._ask(submission, submission.deadline_s))
+
+    async def stats(self) -> Stats:
+        """Return the shared pool's reading."""
+        answer = await self._ask(None, math.inf)
+        if isinstance(answer, PoolError):
+            raise answer
+        return Stats.from_dict(json.loads(cast(tuple[int, Packed], answer)[1].data))
+
+    async def _ask(self, submission: Submission | None, deadline_s: float) -> object:
+        now = time.monotonic()
+        if self._state != "open":
+            raise PoolClosed("the connection to the pool is not open")
+        if len(self._open) >= MAX_OPEN:
+            raise PoolFull(1.0, f"{MAX_OPEN} calls of this process wait already")
+        if self._channel is None and now > self._away_since + self._patience:
+            raise self._absent()
+        loop = asyncio.get_running_loop()
+        call = _Call(next(self._ids), submission, loop.create_future(), now + self._patience)
+        self._open[call.request_id] = call
+        if deadline_s < math.inf:
+            call.deadline_at = now + deadline_s
+            self._watch(call, call.deadline_at + DEADLINE_SLACK_S)
+        if self._channel is not None:
+            self._send(call)
+        else:
+            self._watch(call, call.gives_up_at)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            self._drop(call)
+            raise
+
+    # Replies.
+
+    def _received(self, received: Frame) -> None:
+        if received.kind == Kind.HELLO:
+            if received.id != VERSION:
+                raise WireError(f"the server speaks version {received.id}, this is version {VERSION}")
+            return
+        if received.kind != Kind.REPLY:
+            raise WireError(f"a server does not send frames of kind {received.kind}")
+        answer = read_reply(received)
+        if received.id in self._dropped:
+            self._dropped.remove(received.id)
+            return
+        call = self._open.get(received.id)
+        if call is None or not call.sends or answer is None:
+            raise WireError(f"a reply to request {received.id}, which is not open")
+        self._finish(call, answer)
+
+    def _finish(self, call: _Call, answer: object) -> None:
+        del self._open[call.request_id]
+        if not call.future.done():
+            call.future.set_result(answer)
+        if not self._open:
+            self._idle.set()
+
+    def _drop(self, call: _Call) -> None:
+        if self._open.pop(call.request_id, None) is None:
+            return
+        if self._channel is not None and call.sends:
+            self._dropped.add(call.request_id)
+            self._channel.send(frame(Kind.CANCEL, call.request_id))
+        if not self._open:
+            self._idle.set()
+
+    # The connection.
+
+    def _send(self, call: _Call) -> None:
+        assert self._channel is not None
+        call.sends += 1
+        if call.submission is None:
+            self._channel.send(frame(Kind.STATS, call.request_id))
+            return
+        left_s = max(0.0, call.deadline_at - time.monotonic())
+        self._channel.send(*write_submission(call.request_id, call.submission._replace(deadline_s=left_s)))
+
+    def _lost(self, reason: str, _unread: bool) -> None:
+        self._channel = None
+        self._dropped.clear()
+        self._away_since = now = time.monotonic()
+        for call in list(self._open.values()):
+            if call.may_be_sent_again():
+                call.gives_up_at = now + self._patience
+                self._watch(call, call.gives_up_at)
+            else:
+                self._finish(call, WorkerCrashed(f"the pool server went away while it had the task: {reason}"))
+        if self._state == "open" or self._open:
+            self._connector = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay_s = RETRY_FIRST_S
+        while (sock := await self._try_to_connect(loop)) is None:
+            await asyncio.sleep(delay_s)
+            delay_s = min(RETRY_MOST_S, 2 * delay_s)
+        self._channel = Channel(loop, sock, self._received, self._lost)
+        self._channel.send(frame(Kind.HELLO, VERSION))
+        for call in list(self._open.values()):
+            self._send(call)
+
+    async def _try_to_connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket | None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, str(self._path))
+            if is_same_user(sock):
+                return sock
+        except OSError:
+            pass
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+        return None
+
+    def _absent(self) -> PoolClosed:
+        return PoolClosed(f"no pool server of this user answered at {self._path} for {self._patience:g} s")
+
+    # Time.
+
+    def _watch(self, call: _Call, when: float) -> None:
+        next_at = self._alarms.next_at()
+        self._alarms.add(when, call)
+        if next_at is None or when < next_at or self._timer is None:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        next_at = self._alarms.next_at()
+        if next_at is not None:
+            delay_s = max(0.0, next_at - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
+
+    def _ring(self) -> None:
+        now = time.monotonic()
+        while (call := self._alarms.pop_due(now)) is not None:
+            if now >= call.deadline_at:
+                self._drop(call)
+                call.future.set_result(DeadlineExceeded("the shared pool did not answer by the deadline"))
+            elif self._channel is None and now >= call.gives_up_at:
+                lost = WorkerCrashed(f"the pool server went away with the task and did not return: {self._path}")
+                self._finish(call, lost if call.sends else self._absent())
+        self._set_timer()

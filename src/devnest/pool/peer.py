@@ -1,0 +1,96 @@
+"""Where the shared pool's socket lies, and who may speak through it: processes of the same user."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from devnest.pool.errors import InvalidTask
+
+__all__ = ["MAX_PATH_BYTES", "bind", "is_same_user", "parse_url", "peer_uid"]
+
+MAX_PATH_BYTES = 103  # sun_path holds 108 bytes with the final zero on Linux, 104 on macOS
+
+_PEERCRED = struct.Struct("iII")  # struct ucred of Linux: pid, uid, gid
+_XUCRED_BYTES, _XUCRED_HEAD = 76, struct.Struct("II")  # struct xucred of macOS: version, uid, then groups
+_SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # sys/un.h of macOS
+
+
+def parse_url(url: str) -> Path:
+    """Return the path in ``unix:///path``; raises :class:`InvalidTask` for anything else."""
+    path = url.removeprefix("unix://")
+    if path == url or not path.startswith("/"):
+        raise InvalidTask(f"a pool's address looks like unix:///run/devnest/pool.sock, not {url!r}")
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise InvalidTask(f"the path of a Unix socket may have {MAX_PATH_BYTES} bytes, and this has more: {path}")
+    return Path(path)
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """Return the user id of the process at a Unix socket's other end, as the kernel knows it."""
+    if sys.platform == "linux":
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        return int(_PEERCRED.unpack(raw)[1])
+    raw = sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED_BYTES)
+    return int(_XUCRED_HEAD.unpack_from(raw)[1])
+
+
+def is_same_user(sock: socket.socket) -> bool:
+    """Whether the other end belongs to the user of this process. Root is another user too: pickle trusts."""
+    return peer_uid(sock) == os.geteuid()
+
+
+def bind(path: Path) -> socket.socket:
+    """Return a listening socket at ``path``, in a directory that only this user may enter.
+
+    A directory that is missing is made (0700); one that others may enter is refused, never changed. A socket
+    file that a dead server left is replaced; one that a live server answers on is refused. Raises
+    ``OSError``.
+    """
+    parse_url(f"unix://{path}")
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700)
+    with _locked(path.parent):
+        if path.exists() and _answers(path):
+            raise FileExistsError(f"another pool server answers at {path}")
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.bind(str(path))
+            path.chmod(0o600)
+            sock.listen(socket.SOMAXCONN)
+        except OSError:
+            sock.close()
+            raise
+    return sock
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Lock the directory itself, so that of two servers that start at once one sees the other."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise PermissionError(f"{directory} must belong to this user and be closed to others (chmod 700)")
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:  # it lives, and its backlog is full
+            return True
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,181 @@
+"""Waiting tasks in the order they are to run: by aged priority, then keys in turns, then by arrival.
+
+A level holds one priority. In it each source (a client of the shared pool) takes turns with the other
+sources, and inside a source each key takes turns with the other keys; inside a key the order is that of
+arrival. Which level goes next is decided by the task each level would give: its priority less one for every
+``AGEING_S`` it has waited. So every task that is next in its level gains on the more urgent levels until it
+goes, and then the next one does.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+
+from devnest.pool.functions import Function
+from devnest.pool.tasks import Task
+
+__all__ = ["AGEING_S", "Queue"]
+
+AGEING_S = 1.0  # waiting this long is worth one step of priority
+
+_Line = OrderedDict[Task, None]  # ordered, and a task is taken out of the middle in O(1)
+
+
+class Queue:
+    """A bounded queue is its owner's business; this one only orders. Not for use from several threads."""
+
+    def __init__(self) -> None:
+        self._levels: dict[int, _Level] = {}
+        self._functions: Counter[Function] = Counter()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Task]:
+        for level in self._levels.values():
+            for keys in level.turns.values():
+                for line in keys.values():
+                    yield from line
+
+    def count_by_priority(self) -> dict[int, int]:
+        """Return how many tasks wait in each priority that has any."""
+        return {priority: level.length for priority, level in sorted(self._levels.items())}
+
+    def count_of(self, function: Function) -> int:
+        """Return how many tasks of a function wait."""
+        return self._functions[function]
+
+    def push(self, task: Task) -> None:
+        """Put a task at the end of its key's line."""
+        level = self._levels.get(task.priority)
+        if level is None:
+            level = self._levels[task.priority] = _Level()
+        level.push(task)
+        self._functions[task.function] += 1
+        self._length += 1
+
+    def remove(self, task: Task) -> None:
+        """Take a waiting task out, wherever it is, in O(1)."""
+        level = self._levels[task.priority]
+        level.remove(task)
+        if not level.length:
+            del self._levels[task.priority]
+        self._functions[task.function] -= 1
+        if not self._functions[task.function]:
+            del self._functions[task.function]
+        self._length -= 1
+
+    def pop(self, now: float) -> Task:
+        """Take out the task whose turn it is."""
+        if len(self._levels) == 1:
+            (level,) = self._levels.values()
+        else:
+            level = self._in_order(now)[0]
+        task = level.next()
+        assert task is not None
+        self._take(level, task)
+        return task
+
+    def pop_more(self, function: Function, size: int, now: float) -> list[Task]:
+        """Take out up to ``size`` more tasks of one function, none of them ahead of its own key's line."""
+        taken: list[Task] = []
+        for level in self._in_order(now):
+            while len(taken) < size and (task := level.next(function)):
+                self._take(level, task)
+                taken.append(task)
+        return taken
+
+    def longest_line(self) -> tuple[int, Task | None]:
+        """Return the length of the longest line, all priorities together, and its least urgent task."""
+        lengths: Counter[tuple[int, str]] = Counter()
+        last: dict[tuple[int, str], Task] = {}
+        for _, level in sorted(self._levels.items()):
+            for source, keys in level.turns.items():
+                for key, line in keys.items():
+                    lengths[source, key] += len(line)
+                    last[source, key] = next(reversed(line))
+        if not lengths:
+            return 0, None
+        ((key_of_longest, length),) = lengths.most_common(1)
+        return length, last[key_of_longest]
+
+    def length_of(self, source: int, key: str) -> int:
+        """Return how many tasks of a key wait, in all priorities."""
+        return sum(level.length_of(source, key) for level in self._levels.values())
+
+    def cost_ahead(self, priority: int, source: int, key: str) -> float:
+        """Estimate the seconds of work that would go before a task that joined now."""
+        cost = sum(level.cost_s for other, level in self._levels.items() if other < priority)
+        own = self._levels.get(priority)
+        if own is None:
+            return cost
+        keys = sum(len(keys) for keys in own.turns.values())
+        ahead = (own.length_of(source, key) + 1) * keys  # each of the other keys goes once for each of ours
+        return cost + own.cost_s * min(1.0, ahead / own.length)
+
+    def cost_s(self) -> float:
+        """Return the expected seconds of work of all that wait."""
+        return sum(level.cost_s for level in self._levels.values())
+
+    def _in_order(self, now: float) -> list["_Level"]:
+        return sorted(self._levels.values(), key=lambda level: level.urgency(now))
+
+    def _take(self, level: "_Level", task: Task) -> None:
+        level.end_turn(task)
+        self.remove(task)
+
+
+class _Level:
+    """The tasks of one priority: source → key → line, the first of each being the one whose turn it is."""
+
+    __slots__ = ("cost_s", "length", "turns")
+
+    def __init__(self) -> None:
+        self.turns: OrderedDict[int, OrderedDict[str, _Line]] = OrderedDict()
+        self.length = 0
+        self.cost_s = 0.0
+
+    def push(self, task: Task) -> None:
+        keys = self.turns.get(task.source)
+        if keys is None:
+            keys = self.turns[task.source] = OrderedDict()
+        line = keys.get(task.key)
+        if line is None:
+            line = keys[task.key] = OrderedDict()
+        line[task] = None
+        self.length += 1
+        self.cost_s += task.cost_s
+
+    def remove(self, task: Task) -> None:
+        keys = self.turns[task.source]
+        line = keys[task.key]
+        del line[task]
+        if not line:
+            del keys[task.key]
+            if not keys:
+                del self.turns[task.source]
+        self.length -= 1
+        self.cost_s = max(0.0, self.cost_s - task.cost_s)
+
+    def next(self, function: Function | None = None) -> Task | None:
+        """Return the head of the first line in turn, or of the first whose head is of this function."""
+        for keys in self.turns.values():
+            for line in keys.values():
+                head = next(iter(line))
+                if function is None or head.function == function:
+                    return head
+        return None
+
+    def end_turn(self, task: Task) -> None:
+        self.turns.move_to_end(task.source)
+        self.turns[task.source].move_to_end(task.key)
+
+    def urgency(self, now: float) -> float:
+        head = self.next()
+        assert head is not None
+        return head.priority - (now - head.enqueued_at) / AGEING_S
+
+    def length_of(self, source: int, key: str) -> int:
+        keys = self.turns.get(source)
+        line = keys.get(key) if keys else None
+        return len(line) if line else 0

@@ -1,0 +1,253 @@
+"""Serves a pool on a Unix socket to the processes of one user."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from devnest.pool.channel import Channel
+from devnest.pool.engine import Engine
+from devnest.pool.errors import InvalidTask, PoolError
+from devnest.pool.payload import Packed
+from devnest.pool.peer import bind, is_same_user
+from devnest.pool.pool import Pool
+from devnest.pool.replies import write_reply
+from devnest.pool.stats import Stats
+from devnest.pool.tasks import Task, check_options
+from devnest.pool.wire import VERSION, Frame, Kind, WireError, frame, read_submission
+from devnest.pool.worker import OK
+
+__all__ = ["PoolServer"]
+
+MAX_CLIENTS = 1024
+MAX_UNREAD_BYTES = 256 * 1024 * 1024  # replies that a client does not take; beyond, its connection ends
+HELLO_TIMEOUT_S = 10.0
+ACCEPT_PAUSE_S = 0.1
+
+_log = logging.getLogger("devnest.pool")
+
+
+class PoolServer:
+    """One :class:`Pool` for all processes of this user that connect to ``path``.
+
+    ``allow`` names what may be called, as ``"package.module"`` or ``"package.module:function"``; by default
+    everything importable. It narrows mistakes and not attacks: arguments are pickles, and whoever can connect
+    is this very user. ``max_frame_bytes`` bounds a frame from a client; large payloads lie beside it, in
+    memory files. The other options are those of :class:`Pool`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        allow: Collection[str] | None = None,
+        max_frame_bytes: int = 64 * 1024 * 1024,
+        **options: Any,
+    ) -> None:
+        if options.get("kind", "process") != "process":
+            raise InvalidTask("a shared pool runs processes")
+        self._path = Path(path).absolute()
+        self._allow = None if allow is None else frozenset(allow)
+        self._max_frame_bytes = max_frame_bytes
+        self._pool = Pool(**options)
+        self._listener: socket.socket | None = None
+        self._clients: dict[int, _Client] = {}
+        self._ids = itertools.count(1)  # 0 is the source of calls of the own process
+        self._inode = 0
+
+    def __repr__(self) -> str:
+        return f"<PoolServer {self._path} clients={len(self._clients)} {self._pool!r}>"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(force=kind is not None)
+
+    @property
+    def url(self) -> str:
+        """What clients give to :meth:`Pool.connect`."""
+        return f"unix://{self._path}"
+
+    async def start(self) -> None:
+        """Bind the socket, start the pool, and accept clients."""
+        self._listener = bind(self._path)
+        self._inode = self._path.stat().st_ino
+        try:
+            await self._pool.start()
+        except BaseException:
+            self._stop_listening()
+            await self._pool.close(force=True)
+            raise
+        self._listener.setblocking(False)
+        self._listen()
+
+    async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
+        """Remove the socket file, accept nobody any more, and close as :meth:`Pool.close` does."""
+        self._stop_listening()
+        try:
+            await self._pool.close(force=force, deadline=deadline)
+        finally:
+            for client in list(self._clients.values()):
+                client.close()
+            self._clients.clear()
+
+    def stats(self) -> Stats:
+        """Return the pool's reading."""
+        return self._pool.stats()
+
+    def _stop_listening(self) -> None:
+        if self._listener is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:  # a successor may have put its own there
+                self._path.unlink()
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+
+    def _listen(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors: the client waits in the backlog, and the loop must not spin
+            _log.warning("cannot accept a client: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listener.fileno())
+            loop.call_later(ACCEPT_PAUSE_S, self._listen)
+            return
+        if len(self._clients) >= MAX_CLIENTS or not is_same_user(sock):
+            _log.warning("refused a client: it is another user's, or there are %d already", MAX_CLIENTS)
+            sock.close()
+            return
+        client_id = next(self._ids)
+        self._clients[client_id] = _Client(self, client_id, sock)
+
+    # What clients use.
+
+    def engine(self) -> Engine:
+        """Return the running engine."""
+        return self._pool.engine()
+
+    def check(self, name: str) -> None:
+        """Raise :class:`InvalidTask` where a client may not call a function."""
+        module = name.partition(":")[0]
+        if module in ("__main__", "__pool_main__"):
+            raise InvalidTask("a shared pool cannot import from a client's main script; put the function in a module")
+        if self._allow is not None and name not in self._allow and module not in self._allow:
+            raise InvalidTask(f"this pool does not run {name}")
+
+    def warm(self, name: str) -> None:
+        """Have workers import a function that has worked."""
+        self._pool.warm(name)
+
+    def gone(self, client_id: int) -> None:
+        """Forget a client."""
+        self._clients.pop(client_id, None)
+
+
+class _Client:
+    """One connection: its tasks by request id, each answered exactly once."""
+
+    def __init__(self, server: PoolServer, client_id: int, sock: socket.socket) -> None:
+        self._server = server
+        self._id = client_id
+        self._tasks: dict[int, Task] = {}
+        self._has_greeted = False
+        loop = asyncio.get_running_loop()
+        self._channel = Channel(loop, sock, self._received, self._lost, max_frame_bytes=server._max_frame_bytes)
+        self._greeting = loop.call_later(HELLO_TIMEOUT_S, self._drop, "it did not say what it speaks")
+        self._channel.send(frame(Kind.HELLO, VERSION))
+
+    def close(self) -> None:
+        self._greeting.cancel()
+        self._channel.flush()
+        self._channel.close()
+
+    def _received(self, received: Frame) -> None:
+        if received.kind == Kind.HELLO and not self._has_greeted:
+            if received.id != VERSION:
+                raise WireError(f"the client speaks version {received.id}, this is version {VERSION}")
+            self._has_greeted = True
+            self._greeting.cancel()
+        elif not self._has_greeted:
+            raise WireError("the first frame was no greeting")
+        elif received.kind == Kind.SUBMIT:
+            self._submit(received)
+        elif received.kind == Kind.CANCEL:
+            self._cancel(received.id)
+        elif received.kind == Kind.STATS:
+            content = json.dumps(self._server.stats().as_dict()).encode()
+            self._send(received.id, (OK, Packed(content)))
+        else:
+            raise WireError(f"a client does not send frames of kind {received.kind}")
+
+    def _submit(self, received: Frame) -> None:
+        if received.id in self._tasks:
+            raise WireError("a request id was used twice")
+        call = read_submission(received)
+        task = Task(
+            call.function,
+            call.payload,
+            lambda answer: self._answer(received.id, answer),
+            priority=call.priority,
+            key=call.key,
+            source=self._id,
+            timeout_s=call.timeout_s,
+            deadline_at=time.monotonic() + call.deadline_s,
+        )
+        try:
+            check_options(call.timeout_s, call.priority, call.key)
+            self._server.check(call.function.name)
+            self._server.engine().submit(task)
+        except PoolError as error:
+            self._send(received.id, error)
+        else:
+            self._tasks[received.id] = task
+
+    def _cancel(self, request_id: int) -> None:
+        task = self._tasks.pop(request_id, None)
+        if task is not None:  # else its answer is on the way, and the client will drop it
+            self._server.engine().cancel(task)
+            self._send(request_id, None)
+
+    def _answer(self, request_id: int, answer: object) -> None:
+        task = self._tasks.pop(request_id)
+        if isinstance(answer, tuple) and answer[0] == OK:
+            self._server.warm(task.function.name)
+        self._send(request_id, answer)
+
+    def _send(self, request_id: int, answer: object) -> None:
+        self._channel.send(*write_reply(request_id, answer))
+        if self._channel.unsent_bytes > MAX_UNREAD_BYTES:
+            self._drop("it does not read its replies")
+
+    def _drop(self, reason: str) -> None:
+        self._channel.close()
+        self._lost(reason, False)
+
+    def _lost(self, reason: str, _unread: bool) -> None:
+        if reason != "closed by the other side":
+            _log.warning("client %d of the pool is gone: %s", self._id, reason)
+        self._greeting.cancel()
+        self._server.gone(self._id)
+        tasks, self._tasks = self._tasks, {}
+        for task in tasks.values():
+            self._server.engine().orphan(task)

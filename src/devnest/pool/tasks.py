@@ -1,0 +1,87 @@
+"""One call given to the pool, and what can become of it."""
+
+import enum
+import math
+from collections.abc import Callable
+
+from devnest.pool.errors import InvalidTask
+from devnest.pool.functions import Function
+
+__all__ = ["PRIORITIES", "Task", "TaskState", "check_options"]
+
+PRIORITIES = range(-100, 101)  # lower goes first; fits the wire's signed byte
+
+
+class TaskState(enum.Enum):
+    """Where a task is; ``docs/decisions/0020-pool.md`` draws the transitions."""
+
+    WAITING = enum.auto()
+    RUNNING = enum.auto()
+    DONE = enum.auto()  # answered, or given up by its caller
+
+
+class Task:
+    """A call: what its caller wants of it, and the scheduler's notes about it.
+
+    The upper half never changes. The lower half is the scheduler's alone.
+    """
+
+    __slots__ = (
+        "answer",
+        "batch_id",
+        "cost_s",
+        "crashes",
+        "deadline_at",
+        "enqueued_at",
+        "function",
+        "key",
+        "payload",
+        "priority",
+        "run_until",
+        "source",
+        "state",
+        "timeout_s",
+        "worker_id",
+    )
+
+    def __init__(
+        self,
+        function: Function,
+        payload: object,
+        answer: Callable[[object], None],
+        *,
+        priority: int = 0,
+        key: str = "",
+        source: int = 0,
+        timeout_s: float = math.inf,
+        deadline_at: float = math.inf,
+    ) -> None:
+        self.function = function
+        self.payload = payload  # opaque to the scheduler
+        self.answer = answer  # called once, with a worker's reply or a PoolError; never after a cancel
+        self.priority = priority
+        self.key = key
+        self.source = source  # the client it came from; 0 in the pool's own process
+        self.timeout_s = timeout_s
+        self.deadline_at = deadline_at
+
+        self.state = TaskState.WAITING
+        self.enqueued_at = 0.0
+        self.cost_s = 0.0  # seconds of a worker it is expected to take
+        self.crashes = 0
+        self.batch_id = 0
+        self.worker_id = 0
+        self.run_until = math.inf
+
+    def __repr__(self) -> str:
+        return f"<Task {self.function.name} {self.state.name.lower()} priority={self.priority} key={self.key!r}>"
+
+
+def check_options(timeout: float | None, priority: int, key: str | None) -> None:
+    """Raise :class:`InvalidTask` where an option of ``run`` is out of its range."""
+    if timeout is not None and not timeout > 0:
+        raise InvalidTask(f"timeout must be more than 0 seconds, not {timeout}")
+    if priority not in PRIORITIES:
+        raise InvalidTask(f"priority must be {PRIORITIES.start} to {PRIORITIES.stop - 1}, not {priority}")
+    if key is not None and (not isinstance(key, str) or len(key) > 255):
+        raise InvalidTask("key must be a string of at most 255 characters")

@@ -1,0 +1,98 @@
+"""A worker thread as the engine sees it, for functions that release the interpreter lock."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from devnest.pool.process import Events
+from devnest.pool.tasks import Task
+
+__all__ = ["Call", "Outcome", "ThreadWorker"]
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class Outcome:
+    """A task's result, or the exception it raised."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: Any, error: BaseException | None = None) -> None:
+        self.value = value
+        self.error = error
+
+
+class ThreadWorker:
+    """Owns a daemon thread and the mailbox it reads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, worker_id: int, events: Events) -> None:
+        self._loop = loop
+        self._id = worker_id
+        self._events = events
+        self._mail: queue.SimpleQueue[tuple[int, Sequence[Task]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=f"devnest.pool-{worker_id}", daemon=True)
+        self._thread.start()
+
+    def send(self, batch_id: int, batch: Sequence[Task]) -> None:
+        """Send a batch, of one function."""
+        self._mail.put((batch_id, batch))
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._mail.put(None)
+
+    def kill(self) -> None:
+        """Give the thread up: it ends when the function it runs returns."""
+        self._mail.put(None)
+        self._loop.call_soon(self._events.worker_ended, self._id, "was given up")
+
+    def _serve(self) -> None:
+        self._tell(self._events.worker_ready, self._id)
+        while (mail := self._mail.get()) is not None:
+            batch_id, batch = mail
+            outcomes = _run(batch)
+            failed = sum(outcome.error is not None for outcome in outcomes)
+            self._tell(self._done, batch_id, outcomes, failed)
+            del mail, batch, outcomes  # not to be kept alive until the next batch
+        self._tell(self._ended)
+
+    def _done(self, batch_id: int, outcomes: Sequence[Outcome], failed: int) -> None:
+        self._events.worker_done(self._id, batch_id, outcomes, failed=failed, rss=0)
+
+    def _ended(self) -> None:
+        self._thread.join()
+        self._events.worker_ended(self._id, "ended")
+
+    def _tell(self, event: Callable[..., None], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed while this thread ran on
+            self._loop.call_soon_threadsafe(event, *args)
+
+
+def _run(batch: Sequence[Task]) -> list[Outcome]:
+    calls = [cast(Call, task.payload) for task in batch]
+    func = calls[0][0]
+    if batch[0].function.max_size:
+        return _run_many(func, [args for _, args, _ in calls], batch[0].function.pure)
+    return [_run_one(*call) for call in calls]
+
+
+def _run_one(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    try:
+        return Outcome(func(*args, **kwargs))
+    except BaseException as error:  # whatever it is, it is the task's, and the thread lives on
+        return Outcome(None, error)
+
+
+def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool) -> list[Outcome]:
+    try:
+        results = func(calls)
+        if len(results) != len(calls):
+            raise ValueError(f"a batch of {len(calls)} calls gave {len(results)} results")
+    except BaseException as error:
+        if is_pure and len(calls) > 1:
+            return [outcome for call in calls for outcome in _run_many(func, [call], is_pure)]
+        return [Outcome(None, error)] * len(calls)
+    return [Outcome(None, result) if isinstance(result, Exception) else Outcome(result) for result in results]

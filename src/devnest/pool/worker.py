@@ -1,0 +1,261 @@
+"""What runs in a worker process: silence standard streams, boot, say ready, then receive, run, reply.
+
+It is started by exec, so nothing of its parent is in it but two sockets: the wire, and the lifeline, on which
+nothing is ever sent. The kernel is asked to kill this process's group when the lifeline's other end closes,
+which happens when the parent dies in whatever way; no thread is needed for it, and no task can block it.
+"""
+
+import contextlib
+import fcntl
+import importlib
+import os
+import runpy
+import signal
+import socket
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from devnest.pool.errors import NotPicklable
+from devnest.pool.functions import resolve
+from devnest.pool.payload import Packed, Segment, pack, unpack
+from devnest.pool.wire import Frame, FrameReader, Kind, frame, read_batch, write_items
+
+__all__ = ["FAILED", "MAIN_NAME", "OK", "is_loading_main", "main", "receive"]
+
+OK, FAILED = 0, 1  # tags of an answer's payload: a result, or an exception with its traceback's text
+MAIN_NAME = "__pool_main__"  # the parent's script is run under this name, so `if __name__ == "__main__"` is false
+
+SPIN_S = 100e-6  # how long a worker looks for its next batch before it sleeps
+RECEIVE_BYTES = 64 * 1024
+_F_SETSIG = 10  # linux/fcntl.h
+_DESCRIPTOR_SPACE = socket.CMSG_SPACE(253 * 4)
+
+# Descriptors are passed on Linux only, and there they must not reach what a task starts.
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+# Plain numbers: the enumerations' operators take longer than the system call.
+_DONT_WAIT, _TRUNCATED = int(socket.MSG_DONTWAIT), int(socket.MSG_CTRUNC)
+
+
+def main(wire_fd: int, lifeline_fd: int) -> None:
+    """Serve the pool at the other end of the wire until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which decides what it means
+    os.set_inheritable(wire_fd, False)
+    os.set_inheritable(lifeline_fd, False)
+    _die_with(lifeline_fd)
+    wire = socket.socket(fileno=wire_fd)
+    # A child that a task forks must not keep the wire open: its end is the pool's notice of this worker's
+    # death.
+    os.register_at_fork(after_in_child=wire.close)
+    reader = FrameReader()
+    own_pid = os.getpid()
+    # 1. The pool has gone: leave in the ordinary way. 2. A forked child came back into this loop: end it.
+    with contextlib.suppress(ConnectionError):
+        for received in _frames(wire, reader):
+            reply, segments = _handle(received)
+            if os.getpid() != own_pid:
+                os._exit(0)
+            _send(wire, reply, segments)
+
+
+def receive(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[Segment], bool]:
+    """Read what has arrived: bytes, descriptors, and whether any of those were lost."""
+    data, ancillary, result, _ = sock.recvmsg(RECEIVE_BYTES, _DESCRIPTOR_SPACE, _CLOSE_ON_EXEC | flags)
+    segments: list[Segment] = []
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            whole = memoryview(content)[: len(content) - len(content) % 4].cast("i")
+            segments += [Segment(fd) for fd in whole]
+    return data, segments, bool(result & _TRUNCATED)
+
+
+def _frames(wire: socket.socket, reader: FrameReader) -> Iterator[Frame]:
+    is_brisk = False
+    while True:
+        asked_at = time.monotonic()
+        data, segments, _ = (is_brisk and _look(wire, asked_at + SPIN_S)) or receive(wire)
+        is_brisk = time.monotonic() - asked_at < SPIN_S
+        if not data:
+            return
+        yield from reader.feed(data, segments)
+
+
+def _look(wire: socket.socket, until: float) -> tuple[bytes, list[Segment], bool] | None:
+    """Look for the next batch for a moment before sleeping, giving way to any other process that can run.
+
+    To wake a process costs more than a small task, most of all where a CPU has to be woken too. It is done
+    only while batches follow each other as fast as that.
+    """
+    while time.monotonic() < until:
+        try:
+            return receive(wire, _DONT_WAIT)
+        except BlockingIOError:
+            os.sched_yield()
+    return None
+
+
+def _send(wire: socket.socket, data: bytes, segments: list[Segment]) -> None:
+    if segments:
+        sent = socket.send_fds(wire, [data], [segment.fd for segment in segments])
+        data = data[sent:]
+    wire.sendall(data)
+
+
+def _die_with(lifeline_fd: int) -> None:
+    fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline_fd, _F_SETSIG, signal.SIGKILL)  # elsewhere SIGIO, whose default is also to end
+    flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
+    fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
+def _handle(received: Frame) -> tuple[bytes, list[Segment]]:
+    if received.kind == Kind.BOOT:
+        boot(**unpack(Packed(received.body)))
+        return frame(Kind.READY, 0), []
+    batch = read_batch(received)
+    answers = _run(batch.name, batch.payloads, batched=batch.is_batched, is_pure=batch.is_pure)
+    body, segments = write_items(answers)
+    rss = _rss() if batch.reports_rss else 0
+    return frame(Kind.DONE, received.id, rss.to_bytes(8, "little") + body, len(segments)), segments
+
+
+def boot(*, path: list[str], main_path: str | None, main_module: str | None, nice: int, names: list[str]) -> None:
+    """Become like the parent: its import path, its script; then import what will be needed."""
+    sys.path[:] = path
+    if nice:
+        os.nice(nice)
+    sys.modules["__main__"] = _Main(main_path, main_module)
+    for name in names:
+        with contextlib.suppress(Exception):  # the task itself will say what is wrong
+            _function(name)
+
+
+class _Main(types.ModuleType):
+    """Stands for the parent's ``__main__``, and runs its script when something of it is first asked for."""
+
+    def __init__(self, path: str | None, module: str | None) -> None:
+        super().__init__("__main__")
+        self._where = path, module
+        self._namespace: dict[str, Any] | None = None
+        self.is_loading = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        if self._namespace is None:
+            self._namespace = self._load()
+        try:
+            return self._namespace[name]
+        except KeyError:
+            raise AttributeError(f"the main script has no {name!r} when it is imported by a worker") from None
+
+    def _load(self) -> dict[str, Any]:
+        path, module = self._where
+        self.is_loading = True
+        sys.modules[MAIN_NAME] = self  # classes of the script are pickled under that name
+        try:
+            if module is not None:
+                return runpy.run_module(module, run_name=MAIN_NAME)
+            if path is not None:
+                return runpy.run_path(path, run_name=MAIN_NAME)
+        finally:
+            self.is_loading = False
+        raise AttributeError("the parent's __main__ is no file, so a worker cannot import from it")
+
+
+def is_loading_main() -> bool:
+    """Whether this is a worker that is just running its parent's script."""
+    main_module = sys.modules.get("__main__")
+    return isinstance(main_module, _Main) and main_module.is_loading
+
+
+_functions: dict[str, Callable[..., Any]] = {}
+
+
+def _function(name: str) -> Callable[..., Any]:
+    found = _functions.get(name)
+    if found is None:
+        found = _functions[name] = resolve(name)
+    return found
+
+
+def _run(name: str, payloads: list[Packed], *, batched: bool, is_pure: bool) -> list[tuple[int, Packed]]:
+    """Return an answer for each payload, whatever goes wrong with it."""
+    try:
+        func = _function(name)
+    except Exception as error:
+        return [_failure(error)] * len(payloads)
+    if not batched:
+        return [_run_one(func, payload) for payload in payloads]
+    answers: list[tuple[int, Packed] | None] = [None] * len(payloads)
+    calls: list[tuple[int, tuple[Any, ...]]] = []
+    for index, payload in enumerate(payloads):
+        try:
+            calls.append((index, unpack(payload)[0]))
+        except Exception as error:
+            answers[index] = _failure(error)
+    for (index, _), answer in zip(calls, _run_many(func, [call for _, call in calls], is_pure), strict=True):
+        answers[index] = answer
+    return [answer for answer in answers if answer is not None]
+
+
+def _run_one(func: Callable[..., Any], payload: Packed) -> tuple[int, Packed]:
+    try:
+        args, *kwargs = unpack(payload)
+        result = func(*args, **kwargs[0]) if kwargs else func(*args)
+    except Exception as error:
+        return _failure(error)
+    return _success(result)
+
+
+def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool) -> list[tuple[int, Packed]]:
+    if not calls:
+        return []
+    try:
+        results = func(calls)
+        if len(results) != len(calls):
+            raise ValueError(f"a batch of {len(calls)} calls gave {len(results)} results")
+    except Exception as error:
+        if is_pure and len(calls) > 1:  # find out which of them it was
+            return [answer for call in calls for answer in _run_many(func, [call], is_pure)]
+        return [_failure(error)] * len(calls)
+    return [_failure(result) if isinstance(result, Exception) else _success(result) for result in results]
+
+
+def _success(result: Any) -> tuple[int, Packed]:
+    try:
+        return OK, pack(result)
+    except Exception as error:
+        return _failure(NotPicklable(f"the result could not be pickled: {error!r}"), error)
+
+
+def _failure(error: Exception, seen: Exception | None = None) -> tuple[int, Packed]:
+    text = "".join(traceback.format_exception(seen or error))
+    try:
+        packed = pack((error, text))
+        unpack(packed)  # an exception with arguments of its own may pickle and yet not come back
+    except Exception as problem:
+        lost = NotPicklable(f"the exception could not be pickled ({problem!r}): {_safe_repr(error)}")
+        packed = pack((lost, text))
+    return FAILED, packed
+
+
+def _safe_repr(error: Exception) -> str:
+    try:
+        return repr(error)
+    except Exception:
+        return type(error).__name__
+
+
+def _rss() -> int:
+    """Return this process's resident memory in bytes."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  (half the time of Path.read_bytes)
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        resource = importlib.import_module("resource")
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # bytes on macOS, and the peak

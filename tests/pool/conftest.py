@@ -1,0 +1,60 @@
+"""Every test of the pool proves that it leaves nothing behind."""
+
+import asyncio
+import gc
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+SETTLE_S = 10.0  # a bound for what should be gone already, never a wait that has to pass
+
+
+def descriptors() -> dict[int, str]:
+    """Return this process's open descriptors and what they are."""
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:  # the listing's own
+            continue
+    return found
+
+
+def children() -> set[int]:
+    """Return the processes below this one, zombies too."""
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left() -> AsyncIterator[None]:
+    """Fail a test that leaves a process, a thread or a descriptor."""
+    fds_before, children_before, threads_before = descriptors(), children(), threading.active_count()
+    yield
+    give_up_at = time.monotonic() + SETTLE_S
+    while True:
+        gc.collect()
+        fds = {fd: what for fd, what in descriptors().items() if fds_before.get(fd) != what}
+        extra = children() - children_before
+        threads = threading.active_count() - threads_before
+        if not fds and not extra and threads <= 0:
+            return
+        if time.monotonic() > give_up_at:
+            pytest.fail(f"left behind: descriptors {fds}, processes {extra}, {threads} threads")
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """Return a short path for a pool's socket, in a directory of the test's own; it is gone after the server."""
+    directory = Path(tempfile.mkdtemp(prefix="pool-"))
+    yield directory / "pool.sock"
+    left = list(directory.iterdir())
+    shutil.rmtree(directory)
+    assert left == []

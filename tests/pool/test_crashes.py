@@ -1,0 +1,164 @@
+"""The crash table: what tasks do to their workers, what the caller gets, and that the pool computes afterwards."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from devnest.pool import NotPicklable, Pool, WorkerCrashed, WorkerTraceback
+from tests.pool import broken_module, work
+
+SAFETY_S = 60.0  # a bound for a hang, not a measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A task, and the answer or the error that its caller gets."""
+
+    name: str
+    func: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    error: type[Exception] | None = None
+    match: str | None = None
+    answer: object = None
+
+
+TABLE = [
+    Row("sys.exit", work.exit_by_sys, (3,), WorkerCrashed, "exit status 3"),
+    Row("os._exit", work.exit_at_once, (4,), WorkerCrashed, "exit status 4"),
+    Row("os._exit without an error", work.exit_at_once, (0,), WorkerCrashed, "exit status 0"),
+    Row("SIGKILL", work.kill_itself, (signal.SIGKILL,), WorkerCrashed, "SIGKILL"),
+    Row("SIGTERM", work.kill_itself, (signal.SIGTERM,), WorkerCrashed, "SIGTERM"),
+    Row("SIGINT is ignored", work.kill_itself, (signal.SIGINT,), answer=None),
+    Row("SIGSEGV", work.segfault, (), WorkerCrashed, "SIGSEGV"),
+    Row("out of memory", work.run_out_of_memory, (), MemoryError),
+    Row("exception", work.fail, ("told",), LookupError, "told"),
+    Row("exception at import", broken_module.never, (), ImportError, "cannot be imported here"),
+    Row("exception at unpickling the argument", work.echo, (work.FailsToUnpickle(),), LookupError, "unpickled"),
+    Row("exception at pickling the result", work.give_fails_to_pickle, (), NotPicklable, "cannot be pickled"),
+    Row("exception in __del__", work.give_dies_in_del, (), answer="survived"),
+    Row("exception that does not unpickle", work.raise_awkward, (), NotPicklable, "AwkwardError"),
+    Row("exception that does not pickle", work.raise_local, (), NotPicklable, "LocalError"),
+    Row("StopIteration", work.raise_stop_iteration, (), RuntimeError, "StopIteration"),
+    Row("closes descriptors", work.close_descriptors, (), WorkerCrashed),
+    Row("floods output", work.flood_output, (), answer="done"),
+    Row("reads input", work.read_input, (), answer=""),
+    Row("forks, and both return", work.fork_and_both_return, (), answer="one of two"),
+    Row("changes directory", work.change_directory, (), answer="/"),
+    Row("masks signals", work.mask_signals, (), answer=None),
+    Row("ignores SIGTERM", work.ignore_term, (), answer=None),
+    Row("starts threads", work.start_threads, (), answer=5),
+    Row("large result", work.large, (200_000_000,), answer=b"r" * 200_000_000),
+]
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Pool]:
+    """A pool of one worker: whatever it does, it does to the only one."""
+    async with Pool(workers=1) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+async def test_pool_computes_after(row: Row, pool: Pool) -> None:
+    """Whatever a task does, its caller learns of it and the next task runs."""
+    async with asyncio.timeout(SAFETY_S):
+        if row.error is None:
+            assert await pool.run(row.func, *row.args) == row.answer
+        else:
+            with pytest.raises(row.error, match=row.match):
+                await pool.run(row.func, *row.args)
+        assert [await pool.run(work.add, i, 1) for i in range(3)] == [1, 2, 3]
+
+
+async def test_exception_comes_with_the_workers_traceback(pool: Pool) -> None:
+    """The caller sees where in the worker its task failed."""
+    with pytest.raises(LookupError) as caught:
+        await pool.run(work.fail, "deep")
+    assert isinstance(caught.value.__cause__, WorkerTraceback)
+    assert "in fail" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("starts", [work.fork_and_wait, work.start_a_program])
+async def test_what_a_task_starts_ends_with_its_worker(starts: Callable[[], int]) -> None:
+    """Nothing is left behind, not even what the pool did not start."""
+    async with Pool(workers=1) as pool:
+        child = await pool.run(starts)
+        assert await pool.run(work.add, 1, 1) == 2
+        assert psutil.pid_exists(child)
+    async with asyncio.timeout(SAFETY_S):
+        while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+
+
+async def test_worker_killed_while_idle(pool: Pool) -> None:
+    """A task sent to a worker that just died never ran, so it runs elsewhere, pure or not."""
+    for _ in range(5):
+        os.kill(await pool.run(work.pid), signal.SIGKILL)
+        assert await pool.run(work.add, 2, 2) == 4
+
+
+async def test_worker_killed_while_booting() -> None:
+    """A worker that dies before it is ready is replaced."""
+    pool = Pool(workers=1)
+    starting = asyncio.ensure_future(pool.start())
+    while not (children := psutil.Process().children()):
+        await asyncio.sleep(0)
+    children[0].kill()
+    await starting
+    assert await pool.run(work.add, 2, 2) == 4
+    assert pool.stats().restarts["boot"] == 1
+    await pool.close()
+
+
+async def test_worker_killed_while_its_reply_is_half_written(pool: Pool, tmp_path: Path) -> None:
+    """Half a reply is no reply: the caller learns of the death, and the next reply is whole."""
+    with pytest.raises(WorkerCrashed, match="SIGKILL"):
+        await pool.run(work.half_reply)
+    assert await pool.run(work.add, 2, 2) == 4
+
+
+async def test_pure_task_runs_once_more(pool: Pool, tmp_path: Path) -> None:
+    """A crash under a pure task is repaired without its caller noticing."""
+    assert await pool.run(work.die_once, str(tmp_path / "died")) == "second run"
+    assert pool.stats().retried == 1
+
+
+async def test_task_that_kills_two_workers_is_not_tried_again(pool: Pool, tmp_path: Path) -> None:
+    """A poisonous task costs two workers and no more."""
+    runs = tmp_path / "runs"
+    with pytest.raises(WorkerCrashed, match="exit status 7"):
+        await pool.run(work.die_always, str(runs))
+    assert runs.read_text() == "xx"
+    assert await pool.run(work.add, 2, 2) == 4
+
+
+async def test_poison_in_a_pure_batch_harms_no_other(tmp_path: Path) -> None:
+    """After a crash each task of a pure batch runs alone, so only the one at fault fails."""
+    async with Pool(workers=1) as pool:
+        gate = tmp_path / "gate"
+        first = asyncio.ensure_future(pool.run(work.wait_for, str(gate)))
+        batch = [asyncio.ensure_future(pool.run(work.pure_dies_at_three, number)) for number in range(1, 5)]
+        await asyncio.sleep(0)
+        gate.touch()
+        await first
+        answers = await asyncio.gather(*batch, return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == [1, 2, 4]
+    assert isinstance(answers[2], WorkerCrashed)
+
+
+async def test_one_death_fails_only_its_own_task(tmp_path: Path) -> None:
+    """The neighbour of a dying worker goes on with its task."""
+    gate = tmp_path / "gate"
+    async with Pool(workers=2) as pool:
+        neighbour = asyncio.ensure_future(pool.run(work.wait_for, str(gate)))
+        with pytest.raises(WorkerCrashed):
+            await pool.run(work.exit_at_once, 1)
+        gate.touch()
+        assert await neighbour > 0
