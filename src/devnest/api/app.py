@@ -5,7 +5,7 @@ from litestar.datastructures import State
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
-from devnest.api import auth, health, passwords, posts, sessions, users
+from devnest.api import auth, comments, health, passwords, posts, sessions, users
 from devnest.api.bodies import MAXIMUM_BODY_BYTES
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
@@ -25,10 +25,9 @@ def create_app(services: Services) -> ASGIApp:
             auth.login,
             *sessions.ROUTES,
             *passwords.ROUTES,
-            users.me,
-            posts.publish,
-            posts.read_page,
-            posts.read_post,
+            *users.ROUTES,
+            *posts.ROUTES,
+            *comments.ROUTES,
         ],
     )
     app = Litestar(

@@ -19,10 +19,12 @@ __all__ = [
     "Forgotten",
     "Login",
     "MailedToken",
+    "NewComment",
     "NewPost",
     "Password",
     "PasswordChange",
     "PasswordReset",
+    "PostChange",
     "RefreshToken",
     "Registration",
     "Tag",
@@ -121,6 +123,22 @@ class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
     title: Title
     body: Body
     tags: Annotated[list[Tag], Meta(max_length=10)] = []
+
+
+class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change of a post; the rest stays."""
+
+    title: Title | UnsetType = UNSET
+    body: Body | UnsetType = UNSET
+    tags: Annotated[list[Tag], Meta(max_length=10)] | UnsetType = UNSET
+
+
+class NewComment(Struct, frozen=True, forbid_unknown_fields=True):
+    """A comment to write."""
+
+    body: Annotated[
+        str, Meta(min_length=1, max_length=5_000, pattern=f"^[^\\x00]+{NOT_AT_THE_END}", examples=["Well said."])
+    ]
 
 
 def read(body: bytes, of: Any) -> Any:

@@ -13,9 +13,11 @@ from devnest.api.bodies import (
     Forgotten,
     Login,
     MailedToken,
+    NewComment,
     NewPost,
     PasswordChange,
     PasswordReset,
+    PostChange,
     RefreshToken,
     Registration,
 )
@@ -30,13 +32,25 @@ MEANINGS = {
     403: "Not yours to do",
     404: "There is nothing at this path",
     409: "Taken",
+    412: "`If-Match` names another version than there is",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "The body is JSON, but a field is wrong; `errors` names each",
     429: "Too many failed attempts from this client; `Retry-After` says when to try again",
     503: "Not now; `Retry-After` says when",
 }
-BODIES = (Registration, Login, RefreshToken, PasswordChange, Forgotten, PasswordReset, MailedToken, NewPost)
+BODIES = (
+    Registration,
+    Login,
+    RefreshToken,
+    PasswordChange,
+    Forgotten,
+    PasswordReset,
+    MailedToken,
+    NewPost,
+    PostChange,
+    NewComment,
+)
 STATIC = files("swagger_ui") / "static"  # Swagger UI's own files, from the package swagger-ui-py
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>DevNest API</title>

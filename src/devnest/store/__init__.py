@@ -4,15 +4,18 @@ from devnest.store.accounts import (
     Account,
     Credentials,
     Login,
+    Profile,
     change_password,
     create_account,
     find_account,
     find_credentials,
     find_login,
+    find_profile,
     find_resettable,
     taken_field,
 )
 from devnest.store.audit import Event, record_event
+from devnest.store.comments import Comment, create_comment, delete_comment, list_comments
 from devnest.store.database import Database
 from devnest.store.datadir import DataDirectory, default_data_dir
 from devnest.store.embedded import EmbeddedPostgres
@@ -40,7 +43,16 @@ from devnest.store.mailed_tokens import (
     verify_email,
 )
 from devnest.store.migrate import ensure_database, migrate
-from devnest.store.posts import Post, create_post, find_post, list_posts
+from devnest.store.posts import (
+    Post,
+    TagCount,
+    change_post,
+    count_tags,
+    create_post,
+    delete_post,
+    find_post,
+    list_posts,
+)
 from devnest.store.revocations import RevokedSessions
 from devnest.store.sessions import (
     Refreshed,
@@ -58,6 +70,7 @@ __all__ = [
     "Account",
     "AlreadyTaken",
     "AuthorGone",
+    "Comment",
     "Credentials",
     "DataDirectory",
     "DataDirectoryError",
@@ -71,6 +84,7 @@ __all__ = [
     "Post",
     "PostgresFailed",
     "PostgresNotFound",
+    "Profile",
     "Purpose",
     "RefreshRefused",
     "Refreshed",
@@ -81,16 +95,22 @@ __all__ = [
     "Session",
     "StoreError",
     "Subject",
+    "TagCount",
     "Throttled",
     "VersionMismatch",
     "change_password",
+    "change_post",
     "charge",
     "clear_charges",
+    "count_tags",
     "create_account",
+    "create_comment",
     "create_mailed_token",
     "create_post",
     "create_session",
     "default_data_dir",
+    "delete_comment",
+    "delete_post",
     "end_session",
     "end_sessions",
     "ensure_database",
@@ -98,9 +118,11 @@ __all__ = [
     "find_credentials",
     "find_login",
     "find_post",
+    "find_profile",
     "find_reset_target",
     "find_resettable",
     "has_signed_in_from",
+    "list_comments",
     "list_posts",
     "list_sessions",
     "migrate",

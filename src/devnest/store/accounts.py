@@ -14,11 +14,13 @@ __all__ = [
     "Account",
     "Credentials",
     "Login",
+    "Profile",
     "change_password",
     "create_account",
     "find_account",
     "find_credentials",
     "find_login",
+    "find_profile",
     "find_resettable",
     "taken_field",
 ]
@@ -32,6 +34,14 @@ class Account(msgspec.Struct, frozen=True):
     id: UUID
     username: str
     email: str
+    created_at: datetime
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """An account as everyone sees it."""
+
+    id: UUID
+    username: str
     created_at: datetime
 
 
@@ -129,3 +139,11 @@ async def change_password(
             account_id, keep,
         )  # fmt: skip
     return [row["id"] for row in ended]
+
+
+async def find_profile(database: Database, username: str) -> Profile | None:
+    """The account with this username, in any case."""
+    row = await database.fetch_row(
+        "SELECT id, username, created_at FROM accounts WHERE lower(username) = lower($1)", username
+    )
+    return None if row is None else Profile(*row)
