@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "mail": set[str](),
     "api": {"logs", "mail", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "mail", "passwords", "pool", "store", *BASE},
-    "cli": {"bcrypt", "cluster", "load", "mail", "passwords", "store", *BASE},
+    "cli": {"api", "bcrypt", "cluster", "load", "mail", "passwords", "store", *BASE},
 }
 
 

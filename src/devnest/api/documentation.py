@@ -1,5 +1,7 @@
 """The OpenAPI document and the page to read it on; nothing is fetched from elsewhere."""
 
+from base64 import b64encode
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
@@ -23,7 +25,7 @@ from devnest.api.bodies import (
 )
 from devnest.api.problems import PROBLEM_JSON, Problem
 
-__all__ = ["BEARER", "answers", "openapi_config"]
+__all__ = ["BEARER", "PAGE_POLICY", "answers", "openapi_config"]
 
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 MEANINGS = {
@@ -52,13 +54,19 @@ BODIES = (
     NewComment,
 )
 STATIC = files("swagger_ui") / "static"  # Swagger UI's own files, from the package swagger-ui-py
+SCRIPT = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true})'
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>DevNest API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><link rel="stylesheet" href="/docs/swagger-ui.css"></head>
 <body><div id="docs"></div><script src="/docs/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true})</script></body></html>
-"""
+<script>@</script></body></html>
+""".replace("@", SCRIPT)
+# Swagger UI sets styles from its script; it may run itself and the one line above, and ask this server.
+PAGE_POLICY = (
+    f"default-src 'none'; script-src 'self' 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+)
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:

@@ -18,7 +18,7 @@ from devnest.store.audit import Event, record_event
 from devnest.store.comments import Comment, create_comment, delete_comment, list_comments
 from devnest.store.database import Database
 from devnest.store.datadir import DataDirectory, default_data_dir
-from devnest.store.embedded import EmbeddedPostgres
+from devnest.store.embedded import EmbeddedPostgres, running_url
 from devnest.store.errors import (
     AlreadyTaken,
     AuthorGone,
@@ -43,6 +43,7 @@ from devnest.store.mailed_tokens import (
     verify_email,
 )
 from devnest.store.migrate import ensure_database, migrate
+from devnest.store.operators import disable_account, enable_account, find_account_id
 from devnest.store.posts import (
     Post,
     TagCount,
@@ -111,10 +112,13 @@ __all__ = [
     "default_data_dir",
     "delete_comment",
     "delete_post",
+    "disable_account",
+    "enable_account",
     "end_session",
     "end_sessions",
     "ensure_database",
     "find_account",
+    "find_account_id",
     "find_credentials",
     "find_login",
     "find_post",
@@ -131,6 +135,7 @@ __all__ = [
     "record_event",
     "refresh_session",
     "reset_password",
+    "running_url",
     "taken_field",
     "verify_email",
 ]

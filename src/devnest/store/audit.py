@@ -23,6 +23,8 @@ class Event(StrEnum):
     PASSWORD_FORGOT = "password_forgot"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
     EMAIL_VERIFY = "email_verify"
+    ACCOUNT_DISABLE = "account_disable"
+    ACCOUNT_ENABLE = "account_enable"
 
 
 async def record_event(
