@@ -1,4 +1,4 @@
-"""Requests per second of POST /posts and GET /posts on one server process, and where its time goes.
+"""Requests per second of POST /posts and GET /posts, the CPU of a request, and where the time goes.
 
 Needs wrk (Debian's package of that name). Everything runs on this machine: DevNest on a fresh data directory, its
 PostgreSQL, and wrk; each takes a share of the cores.
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import httpx
+import psutil
 
 CONNECTIONS = 64
 POST = {"title": "Hello wrk", "body": "A body of ordinary length, as people write them in a forum.", "tags": ["python"]}
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="times each route is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
+    parser.add_argument("--processes", type=int, default=1, help="server processes")
     parser.add_argument("--profile", action="store_true", help="one run more of each, sampled by py-spy")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -40,13 +42,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
         Path(directory).chmod(0o711)
         server = subprocess.Popen(
-            [sys.executable, "-m", "devnest", "serve", "--port=0", "--hash-cost=4", f"--data-dir={directory}/d"],
+            [sys.executable, "-m", "devnest", "serve", "--port=0", "--hash-cost=4", f"--data-dir={directory}/d",
+             f"--processes={options.processes}"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:
             assert server.stdout is not None
             url = server.stdout.readline().split()[-1]
-            measure(f"{url}/api/v1/posts", script(url, Path(directory)), server.pid, options)
+            pids = [p.pid for p in psutil.Process(server.pid).children() if "devnest.cluster.server" in p.cmdline()]
+            measure(f"{url}/api/v1/posts", script(url, Path(directory)), pids, options)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()
@@ -66,20 +70,27 @@ def script(url: str, directory: Path) -> Path:
     return path
 
 
-def measure(url: str, lua: Path, pid: int, options: argparse.Namespace) -> None:
+def measure(url: str, lua: Path, pids: list[int], options: argparse.Namespace) -> None:
     """Both routes in turn."""
     routes = {"POST /posts": ["-s", str(lua)], "GET /posts (20 posts)": []}
-    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in routes}
+    figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in routes}
     for _ in range(options.runs):
         for name, arguments in routes.items():
-            figures[name].append(wrk(url, arguments, options.seconds))
-    print(f"one server process, {CONNECTIONS} connections, {os.cpu_count()} CPUs; medians of {options.runs} runs")
+            before = cpu_s(pids)
+            rate, p99 = wrk(url, arguments, options.seconds)
+            figures[name].append((rate, p99, (cpu_s(pids) - before) / (rate * options.seconds) * 1e6))
+    print(f"{len(pids)} server(s), {CONNECTIONS} connections, {os.cpu_count()} CPUs; medians of {options.runs} runs")
     for name, runs in figures.items():
-        rate, p99 = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(f"{name:24} {rate:7.0f} requests/s   p99 {p99:6.1f} ms")
+        rate, p99, cpu_us = (statistics.median(values) for values in zip(*runs, strict=True))
+        print(f"{name:24} {rate:7.0f} requests/s   p99 {p99:6.1f} ms   server's CPU {cpu_us:5.0f} us a request")
     if options.profile:
         for name, arguments in routes.items():
-            profile(name, url, arguments, pid, options.seconds, lua.with_suffix(".profile"))
+            profile(name, url, arguments, pids[0], options.seconds, lua.with_suffix(".profile"))
+
+
+def cpu_s(pids: list[int]) -> float:
+    """The seconds of CPU some processes have used."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
 
 
 def wrk(url: str, arguments: list[str], seconds: int) -> tuple[float, float]:
@@ -108,7 +119,7 @@ def profile(name: str, url: str, arguments: list[str], pid: int, seconds: int, f
     for line in file.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
-        if not any("run_server" in frame for frame in frames):
+        if not any("_serve" in frame or "run_until_complete" in frame for frame in frames):
             continue  # an idle thread
         places = [
             match[1].split("/")[0] for frame in frames if (match := re.search(r"\(([a-z_]+/[^:)]*\.pyx?)", frame))

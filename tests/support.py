@@ -38,7 +38,7 @@ def data_directory() -> Iterator[Path]:
 
 
 class DevNest:
-    """`devnest serve` on a free port, in a process group of its own; bcrypt at cost 4 and no limits unless told."""
+    """`devnest serve` on a free port, in a session of its own: one server, one worker, cost 4, no limits."""
 
     def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
@@ -50,7 +50,8 @@ class DevNest:
 
     def start(self) -> "DevNest":
         """Start, and wait for the ready line."""
-        arguments = ["--port", "0", "--hash-cost", "4", "--no-limits", "--data-dir", str(self.data_dir), *self.options]
+        small = ["--port=0", "--hash-cost=4", "--processes=1", "--hash-workers=1", "--no-limits"]
+        arguments = [*small, f"--data-dir={self.data_dir}", *self.options]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "devnest", "serve", *arguments],
             stdin=subprocess.DEVNULL,

@@ -25,8 +25,8 @@ def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_
         [
             program, "--config-file", str(CONFIG), "run", f"{devnest.url}/openapi.json",
             "--header", f"Authorization: Bearer {token}", *routes,
-            "--max-examples=25", "--request-timeout=120", "--seed", "1", "--no-color",
-            "--workers", "2", "--continue-on-failure",
+            "--max-examples=25", "--request-timeout=120", "--seed=1", "--no-color", "--workers=2",
+            "--continue-on-failure",
         ],
         cwd=tmp_path, env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
         capture_output=True, text=True, check=False,

@@ -69,7 +69,7 @@ async def test_a_folder_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.Mon
     transport = FolderTransport(tmp_path)
     for _ in range(101):
         await transport.send(MESSAGE)
-    assert len(sorted(tmp_path.iterdir())) == 5  # noqa: ASYNC240
+    assert len(sorted(tmp_path.iterdir())) == 5
 
 
 async def test_a_server_gets_the_message() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 SETTLE_S = 10.0  # a bound for what should be gone already, never a wait that has to pass
 
@@ -30,6 +31,12 @@ def descriptors() -> dict[int, str]:
 def children() -> set[int]:
     """Return the processes below this one, zombies too."""
     return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loops_are_warm() -> None:
+    """Let uvloop open, once, what it keeps for all its loops."""
+    uvloop.new_event_loop().close()
 
 
 @pytest.fixture(autouse=True)

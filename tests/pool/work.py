@@ -275,3 +275,10 @@ def raise_stop_iteration() -> NoReturn:
 
 async def coroutine() -> None:
     """Nothing a worker can run."""
+
+
+@batched(max_size=4)
+def gated_batch(calls: list[tuple[str, str, int]]) -> list[int]:
+    started, gate, _ = calls[0]
+    announce_then_wait(started, gate)
+    return [number for _, _, number in calls]

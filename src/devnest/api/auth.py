@@ -34,6 +34,7 @@ class Tokens(msgspec.Struct, frozen=True):
 )
 async def register(data: Registration, request: ApiRequest) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
+    request.services.hasher.check_room(request.client_address)
     await check_strength(request.services, "password", data.password, (data.username, data.email))
     # The cheap question first; between it and the insert the indexes decide. No connection is held over the hash.
     if taken := await taken_field(request.services.database, data.username, data.email):
@@ -65,12 +66,12 @@ async def _taken(request: ApiRequest, field: str) -> AlreadyTaken:
 )
 async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account, a wrong password and a disabled account get the same answer after the same time."""
+    request.services.hasher.check_room(request.client_address)
     found = await find_credentials(request.services.database, email=data.email or None, username=data.username or None)
     account_id = found.account_id if found else None
     attempt = await begin_attempt(request, Event.LOGIN, data.email or data.username or "", account_id)
     stored = found.password_hash if found else None
-    verifying = request.services.hasher.verify(data.password, stored, client=request.client_address)
-    matches = await request.unless_gone(verifying)
+    matches = await attempt.verify(data.password, stored)
     session = None
     if found and matches and not found.disabled:
         session = await create_session(

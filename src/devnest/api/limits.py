@@ -12,6 +12,7 @@ from uuid import UUID
 
 from devnest.api.audit import audit
 from devnest.api.requests import ApiRequest
+from devnest.pool import PoolError
 from devnest.store import Event, Rule, Subject, Throttled, charge, clear_charges, has_signed_in_from, pay_back
 
 __all__ = ["Attempt", "begin_attempt", "count_failure", "mail_allowed"]
@@ -28,6 +29,19 @@ class Attempt:
     request: ApiRequest
     address: Subject
     account: Subject
+
+    async def verify(self, password: str, stored: str | None) -> bool:
+        """Whether the password is the stored one. Where the hashers are too busy to say, nothing was guessed."""
+        services = self.request.services
+        try:
+            return await self.request.unless_gone(
+                services.hasher.verify(password, stored, client=self.request.client_address)
+            )
+        except PoolError:
+            if services.limited:
+                await pay_back(services.database, self.address)
+                await pay_back(services.database, self.account)
+            raise
 
     async def succeeded(self) -> None:
         """Take the charge back, and forget the account's failures."""

@@ -42,9 +42,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> None:
         raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
     await check_strength(request.services, "new", data.new, (found.username, found.email))
     attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id)
-    matches = await request.unless_gone(
-        request.services.hasher.verify(data.current, found.password_hash, client=request.client_address)
-    )
+    matches = await attempt.verify(data.current, found.password_hash)
     ended = None
     if matches:
         new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))

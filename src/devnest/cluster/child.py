@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
+from contextlib import suppress
 
 import msgspec
 
@@ -15,13 +16,14 @@ __all__ = ["Child", "ChildFailed"]
 
 
 class ChildFailed(Exception):
-    """A child could not start; `status` is the exit status it asks for."""
+    """A child could not start; `status` is the exit status it asks for. `passing`: trying on is of use."""
 
-    def __init__(self, name: str, reason: str, status: int = 1) -> None:
+    def __init__(self, name: str, reason: str, status: int = 1, *, passing: bool = False) -> None:
         super().__init__(f"{name}: {reason}" if status == 1 else reason)
         self.name = name
         self.reason = reason
         self.status = status
+        self.passing = passing
 
 
 class Child:
@@ -69,9 +71,12 @@ class Child:
             line = b""
         if not line.endswith(b"\n"):
             raise ChildFailed(self.name, f"it ended before it was ready, {await self.wait_end()}")
-        report = msgspec.json.decode(line, type=Report)
+        try:
+            report = msgspec.json.decode(line, type=Report)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise ChildFailed(self.name, "it did not say what it means") from None
         if report.status is not None:
-            raise ChildFailed(self.name, report.reason, report.status)
+            raise ChildFailed(self.name, report.reason, report.status, passing=report.passing)
         self.is_ready = True
 
     async def wait_end(self) -> str:
@@ -86,13 +91,15 @@ class Child:
 
     def terminate(self) -> None:
         """Ask it to finish what it does and end."""
-        if not self.has_ended():
-            self._process.terminate()
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            if not self.has_ended():
+                self._process.terminate()
 
     def kill(self) -> None:
         """End it now."""
-        if not self.has_ended():
-            self._process.kill()
+        with suppress(ProcessLookupError):
+            if not self.has_ended():
+                self._process.kill()
 
     async def stop(self, patience_s: float) -> None:
         """Ask it to end, and kill it after a while."""

@@ -31,30 +31,36 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more. Whether somebody waits is for the servers that stay, or for `take_all`."""
         self._is_open = False
         self._loop.remove_reader(self._listener)
+
+    def take_all(self) -> None:
+        """Accept everybody who waits already, since nobody else will."""
+        while self._accept():
+            pass
 
     def _resume(self) -> None:
         if self._is_open:
             self._loop.add_reader(self._listener, self._accept)
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return  # another server was faster, or the client has gone again
+            return False  # another server was faster, or the client has gone again
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
             self._loop.remove_reader(self._listener)  # what waits stays in the backlog, for another server perhaps
             self._loop.call_later(PAUSE_S, self._resume)
-            return
+            return False
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
         self._tasks.add(task)  # the loop itself keeps weak references only
         task.add_done_callback(self._accepted)
+        return True
 
     def _accepted(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)

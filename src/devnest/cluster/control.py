@@ -27,6 +27,7 @@ class Report(msgspec.Struct, frozen=True):
 
     status: int | None = None
     reason: str = ""
+    passing: bool = False  # it will pass by itself: the database is away
 
 
 class Control:
@@ -50,9 +51,9 @@ class Control:
         """Say that work can come."""
         self._report(Report())
 
-    def failed(self, status: int, reason: str) -> None:
+    def failed(self, status: int, reason: str, *, passing: bool = False) -> None:
         """Say why there will be no work."""
-        self._report(Report(status, reason))
+        self._report(Report(status, reason, passing))
 
     def _report(self, report: Report) -> None:
         with suppress(OSError):  # the supervisor has gone, which `watch` sees

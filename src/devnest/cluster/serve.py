@@ -97,7 +97,7 @@ async def _supervise(
         sys.stdout.flush()
         notify("READY=1")
 
-    supervisor = Supervisor(make_server, pool, postgres, settings.drain_timeout_s)
+    supervisor = Supervisor(make_server, pool, postgres, listener, settings.drain_timeout_s)
     await supervisor.run(settings.processes, prepare, ready)
 
 

@@ -1,6 +1,7 @@
 """A server, as a child of the supervisor: `python -m devnest.cluster.server CONTROL LISTENER`."""
 
 import asyncio
+import gc
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,12 +21,13 @@ from devnest.mail import FolderTransport, Outbox, SmtpTransport
 from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
 from devnest.pool import Pool, PoolError
 from devnest.settings import Hashing, ServerSettings
-from devnest.store import Database, Housekeeper, RevokedSessions, SchemaBehind, StoreError
+from devnest.store import Database, DatabaseUnavailable, Housekeeper, RevokedSessions, SchemaBehind, StoreError
 
 __all__ = ["main"]
 
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
+GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 
 
 class Server(uvicorn.Server):
@@ -51,6 +53,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, tell clients with their next answer that the connection ends, then close what is idle."""
+        self._acceptor.take_all()
         self._acceptor.close()
         self._listener.close()
         for headers in (self.config.encoded_headers, self.server_state.default_headers):
@@ -84,7 +87,7 @@ def main() -> None:
     except SchemaBehind as error:
         control.failed(6, str(error))
     except StoreError as error:
-        control.failed(5, str(error))
+        control.failed(5, str(error), passing=isinstance(error, DatabaseUnavailable))
     except PoolError as error:
         control.failed(1, str(error))
 
@@ -121,6 +124,9 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         )
         server = Server(config, listener, control.ready)
         control.watch(server.stop, server.leave)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no collection need look at it again
+        gc.set_threshold(GC_THRESHOLD)
         await server.serve()
 
 

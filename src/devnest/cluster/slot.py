@@ -66,7 +66,7 @@ class Slot:
         self._failed_starts = 0 if self.child.is_ready and lived_s > STABLE_S else self._failed_starts
         while True:
             if self._failed_starts:
-                await asyncio.sleep(min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2**self._failed_starts))
+                await asyncio.sleep(min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failed_starts, 10)))
             self._failed_starts += 1  # until it has lived for a while
             self.child = self._make()
             await self.child.spawn()
@@ -75,7 +75,7 @@ class Slot:
             except ChildFailed as error:
                 log.warning("child did not start", child=self.name, reason=error.reason, tries=self._failed_starts)
                 await self.child.stop(KILL_S)
-                if self._failed_starts >= MOST_FAILED_STARTS:
+                if self._failed_starts >= MOST_FAILED_STARTS and not error.passing:
                     raise
             else:
                 log.info("child started", child=self.name, pid=self.child.pid)

@@ -7,6 +7,7 @@ its program is not ours.
 
 import asyncio
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -30,7 +31,7 @@ class Supervisor:
     """Runs slots and an embedded PostgreSQL, where there is one.
 
     `make_server` makes the slot of a server from its number; `pool` is the slot of the pool; `prepare` readies the
-    database, after which slots know their settings.
+    database, after which slots know their settings. `listener` is the socket that servers share.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Supervisor:
         make_server: Callable[[int], Slot],
         pool: Slot | None,
         postgres: EmbeddedPostgres | None,
+        listener: socket.socket,
         drain_timeout_s: float,
     ) -> None:
         self._make_server = make_server
         self._pool = pool
         self._servers: dict[int, Slot] = {}
         self._postgres = postgres
+        self._listener = listener
         self._patience_s = drain_timeout_s + KILL_MARGIN_S
         self._changes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -193,6 +196,7 @@ class Supervisor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._listener.close()  # the last server to close its own refuses whoever comes then
         hurrying = asyncio.create_task(self._kill_when_hurried())
         await asyncio.gather(*(slot.leave(self._patience_s) for slot in self._servers.values()))
         if self._pool is not None:

@@ -31,9 +31,15 @@ class Runner(Protocol):
 
     async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T: ...
 
+    def check_room(self, client: str) -> None:
+        """Raise at once what a call for this client would raise for want of room; costs nothing."""
+
 
 class InlineRunner:
     """Runs the work on the event loop, which answers nobody meanwhile: the experiment's "before"."""
+
+    def check_room(self, client: str) -> None:
+        """There is no queue."""
 
     async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
         return function(*arguments)
@@ -51,6 +57,9 @@ class ThreadRunner:
     async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
+    def check_room(self, client: str) -> None:
+        """The queue has no bound but the connections there are."""
+
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -63,6 +72,10 @@ class Hasher:
         self._run = runner
         self._cost = cost
         self._decoy = decoy(cost)
+
+    def check_room(self, client: str) -> None:
+        """Raise the runner's refusal, where it is known already, before a request costs anything."""
+        self._run.check_room(client)
 
     async def hash(self, password: str, *, client: str = "", work: Work = Work.REGISTER) -> str:
         """The stored form of a new password. `client`: whose request it is; clients take turns."""

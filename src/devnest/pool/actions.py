@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from devnest.pool.tasks import Task
 
-__all__ = ["Action", "Answer", "Kill", "Send", "Start", "Stop"]
+__all__ = ["Action", "Answer", "Hold", "Kill", "Reclaim", "Send", "Start", "Stop"]
 
 
 class Start(NamedTuple):
@@ -34,10 +34,22 @@ class Stop(NamedTuple):
     worker_id: int
 
 
+class Hold(NamedTuple):
+    """Let a worker begin no further call of its batch."""
+
+    worker_id: int
+
+
+class Reclaim(NamedTuple):
+    """Say, by the scheduler's ``held``, how far a worker that was held had come."""
+
+    worker_id: int
+
+
 class Kill(NamedTuple):
     """Kill a worker."""
 
     worker_id: int
 
 
-Action = Start | Send | Answer | Stop | Kill
+Action = Start | Send | Answer | Hold | Reclaim | Stop | Kill

@@ -12,7 +12,7 @@ def usable_cpus(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = P
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = _cgroup_quota(cgroup_root, membership)
-    return max(1, min(cpus, math.ceil(quota)))
+    return cpus if quota >= cpus else max(1, math.ceil(quota))
 
 
 def _cgroup_quota(root: Path, membership: Path) -> float:

@@ -30,6 +30,7 @@ class Limits:
     max_rss: int | None = None
     boot_timeout: float = 60.0
     can_kill: bool = True
+    can_ride: bool = False  # quick calls may share a frame
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_workers <= self.max_workers or self.max_workers < 1:
@@ -59,9 +60,11 @@ class Worker:
         "batch",
         "batch_id",
         "boot_until",
+        "hold_at",
         "id",
         "idle_look_at",
         "idle_since",
+        "is_held",
         "kill_at",
         "retire_at",
         "sent_at",
@@ -82,6 +85,8 @@ class Worker:
         self.idle_look_at = math.inf  # at most one at a time: a busy pool does not set one for each task
         self.retire_at = math.inf
         self.kill_at = math.inf  # nobody waits for its batch any more
+        self.hold_at = math.inf  # quick calls ride together and should all be done by then
+        self.is_held = False
 
     def is_awaited(self) -> bool:
         """Whether anyone waits for a task of its batch."""
@@ -147,7 +152,8 @@ class Crew:
         self.busy[worker.id] = worker
         worker.state = WorkerState.BUSY
         worker.batch, worker.batch_id, worker.sent_at = batch, batch_id, now
-        worker.kill_at = math.inf
+        worker.kill_at = worker.hold_at = math.inf
+        worker.is_held = False
         worker.tasks_left -= len(batch)
         return worker
 

@@ -23,7 +23,7 @@ from devnest.pool.errors import (
 )
 from devnest.pool.functions import Function, describe
 from devnest.pool.payload import Packed, pack_call, unpack
-from devnest.pool.process import Events, ProcessWorker, boot_frame
+from devnest.pool.process import HAS_BOARD, Events, ProcessWorker, boot_frame
 from devnest.pool.stats import Stats
 from devnest.pool.tasks import Task, check_options
 from devnest.pool.thread import Outcome, ThreadWorker
@@ -75,7 +75,16 @@ class Pool:
         self._is_process = kind == "process"
         self._nice = nice
         self._limits = Limits(
-            least, most, max_queue, idle_timeout, max_tasks, max_age, max_rss, boot_timeout, self._is_process
+            least,
+            most,
+            max_queue,
+            idle_timeout,
+            max_tasks,
+            max_age,
+            max_rss,
+            boot_timeout,
+            can_kill=self._is_process,
+            can_ride=self._is_process and HAS_BOARD,
         )
         self._engine: Engine | None = None
         self._functions: dict[Callable[..., Any], Function] = {}

@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
+from devnest.pool.board import ALL, Board
 from devnest.pool.channel import Channel
-from devnest.pool.payload import Packed, pack
+from devnest.pool.payload import Packed, Segment, pack
 from devnest.pool.tasks import Task
 from devnest.pool.wire import Frame, Kind, WireError, frame, read_items, write_batch
-from devnest.pool.worker import FAILED
+from devnest.pool.worker import FAILED, SKIPPED
 
-__all__ = ["Events", "ProcessWorker", "boot_frame"]
+__all__ = ["HAS_BOARD", "Events", "ProcessWorker", "boot_frame"]
+
+HAS_BOARD = hasattr(os, "memfd_create")
 
 STOP_GRACE_S = 1.0  # for leaving by itself: exit handlers, threads that a task left
 EXIT_GRACE_S = 0.2  # between the end of the wire and that of the process
@@ -28,7 +31,7 @@ _CODE = """\
 import sys
 sys.path.insert(0, sys.argv[1])
 from devnest.pool.worker import main
-main(int(sys.argv[2]), int(sys.argv[3]))
+main(*map(int, sys.argv[2:]))
 """
 
 
@@ -41,8 +44,8 @@ class Events(Protocol):
     def worker_done(self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int) -> None:
         """It answered a batch."""
 
-    def worker_ended(self, worker_id: int, how: str, *, unread: bool = False) -> None:
-        """It is gone, its last event; ``unread``: it never read its batch."""
+    def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
+        """It is gone, its last event; of its batch it had begun the calls up to this index (-1: none)."""
 
 
 def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
@@ -81,8 +84,10 @@ class ProcessWorker:
         self._timer: asyncio.TimerHandle | None = None
         wire, worker_wire = socket.socketpair()
         self._lifeline, worker_lifeline = socket.socketpair()
+        board = Segment(Board.create()) if HAS_BOARD else None
+        self._board = Board(board.fd) if board else None
         with worker_wire, worker_lifeline:
-            fds = worker_wire.fileno(), worker_lifeline.fileno()
+            fds = [worker_wire.fileno(), worker_lifeline.fileno(), *([board.fd] if board else [])]
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", *_optimisation(), "-c", _CODE, _ROOT, *map(str, fds)],
@@ -95,6 +100,8 @@ class ProcessWorker:
             except OSError:
                 wire.close()
                 self._lifeline.close()
+                if self._board:
+                    self._board.close()
                 raise
         self._channel = Channel(loop, wire, self._received, self._wire_lost)
         self._channel.send_now(boot)
@@ -107,6 +114,8 @@ class ProcessWorker:
     def send(self, batch_id: int, batch: Sequence[Task]) -> None:
         """Send a batch, of one function."""
         payloads = [cast(Packed, task.payload) for task in batch]
+        if self._board:
+            self._board.reset()
         self._is_unread = self._channel.is_closed  # it died, and its end has not been noticed yet
         self._channel.send_now(*write_batch(batch_id, batch[0].function, payloads, max_rss=self._reports_rss))
 
@@ -122,14 +131,27 @@ class ProcessWorker:
         self._signal_group()
         self._await_end(0.0, POLL_FIRST_S)
 
+    def hold(self) -> None:
+        """Let the process begin no further call of its batch."""
+        if self._board:
+            self._board.stop()
+
+    @property
+    def begun(self) -> int:
+        """The index of the newest call of its batch that it has begun."""
+        if self._is_unread:
+            return -1
+        return self._board.begun if self._board else ALL
+
     def _received(self, received: Frame) -> None:
         if received.kind == Kind.READY:
             self._events.worker_ready(self._id)
         elif received.kind == Kind.DONE:
             items = read_items(received.body, 8, received.segments)
+            answers = [None if item[0] == SKIPPED else item for item in items]
             failed = sum(tag == FAILED for tag, _ in items)
             rss = int.from_bytes(received.body[:8], "little")
-            self._events.worker_done(self._id, received.id, items, failed=failed, rss=rss)
+            self._events.worker_done(self._id, received.id, answers, failed=failed, rss=rss)
         else:
             raise WireError(f"a worker sent a frame of kind {received.kind}")
 
@@ -144,7 +166,10 @@ class ProcessWorker:
             self._timer.cancel()
         if self._has_exited():
             self._lifeline.close()
-            self._events.worker_ended(self._id, _how(self._process.wait()), unread=self._is_unread)
+            begun = self.begun
+            if self._board:
+                self._board.close()
+            self._events.worker_ended(self._id, _how(self._process.wait()), begun=begun)
             return
         if grace_s <= 0:
             self._signal_group()

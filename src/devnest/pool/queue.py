@@ -76,11 +76,14 @@ class Queue:
         self._take(level, task)
         return task
 
-    def pop_more(self, function: Function, size: int, now: float) -> list[Task]:
-        """Take out up to ``size`` more tasks of one function, none of them ahead of its own key's line."""
+    def pop_more(self, function: Function, size: int, now: float, *, clocks: bool = True) -> list[Task]:
+        """Take out up to ``size`` more tasks of one function, none of them ahead of its own key's line.
+
+        Without ``clocks``, only tasks that have no timeout and no deadline.
+        """
         taken: list[Task] = []
         for level in self._in_order(now):
-            while len(taken) < size and (task := level.next(function)):
+            while len(taken) < size and (task := level.next(function, clocks=clocks)):
                 self._take(level, task)
                 taken.append(task)
         return taken
@@ -157,12 +160,12 @@ class _Level:
         self.length -= 1
         self.cost_s = max(0.0, self.cost_s - task.cost_s)
 
-    def next(self, function: Function | None = None) -> Task | None:
+    def next(self, function: Function | None = None, *, clocks: bool = True) -> Task | None:
         """Return the head of the first line in turn, or of the first whose head is of this function."""
         for keys in self.turns.values():
             for line in keys.values():
                 head = next(iter(line))
-                if function is None or head.function == function:
+                if function is None or (head.function == function and (clocks or not head.has_clock())):
                     return head
         return None
 

@@ -15,11 +15,13 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from devnest.pool.actions import Action, Answer, Kill, Send, Start, Stop
+from devnest.pool.actions import Action, Answer, Hold, Kill, Reclaim, Send, Start, Stop
 from devnest.pool.alarms import Alarms
+from devnest.pool.board import SETTLE_S
 from devnest.pool.crew import Crew, Limits, Worker, WorkerState
 from devnest.pool.errors import DeadlineExceeded, PoolClosed, PoolError, PoolFull, TaskTimeout, WorkerCrashed
 from devnest.pool.estimates import Estimates
+from devnest.pool.functions import MAX_BATCH
 from devnest.pool.queue import Queue
 from devnest.pool.stats import Recorder, Stats
 from devnest.pool.tasks import Task, TaskState
@@ -27,6 +29,9 @@ from devnest.pool.tasks import Task, TaskState
 __all__ = ["Scheduler"]
 
 MAX_CRASHES = 2  # a task that killed so many workers is not tried again
+MAX_RIDERS = 16  # quick calls of one function in a frame
+QUICK_S, RIDE_S = 500e-6, 2e-3  # what a quick call may take, and all that ride together
+STALL_S = 0.05  # after so long those that have not begun are taken back
 ORPHAN_S = 10.0  # how long a running task whose client has gone may go on
 
 
@@ -174,10 +179,12 @@ class Scheduler:
         if worker is None or worker.state is not WorkerState.BUSY or worker.batch_id != batch_id:
             return self._take_actions()
         batch = worker.batch
-        assert len(answers) == len(batch)
-        for task, answer in zip(batch, answers, strict=True):
-            if task.state is TaskState.RUNNING:
+        assert len(answers) >= len(batch)  # more: some of them were taken back
+        for task, answer in zip(batch, answers, strict=False):
+            if task.state is TaskState.RUNNING and answer is not None:
                 self._answer(task, answer)
+            elif task.state is TaskState.RUNNING:  # it was held just before it began
+                self._run_again(task)
         self._estimates.learn(batch[0].function, now - worker.sent_at, len(batch))
         self.recorder.ran(now - worker.sent_at, now)
         self.recorder.failed += failed
@@ -188,10 +195,20 @@ class Scheduler:
             self._watch_idle(worker, now)
         return self._take_actions()
 
-    def died(self, worker_id: int, how: str, now: float, *, unread: bool = False) -> list[Action]:
+    def held(self, worker_id: int, batch_id: int, begun: int) -> list[Action]:
+        """A worker that was held has begun its batch up to this index; the rest of it runs elsewhere."""
+        worker = self.crew.all.get(worker_id)
+        if worker is not None and worker.state is WorkerState.BUSY and worker.batch_id == batch_id:
+            for task in worker.batch[begun + 1 :]:
+                if task.state is TaskState.RUNNING:
+                    self._run_again(task)
+            del worker.batch[begun + 1 :]
+        return self._take_actions()
+
+    def died(self, worker_id: int, how: str, now: float, *, begun: int = MAX_BATCH) -> list[Action]:
         """A worker ended, and this is how. What it ran is answered, or waits for its second run.
 
-        With ``unread`` it never saw its batch, so every task of that may safely run elsewhere.
+        Of its batch it had begun the tasks up to the index ``begun``; the others may safely run elsewhere.
         """
         worker = self.crew.all.get(worker_id)
         if worker is None:
@@ -201,10 +218,10 @@ class Scheduler:
         if state in (WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY):
             self.recorder.restarts["boot" if state is WorkerState.STARTING else "crash"] += 1
             self.crew.failed(now)
-        for task in batch:
+        for index, task in enumerate(batch):
             if task.state is TaskState.RUNNING:
-                task.crashes += not unread
-                if unread or (task.function.pure and task.crashes < MAX_CRASHES):
+                task.crashes += index <= begun
+                if index > begun or (task.function.pure and task.crashes < MAX_CRASHES):
                     self._run_again(task)
                 else:
                     self._answer(task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}"))
@@ -219,10 +236,12 @@ class Scheduler:
         if due_at is not None and due_at <= now:
             self._ring(now)
         crew = self.crew
+        if not self._is_settled:
+            self._let_go()  # before work is handed out, or a busy pool would never part with a worker that retires
         while crew.idle and self.waiting:
             self._send(self._next_batch(now), now)
         if not self._is_settled or (self.waiting and crew.size < crew.limits.max_workers):
-            self._mend(now)
+            self._hire(now)
         sizes = len(crew.busy), len(crew.busy) + len(crew.idle)
         if sizes != self._sizes:
             self._sizes = sizes
@@ -235,11 +254,24 @@ class Scheduler:
             task, _ = self.retries.popitem(last=False)
             return [task]
         task = self.queue.pop(now)
-        if task.function.max_size < 2:
+        size = task.function.max_size or self._riders(task)
+        if size < 2:
             return [task]
         waiting = 1 + self.queue.count_of(task.function)
-        share = min(task.function.max_size, -(-waiting // len(self.crew.idle)))
-        return [task, *self.queue.pop_more(task.function, share - 1, now)]
+        share = min(size, -(-waiting // len(self.crew.idle)))
+        if share < 2:
+            return [task]
+        return [task, *self.queue.pop_more(task.function, share - 1, now, clocks=task.function.max_size > 0)]
+
+    def _riders(self, task: Task) -> int:
+        """Return how many calls of an ordinary function may share a frame: several only where they are quick.
+
+        A task with a clock rides alone, so that its clock counts nobody else's run.
+        """
+        if not self.crew.limits.can_ride or task.has_clock():
+            return 1
+        task_s = self._estimates.task_s(task.function)
+        return min(MAX_RIDERS, int(RIDE_S / task_s)) if 0 < task_s < QUICK_S else 1
 
     def _send(self, batch: list[Task], now: float) -> None:
         self._batches += 1
@@ -250,27 +282,34 @@ class Scheduler:
             if task.timeout_s < math.inf:
                 task.run_until = now + task.timeout_s
                 self._alarms.add(task.run_until, task)
+        if len(batch) > 1 and not batch[0].function.max_size:
+            worker.hold_at = now + STALL_S
+            self._alarms.add(worker.hold_at, worker)
         self.recorder.sent([now - task.enqueued_at for task in batch], now)
         self._actions.append(Send(worker.id, self._batches, batch))
 
-    def _mend(self, now: float) -> None:
-        """Start the workers that are missing and let go those that are not needed."""
+    def _let_go(self) -> None:
         crew = self.crew
-        self._is_settled = True
-        self._is_elastic = crew.limits.min_workers < crew.limits.max_workers
         wanted = crew.wanted(self.waiting, closing=self.closing)
-        if crew.size < wanted and now < crew.next_start_at:
+        for worker in crew.surplus(wanted, all_done=self.closing and not self.waiting):
+            self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
+
+    def _hire(self, now: float) -> None:
+        crew = self.crew
+        # Anything that ends with a batch is looked at again when one does.
+        self._is_settled = not (self.closing or crew.retiring or crew.size > crew.limits.max_workers)
+        self._is_elastic = crew.limits.min_workers < crew.limits.max_workers
+        missing = crew.wanted(self.waiting, closing=self.closing) - crew.size
+        if missing > 0 and now < crew.next_start_at:
             self._is_settled = False
             if self._start_alarm_at != crew.next_start_at:
                 self._start_alarm_at = crew.next_start_at
                 self._alarms.add(crew.next_start_at, crew)
-        elif crew.size < wanted:
-            for _ in range(wanted - crew.size):
-                worker = crew.add(now)
-                self._alarms.add(worker.boot_until, worker)
-                self._actions.append(Start(worker.id))
-        for worker in crew.surplus(wanted, all_done=self.closing and not self.waiting):
-            self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
+            return
+        for _ in range(missing):
+            worker = crew.add(now)
+            self._alarms.add(worker.boot_until, worker)
+            self._actions.append(Start(worker.id))
 
     # Alarms.
 
@@ -278,8 +317,8 @@ class Scheduler:
         if isinstance(subject, Task):
             return subject.state is not TaskState.DONE and when in (subject.deadline_at, subject.run_until)
         if isinstance(subject, Worker):
-            moments = (subject.boot_until, subject.idle_look_at, subject.retire_at, subject.kill_at)
-            return subject.id in self.crew.all and when in moments
+            look_at = (subject.boot_until, subject.idle_look_at, subject.retire_at, subject.kill_at, subject.hold_at)
+            return subject.id in self.crew.all and when in look_at
         return when == self._start_alarm_at
 
     def _ring(self, now: float) -> None:
@@ -316,6 +355,12 @@ class Scheduler:
             self._retire(worker, "age")
         if worker.kill_at <= now and worker.state is WorkerState.BUSY and not worker.is_awaited():
             self._kill(worker, now, "cancel")
+        if worker.hold_at <= now and worker.state is WorkerState.BUSY:
+            worker.hold_at = math.inf if worker.is_held else now + SETTLE_S
+            if not worker.is_held:
+                self._alarms.add(worker.hold_at, worker)
+            self._actions.append(Reclaim(worker.id) if worker.is_held else Hold(worker.id))
+            worker.is_held = True
         if worker.idle_look_at <= now:
             worker.idle_look_at = math.inf
             idle_until = worker.idle_since + self.crew.limits.idle_timeout

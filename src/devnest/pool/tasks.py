@@ -73,6 +73,10 @@ class Task:
         self.worker_id = 0
         self.run_until = math.inf
 
+    def has_clock(self) -> bool:
+        """Whether it has a timeout or a deadline."""
+        return self.timeout_s < math.inf or self.deadline_at < math.inf
+
     def __repr__(self) -> str:
         return f"<Task {self.function.name} {self.state.name.lower()} priority={self.priority} key={self.key!r}>"
 

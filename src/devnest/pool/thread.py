@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from devnest.pool.board import ALL
 from devnest.pool.process import Events
 from devnest.pool.tasks import Task
 
@@ -47,7 +48,15 @@ class ThreadWorker:
     def kill(self) -> None:
         """Give the thread up: it ends when the function it runs returns."""
         self._mail.put(None)
-        self._loop.call_soon(self._events.worker_ended, self._id, "was given up")
+        self._loop.call_soon(self._end, "was given up")
+
+    def hold(self) -> None:
+        """Do nothing: calls do not ride together to threads."""
+
+    @property
+    def begun(self) -> int:
+        """Every call of its batch."""
+        return ALL
 
     def _serve(self) -> None:
         self._tell(self._events.worker_ready, self._id)
@@ -64,7 +73,10 @@ class ThreadWorker:
 
     def _ended(self) -> None:
         self._thread.join()
-        self._events.worker_ended(self._id, "ended")
+        self._end("ended")
+
+    def _end(self, how: str) -> None:
+        self._events.worker_ended(self._id, how, begun=ALL)
 
     def _tell(self, event: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed while this thread ran on

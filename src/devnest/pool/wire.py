@@ -20,6 +20,7 @@ __all__ = [
     "MAX_DESCRIPTORS",
     "MAX_FRAME_BYTES",
     "VERSION",
+    "Batch",
     "Frame",
     "FrameReader",
     "Kind",

@@ -19,14 +19,16 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from devnest.pool.board import ALL, Board
 from devnest.pool.errors import NotPicklable
 from devnest.pool.functions import resolve
 from devnest.pool.payload import Packed, Segment, pack, unpack
-from devnest.pool.wire import Frame, FrameReader, Kind, frame, read_batch, write_items
+from devnest.pool.wire import Batch, Frame, FrameReader, Kind, frame, read_batch, write_items
 
-__all__ = ["FAILED", "MAIN_NAME", "OK", "is_loading_main", "main", "receive"]
+__all__ = ["FAILED", "MAIN_NAME", "OK", "SKIPPED", "is_loading_main", "main", "receive"]
 
-OK, FAILED = 0, 1  # tags of an answer's payload: a result, or an exception with its traceback's text
+# Tags of an answer's payload: a result, an exception with its traceback's text, or nothing: it was held.
+OK, FAILED, SKIPPED = 0, 1, 9
 MAIN_NAME = "__pool_main__"  # the parent's script is run under this name, so `if __name__ == "__main__"` is false
 
 SPIN_S = 100e-6  # how long a worker looks for its next batch before it sleeps
@@ -40,8 +42,12 @@ _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _DONT_WAIT, _TRUNCATED = int(socket.MSG_DONTWAIT), int(socket.MSG_CTRUNC)
 
 
-def main(wire_fd: int, lifeline_fd: int) -> None:
+def main(wire_fd: int, lifeline_fd: int, board_fd: int | None = None) -> None:
     """Serve the pool at the other end of the wire until it closes."""
+    board = None
+    if board_fd is not None:
+        board = Board(board_fd)
+        os.close(board_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which decides what it means
     os.set_inheritable(wire_fd, False)
     os.set_inheritable(lifeline_fd, False)
@@ -55,7 +61,7 @@ def main(wire_fd: int, lifeline_fd: int) -> None:
     # 1. The pool has gone: leave in the ordinary way. 2. A forked child came back into this loop: end it.
     with contextlib.suppress(ConnectionError):
         for received in _frames(wire, reader):
-            reply, segments = _handle(received)
+            reply, segments = _handle(received, board)
             if os.getpid() != own_pid:
                 os._exit(0)
             _send(wire, reply, segments)
@@ -112,12 +118,14 @@ def _die_with(lifeline_fd: int) -> None:
     fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _handle(received: Frame) -> tuple[bytes, list[Segment]]:
+def _handle(received: Frame, board: Board | None) -> tuple[bytes, list[Segment]]:
     if received.kind == Kind.BOOT:
         boot(**unpack(Packed(received.body)))
         return frame(Kind.READY, 0), []
     batch = read_batch(received)
-    answers = _run(batch.name, batch.payloads, batched=batch.is_batched, is_pure=batch.is_pure)
+    if board is not None and batch.is_batched:
+        board.begin(ALL)
+    answers = _run(batch, board)
     body, segments = write_items(answers)
     rss = _rss() if batch.reports_rss else 0
     return frame(Kind.DONE, received.id, rss.to_bytes(8, "little") + body, len(segments)), segments
@@ -183,14 +191,18 @@ def _function(name: str) -> Callable[..., Any]:
     return found
 
 
-def _run(name: str, payloads: list[Packed], *, batched: bool, is_pure: bool) -> list[tuple[int, Packed]]:
+def _run(batch: Batch, board: Board | None) -> list[tuple[int, Packed]]:
     """Return an answer for each payload, whatever goes wrong with it."""
+    payloads = batch.payloads
     try:
-        func = _function(name)
+        func = _function(batch.name)
     except Exception as error:
         return [_failure(error)] * len(payloads)
-    if not batched:
-        return [_run_one(func, payload) for payload in payloads]
+    if not batch.is_batched:
+        return [
+            _run_one(func, payload) if board is None or board.begin(index) else (SKIPPED, Packed(b""))
+            for index, payload in enumerate(payloads)
+        ]
     answers: list[tuple[int, Packed] | None] = [None] * len(payloads)
     calls: list[tuple[int, tuple[Any, ...]]] = []
     for index, payload in enumerate(payloads):
@@ -198,7 +210,7 @@ def _run(name: str, payloads: list[Packed], *, batched: bool, is_pure: bool) -> 
             calls.append((index, unpack(payload)[0]))
         except Exception as error:
             answers[index] = _failure(error)
-    for (index, _), answer in zip(calls, _run_many(func, [call for _, call in calls], is_pure), strict=True):
+    for (index, _), answer in zip(calls, _run_many(func, [call for _, call in calls], batch.is_pure), strict=True):
         answers[index] = answer
     return [answer for answer in answers if answer is not None]
 

@@ -10,7 +10,7 @@ import asyncpg
 from devnest.store.errors import DatabaseUnavailable, SchemaBehind, StoreError
 from devnest.store.migrations import HEAD
 
-__all__ = ["Database", "translated"]
+__all__ = ["TRANSLATED", "Database"]
 
 
 MINIMUM_MAJOR = 15
@@ -32,7 +32,7 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> Self:
-        async with translated():
+        with TRANSLATED:
             self._pool = await asyncpg.create_pool(
                 self._url,
                 min_size=1,
@@ -70,45 +70,61 @@ class Database:
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows of a query."""
-        async with self.connection() as connection:
-            return await connection.fetch(query, *arguments)
+        with TRANSLATED:
+            async with self._acquire() as connection:
+                return await connection.fetch(query, *arguments)
 
     async def fetch_row(self, query: str, *arguments: object) -> asyncpg.Record | None:
         """The first row of a query, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(query, *arguments)
+        with TRANSLATED:
+            async with self._acquire() as connection:
+                return await connection.fetchrow(query, *arguments)
 
     async def fetch_value(self, query: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchval(query, *arguments)
+        with TRANSLATED:
+            async with self._acquire() as connection:
+                return await connection.fetchval(query, *arguments)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
         """A connection for several statements; give it back before anything slow, above all before a hash."""
+        with TRANSLATED:
+            async with self._acquire() as connection:
+                yield connection
+
+    def _acquire(self) -> "asyncpg.pool.PoolAcquireContext[asyncpg.Record]":
         assert self._pool is not None, "not open"
-        async with translated(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            yield connection
+        return self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
 
 
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Turn what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are."""
-    try:
-        yield
-    except (
-        asyncpg.PostgresConnectionError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
-        asyncpg.TooManyConnectionsError,
-        asyncpg.QueryCanceledError,
-        asyncpg.InsufficientResourcesError,
-        OSError,  # TimeoutError is one
-    ) as error:
-        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # the connection closed under a query
-        raise DatabaseUnavailable(str(error)) from error
+class _Translated:
+    """Turns what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are.
+
+    A class, and one object of it for all: on the path of every query a generator would cost more than the rest.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, UNAVAILABLE):
+            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+
+
+TRANSLATED = _Translated()
+UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,  # the connection closed under a query
+    asyncpg.InternalClientError,
+    OSError,  # TimeoutError is one
+)
 
 
 async def _keep(_connection: object) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from devnest.store.database import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, translated
+from devnest.store.database import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, TRANSLATED
 from devnest.store.errors import DatabaseUnavailable
 
 __all__ = ["RevokedSessions"]
@@ -84,7 +84,7 @@ class RevokedSessions:
 
     async def _connect(self) -> None:
         """Listen first, then read, so that nothing falls between the two."""
-        async with translated():
+        with TRANSLATED:
             self._connection = await asyncpg.connect(
                 self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=STATEMENT_TIMEOUT_S,
                 server_settings={"application_name": APPLICATION},
@@ -96,7 +96,7 @@ class RevokedSessions:
 
     async def _read(self, window_s: float) -> None:
         assert self._connection is not None
-        async with translated():
+        with TRANSLATED:
             rows = await self._connection.fetch(
                 "SELECT id FROM sessions WHERE ended_at > now() - make_interval(secs => $1)", window_s
             )
