@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter
 from msgspec import UNSET
 
 from devnest.api.bodies import NAME, NOT_AT_THE_END, TAG, NewPost, PostChange
@@ -22,7 +22,7 @@ __all__ = ["ROUTES", "Page"]
 DEFAULT_LIMIT = 20
 MAXIMUM_LIMIT = 100
 WORDS = f"^[^\\x00]+{NOT_AT_THE_END}"
-IF_MATCH = Parameter(header="If-Match", required=False, description="The `ETag` of what is to be changed")
+IF_MATCH = HeaderParameter(name="If-Match", description="The `ETag` of what is to be changed")
 ETAG = [ResponseHeader(name="ETag", description="The post's version, for `If-Match`", documentation_only=True)]
 
 
