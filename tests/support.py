@@ -1,5 +1,6 @@
 """What several tests need: a DevNest as a real process on a data directory of its own."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -7,11 +8,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+from urllib.parse import quote
 
+import asyncpg
 import httpx
 import psutil
 
@@ -32,7 +38,7 @@ def data_directory() -> Iterator[Path]:
 
 
 class DevNest:
-    """`devnest serve` on a free port, in a session of its own; one server, one worker, cost 4, unless told."""
+    """`devnest serve` on a free port, in a session of its own: one server, one worker, cost 4, no limits."""
 
     def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
@@ -44,7 +50,7 @@ class DevNest:
 
     def start(self) -> "DevNest":
         """Start, and wait for the ready line."""
-        small = ["--port=0", "--hash-cost=4", "--processes=1", "--hash-workers=1"]
+        small = ["--port=0", "--hash-cost=4", "--processes=1", "--hash-workers=1", "--no-limits"]
         arguments = [*small, f"--data-dir={self.data_dir}", *self.options]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "devnest", "serve", *arguments],
@@ -107,6 +113,32 @@ class DevNest:
         psutil.wait_procs(processes, timeout=PATIENCE_S)
         self.wait()
 
+    def query(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
+        """Ask its embedded database."""
+        socket_dir = (self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
+
+        async def ask() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(f"postgresql://devnest@/devnest?host={quote(socket_dir)}")
+            rows = await connection.fetch(sql, *arguments)
+            await connection.close()
+            return [dict(row) for row in rows]
+
+        return asyncio.run(ask())
+
+    def mails_to(self, address: str, count: int) -> list[EmailMessage]:
+        """The mails to an address, oldest first, once there are as many as `count`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            mails = [
+                message_from_bytes(path.read_bytes(), policy=policy.SMTP)
+                for path in sorted((self.data_dir / "mail").glob("*.eml"))
+            ]
+            found = [mail for mail in mails if mail["To"] == address]
+            if len(found) >= count:
+                return found
+            time.sleep(0.01)
+        raise AssertionError(f"not {count} mails to {address}")
+
     def client(self) -> httpx.Client:
         """An HTTP client on the API's root."""
         return httpx.Client(base_url=self.url, timeout=PATIENCE_S)
@@ -125,11 +157,15 @@ def running(data_dir: Path, *options: str, environment: dict[str, str] | None = 
 
 def sign_up(client: httpx.Client, username: str) -> str:
     """Register, log in, and give the access token to the client."""
-    email = f"{username}@example.org"
-    account = {"username": username, "email": email, "password": PASSWORD}
+    account = {"username": username, "email": f"{username}@example.org", "password": PASSWORD}
     assert client.post("/api/v1/auth/register", json=account).status_code == 201
-    answer = client.post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
-    assert answer.status_code == 200
-    token: str = answer.json()["access_token"]
-    client.headers["authorization"] = f"Bearer {token}"
-    return token
+    return sign_in(client, username)["access_token"]
+
+
+def sign_in(client: httpx.Client, username: str, password: str = PASSWORD) -> dict[str, str]:
+    """Log in, and give the access token to the client; the whole answer."""
+    answer = client.post("/api/v1/auth/login", json={"username": username, "password": password})
+    assert answer.status_code == 200, answer.text
+    tokens: dict[str, str] = answer.json()
+    client.headers["authorization"] = f"Bearer {tokens['access_token']}"
+    return tokens

@@ -18,9 +18,10 @@ MAY_IMPORT = {
     "passwords": {"bcrypt"},
     "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
-    "api": {"logs", "passwords", "pool", "store"},
-    "cluster": {"api", "hashing", "passwords", "pool", "store", *BASE},
-    "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
+    "mail": set[str](),
+    "api": {"logs", "mail", "passwords", "pool", "store"},
+    "cluster": {"api", "hashing", "mail", "passwords", "pool", "store", *BASE},
+    "cli": {"api", "bcrypt", "cluster", "load", "mail", "passwords", "store", *BASE},
 }
 
 

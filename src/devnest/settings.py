@@ -41,6 +41,11 @@ class Settings:
     postgres_bin: Path | None
     signing_key_file: Path | None
     drain_timeout_s: float
+    limits: bool
+    password_min_length: int
+    breached_passwords: Path | None
+    smtp_url: str | None
+    mail_from: str
 
 
 class ServerSettings(msgspec.Struct, frozen=True):
@@ -56,6 +61,12 @@ class ServerSettings(msgspec.Struct, frozen=True):
     drain_timeout_s: float
     trusted_proxies: list[str]
     log_level: str
+    limits: bool
+    password_min_length: int
+    breached_passwords: str | None
+    smtp_url: str | None
+    mail_dir: str
+    mail_from: str
 
 
 class PoolSettings(msgspec.Struct, frozen=True):

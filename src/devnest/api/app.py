@@ -5,7 +5,7 @@ from litestar.datastructures import State
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
-from devnest.api import auth, health, posts, users
+from devnest.api import auth, comments, health, passwords, posts, sessions, users
 from devnest.api.bodies import MAXIMUM_BODY_BYTES
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
@@ -20,7 +20,15 @@ def create_app(services: Services) -> ASGIApp:
     """The API on the given parts, which the caller opens and closes."""
     v1 = Router(
         "/api/v1",
-        route_handlers=[auth.register, auth.login, users.me, posts.publish, posts.read_page, posts.read_post],
+        route_handlers=[
+            auth.register,
+            auth.login,
+            *sessions.ROUTES,
+            *passwords.ROUTES,
+            *users.ROUTES,
+            *posts.ROUTES,
+            *comments.ROUTES,
+        ],
     )
     app = Litestar(
         [v1, health.healthz, health.readyz],

@@ -8,12 +8,18 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from devnest.api.documentation import PAGE_POLICY
 from devnest.api.problems import PROBLEM_JSON, ProblemError, problem_response
 from devnest.logs import request_log
 
 __all__ = ["RequestFrame"]
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")  # what a proxy may send; anything else could forge log lines
+# OWASP REST Security Cheat Sheet. Strict-Transport-Security is for what terminates TLS.
+SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+STRICT = [*SAFE, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
+STRICT_PAGE = [*SAFE, (b"content-security-policy", PAGE_POLICY.encode())]
+SECRET = ("/api/v1/auth/", "/api/v1/users/me")  # no cache may keep an answer of these
 log = structlog.get_logger("devnest.api")
 
 
@@ -36,12 +42,13 @@ class RequestFrame:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
+        headers = _headers(scope["path"], request_id)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         try:
@@ -60,6 +67,14 @@ class RequestFrame:
                 elapsed_ms=elapsed_ms,
             )
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
+    """What every answer carries, besides its own."""
+    headers = [(b"x-request-id", request_id.encode()), *(STRICT_PAGE if path.startswith("/docs") else STRICT)]
+    if path.startswith(SECRET):
+        headers.append((b"cache-control", b"no-store"))
+    return headers
 
 
 async def _send_failure(send: Send, request_id: str) -> None:

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from devnest.api.tokens import InvalidToken
 from devnest.pool import PoolError, PoolFull
-from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable
+from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, Throttled
 
 __all__ = ["PROBLEM_JSON", "ClientGone", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
 
@@ -94,17 +94,8 @@ def _as_problem(error: Exception) -> ProblemError:
         case AlreadyTaken():
             taken = FieldError(error.field, str(error))
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
-        case DatabaseUnavailable():
-            again = {"Retry-After": str(error.retry_after)}
-            return ProblemError(
-                503, "the service cannot reach its database", kind="urn:devnest:database", headers=again
-            )
-        case PoolFull():
-            again = {"Retry-After": str(math.ceil(error.retry_after))}
-            return ProblemError(503, "too many passwords wait to be hashed", kind="urn:devnest:full", headers=again)
-        case PoolError():
-            again = {"Retry-After": "1"}
-            return ProblemError(503, "the password could not be hashed now", kind="urn:devnest:full", headers=again)
+        case Throttled() | DatabaseUnavailable() | PoolError():
+            return _not_now(error)
         case ClientGone():
             return ProblemError(503, "the client has gone", headers={"Connection": "close"})
         case ValidationException():
@@ -115,6 +106,22 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(status, _detail(error), headers=dict(error.headers or {}))
         case _:
             return ProblemError(500, "the server failed; the log has the reason under this request id")
+
+
+def _not_now(error: Throttled | DatabaseUnavailable | PoolError) -> ProblemError:
+    """A refusal with a time to come back."""
+    status, retry_after = 503, 1.0
+    match error:
+        case Throttled():
+            status, retry_after, detail, kind = 429, error.retry_after, str(error), "throttled"
+        case DatabaseUnavailable():
+            retry_after, detail, kind = error.retry_after, "the service cannot reach its database", "database"
+        case PoolFull():
+            retry_after, detail, kind = error.retry_after, "too many passwords wait to be hashed", "full"
+        case _:
+            detail, kind = "the password could not be hashed now", "full"
+    headers = {"Retry-After": str(math.ceil(retry_after))}
+    return ProblemError(status, detail, kind=f"urn:devnest:{kind}", headers=headers)
 
 
 def _detail(error: HTTPException) -> str:

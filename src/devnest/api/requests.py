@@ -38,6 +38,12 @@ class ApiRequest(Request[Any, Any, Any]):
         return principal
 
     @property
+    def user_agent(self) -> str | None:
+        """What the client calls itself, without anything that could confuse a log or a database."""
+        given = self.headers.get("user-agent", "")
+        return "".join(character for character in given[:256] if character.isprintable()) or None
+
+    @property
     def client_address(self) -> str:
         """Whose request it is, as far as fairness goes."""
         return self.client.host if self.client else ""
@@ -77,4 +83,7 @@ def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseR
     if scheme.lower() != "bearer":
         raise InvalidToken("the authorization is not a bearer token")
     services: Services = connection.app.state.services
-    connection.scope["state"]["principal"] = services.tokens.verify(token.strip())
+    speaker = services.tokens.verify(token.strip())
+    if speaker.session_id in services.revoked:
+        raise InvalidToken("the session has ended")
+    connection.scope["state"]["principal"] = speaker

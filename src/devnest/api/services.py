@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from devnest.api.tokens import TokenIssuer
-from devnest.passwords import Hasher
-from devnest.store import Database
+from devnest.mail import Outbox
+from devnest.passwords import Hasher, Policy
+from devnest.store import Database, RevokedSessions
 
 __all__ = ["Services"]
 
@@ -16,3 +17,7 @@ class Services:
     database: Database
     hasher: Hasher
     tokens: TokenIssuer
+    revoked: RevokedSessions
+    outbox: Outbox
+    policy: Policy
+    limited: bool = True

@@ -8,6 +8,7 @@ from devnest.cli.calibrate import calibrate
 from devnest.cli.load import load
 from devnest.cli.migrate import migrate
 from devnest.cli.serve import serve
+from devnest.cli.user import user
 
 __all__ = ["app", "main"]
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(migrate)
 app.command()(calibrate)
+app.add_typer(user, name="user")
 app.command()(load)
 
 

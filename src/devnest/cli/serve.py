@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from devnest.cli.errors import reported
-from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, smtp_server
 from devnest.cluster import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import MAXIMUM_COST, MINIMUM_COST
@@ -104,6 +104,46 @@ def serve(
             help="Seconds that running requests get at a stop.",
         ),
     ] = 10.0,
+    limits: Annotated[
+        bool,
+        typer.Option(
+            "--limits/--no-limits",
+            envvar="DEVNEST_LIMITS",
+            help="Slow down who fails often. Off is for load tests: it lets passwords be guessed.",
+        ),
+    ] = True,
+    password_min_length: Annotated[
+        int,
+        typer.Option(
+            envvar="DEVNEST_PASSWORD_MIN_LENGTH",
+            min=8,
+            max=64,
+            help="Characters of a new password at least; NIST asks for 15 where a password is all that is asked for.",
+        ),
+    ] = 8,
+    breached_passwords: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DEVNEST_BREACHED_PASSWORDS",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="A sorted file of SHA-1 hashes, as Have I Been Pwned gives it; new passwords in it are refused.",
+            show_default="none",
+        ),
+    ] = None,
+    smtp_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DEVNEST_SMTP_URL",
+            callback=smtp_server,
+            help="The mail server: smtps://user:password@host, smtp+starttls://…, or smtp:// without TLS.",
+            show_default="mail goes into the folder mail of the data directory",
+        ),
+    ] = None,
+    mail_from: Annotated[
+        str, typer.Option(envvar="DEVNEST_MAIL_FROM", help="The sender of mail.")
+    ] = "devnest@localhost",
     log_level: Annotated[
         LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="Least level to log.")
     ] = LogLevel.INFO,
@@ -129,6 +169,11 @@ def serve(
         postgres_bin=postgres_bin,
         signing_key_file=signing_key_file,
         drain_timeout_s=drain_timeout,
+        limits=limits,
+        password_min_length=password_min_length,
+        breached_passwords=breached_passwords,
+        smtp_url=smtp_url,
+        mail_from=mail_from,
     )
     with reported():
         run(settings)

@@ -71,6 +71,12 @@ async def _supervise(
                 drain_timeout_s=settings.drain_timeout_s,
                 trusted_proxies=settings.trusted_proxies,
                 log_level=settings.log_level,
+                limits=settings.limits,
+                password_min_length=settings.password_min_length,
+                breached_passwords=str(settings.breached_passwords.absolute()) if settings.breached_passwords else None,
+                smtp_url=settings.smtp_url,
+                mail_dir=str(settings.data_dir.absolute() / "mail"),
+                mail_from=settings.mail_from,
             )
 
         return Slot(lambda: Child(name, "devnest.cluster.server", listener.fileno()), server_settings)

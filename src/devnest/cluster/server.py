@@ -6,20 +6,22 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from devnest.api import Services, TokenIssuer, create_app
+from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Services, TokenIssuer, create_app
 from devnest.cluster.connections import Acceptor, BoundedProtocol
 from devnest.cluster.control import Control
 from devnest.hashing import PoolRunner
 from devnest.logs import configure_logging
-from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner
+from devnest.mail import FolderTransport, Outbox, SmtpTransport
+from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
 from devnest.pool import Pool, PoolError
 from devnest.settings import Hashing, ServerSettings
-from devnest.store import Database, DatabaseUnavailable, SchemaBehind, StoreError
+from devnest.store import Database, DatabaseUnavailable, Housekeeper, RevokedSessions, SchemaBehind, StoreError
 
 __all__ = ["main"]
 
@@ -96,7 +98,18 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         await database.check_version()
         await database.check_schema()
         runner = await stack.enter_async_context(_runner(settings))
-        app = create_app(Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(settings.signing_key)))
+        remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
+        services = Services(
+            database=database,
+            hasher=Hasher(runner, settings.hash_cost),
+            tokens=TokenIssuer(settings.signing_key),
+            revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
+            outbox=await stack.enter_async_context(_outbox(settings)),
+            policy=_policy(settings),
+            limited=settings.limits,
+        )
+        await stack.enter_async_context(Housekeeper(database))
+        app = create_app(services)
         if settings.trusted_proxies:
             app = ProxyHeadersMiddleware(app, settings.trusted_proxies)  # type: ignore[arg-type, assignment]
         config = uvicorn.Config(
@@ -115,6 +128,16 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         gc.freeze()  # what was loaded stays: no collection need look at it again
         gc.set_threshold(GC_THRESHOLD)
         await server.serve()
+
+
+def _outbox(settings: ServerSettings) -> Outbox:
+    url = settings.smtp_url
+    return Outbox(SmtpTransport(url) if url else FolderTransport(Path(settings.mail_dir)), settings.mail_from)
+
+
+def _policy(settings: ServerSettings) -> Policy:
+    breached = settings.breached_passwords
+    return Policy(settings.password_min_length, BreachedFile(Path(breached)) if breached else None)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Passwords: hash, verify, and tell when a stored hash should be replaced."""
 
 from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner, Work
+from devnest.passwords.policy import BreachedFile, BreachedPasswords, Policy, WeakPassword
 from devnest.passwords.scheme import (
     MAXIMUM_COST,
     MINIMUM_COST,
@@ -15,11 +16,15 @@ from devnest.passwords.scheme import (
 __all__ = [
     "MAXIMUM_COST",
     "MINIMUM_COST",
+    "BreachedFile",
+    "BreachedPasswords",
     "Hasher",
     "InlineRunner",
+    "Policy",
     "Runner",
     "ThreadRunner",
     "UnusableHash",
+    "WeakPassword",
     "Work",
     "hash_password",
     "hash_passwords",

@@ -25,7 +25,7 @@ from devnest.store.binaries import PostgresBinaries, find_binaries, postgres_ide
 from devnest.store.datadir import DataDirectory
 from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch
 
-__all__ = ["EmbeddedPostgres"]
+__all__ = ["EmbeddedPostgres", "running_url"]
 
 START_TIMEOUT_S = 60.0  # a crash recovery reads the log since the last checkpoint
 STOP_TIMEOUT_S = 10.0
@@ -62,7 +62,7 @@ class EmbeddedPostgres:
     def url(self) -> str:
         """The database's URL, for whoever may enter the socket's directory."""
         assert self._socket_dir is not None, "not started"
-        return f"postgresql://devnest@/devnest?host={quote(str(self._socket_dir))}"
+        return _url(str(self._socket_dir))
 
     @property
     def pid(self) -> int | None:
@@ -215,3 +215,21 @@ class EmbeddedPostgres:
 def _shut_down_with_parent() -> None:
     """In the child, before PostgreSQL's program starts: have the kernel send SIGINT when the parent dies."""
     _PRCTL(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def running_url(data_dir: DataDirectory) -> str:
+    """The URL of the PostgreSQL that a DevNest runs in this directory; raises `PostgresFailed` where none runs.
+
+    Reading the directory and entering the socket's is for its owner and for root.
+    """
+    try:
+        lines = (data_dir.path / "postgres" / "postmaster.pid").read_text().splitlines()
+    except OSError as error:
+        raise PostgresFailed(f"no PostgreSQL runs in {data_dir.path}: {error.strerror}") from error
+    if len(lines) < 8 or lines[7].strip() != "ready":
+        raise PostgresFailed(f"the PostgreSQL in {data_dir.path} is not ready")
+    return _url(lines[4].strip())
+
+
+def _url(socket_dir: str) -> str:
+    return f"postgresql://devnest@/devnest?host={quote(socket_dir)}"
