@@ -8,9 +8,11 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"settings", "logs"}
+BASE = {"census", "logs", "metrics", "settings"}
 MAY_IMPORT = {
     "settings": set[str](),
+    "census": set[str](),
+    "metrics": {"census"},
     "load": set[str](),
     "pool": set[str](),
     "logs": set[str](),
@@ -18,7 +20,7 @@ MAY_IMPORT = {
     "passwords": {"bcrypt"},
     "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
-    "api": {"logs", "passwords", "pool", "store"},
+    "api": {"logs", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "passwords", "pool", "store", *BASE},
     "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
 }

@@ -23,7 +23,7 @@ def create_app(services: Services) -> ASGIApp:
         route_handlers=[auth.register, auth.login, users.me, posts.publish, posts.read_page, posts.read_post],
     )
     app = Litestar(
-        [v1, health.healthz, health.readyz],
+        [v1, health.healthz, health.readyz, health.metrics],
         state=State({"services": services}),
         request_class=ApiRequest,
         request_max_body_size=MAXIMUM_BODY_BYTES,
@@ -32,7 +32,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
     )
     _mend_options(app)
-    return RequestFrame(app)
+    return RequestFrame(app, services.metrics)
 
 
 def _mend_options(app: Litestar) -> None:

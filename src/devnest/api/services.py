@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from devnest.api.tokens import TokenIssuer
+from devnest.metrics import Metrics
 from devnest.passwords import Hasher
+from devnest.pool import RemotePool
 from devnest.store import Database
 
 __all__ = ["Services"]
@@ -11,8 +13,10 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True)
 class Services:
-    """The parts behind the API of one server process."""
+    """The parts behind the API of one server process. `pool`: None where passwords are hashed elsewhere."""
 
     database: Database
     hasher: Hasher
     tokens: TokenIssuer
+    metrics: Metrics
+    pool: RemotePool | None

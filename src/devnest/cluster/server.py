@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -15,8 +16,9 @@ from devnest.cluster.connections import Acceptor, BoundedProtocol
 from devnest.cluster.control import Control
 from devnest.hashing import PoolRunner
 from devnest.logs import configure_logging
+from devnest.metrics import Metrics
 from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner
-from devnest.pool import Pool, PoolError
+from devnest.pool import Pool, PoolError, RemotePool
 from devnest.settings import Hashing, ServerSettings
 from devnest.store import Database, SchemaBehind, StoreError
 
@@ -89,11 +91,18 @@ def main() -> None:
 
 async def _serve(control: Control, settings: ServerSettings, listener: socket.socket) -> None:
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(settings.database_url))
+        metrics = stack.enter_context(Metrics(Path(settings.metrics_dir), settings.name))
+        waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
+        database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
         await database.check_version()
         await database.check_schema()
-        runner = await stack.enter_async_context(_runner(settings))
-        app = create_app(Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(settings.signing_key)))
+        for state, read in (("idle", lambda: database.idle), ("used", lambda: database.used)):
+            labels = {"process": settings.name, "state": state}
+            metrics.gauge("db_client_connection_count", "Connections of the database pool", labels, read)
+        metrics.watch_requests()
+        runner, pool = await stack.enter_async_context(_runner(settings))
+        hasher, tokens = Hasher(runner, settings.hash_cost), TokenIssuer(settings.signing_key)
+        app = create_app(Services(database, hasher, tokens, metrics, pool))
         if settings.trusted_proxies:
             app = ProxyHeadersMiddleware(app, settings.trusted_proxies)  # type: ignore[arg-type, assignment]
         config = uvicorn.Config(
@@ -112,19 +121,19 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
 
 
 @asynccontextmanager
-async def _runner(settings: ServerSettings) -> AsyncIterator[Runner]:
+async def _runner(settings: ServerSettings) -> AsyncIterator[tuple[Runner, RemotePool | None]]:
     match settings.hashing:
         case Hashing.POOL:
             async with Pool.connect(settings.pool_url) as pool:
-                yield PoolRunner(pool)
+                yield PoolRunner(pool), pool
         case Hashing.THREAD:
             threads = ThreadRunner(settings.hash_workers)
             try:
-                yield threads
+                yield threads, None
             finally:
                 threads.close()
         case Hashing.INLINE:
-            yield InlineRunner()
+            yield InlineRunner(), None
 
 
 if __name__ == "__main__":

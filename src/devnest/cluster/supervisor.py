@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from devnest.census import Census
 from devnest.cluster.child import ChildFailed
 from devnest.cluster.slot import Slot
 from devnest.store import EmbeddedPostgres, StoreError
@@ -23,6 +24,7 @@ POOL_PATIENCE_S = 15.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
 POLL_S = 0.02
+POSTGRESQL = "postgresql"  # its name in the log and the metrics
 log = structlog.get_logger("devnest.cluster")
 
 
@@ -39,11 +41,13 @@ class Supervisor:
         pool: Slot | None,
         postgres: EmbeddedPostgres | None,
         drain_timeout_s: float,
+        census: Census,
     ) -> None:
         self._make_server = make_server
         self._pool = pool
         self._servers: dict[int, Slot] = {}
         self._postgres = postgres
+        self._census = census
         self._patience_s = drain_timeout_s + KILL_MARGIN_S
         self._changes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,20 +172,23 @@ class Supervisor:
         while not postgres.is_ready():  # noqa: ASYNC110 (it says so in a file)
             await asyncio.sleep(POLL_S / 4)
         log.info("postgresql started", pid=postgres.pid)
+        if postgres.pid is not None:
+            self._census.started(POSTGRESQL, postgres.pid)
 
     async def _keep_postgres(self, postgres: EmbeddedPostgres) -> None:
         failed_starts = 0
         while True:
             while postgres.pid is not None:  # noqa: ASYNC110 (no event that is portable and takes no thread)
                 await asyncio.sleep(POLL_S)
-            log.warning("child died", child="postgresql")
+            log.warning("child died", child=POSTGRESQL)
+            self._census.died(POSTGRESQL)
             try:
                 postgres.launch()
                 await self._postgres_ready(postgres)
                 failed_starts = 0
             except StoreError as error:
                 failed_starts += 1
-                log.warning("child did not start", child="postgresql", reason=str(error), tries=failed_starts)
+                log.warning("child did not start", child=POSTGRESQL, reason=str(error), tries=failed_starts)
                 if failed_starts >= MOST_FAILED_STARTS:
                     raise
                 await asyncio.sleep(failed_starts)

@@ -1,7 +1,8 @@
 """A bounded pool of connections, and the one place where the driver's failures become ours."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -17,18 +18,21 @@ MINIMUM_MAJOR = 15
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 2.0
 
 
 class Database:
     """Connections to PostgreSQL; `async with Database(url)` opens and closes them.
 
     Every method raises `DatabaseUnavailable` where the server does not answer, refuses connections, restarts, or has
-    none free within 5 s.
+    none free within 5 s. `waited` is told how many seconds each connection was waited for.
     """
 
-    def __init__(self, url: str, connections: int = 10) -> None:
+    def __init__(self, url: str, connections: int = 10, waited: Callable[[float], None] = lambda _: None) -> None:
         self._url = url
         self._connections = connections
+        self._waited = waited
+        self._probe: asyncio.Task[Any] | None = None
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> Self:
@@ -53,6 +57,27 @@ class Database:
             except TimeoutError:
                 self._pool.terminate()
             self._pool = None
+
+    @property
+    def idle(self) -> int:
+        """Open connections that nobody uses."""
+        return self._pool.get_idle_size() if self._pool else 0
+
+    @property
+    def used(self) -> int:
+        """Connections in use."""
+        return self._pool.get_size() - self._pool.get_idle_size() if self._pool else 0
+
+    async def probe(self) -> None:
+        """Raise `DatabaseUnavailable` unless the server answers within 2 s; who asks at the same time asks once."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self.fetch_value("SELECT 1"))
+            self._probe.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left
+        # It goes on when time is up: a connection whose query is cancelled waits for the server once more.
+        done, _ = await asyncio.wait((probe := self._probe,), timeout=PROBE_TIMEOUT_S)
+        if not done:
+            raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_S:g} s")
+        probe.result()
 
     async def check_schema(self) -> None:
         """Raise `SchemaBehind` unless the schema is the one this version was written for."""
@@ -87,7 +112,9 @@ class Database:
     async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
         """A connection for several statements; give it back before anything slow, above all before a hash."""
         assert self._pool is not None, "not open"
+        started = time.perf_counter()
         async with translated(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            self._waited(time.perf_counter() - started)
             yield connection
 
 
