@@ -8,9 +8,11 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"settings", "logs"}
+BASE = {"census", "logs", "metrics", "settings"}
 MAY_IMPORT = {
     "settings": set[str](),
+    "census": set[str](),
+    "metrics": {"census"},
     "load": set[str](),
     "pool": set[str](),
     "logs": set[str](),
@@ -19,7 +21,7 @@ MAY_IMPORT = {
     "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
     "mail": set[str](),
-    "api": {"logs", "mail", "passwords", "pool", "store"},
+    "api": {"logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "mail", "passwords", "pool", "store", *BASE},
     "cli": {"api", "bcrypt", "cluster", "load", "mail", "passwords", "store", *BASE},
 }

@@ -52,6 +52,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     """What a server process is told by the supervisor."""
 
     name: str
+    metrics_dir: str
     database_url: str
     signing_key: bytes
     hashing: Hashing
@@ -72,6 +73,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
 class PoolSettings(msgspec.Struct, frozen=True):
     """What the pool process is told by the supervisor."""
 
+    name: str
+    metrics_dir: str
     path: str
     workers: int
     nice: int

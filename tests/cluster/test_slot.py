@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from devnest.census import Census
 from devnest.cluster.child import Child, ChildFailed
 from devnest.cluster.slot import Slot
 
@@ -44,9 +45,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "some_child"
 
 
-async def filled(module: str, how: str) -> tuple[Slot, "asyncio.Future[ChildFailed]"]:
+async def filled(module: str, how: str, census: Census) -> tuple[Slot, "asyncio.Future[ChildFailed]"]:
     """A slot whose first child is ready, and where it says that it gave up."""
-    slot = Slot(lambda: Child("child", module), lambda: Settings(how))
+    slot = Slot(lambda: Child("child", module), lambda: Settings(how), census)
     await slot.spawn()
     await slot.fill()
     gave_up: asyncio.Future[ChildFailed] = asyncio.get_running_loop().create_future()
@@ -54,9 +55,9 @@ async def filled(module: str, how: str) -> tuple[Slot, "asyncio.Future[ChildFail
     return slot, gave_up
 
 
-async def test_a_killed_child_is_replaced(module: str) -> None:
+async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
     """Again and again."""
-    slot, gave_up = await filled(module, "good")
+    slot, gave_up = await filled(module, "good", Census(tmp_path))
     for _ in range(2):
         killed = slot.child
         killed.kill()
@@ -73,11 +74,11 @@ async def test_a_killed_child_is_replaced(module: str) -> None:
     [("exits", "with status 7"), ("says why", "no luck"), ("garbage", "it did not say what it means")],
 )
 async def test_a_child_that_never_starts_is_given_up(
-    module: str, how: str, reason: str, monkeypatch: pytest.MonkeyPatch
+    module: str, how: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """After several tries, with the reason."""
     monkeypatch.setattr("devnest.cluster.slot.BACKOFF_FIRST_S", 0.001)
-    slot, gave_up = await filled(module, how)
+    slot, gave_up = await filled(module, how, Census(tmp_path))
     slot.child.kill()
     error = await gave_up
     assert reason in str(error)
@@ -85,9 +86,9 @@ async def test_a_child_that_never_starts_is_given_up(
     await slot.leave(60)
 
 
-async def test_a_child_that_fails_at_first_says_so() -> None:
+async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
     """A module that does not exist."""
-    slot = Slot(lambda: Child("child", "devnest.no_such_module"), lambda: Settings("good"))
+    slot = Slot(lambda: Child("child", "devnest.no_such_module"), lambda: Settings("good"), Census(tmp_path))
     await slot.spawn()
     with pytest.raises(ChildFailed, match="before it was ready, with status 1"):
         await slot.fill()

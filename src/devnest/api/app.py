@@ -31,7 +31,7 @@ def create_app(services: Services) -> ASGIApp:
         ],
     )
     app = Litestar(
-        [v1, health.healthz, health.readyz],
+        [v1, health.healthz, health.readyz, health.metrics],
         state=State({"services": services}),
         request_class=ApiRequest,
         request_max_body_size=MAXIMUM_BODY_BYTES,
@@ -40,7 +40,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
     )
     _mend_options(app)
-    return RequestFrame(app)
+    return RequestFrame(app, services.metrics)
 
 
 def _mend_options(app: Litestar) -> None:

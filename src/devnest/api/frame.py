@@ -1,4 +1,4 @@
-"""Around every request: an id on its answer and its log lines, a line when it is over, an answer of last resort."""
+"""Around every request: its id, its log line, its place in the metrics, and an answer of last resort."""
 
 import re
 import time
@@ -11,6 +11,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from devnest.api.documentation import PAGE_POLICY
 from devnest.api.problems import PROBLEM_JSON, ProblemError, problem_response
 from devnest.logs import request_log
+from devnest.metrics import NO_ROUTE, Metrics
 
 __all__ = ["RequestFrame"]
 
@@ -26,8 +27,9 @@ log = structlog.get_logger("devnest.api")
 class RequestFrame:
     """ASGI middleware, outermost, so that it sees the errors of everything inside."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._request_log = request_log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +45,7 @@ class RequestFrame:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
         headers = _headers(scope["path"], request_id)
+        self._metrics.active_requests += 1
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -58,13 +61,16 @@ class RequestFrame:
             if status == 0:
                 await _send_failure(send_with_id, request_id)
         finally:
-            elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
+            elapsed_s = time.perf_counter() - started
+            self._metrics.active_requests -= 1
+            # The router leaves the template, never the path: "/posts/{post_id}" is one label, whatever the id.
+            self._metrics.request(scope["method"], scope.get("path_template", NO_ROUTE), status, elapsed_s)
             self._request_log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status or None,
-                elapsed_ms=elapsed_ms,
+                elapsed_ms=round(elapsed_s * 1000, 1),
             )
             structlog.contextvars.unbind_contextvars("request_id")
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from devnest.api.tokens import TokenIssuer
 from devnest.mail import Outbox
+from devnest.metrics import Metrics
 from devnest.passwords import Hasher, Policy
+from devnest.pool import RemotePool
 from devnest.store import Database, RevokedSessions
 
 __all__ = ["Services"]
@@ -12,7 +14,7 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True)
 class Services:
-    """The parts behind the API of one server process."""
+    """The parts behind the API of one server process. `pool`: None where passwords are hashed elsewhere."""
 
     database: Database
     hasher: Hasher
@@ -20,4 +22,6 @@ class Services:
     revoked: RevokedSessions
     outbox: Outbox
     policy: Policy
+    metrics: Metrics
+    pool: RemotePool | None
     limited: bool = True

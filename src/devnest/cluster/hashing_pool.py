@@ -3,10 +3,12 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 from devnest.cluster.control import Control
 from devnest.hashing import hash_batch, verify_batch
 from devnest.logs import configure_logging
+from devnest.metrics import Metrics
 from devnest.pool import PoolError, PoolServer
 from devnest.settings import PoolSettings
 
@@ -38,9 +40,10 @@ async def _serve(control: Control, settings: PoolSettings) -> None:
     stop = asyncio.Event()
     # Workers see the end of their socket and leave; what they hash is of no use to anybody.
     control.watch(stop.set, lambda: os._exit(0))
-    control.ready()
-    await stop.wait()
-    await server.close(deadline=DRAIN_S)
+    with Metrics(Path(settings.metrics_dir), settings.name):
+        control.ready()
+        await stop.wait()
+        await server.close(deadline=DRAIN_S)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import structlog
 
+from devnest.census import Census
 from devnest.cluster.child import Child
+from devnest.cluster.memory import memory_directory
 from devnest.cluster.notify import notify
 from devnest.cluster.slot import Slot
 from devnest.cluster.sockets import address_of, listen
@@ -44,14 +46,21 @@ def serve(settings: Settings) -> None:
             postgres.launch()
         run_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
         stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
-        asyncio.run(_supervise(settings, listener, key, postgres, run_dir))
+        metrics_dir = stack.enter_context(memory_directory(data_dir.path))
+        asyncio.run(_supervise(settings, listener, key, postgres, run_dir, metrics_dir))
         log.info("stopped")
 
 
 async def _supervise(
-    settings: Settings, listener: socket.socket, key: bytes, postgres: EmbeddedPostgres | None, run_dir: Path
+    settings: Settings,
+    listener: socket.socket,
+    key: bytes,
+    postgres: EmbeddedPostgres | None,
+    run_dir: Path,
+    metrics_dir: Path,
 ) -> None:
     pool_socket = run_dir / "pool.sock"
+    census = Census(metrics_dir)
 
     def database_url() -> str:
         return settings.database_url or (postgres.url if postgres else "")
@@ -62,6 +71,7 @@ async def _supervise(
         def server_settings() -> ServerSettings:
             return ServerSettings(
                 name=name,
+                metrics_dir=str(metrics_dir),
                 database_url=database_url(),
                 signing_key=key,
                 hashing=settings.hashing,
@@ -79,12 +89,14 @@ async def _supervise(
                 mail_from=settings.mail_from,
             )
 
-        return Slot(lambda: Child(name, "devnest.cluster.server", listener.fileno()), server_settings)
+        return Slot(lambda: Child(name, "devnest.cluster.server", listener.fileno()), server_settings, census)
 
     pool = None
     if settings.hashing is Hashing.POOL:
-        pool_settings = PoolSettings(str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level)
-        pool = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool"), lambda: pool_settings)
+        pool_settings = PoolSettings(
+            "pool", str(metrics_dir), str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
+        )
+        pool = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool"), lambda: pool_settings, census)
 
     async def prepare() -> None:
         if postgres is not None:
@@ -97,7 +109,7 @@ async def _supervise(
         sys.stdout.flush()
         notify("READY=1")
 
-    supervisor = Supervisor(make_server, pool, postgres, listener, settings.drain_timeout_s)
+    supervisor = Supervisor(make_server, pool, postgres, listener, settings.drain_timeout_s, census)
     await supervisor.run(settings.processes, prepare, ready)
 
 

@@ -18,8 +18,9 @@ from devnest.cluster.control import Control
 from devnest.hashing import PoolRunner
 from devnest.logs import configure_logging
 from devnest.mail import FolderTransport, Outbox, SmtpTransport
+from devnest.metrics import Metrics
 from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
-from devnest.pool import Pool, PoolError
+from devnest.pool import Pool, PoolError, RemotePool
 from devnest.settings import Hashing, ServerSettings
 from devnest.store import Database, DatabaseUnavailable, Housekeeper, RevokedSessions, SchemaBehind, StoreError
 
@@ -94,10 +95,16 @@ def main() -> None:
 
 async def _serve(control: Control, settings: ServerSettings, listener: socket.socket) -> None:
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(settings.database_url))
+        metrics = stack.enter_context(Metrics(Path(settings.metrics_dir), settings.name))
+        waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
+        database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
         await database.check_version()
         await database.check_schema()
-        runner = await stack.enter_async_context(_runner(settings))
+        for state, read in (("idle", lambda: database.idle), ("used", lambda: database.used)):
+            labels = {"process": settings.name, "state": state}
+            metrics.gauge("db_client_connection_count", "Connections of the database pool", labels, read)
+        metrics.watch_requests()
+        runner, pool = await stack.enter_async_context(_runner(settings))
         remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
         services = Services(
             database=database,
@@ -106,6 +113,8 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
             revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
             outbox=await stack.enter_async_context(_outbox(settings)),
             policy=_policy(settings),
+            metrics=metrics,
+            pool=pool,
             limited=settings.limits,
         )
         await stack.enter_async_context(Housekeeper(database))
@@ -141,19 +150,19 @@ def _policy(settings: ServerSettings) -> Policy:
 
 
 @asynccontextmanager
-async def _runner(settings: ServerSettings) -> AsyncIterator[Runner]:
+async def _runner(settings: ServerSettings) -> AsyncIterator[tuple[Runner, RemotePool | None]]:
     match settings.hashing:
         case Hashing.POOL:
             async with Pool.connect(settings.pool_url) as pool:
-                yield PoolRunner(pool)
+                yield PoolRunner(pool), pool
         case Hashing.THREAD:
             threads = ThreadRunner(settings.hash_workers)
             try:
-                yield threads
+                yield threads, None
             finally:
                 threads.close()
         case Hashing.INLINE:
-            yield InlineRunner()
+            yield InlineRunner(), None
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from devnest.census import Census
 from devnest.cluster.child import ChildFailed
 from devnest.cluster.slot import Slot
 from devnest.store import EmbeddedPostgres, StoreError
@@ -24,6 +25,7 @@ POOL_PATIENCE_S = 15.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
 POLL_S = 0.02
+POSTGRESQL = "postgresql"  # its name in the log and the metrics
 log = structlog.get_logger("devnest.cluster")
 
 
@@ -41,12 +43,14 @@ class Supervisor:
         postgres: EmbeddedPostgres | None,
         listener: socket.socket,
         drain_timeout_s: float,
+        census: Census,
     ) -> None:
         self._make_server = make_server
         self._pool = pool
         self._servers: dict[int, Slot] = {}
         self._postgres = postgres
         self._listener = listener
+        self._census = census
         self._patience_s = drain_timeout_s + KILL_MARGIN_S
         self._changes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -171,20 +175,23 @@ class Supervisor:
         while not postgres.is_ready():  # noqa: ASYNC110 (it says so in a file)
             await asyncio.sleep(POLL_S / 4)
         log.info("postgresql started", pid=postgres.pid)
+        if postgres.pid is not None:
+            self._census.started(POSTGRESQL, postgres.pid)
 
     async def _keep_postgres(self, postgres: EmbeddedPostgres) -> None:
         failed_starts = 0
         while True:
             while postgres.pid is not None:  # noqa: ASYNC110 (no event that is portable and takes no thread)
                 await asyncio.sleep(POLL_S)
-            log.warning("child died", child="postgresql")
+            log.warning("child died", child=POSTGRESQL)
+            self._census.died(POSTGRESQL)
             try:
                 postgres.launch()
                 await self._postgres_ready(postgres)
                 failed_starts = 0
             except StoreError as error:
                 failed_starts += 1
-                log.warning("child did not start", child="postgresql", reason=str(error), tries=failed_starts)
+                log.warning("child did not start", child=POSTGRESQL, reason=str(error), tries=failed_starts)
                 if failed_starts >= MOST_FAILED_STARTS:
                     raise
                 await asyncio.sleep(failed_starts)
