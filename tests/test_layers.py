@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "store": set[str](),
     "api": {"logs", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "passwords", "pool", "store", *BASE},
-    "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
+    "bench": {"load", "settings", "store"},
+    "cli": {"bcrypt", "bench", "cluster", "load", "passwords", "store", *BASE},
 }
 
 

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from devnest.cli.bench import bench
 from devnest.cli.calibrate import calibrate
 from devnest.cli.load import load
 from devnest.cli.migrate import migrate
@@ -21,7 +22,7 @@ app.command()(serve)
 app.command()(migrate)
 app.command()(calibrate)
 app.command()(load)
-app.command()(load)
+app.command()(bench)
 
 
 def main() -> None:
