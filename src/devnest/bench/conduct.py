@@ -12,6 +12,7 @@ from typing import IO, Protocol
 import msgspec
 import uvloop
 
+from devnest.bench.busy import busy
 from devnest.bench.designs import Design
 from devnest.bench.messages import Dead, Job, Ready, Skipped, decode_word
 from devnest.bench.session import Conditions, Kind, Run, Session, Trouble
@@ -74,6 +75,7 @@ def conduct(
             continue
         teller.begins(designs[name], round_number, len(pending) - pending.index((round_number, name)))
         try:
+            busy_before = busy()
             result = _measured(session.conditions, designs[name], teller, port, postgres_bin)
         except KeyboardInterrupt:
             raise Stopped from None
@@ -81,7 +83,7 @@ def conduct(
             session.troubles.append(Trouble(name, error.kind, error.reason, error.log))
             teller.troubled(session.troubles[-1])
         else:
-            session.add(Run.of(name, round_number, result))
+            session.add(Run.of(name, round_number, result, busy_before))
             teller.ended(session.runs[-1])
         session.save(path)
 

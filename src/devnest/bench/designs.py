@@ -36,10 +36,8 @@ class Design:
 
 def _devnest(name: str, title: str, *options: str, **environment: str) -> Design:
     serve = (sys.executable, "-P", "-m", "devnest", "serve", "--port", "{port}", "--data-dir", "{data_dir}")
-    # the peers write no line for each request, so DevNest does not either
-    return Design(
-        name, f"DevNest, {title}", (*serve, "--hash-cost", "{cost}", "--log-level", "warning", *options), environment
-    )
+    quiet = ("--log-level", "warning")  # the peers write no line for each request, so DevNest does not either
+    return Design(name, f"DevNest, {title}", (*serve, "--hash-cost", "{cost}", *quiet, *options), environment)
 
 
 _OWN = (

@@ -76,12 +76,13 @@ class Run(msgspec.Struct, frozen=True):
     generator_cpu_peak: float  # and in its busiest ten seconds
     generator_ms_per_request: float
     void: bool
+    busy_before: float | None  # share of the machine's cores that others used before the start; None: not known
     seed: int
     prepared: dict[str, float]
     seconds: list[Moment]
 
     @classmethod
-    def of(cls, design: str, round_number: int, result: Result) -> "Run":
+    def of(cls, design: str, round_number: int, result: Result, busy_before: float | None = None) -> "Run":
         """What a finished load run measured."""
         trend = result.trend()
         routes = {}
@@ -109,6 +110,7 @@ class Run(msgspec.Struct, frozen=True):
             generator_cpu_peak=result.cpu_peak,
             generator_ms_per_request=result.cpu_ms_per_request,
             void=result.is_void,
+            busy_before=busy_before,
             seed=result.seed,
             prepared=result.prepared,
             seconds=[

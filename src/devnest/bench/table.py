@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from devnest.bench.busy import BUSY
 from devnest.bench.designs import AFTER, BEFORE, REFERENCE
 from devnest.bench.session import Session
 from devnest.load.summary import milliseconds
 
-__all__ = ["HEAD", "PUBLISHED", "Published", "compared", "ratios", "void_runs"]
+__all__ = ["HEAD", "PUBLISHED", "Published", "compared", "neighbours", "ratios", "void_runs"]
 
 NONE = "-"
 
@@ -86,6 +87,17 @@ def ratios(session: Session) -> list[str]:
                 f"requests per second, {slowest[0] / slowest[1]:.2f} times the p95 of all requests."
             )
     return lines
+
+
+def neighbours(session: Session) -> list[str]:
+    """What to say where something else used the machine before runs."""
+    shares = [run.busy_before for run in session.runs if run.busy_before is not None and run.busy_before > BUSY]
+    if not shares:
+        return []
+    return [
+        f"Before {len(shares)} of {len(session.runs)} runs something else used more than {BUSY:.0%} of the cores (up "
+        f"to {max(shares):.0%}): such figures are lower than the machine's own."
+    ]
 
 
 def void_runs(session: Session) -> list[str]:

@@ -31,6 +31,7 @@ from devnest.bench import (
     compared,
     conduct,
     every_design,
+    neighbours,
     ratios,
     stages_of,
     void_runs,
@@ -252,7 +253,7 @@ def _tell(session: Session) -> None:
     if not console.is_terminal:
         console.width = max(console.width, _PIPE_WIDTH)
     console.print(table)
-    for line in (*ratios(session), *void_runs(session)):
+    for line in (*ratios(session), *void_runs(session), *neighbours(session)):
         console.print(line, markup=False, soft_wrap=True)
 
 
