@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -90,11 +91,14 @@ def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
     first = bench(place, "--designs", "inline,pool")
     assert first.stderr is not None
     read_until(first.stderr, "DevNest, pool with lanes (after), run 1 (1 to do)")
+    while not list((place / "t").glob("devnest-bench-*/server.log")):
+        assert first.poll() is None
+        time.sleep(0.02)
     started = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGINT)
     output, errors = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 130, errors
-    assert started
+    assert len(started) > 1
     assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
     assert list((place / "t").iterdir()) == []
     assert "go on with: devnest bench --resume devnest-bench.json" in errors

@@ -1,10 +1,14 @@
 """The session's file, what is left of it to do, and its medians."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from devnest.bench import Run, Session, Trouble, compared, ratios, void_runs
+from devnest.bench import Run, Session, Trouble, compared, neighbours, ratios, void_runs
+from devnest.bench.busy import busy
 from devnest.load import BadPlan
 from tests.bench.results import loaded, measured, session
 
@@ -40,6 +44,36 @@ def test_a_session_of_another_format_is_refused(tmp_path: Path) -> None:
     other.save(path)
     with pytest.raises(BadPlan, match="format 99"):
         Session.load(path)
+
+
+def test_a_session_whose_designs_have_no_title_is_refused(tmp_path: Path) -> None:
+    other = session()
+    del other.titles["pool"]
+    other.save(tmp_path / "bench.json")
+    with pytest.raises(BadPlan, match="a design has no title"):
+        Session.load(tmp_path / "bench.json")
+
+
+def test_busy_neighbours_are_told() -> None:
+    some = session()
+    some.add(Run.of("inline", 1, loaded(0.04), 0.05))
+    assert neighbours(some) == []
+    some.add(Run.of("pool", 1, loaded(0.04), 0.7))
+    assert neighbours(some) == [
+        "Before 1 of 2 runs something else used more than 10% of the cores (up to 70%): such figures are lower than "
+        "the machine's own."
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="this system does not tell")
+def test_a_busy_core_is_seen() -> None:
+    """A process that spins makes the machine at least as busy as one core in use, less what the clock rounds."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinner:
+        share = busy(0.5)
+        spinner.kill()
+    assert share is not None
+    assert share * (os.cpu_count() or 1) > 0.3
+    assert share <= 1.0
 
 
 def test_a_void_run_does_not_count_and_is_done_again() -> None:

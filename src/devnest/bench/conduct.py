@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -70,22 +70,32 @@ def conduct(
     """
     _end_on_signals()
     session.troubles = []
-    for round_number, name in (pending := session.pending):
-        if any(trouble.design == name for trouble in session.troubles):
-            continue
-        teller.begins(designs[name], round_number, len(pending) - pending.index((round_number, name)))
-        try:
-            busy_before = busy()
-            result = _measured(session.conditions, designs[name], teller, port, postgres_bin)
-        except KeyboardInterrupt:
-            raise Stopped from None
-        except _Trouble as error:
-            session.troubles.append(Trouble(name, error.kind, error.reason, error.log))
-            teller.troubled(session.troubles[-1])
-        else:
-            session.add(Run.of(name, round_number, result, busy_before))
-            teller.ended(session.runs[-1])
-        session.save(path)
+    try:
+        for left, (round_number, name) in _countdown(session.pending):
+            if all(trouble.design != name for trouble in session.troubles):
+                teller.begins(designs[name], round_number, left)
+                _add_run(session, designs[name], round_number, teller, port, postgres_bin)
+                session.save(path)
+    except KeyboardInterrupt:
+        raise Stopped from None
+
+
+def _countdown(pending: list[tuple[int, str]]) -> Iterator[tuple[int, tuple[int, str]]]:
+    return zip(range(len(pending), 0, -1), pending, strict=True)
+
+
+def _add_run(
+    session: Session, design: Design, round_number: int, teller: Teller, port: int, postgres_bin: Path | None
+) -> None:
+    try:
+        busy_before = busy()
+        result = _measured(session.conditions, design, teller, port, postgres_bin)
+    except _Trouble as error:
+        session.troubles.append(Trouble(design.name, error.kind, error.reason, error.log))
+        teller.troubled(session.troubles[-1])
+    else:
+        session.add(Run.of(design.name, round_number, result, busy_before))
+        teller.ended(session.runs[-1])
 
 
 def _measured(conditions: Conditions, design: Design, teller: Teller, port: int, postgres_bin: Path | None) -> Result:
@@ -129,6 +139,7 @@ def _started(design: Design, hash_cost: int, port: int, postgres_bin: Path | Non
         [sys.executable, "-P", "-m", "devnest.bench.guard"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        bufsize=0,
         start_new_session=True,  # Ctrl-C is ours to handle
     )
     assert guard.stdin is not None
@@ -146,17 +157,24 @@ def _started(design: Design, hash_cost: int, port: int, postgres_bin: Path | Non
     unloaded: LoadError | None = None
     with guard.stdin, guard.stdout:
         try:
-            guard.stdin.write(msgspec.json.encode(job) + b"\n")
-            guard.stdin.flush()
+            with suppress(BrokenPipeError):  # it has ended: so it says nothing either, and that is told
+                guard.stdin.write(msgspec.json.encode(job) + b"\n")
             yield _heard(guard.stdout).url
         except LoadError as error:
             unloaded = error
         finally:
             guard.stdin.close()
-            guard.wait(SETTLE_S)
+            _wait_for(guard)
         _heard(guard.stdout, at_the_end=True)  # that it died explains more than what the load saw of it
     if unloaded is not None:
         raise _Trouble("failed", str(unloaded), [])
+
+
+def _wait_for(guard: subprocess.Popen[bytes]) -> None:
+    try:
+        guard.wait(SETTLE_S)
+    except subprocess.TimeoutExpired:
+        raise _Trouble("failed", f"its guard (process {guard.pid}) cannot stop it", []) from None
 
 
 def _heard(stream: IO[bytes], *, at_the_end: bool = False) -> Ready:

@@ -130,8 +130,8 @@ def _over_time(session: Session, measured: list[str], name: str, unit: str) -> d
 
 def _every_run(session: Session) -> str:
     head = ["design", "run", "requests", "req/s", "avg", "median", "p95", "p99", "failed", "checks failed", "generator"]
-    order = {design: place for place, design in enumerate(session.conditions.designs)}
-    runs = sorted(session.runs, key=lambda run: (order[run.design], run.round))
+    order = list(session.titles)
+    runs = sorted(session.runs, key=lambda run: (order.index(run.design), run.round))
     return table(head, [_run_row(session, run) for run in runs])
 
 

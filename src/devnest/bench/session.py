@@ -158,6 +158,8 @@ class Session(msgspec.Struct):
             raise BadPlan(f"{path} holds no session of devnest bench: {error}") from None
         if session.format != FORMAT:
             raise BadPlan(f"{path} was written by another version of devnest bench (format {session.format})")
+        if not {*session.conditions.designs, *(run.design for run in session.runs)} <= session.titles.keys():
+            raise BadPlan(f"{path} holds no session of devnest bench: a design has no title")
         return session
 
     def save(self, path: Path) -> None:
