@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "mail": set[str](),
     "api": {"logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "mail", "passwords", "pool", "store", *BASE},
-    "cli": {"api", "bcrypt", "cluster", "load", "mail", "passwords", "store", *BASE},
+    "bench": {"load", "settings", "store"},
+    "cli": {"api", "bcrypt", "bench", "cluster", "load", "mail", "passwords", "store", *BASE},
 }
 
 

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from devnest.cli.bench import bench
 from devnest.cli.calibrate import calibrate
 from devnest.cli.load import load
 from devnest.cli.migrate import migrate
@@ -23,6 +24,7 @@ app.command()(migrate)
 app.command()(calibrate)
 app.add_typer(user, name="user")
 app.command()(load)
+app.command()(bench)
 
 
 def main() -> None:

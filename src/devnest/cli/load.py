@@ -14,6 +14,7 @@ import msgspec
 import typer
 import uvloop
 
+from devnest.cli.files import refuse_unwritable
 from devnest.load import BadPlan, LoadError, Plan, Result, constant, parse_stages, run
 from devnest.load.progress import Progress
 from devnest.load.report import report as html_report
@@ -65,7 +66,7 @@ def load(
         if summary_export is not None and summary_export == report:
             raise BadPlan("--summary-export and --report name the same file")
         for path in filter(None, (summary_export, report)):
-            _refuse_unwritable(path)
+            refuse_unwritable(path)
         plan = _plan(url, profile, generators, timeout, insecure, seed, set_ or [])
         plan = _scheduled(plan, vus=vus, duration=duration, stages=stages, rate=rate)
         result = uvloop.run(_run(plan))
@@ -109,18 +110,6 @@ def _scheduled(plan: Plan, *, vus: int | None, duration: str | None, stages: str
     if (vus is None) != (duration is None):
         raise BadPlan("--vus and --duration go together")
     return plan if vus is None or duration is None else replace(plan, stages=constant(vus, parse_duration(duration)))
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """Learn now, and not after the run, that a file cannot be written."""
-    existed = path.exists()
-    try:
-        with path.open("ab"):
-            pass
-    except OSError as error:
-        raise BadPlan(f"cannot write {path}: {error.strerror}") from None
-    if not existed:
-        path.unlink()
 
 
 async def _run(plan: Plan) -> Result:

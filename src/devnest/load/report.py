@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from devnest.load.charts import COLOURS, curve, frame
 from devnest.load.page import Figure, figure, page, table, tiles
 from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
 from devnest.load.summary import milliseconds, void_words
@@ -11,7 +12,6 @@ from devnest.load.thresholds import Verdict
 
 __all__ = ["report"]
 
-_COLOURS = ("#2f7ed8", "#e07b00", "#1a9e6b", "#b45fc7", "#c9423a", "#8a8f00", "#00a0b0", "#a0643c")
 _VUS_COLOUR = "rgba(128,140,155,0.22)"
 _BAD = "#c9423a"
 _SHOWN_PERCENTILES = (50, 90, 95, 99)
@@ -20,7 +20,7 @@ _SHOWN_PERCENTILES = (50, 90, 95, 99)
 def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
     """The whole HTML file."""
     figures = {
-        "rate": _over_time(result, "req/s", [_line("requests", _seconds(result), _rates(result), 0)]),
+        "rate": _over_time(result, "req/s", [curve("requests", _seconds(result), _rates(result), 0)]),
         "p95": _over_time(result, "p95, ms", _p95_lines(result)),
         "percentiles": _percentiles(result),
         "cpu": _cpu(result),
@@ -134,16 +134,11 @@ def _rates(result: Result) -> list[float]:
     return [round(point.requests_per_s, 1) for point in _points(result)]
 
 
-def _line(name: str, x: list[int], y: Sequence[float | None], colour: int) -> dict[str, Any]:
-    line = {"color": _COLOURS[colour % len(_COLOURS)], "width": 2}
-    return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line}
-
-
 def _p95_lines(result: Result) -> list[dict[str, Any]]:
     lines = []
     for index, name in enumerate(result.names):
         values = [point.p95_ms_by_name.get(name) for point in _points(result)]  # None: a gap in the line
-        lines.append(_line(name, _seconds(result), values, index))
+        lines.append(curve(name, _seconds(result), values, index))
     return lines
 
 
@@ -165,7 +160,7 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
         "line": {"width": 0, "shape": "hv"},
     }
     on_top = [{**trace, "yaxis": "y2"} for trace in traces]
-    layout = _layout(unit)
+    layout = frame(unit)
     # Plotly draws a second axis over the first: so the first, behind, is that of the VUs, on the right
     layout["yaxis"] = {"title": {"text": "VUs"}, "side": "right", "showgrid": False, "rangemode": "tozero"}
     layout["yaxis2"] = {
@@ -186,18 +181,18 @@ def _percentiles(result: Result) -> Figure:
             "name": f"p{percent}",
             "x": result.names,
             "y": [round(result.trend(name).percentile(percent), 3) for name in result.names],
-            "marker": {"color": _COLOURS[index]},
+            "marker": {"color": COLOURS[index]},
         }
         for index, percent in enumerate(_SHOWN_PERCENTILES)
     ]
-    layout = _layout("ms")
+    layout = frame("ms")
     layout["xaxis"] = {"type": "category"}
     layout["yaxis"].update(type="log", dtick="D2")  # ticks at 1, 2 and 5
     return {"data": data, "layout": layout}
 
 
 def _cpu(result: Result) -> Figure:
-    layout = _layout("% of a core")
+    layout = frame("% of a core")
     most = max([100.0, *(point.cpu * 100 for point in _points(result))])
     layout["yaxis"]["range"] = [0, most]
     limit = {"color": _BAD, "width": 1, "dash": "dash"}
@@ -205,16 +200,4 @@ def _cpu(result: Result) -> Figure:
         {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": CPU_LIMIT * 100, "y1": CPU_LIMIT * 100, "line": limit}
     ]
     used = [round(point.cpu * 100, 1) for point in _points(result)]
-    return {"data": [_line("generator", _seconds(result), used, 0)], "layout": layout}
-
-
-def _layout(unit: str) -> dict[str, Any]:
-    return {
-        "margin": {"l": 56, "r": 56, "t": 30, "b": 40},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "hovermode": "x unified",
-        "xaxis": {"title": {"text": "seconds"}, "showgrid": False},
-        "yaxis": {"title": {"text": unit}, "rangemode": "tozero", "automargin": True},
-    }
+    return {"data": [curve("generator", _seconds(result), used, 0)], "layout": layout}
