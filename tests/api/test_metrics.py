@@ -55,13 +55,18 @@ def until(url: str, holds: Callable[[Page], bool]) -> Page:
     return page
 
 
-def named(page: Page, name: str) -> list[psutil.Process]:
-    """The processes of that name."""
-    return [
-        psutil.Process(int(dict(labels)["pid"]))
+def pids(page: Page, name: str) -> set[int]:
+    """The process ids of that name on the page; they may have ended since."""
+    return {
+        int(dict(labels)["pid"])
         for found, labels in page
         if found == "process_cpu_seconds_total" and dict(labels)["process"] == name
-    ]
+    }
+
+
+def named(page: Page, name: str) -> list[psutil.Process]:
+    """The processes of that name."""
+    return [psutil.Process(pid) for pid in pids(page, name)]
 
 
 def directories(data_dir: Path) -> list[Path]:
@@ -208,7 +213,7 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
         (directory,) = directories(data_dir)
         assert directory.stat().st_mode & 0o777 == 0o700
         for _ in range(2):
-            old = {process.pid for name in ("server-0", "server-1", "server-2") for process in named(page, name)}
+            old = set().union(*(pids(page, name) for name in ("server-0", "server-1", "server-2")))
             devnest.process.send_signal(signal.SIGHUP)
             page = until(devnest.url, lambda page: _servers(page).isdisjoint(old) and len(_servers(page)) == 2)  # noqa: B023
             assert requests(page, "GET", "/healthz", 200) == 30

@@ -14,6 +14,8 @@ from devnest.cluster.control import LONGEST_LINE, Report
 
 __all__ = ["Child", "ChildFailed"]
 
+HANG_S = 60.0  # without a beat; the slowest hash on an event loop takes a few seconds
+
 
 class ChildFailed(Exception):
     """A child could not start; `status` is the exit status it asks for. `passing`: trying on is of use."""
@@ -84,6 +86,26 @@ class Child:
         code = await self._process.wait()
         self._writer.close()
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+
+    async def watch(self) -> str:
+        """From ready on: wait for its end, and say how it came. One whose event loop hangs is killed."""
+        silences = 0
+        while silences < 2:  # one alone may be ours: where this process was stopped, its timer comes before the beats
+            try:
+                async with asyncio.timeout(HANG_S / 2):
+                    beats = await self._reader.read(LONGEST_LINE)
+            except TimeoutError:
+                silences += 1
+            except OSError:
+                break
+            else:
+                silences = 0
+                if not beats:
+                    break
+        else:
+            self.kill()
+            return f"{await self.wait_end()}, since its event loop had hung for {HANG_S:g} s"
+        return await self.wait_end()
 
     def has_ended(self) -> bool:
         """Whether it is gone."""

@@ -1,8 +1,8 @@
 """The socket between the supervisor and each of its children.
 
 The supervisor writes the child's settings, one line of JSON, as soon as it knows them. The child answers `ready`, or
-`failed` with an exit status and a reason. After that the line is only held: its end tells the child that the
-supervisor has died.
+`failed` with an exit status and a reason. After that its event loop sends a byte every other second; a child whose loop
+hangs is silent. The end of the line tells the child that the supervisor has died.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import msgspec
 __all__ = ["LONGEST_LINE", "Control", "Report"]
 
 LONGEST_LINE = 64 * 1024
+BEAT_S = 2.0
 T = TypeVar("T")
 
 
@@ -48,8 +49,9 @@ class Control:
         return msgspec.json.decode(line, type=of)
 
     def ready(self) -> None:
-        """Say that work can come."""
+        """On a running event loop: say that work can come, and from now on that the loop turns."""
         self._report(Report())
+        self._beat()
 
     def failed(self, status: int, reason: str, *, passing: bool = False) -> None:
         """Say why there will be no work."""
@@ -58,6 +60,11 @@ class Control:
     def _report(self, report: Report) -> None:
         with suppress(OSError):  # the supervisor has gone, which `watch` sees
             self._socket.sendall(msgspec.json.encode(report) + b"\n")
+
+    def _beat(self) -> None:
+        with suppress(OSError):  # a supervisor that reads nothing for long finds enough of them
+            self._socket.send(b".")
+        asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def watch(self, stop: Callable[[], Any], leave: Callable[[], Any]) -> None:
         """On a running event loop: call `stop` at SIGTERM, `leave` when the supervisor has gone."""

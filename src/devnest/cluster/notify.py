@@ -6,6 +6,8 @@ from contextlib import suppress
 
 __all__ = ["notify", "watchdog_interval_s"]
 
+SEND_TIMEOUT_S = 0.2  # for a listener whose queue is full; what it does not hear must not stop us
+
 
 def notify(state: str) -> None:
     """Send a state such as `READY=1`; nothing happens without systemd."""
@@ -13,6 +15,7 @@ def notify(state: str) -> None:
     if not address:
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(SEND_TIMEOUT_S)
         sender.connect(f"\0{address[1:]}" if address.startswith("@") else address)
         sender.sendall(state.encode())
 

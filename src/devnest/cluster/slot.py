@@ -1,4 +1,4 @@
-"""A place for a child that is always filled: its keeper replaces the child whenever it ends."""
+"""A place for a child that is always filled: its keeper replaces the child whenever it ends or hangs."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ class Slot:
         async def keep() -> None:
             try:
                 while True:
-                    await self._replace(await self.child.wait_end())
+                    await self._replace(await self.child.watch())
             except ChildFailed as error:
                 gave_up(error)
 

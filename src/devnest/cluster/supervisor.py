@@ -8,6 +8,7 @@ its program is not ours.
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,7 @@ import structlog
 
 from devnest.census import Census
 from devnest.cluster.child import ChildFailed
+from devnest.cluster.notify import notify, watchdog_interval_s
 from devnest.cluster.slot import Slot
 from devnest.store import EmbeddedPostgres, StoreError
 
@@ -64,6 +66,8 @@ class Supervisor:
         """
         self._servers = {number: self._make_server(number) for number in range(servers)}
         self._take_signals()
+        if interval_s := watchdog_interval_s():
+            self._start(self._feed_watchdog(interval_s))
         try:
             for slot in self._slots():
                 await slot.spawn()  # their interpreters load while the database starts
@@ -106,6 +110,12 @@ class Supervisor:
             self._start(self._keep_postgres(self._postgres))
         ready()
 
+    async def _feed_watchdog(self, interval_s: float) -> None:
+        """As long as this loop turns, it is well; children have watches of their own."""
+        while True:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval_s)
+
     # Signals.
 
     def _take_signals(self) -> None:
@@ -124,6 +134,7 @@ class Supervisor:
             self._hurry.set()
         else:
             log.info("stopping")
+            notify("STOPPING=1")
             self._end.set_result(None)
 
     def _change_soon(self, change: Callable[[], Awaitable[None]]) -> None:
@@ -139,11 +150,16 @@ class Supervisor:
 
     async def _restart_servers(self) -> None:
         """Each server in turn: its successor answers before it is told to go."""
-        for number, old in list(self._servers.items()):
-            await self._add_server()
-            del self._servers[number]
-            await old.leave(self._patience_s)
-        log.info("servers restarted", servers=len(self._servers))
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            for number, old in list(self._servers.items()):
+                await self._add_server()
+                del self._servers[number]
+                await old.leave(self._patience_s)
+            log.info("servers restarted", servers=len(self._servers))
+        finally:
+            if not self._end.done():  # after STOPPING=1 nothing is ready again
+                notify("READY=1")
 
     async def _add_server(self) -> None:
         # The lowest free number, so that the names in the metrics do not pile up.

@@ -33,6 +33,7 @@ ORPHAN_TIMEOUT_S = 30.0
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
+SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}  # it listens to DevNest; PostgreSQL would talk to it too
 _PRCTL: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only; looked up here, not between fork and exec
 SETTINGS = {
     "listen_addresses": "",
@@ -204,7 +205,7 @@ class EmbeddedPostgres:
                 [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
                 cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
                 start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
-                env={**os.environ, "LC_ALL": "C"},
+                env={name: value for name, value in os.environ.items() if name not in SYSTEMD} | {"LC_ALL": "C"},
                 user=self._identity.uid, group=self._identity.gid,
                 extra_groups=None if self._identity.uid is None else [],
                 preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
