@@ -226,7 +226,7 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
 
 
 def _servers(page: Page) -> set[int]:
-    return {process.pid for name in ("server-0", "server-1", "server-2") for process in named(page, name)}
+    return set().union(*(pids(page, name) for name in ("server-0", "server-1", "server-2")))
 
 
 def test_what_a_killed_devnest_leaves_is_used_up_by_the_next(data_dir: Path) -> None:
