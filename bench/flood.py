@@ -181,7 +181,7 @@ def devnest(workers: int, *options: str) -> Iterator[Bench]:
         Path(directory).chmod(0o711)
         process = subprocess.Popen(
             [sys.executable, "-m", "devnest", "serve", "--port=0", f"--hash-cost={COST}", "--log-level=error",
-             f"--hash-workers={workers}", f"--data-dir={directory}/d", *options],
+             "--no-limits", f"--hash-workers={workers}", f"--data-dir={directory}/d", *options],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:

@@ -17,7 +17,7 @@ from devnest.store import Event, Rule, Subject, Throttled, charge, clear_charges
 
 __all__ = ["Attempt", "begin_attempt", "count_failure", "mail_allowed"]
 
-ADDRESS = Rule("address", free=10, longest=timedelta(minutes=15))
+ADDRESS = Rule("address", free=30, longest=timedelta(minutes=15))  # a household, an office
 ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
 MAILBOX = Rule("mailbox", free=3, longest=timedelta(hours=1))
 
