@@ -86,15 +86,20 @@ def read_until(stream: IO[str], words: str) -> str:
     raise AssertionError(f"ended without {words!r}: {''.join(lines)}")
 
 
+def processes_of_a_design(process: subprocess.Popen[str], place: Path) -> list[psutil.Process]:
+    """All that `devnest bench` has started, once a design's server is among them."""
+    while not list((place / "t").glob("devnest-bench-*/server.log")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    return psutil.Process(process.pid).children(recursive=True)
+
+
 def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
     """Ctrl-C keeps the runs that were finished and leaves nothing; `--resume` does the rest and writes everything."""
     first = bench(place, "--designs", "inline,pool")
     assert first.stderr is not None
     read_until(first.stderr, "DevNest, pool with lanes (after), run 1 (1 to do)")
-    while not list((place / "t").glob("devnest-bench-*/server.log")):
-        assert first.poll() is None
-        time.sleep(0.02)
-    started = psutil.Process(first.pid).children(recursive=True)
+    started = processes_of_a_design(first, place)
     first.send_signal(signal.SIGINT)
     output, errors = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 130, errors
@@ -121,6 +126,17 @@ def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
     assert "times the requests per second" in second.stdout
     assert "DevNest, pool with lanes (after)" in (place / "page.md").read_text()
     assert "DevNest, pool with lanes (after)" in (place / "report.html").read_text()
+    assert list((place / "t").iterdir()) == []
+
+
+def test_killed_it_leaves_nothing_either(place: Path) -> None:
+    """The guard sees the end of its input, whatever ended it."""
+    process = bench(place, "--designs", "inline")
+    started = processes_of_a_design(process, place)
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)
+    assert len(started) > 1
+    assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
     assert list((place / "t").iterdir()) == []
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 __all__ = ["BUSY", "busy"]
 
 BUSY = 0.1  # of all cores; above it a run is said to have had neighbours
-LOOK_S = 1.0
 IDLE, IOWAIT = 3, 4
 KINDS = 8  # user, nice, system, idle, iowait, irq, softirq, steal; what follows is in these already
 
 
-def busy(look_s: float = LOOK_S) -> float | None:
+def busy(look_s: float) -> float | None:
     """The share of all cores in use over the next `look_s` seconds; None where the system does not tell."""
     stat = Path("/proc/stat")
     if not stat.exists():

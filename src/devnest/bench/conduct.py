@@ -23,6 +23,7 @@ __all__ = ["Stopped", "Teller", "conduct", "stages_of"]
 
 WARM_VUS, WARM_S = 10, 3.0
 QUICK_WARM_S = 0.3
+LOOK_S, QUICK_LOOK_S = 1.0, 0.1  # for neighbours, before each start
 QUICK_STAGES = (Stage(0.5, 10), Stage(1.5, 10), Stage(0.2, 0))
 SETTLE_S = 120.0  # more than a guard takes to stop a design and a database that do not want to
 
@@ -88,7 +89,7 @@ def _add_run(
     session: Session, design: Design, round_number: int, teller: Teller, port: int, postgres_bin: Path | None
 ) -> None:
     try:
-        busy_before = busy()
+        busy_before = busy(QUICK_LOOK_S if session.conditions.quick else LOOK_S)
         result = _measured(session.conditions, design, teller, port, postgres_bin)
     except _Trouble as error:
         session.troubles.append(Trouble(design.name, error.kind, error.reason, error.log))

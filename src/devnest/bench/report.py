@@ -1,6 +1,7 @@
 """The dashboard of a session: before and after, every design over time, the table; one offline HTML file."""
 
 import html
+import math
 from typing import Any
 
 from devnest.bench.designs import AFTER, BEFORE
@@ -85,7 +86,7 @@ def _bars(name: str, labels: list[str], values: list[float | None], colours: lis
         "x": values,
         "y": labels,
         "marker": {"color": colours},
-        "texttemplate": "%{x:,.4~r}",
+        "texttemplate": "%{x:,.3~r}",
     }
 
 
@@ -112,7 +113,8 @@ def _slowest(session: Session, measured: list[str]) -> Figure:
     of_all = [*(entry.p95_ms for entry in published), *(session.typical(design, "p95_ms") for design in measured)]
     of_post = [*(None for _ in published), *(session.typical_p95(design, "post") for design in measured)]
     layout = _lying("ms")
-    layout["xaxis"].update(type="log", dtick=1)
+    most = max(value for value in of_all if value is not None)
+    layout["xaxis"].update(type="log", dtick=1, range=[0, math.log10(max(most, 10)) + 0.2])  # from 1 ms
     bars = [_bars("all", labels, of_all, COLOURS[0]), _bars("post", labels, of_post, COLOURS[1])]
     return {"data": bars, "layout": layout}
 
