@@ -97,12 +97,12 @@ class History(RuleBasedStateMachine):
         except PoolClosed:
             assert self.scheduler.closing
         except DeadlineExceeded:
-            assert deadline_s <= 0
+            assert task.deadline_at <= self.now
         except PoolFull as full:
             assert 0 < full.retry_after <= 60
         else:
             assert not self.scheduler.closing
-            assert deadline_s > 0
+            assert task.deadline_at > self.now
             self.tasks.append(task)
             self.perform(actions)
         if at_once:
@@ -476,7 +476,7 @@ def test_restarts_back_off_and_never_stop() -> None:
     gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
     assert gaps[0] == 0
     assert gaps[1] == pytest.approx(0.1)
-    assert gaps == sorted(gaps)
+    assert gaps == pytest.approx(sorted(gaps))
     assert gaps[-1] == pytest.approx(5.0)
 
 
@@ -501,10 +501,10 @@ def test_orphan_may_finish_but_not_run_for_ever() -> None:
 
 
 def test_alarms_do_not_pile_up() -> None:
-    """100,000 tasks with deadlines come and go; the alarms of those that are done go too."""
+    """30,000 tasks with deadlines come and go; the alarms of those that are done go too."""
     bench = Bench()
     most = 0
-    for _ in range(100_000):
+    for _ in range(30_000):
         bench.submit(deadline_at=bench.now + 600.0)
         (send,) = bench.sends()
         bench.finish(send, took=1e-4)
