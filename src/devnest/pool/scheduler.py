@@ -191,7 +191,10 @@ class Scheduler:
         self.crew.succeeded()
         self.crew.rest(worker, now)
         self._recycle_if_due(worker, rss)
-        if self._is_elastic:
+        if not self._is_settled and worker in self._surplus():
+            # At once: a busy pool would have the next task for it. No waiting task was taken in on its account.
+            self._end(worker, WorkerState.STOPPING)
+        elif self._is_elastic:
             self._watch_idle(worker, now)
         return self._take_actions()
 
@@ -236,10 +239,11 @@ class Scheduler:
         if due_at is not None and due_at <= now:
             self._ring(now)
         crew = self.crew
-        if not self._is_settled:
-            self._let_go()  # before work is handed out, or a busy pool would never part with a worker that retires
         while crew.idle and self.waiting:
             self._send(self._next_batch(now), now)
+        if not self._is_settled:
+            for worker in self._surplus():
+                self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
         if not self._is_settled or (self.waiting and crew.size < crew.limits.max_workers):
             self._hire(now)
         sizes = len(crew.busy), len(crew.busy) + len(crew.idle)
@@ -288,11 +292,9 @@ class Scheduler:
         self.recorder.sent([now - task.enqueued_at for task in batch], now)
         self._actions.append(Send(worker.id, self._batches, batch))
 
-    def _let_go(self) -> None:
-        crew = self.crew
-        wanted = crew.wanted(self.waiting, closing=self.closing)
-        for worker in crew.surplus(wanted, all_done=self.closing and not self.waiting):
-            self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
+    def _surplus(self) -> list[Worker]:
+        wanted = self.crew.wanted(self.waiting, closing=self.closing)
+        return self.crew.surplus(wanted, all_done=self.closing and not self.waiting)
 
     def _hire(self, now: float) -> None:
         crew = self.crew
@@ -364,7 +366,9 @@ class Scheduler:
         if worker.idle_look_at <= now:
             worker.idle_look_at = math.inf
             idle_until = worker.idle_since + self.crew.limits.idle_timeout
-            if worker.state is WorkerState.IDLE and idle_until <= now and self.crew.is_spare(worker):
+            # A task that was taken in on its account, in this very turn, is not left without it.
+            is_free = worker.state is WorkerState.IDLE and len(self.crew.idle) > self.waiting
+            if is_free and idle_until <= now and self.crew.is_spare(worker):
                 self._end(worker, WorkerState.STOPPING)
             else:
                 self._watch_idle(worker, now)

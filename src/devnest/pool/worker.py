@@ -13,7 +13,6 @@ import runpy
 import signal
 import socket
 import sys
-import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -31,15 +30,14 @@ __all__ = ["FAILED", "MAIN_NAME", "OK", "SKIPPED", "is_loading_main", "main", "r
 OK, FAILED, SKIPPED = 0, 1, 9
 MAIN_NAME = "__pool_main__"  # the parent's script is run under this name, so `if __name__ == "__main__"` is false
 
-SPIN_S = 100e-6  # how long a worker looks for its next batch before it sleeps
 RECEIVE_BYTES = 64 * 1024
 _F_SETSIG = 10  # linux/fcntl.h
 _DESCRIPTOR_SPACE = socket.CMSG_SPACE(253 * 4)
 
 # Descriptors are passed on Linux only, and there they must not reach what a task starts.
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-# Plain numbers: the enumerations' operators take longer than the system call.
-_DONT_WAIT, _TRUNCATED = int(socket.MSG_DONTWAIT), int(socket.MSG_CTRUNC)
+# A plain number: the enumeration's operators take longer than the system call.
+_TRUNCATED = int(socket.MSG_CTRUNC)
 
 
 def main(wire_fd: int, lifeline_fd: int, board_fd: int | None = None) -> None:
@@ -67,9 +65,9 @@ def main(wire_fd: int, lifeline_fd: int, board_fd: int | None = None) -> None:
             _send(wire, reply, segments)
 
 
-def receive(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[Segment], bool]:
+def receive(sock: socket.socket) -> tuple[bytes, list[Segment], bool]:
     """Read what has arrived: bytes, descriptors, and whether any of those were lost."""
-    data, ancillary, result, _ = sock.recvmsg(RECEIVE_BYTES, _DESCRIPTOR_SPACE, _CLOSE_ON_EXEC | flags)
+    data, ancillary, result, _ = sock.recvmsg(RECEIVE_BYTES, _DESCRIPTOR_SPACE, _CLOSE_ON_EXEC)
     segments: list[Segment] = []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -79,28 +77,11 @@ def receive(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[Segment], 
 
 
 def _frames(wire: socket.socket, reader: FrameReader) -> Iterator[Frame]:
-    is_brisk = False
     while True:
-        asked_at = time.monotonic()
-        data, segments, _ = (is_brisk and _look(wire, asked_at + SPIN_S)) or receive(wire)
-        is_brisk = time.monotonic() - asked_at < SPIN_S
+        data, segments, _ = receive(wire)
         if not data:
             return
         yield from reader.feed(data, segments)
-
-
-def _look(wire: socket.socket, until: float) -> tuple[bytes, list[Segment], bool] | None:
-    """Look for the next batch for a moment before sleeping, giving way to any other process that can run.
-
-    To wake a process costs more than a small task, most of all where a CPU has to be woken too. It is done
-    only while batches follow each other as fast as that.
-    """
-    while time.monotonic() < until:
-        try:
-            return receive(wire, _DONT_WAIT)
-        except BlockingIOError:
-            os.sched_yield()
-    return None
 
 
 def _send(wire: socket.socket, data: bytes, segments: list[Segment]) -> None:

@@ -1,0 +1,518 @@
+"""The scheduler under random histories, and the single decisions that no history shows by itself."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from devnest.pool import DeadlineExceeded, PoolClosed, PoolError, PoolFull, TaskTimeout, WorkerCrashed
+from devnest.pool.actions import Action, Answer, Hold, Kill, Reclaim, Send, Start, Stop
+from devnest.pool.board import ALL
+from devnest.pool.crew import Limits, WorkerState
+from devnest.pool.functions import Function
+from devnest.pool.queue import AGEING_S
+from devnest.pool.scheduler import MAX_RIDERS, STALL_S, Scheduler
+from devnest.pool.tasks import Task, TaskState
+
+PLAIN, PURE = Function("m:plain"), Function("m:pure", pure=True)
+BATCHED = Function("m:batched", max_size=3)
+PURE_BATCHED = Function("m:pure_batched", max_size=4, pure=True)
+FUNCTIONS = [PLAIN, PURE, BATCHED, PURE_BATCHED]
+
+
+class History(RuleBasedStateMachine):
+    """Callers, workers and time in any order, with a model that checks every action against what was promised."""
+
+    @initialize(
+        least=st.integers(0, 2),
+        extra=st.integers(0, 2),
+        max_queue=st.integers(0, 6),
+        max_tasks=st.none() | st.integers(1, 5),
+        max_age=st.none() | st.floats(1.0, 20.0),
+        can_kill=st.booleans(),
+    )
+    def begin(
+        self, least: int, extra: int, max_queue: int, max_tasks: int | None, max_age: float | None, can_kill: bool
+    ) -> None:
+        self.now = 100.0
+        self.limits = Limits(
+            least,
+            max(1, least + extra),
+            max_queue,
+            idle_timeout=2.0,
+            max_tasks=max_tasks,
+            max_age=max_age,
+            boot_timeout=5.0,
+            can_kill=can_kill,
+            can_ride=can_kill,
+        )
+        self.scheduler = Scheduler(self.limits, self.now, jitter=lambda: 0.5)
+        self.tasks: list[Task] = []
+        self.answers: dict[Task, object] = {}
+        self.gone: set[Task] = set()  # cancelled by their callers
+        self.runs: dict[Task, int] = defaultdict(int)
+        self.deaths: dict[Task, int] = defaultdict(int)
+        self.alive: dict[int, str] = {}  # what the engine would know: starting, ready, stopping, killed
+        self.batches: dict[int, tuple[int, list[Task]]] = {}  # of a worker: the id and tasks of its present batch
+        self.old: list[tuple[int, int, int]] = []  # batches that are over: their replies would be late
+        self.slack = 0  # idle workers that died between a submit, which counted on them, and its dispatch
+
+    # What happens.
+
+    @rule(
+        function=st.sampled_from(FUNCTIONS),
+        key=st.sampled_from("abc"),
+        source=st.integers(0, 1),
+        priority=st.integers(-1, 1),
+        timeout_s=st.just(math.inf) | st.floats(0.1, 5.0),
+        deadline_s=st.just(math.inf) | st.floats(-1.0, 10.0),
+        at_once=st.booleans(),
+    )
+    def submit(
+        self,
+        function: Function,
+        key: str,
+        source: int,
+        priority: int,
+        timeout_s: float,
+        deadline_s: float,
+        at_once: bool,
+    ) -> None:
+        task = Task(
+            function,
+            None,
+            lambda _: None,
+            key=key,
+            source=source,
+            priority=priority,
+            timeout_s=timeout_s,
+            deadline_at=self.now + deadline_s,
+        )
+        try:
+            actions = self.scheduler.submit(task, self.now)
+        except PoolClosed:
+            assert self.scheduler.closing
+        except DeadlineExceeded:
+            assert task.deadline_at <= self.now
+        except PoolFull as full:
+            assert 0 < full.retry_after <= 60
+        else:
+            assert not self.scheduler.closing
+            assert task.deadline_at > self.now
+            self.tasks.append(task)
+            self.perform(actions)
+        if at_once:
+            self.dispatch()
+
+    @rule(choice=st.randoms(use_true_random=False), orphan=st.booleans())
+    def cancel(self, choice: "object", orphan: bool) -> None:
+        open_tasks = [task for task in self.tasks if task not in self.answers and task not in self.gone]
+        if open_tasks:
+            task = choice.choice(open_tasks)  # type: ignore[attr-defined]
+            self.gone.add(task)
+            steps = self.scheduler.orphan if orphan else self.scheduler.cancel
+            self.perform(steps(task, self.now))
+            assert task.state is TaskState.DONE
+
+    @rule(seconds=st.floats(0.0, 3.0))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.dispatch()
+
+    @rule()
+    def pass_time_to_the_next_alarm(self) -> None:
+        next_at = self.scheduler.next_at()
+        if next_at is not None:
+            self.now = max(self.now, next_at)
+            self.dispatch()
+
+    @rule(choice=st.randoms(use_true_random=False))
+    def ready(self, choice: "object") -> None:
+        starting = [worker for worker, state in self.alive.items() if state == "starting"]
+        if starting:
+            worker = choice.choice(starting)  # type: ignore[attr-defined]
+            self.alive[worker] = "ready"
+            self.perform(self.scheduler.ready(worker, self.now))
+            self.dispatch()
+
+    @rule(choice=st.randoms(use_true_random=False), took=st.floats(0.0, 1.0), rss=st.integers(0, 10))
+    def done(self, choice: "object", took: float, rss: int) -> None:
+        if self.batches:
+            worker = choice.choice(sorted(self.batches))  # type: ignore[attr-defined]
+            batch_id, batch = self.batches.pop(worker)
+            self.now += took
+            self.old.append((worker, batch_id, len(batch)))
+            answers = [("reply", batch_id, task) for task in batch]
+            self.perform(self.scheduler.done(worker, batch_id, answers, self.now, rss=rss))
+            self.dispatch()
+
+    @precondition(lambda self: self.old)
+    @rule(choice=st.randoms(use_true_random=False))
+    def late_reply(self, choice: "object") -> None:
+        worker, batch_id, size = choice.choice(self.old)  # type: ignore[attr-defined]
+        assert self.scheduler.done(worker, batch_id, ["late"] * size, self.now) == []
+
+    @rule(choice=st.randoms(use_true_random=False), begun=st.integers(-1, 20), at_once=st.booleans())
+    def died(self, choice: "object", begun: int, at_once: bool) -> None:
+        if self.alive:
+            worker = choice.choice(sorted(self.alive))  # type: ignore[attr-defined]
+            del self.alive[worker]
+            batch_id, batch = self.batches.pop(worker, (0, []))
+            begun = ALL if batch and batch[0].function.max_size and begun >= 0 else begun
+            for index, task in enumerate(batch):
+                self.deaths[task] += index <= begun
+            if batch_id:
+                self.old.append((worker, batch_id, len(batch)))
+            self.slack += 1
+            self.perform(self.scheduler.died(worker, "was told to", self.now, begun=begun))
+            if at_once:
+                self.dispatch()
+
+    @rule(least=st.integers(0, 3), extra=st.integers(0, 2))
+    def resize(self, least: int, extra: int) -> None:
+        limits = Limits(least, max(1, least + extra), self.limits.max_queue, can_kill=self.limits.can_kill)
+        self.perform(self.scheduler.resize(limits))
+        self.dispatch()
+
+    @precondition(lambda self: len(self.tasks) > 10)
+    @rule(force=st.booleans())
+    def close(self, force: bool) -> None:
+        self.perform(self.scheduler.close(self.now, force=force))
+        self.dispatch()
+
+    # What must hold.
+
+    def dispatch(self) -> None:
+        self.perform(self.scheduler.dispatch(self.now))
+        assert len(self.scheduler.queue) <= self.limits.max_queue + self.slack
+        if len(self.scheduler.queue) <= self.limits.max_queue:
+            self.slack = 0
+
+    def perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Answer):
+                self.answered(action.task, action.answer)
+            elif isinstance(action, Send):
+                self.sent(action)
+            elif isinstance(action, Start):
+                assert action.worker_id not in self.alive
+                self.alive[action.worker_id] = "starting"
+            elif isinstance(action, Stop):
+                assert self.alive[action.worker_id] == "ready"
+                assert action.worker_id not in self.batches, "a busy worker was stopped"
+                self.alive[action.worker_id] = "stopping"
+            elif isinstance(action, Kill):
+                if action.worker_id in self.batches:
+                    batch_id, batch = self.batches.pop(action.worker_id)
+                    self.old.append((action.worker_id, batch_id, len(batch)))
+                self.alive[action.worker_id] = "killed"
+            elif isinstance(action, Reclaim):
+                batch_id, batch = self.batches[action.worker_id]
+                self.batches[action.worker_id] = batch_id, batch[:1]
+                self.perform(self.scheduler.held(action.worker_id, batch_id, 0))
+            else:
+                assert isinstance(action, Hold)
+
+    def answered(self, task: Task, answer: object) -> None:
+        assert task not in self.answers, "answered twice"
+        assert task not in self.gone, "answered after it was cancelled"
+        self.answers[task] = answer
+        if isinstance(answer, DeadlineExceeded):
+            assert task.deadline_at <= self.now
+        elif isinstance(answer, TaskTimeout):
+            assert task.run_until <= self.now
+        elif isinstance(answer, WorkerCrashed):
+            assert self.deaths[task] == (2 if task.function.pure else 1)
+        elif isinstance(answer, tuple):
+            assert answer[2] is task, "another task's reply"
+        else:
+            assert isinstance(answer, PoolFull | PoolClosed)
+
+    def sent(self, send: Send) -> None:
+        assert self.alive[send.worker_id] == "ready", "sent to a worker that is not ready"
+        assert send.worker_id not in self.batches, "two batches for one worker"
+        functions = {task.function for task in send.batch}
+        assert len(functions) == 1
+        assert 1 <= len(send.batch) <= (functions.pop().max_size or MAX_RIDERS)
+        for task in send.batch:
+            assert task.state is TaskState.RUNNING
+            assert task not in self.answers
+            assert task not in self.gone
+            assert task.deadline_at > self.now, "expired work was sent"
+            self.runs[task] += 1
+            if self.runs[task] == 1:
+                self.check_order(task)
+            else:
+                assert len(send.batch) == 1, "a task that is sent again goes alone"
+        self.batches[send.worker_id] = send.batch_id, list(send.batch)
+
+    def check_order(self, task: Task) -> None:
+        """First in, first out inside a source, key and priority."""
+        line = [
+            other
+            for other in self.tasks
+            if (other.source, other.key, other.priority) == (task.source, task.key, task.priority)
+        ]
+        for other in line[: line.index(task)]:
+            assert self.runs[other] or other in self.answers or other in self.gone, "an earlier one still waits"
+
+    @invariant()
+    def every_task_is_somewhere(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        waiting = {*self.scheduler.queue, *self.scheduler.retries}
+        running = {task for _, batch in self.batches.values() for task in batch if task.state is TaskState.RUNNING}
+        assert len(waiting) == self.scheduler.waiting
+        for task in self.tasks:
+            places = (task in waiting) + (task in running) + (task in self.answers) + (task in self.gone)
+            assert places == 1, f"{task!r} is in {places} places"
+            assert (task in waiting) == (task.state is TaskState.WAITING)
+
+    @invariant()
+    def workers_are_within_bounds(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        crew = self.scheduler.crew
+        groups = [crew.starting, crew.idle, crew.busy]
+        assert sum(len(group) for group in groups) == len({worker for group in groups for worker in group})
+        assert set(crew.all) == set(self.alive)
+        assert {worker for worker in crew.busy if crew.busy[worker].batch} >= set(self.batches)
+
+    def teardown(self) -> None:
+        """Close, let every worker answer or end, and find that everything is answered and nothing is left."""
+        if not hasattr(self, "scheduler"):
+            return
+        self.perform(self.scheduler.close(self.now, force=False))
+        for _ in range(1000):
+            self.dispatch()
+            if self.scheduler.ended:
+                break
+            for worker, (batch_id, batch) in list(self.batches.items()):
+                del self.batches[worker]
+                answers = [("reply", batch_id, task) for task in batch]
+                self.perform(self.scheduler.done(worker, batch_id, answers, self.now))
+            for worker, state in list(self.alive.items()):
+                if state == "starting":
+                    self.alive[worker] = "ready"
+                    self.perform(self.scheduler.ready(worker, self.now))
+                elif state in ("stopping", "killed"):
+                    del self.alive[worker]
+                    self.perform(self.scheduler.died(worker, "left", self.now))
+            self.now += 1.0
+        assert self.scheduler.ended
+        assert all((task in self.answers) != (task in self.gone) for task in self.tasks), "a task was lost"
+        assert len(self.scheduler._alarms) <= 64 + 2 * len(self.tasks)
+
+
+History.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestHistory = History.TestCase
+
+
+class Bench:
+    """A scheduler with ready workers and a clock, for one decision at a time."""
+
+    def __init__(self, workers: int = 1, **limits: object) -> None:
+        self.now = 0.0
+        self.scheduler = Scheduler(Limits(workers, workers, **limits), self.now)  # type: ignore[arg-type]
+        for action in self.scheduler.dispatch(self.now):
+            assert isinstance(action, Start)
+            self.scheduler.ready(action.worker_id, self.now)
+
+    def submit(self, function: Function = PLAIN, **options: object) -> Task:
+        task = Task(function, None, lambda _: None, **options)  # type: ignore[arg-type]
+        self.scheduler.submit(task, self.now)
+        return task
+
+    def dispatch(self) -> list[Action]:
+        return self.scheduler.dispatch(self.now)
+
+    def sends(self) -> list[Send]:
+        return [action for action in self.dispatch() if isinstance(action, Send)]
+
+    def finish(self, send: Send, took: float = 1.0) -> None:
+        self.now += took
+        self.scheduler.done(send.worker_id, send.batch_id, ["ok"] * len(send.batch), self.now)
+
+
+def test_no_priority_starves() -> None:
+    """Urgent tasks that keep coming pass a patient one only until it has waited for the difference."""
+    bench = Bench()
+    (running,) = [bench.submit(), bench.sends()][1]  # type: ignore[misc]
+    patient = bench.submit(priority=3)
+    for step in range(100):
+        bench.submit(priority=0)
+        bench.finish(running, took=AGEING_S / 2)
+        (running,) = bench.sends()
+        if running.batch == [patient]:
+            break
+    assert step * AGEING_S / 2 <= 3 * AGEING_S + AGEING_S
+
+
+def test_no_key_starves() -> None:
+    """Of a thousand waiting tasks of one key, one goes before another key's only task."""
+    bench = Bench(max_queue=2000)
+    for _ in range(1000):
+        bench.submit(key="flood")
+    honest = bench.submit(key="honest")
+    order = []
+    for _ in range(3):
+        (send,) = bench.sends()
+        order += send.batch
+        bench.finish(send)
+    assert order.index(honest) <= 1
+
+
+def test_no_client_starves() -> None:
+    """A client with a thousand keys takes turns with one that has none."""
+    bench = Bench(max_queue=2000)
+    for number in range(1000):
+        bench.submit(source=1, key=str(number))
+    other = bench.submit(source=2)
+    sends = [bench.sends()]
+    bench.finish(sends[0][0])
+    sends.append(bench.sends())
+    assert other in sends[0][0].batch + sends[1][0].batch
+
+
+def test_quick_calls_ride_together_and_slow_ones_do_not() -> None:
+    """What is known to be quick shares a frame; what is slow, unknown or has a clock does not."""
+    bench = Bench(can_ride=True)
+    bench.submit()
+    (send,) = bench.sends()
+    waiting = [bench.submit() for _ in range(20)]
+    bench.finish(send, took=100e-6)
+    (send,) = bench.sends()
+    assert send.batch == waiting[:MAX_RIDERS]
+    bench.finish(send, took=1.0)
+    (send,) = bench.sends()
+    assert len(send.batch) == 1
+
+    bench = Bench(can_ride=True)
+    bench.submit()
+    (send,) = bench.sends()
+    tasks = [bench.submit(), bench.submit(timeout_s=5.0), bench.submit(), bench.submit(deadline_at=9.0)]
+    bench.finish(send, took=100e-6)
+    (send,) = bench.sends()
+    assert send.batch == [tasks[0]]  # the next in line has a clock, and nobody passes it
+
+
+def test_calls_behind_a_stalled_one_are_taken_back() -> None:
+    """A quick function that takes long this once holds up nobody."""
+    bench = Bench(workers=1, can_ride=True)
+    bench.submit()
+    (send,) = bench.sends()
+    waiting = [bench.submit(), bench.submit(), bench.submit()]
+    bench.finish(send, took=100e-6)
+    (send,) = bench.sends()
+    assert send.batch == waiting
+    bench.now += STALL_S
+    assert bench.dispatch() == [Hold(send.worker_id)]
+    bench.now += 1.0
+    assert bench.dispatch() == [Reclaim(send.worker_id)]
+    bench.scheduler.held(send.worker_id, send.batch_id, begun=1)
+    assert [task.state for task in waiting] == [TaskState.RUNNING, TaskState.RUNNING, TaskState.WAITING]
+    # The worker did not begin the second after all, because it saw the stop.
+    actions = bench.scheduler.done(send.worker_id, send.batch_id, ["one", None, None], bench.now)
+    assert actions == [Answer(waiting[0], "one")]
+    assert list(bench.scheduler.retries) == [waiting[2], waiting[1]]
+
+
+def test_cancel_takes_constant_time() -> None:
+    """Counted, not timed: a cancel in a queue of 10,000 touches no other task."""
+    bench = Bench(max_queue=20_000)
+    tasks = [bench.submit(key=str(number % 7)) for number in range(10_000)]
+    touched = []
+
+    class Watched(Task):
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> object:
+            touched.append(name)
+            return super().__getattribute__(name)
+
+    for task in tasks:
+        task.__class__ = Watched
+    bench.scheduler.cancel(tasks[5000], 0.0)
+    assert 0 < len(touched) < 40
+    assert bench.scheduler.waiting == 9_999
+
+
+def test_estimated_wait_refuses_what_would_be_late() -> None:
+    """Three tasks of a second each before it, and a deadline of two: no."""
+    bench = Bench()
+    bench.submit()
+    (send,) = bench.sends()
+    bench.finish(send, took=1.0)
+    bench.submit()
+    bench.sends()
+    for _ in range(3):
+        bench.submit()
+    with pytest.raises(PoolFull) as full:
+        bench.submit(deadline_at=bench.now + 2.0)
+    assert full.value.retry_after == pytest.approx(2.0)
+    bench.submit(deadline_at=bench.now + 4.5)
+
+
+def test_restarts_back_off_and_never_stop() -> None:
+    """A worker that cannot boot is tried again ever more slowly, for ever."""
+    scheduler = Scheduler(Limits(1, 1), 0.0)
+    now, starts = 0.0, []
+    actions = scheduler.dispatch(now)
+    while len(starts) < 30:
+        for action in actions:
+            assert isinstance(action, Start)
+            starts.append(now)
+            scheduler.died(action.worker_id, "failed", now)
+        next_at = scheduler.next_at()
+        actions = scheduler.dispatch(now)
+        if not actions:
+            assert next_at is not None
+            now = max(now, scheduler.next_at() or now)
+            actions = scheduler.dispatch(now)
+    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    assert gaps[0] == 0
+    assert gaps[1] == pytest.approx(0.1)
+    assert gaps == pytest.approx(sorted(gaps))
+    assert gaps[-1] == pytest.approx(5.0)
+
+
+def test_worker_that_does_not_boot_is_killed() -> None:
+    """Its time is up, and another takes its place."""
+    scheduler = Scheduler(Limits(1, 1, boot_timeout=5.0), 0.0)
+    assert scheduler.dispatch(0.0) == [Start(1)]
+    assert scheduler.dispatch(5.0) == [Kill(1), Start(2)]
+    assert scheduler.crew.all[1].state is WorkerState.KILLED
+
+
+def test_orphan_may_finish_but_not_run_for_ever() -> None:
+    """The work of a client that has gone goes on for a while; then its worker is needed."""
+    bench = Bench()
+    task = bench.submit()
+    bench.sends()
+    assert bench.scheduler.orphan(task, bench.now) == []
+    bench.now = 5.0
+    assert bench.dispatch() == []
+    bench.now = 11.0
+    assert Kill(1) in bench.dispatch()
+
+
+def test_alarms_do_not_pile_up() -> None:
+    """30,000 tasks with deadlines come and go; the alarms of those that are done go too."""
+    bench = Bench()
+    most = 0
+    for _ in range(30_000):
+        bench.submit(deadline_at=bench.now + 600.0)
+        (send,) = bench.sends()
+        bench.finish(send, took=1e-4)
+        most = max(most, len(bench.scheduler._alarms))
+    assert most < 200
+
+
+def test_errors_share_their_base() -> None:
+    """One except clause takes them all."""
+    for error in (PoolFull(1.0), TaskTimeout(), DeadlineExceeded(), WorkerCrashed(), PoolClosed()):
+        assert isinstance(error, PoolError)
