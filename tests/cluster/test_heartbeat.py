@@ -44,7 +44,7 @@ async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeyp
         os.kill(first.pid, signal.SIGSTOP)
         async with asyncio.timeout(120):
             assert await first.wait_end() == "by SIGKILL"
-            while slot.child is first or not slot.child.is_ready:  # noqa: ASYNC110 (a slot has no event of it)
+            while slot.child is first or not slot.child.is_ready:
                 await asyncio.sleep(0.02)
         assert read_roll(tmp_path).restarts == {"pool": 1}
     finally:
