@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-lanes bench-load clean pins
+.PHONY: help run test lint bench bench-flood bench-lanes bench-load clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000
 
 test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less)
 	$(BIN)/python -m pytest $(TEST)
+
+bench-flood: $(VENV)/.installed-bench ## sign-ins at ten times capacity beside honest clients (FLOOD="--extremes" for the choice of --hash-nice)
+	$(BIN)/python bench/flood.py $(FLOOD)
 
 bench-lanes: $(VENV)/.installed ## bcrypt's lanes beside pyca/bcrypt, on one core and on two (about two minutes; PART=lanes for less)
 	$(BIN)/python bench/lanes.py $(PART)
