@@ -1,6 +1,7 @@
 """The shared pool: the same promises as in one process, and those between processes."""
 
 import asyncio
+import functools
 import math
 import os
 import signal
