@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import shutil
 import tempfile
 import threading
@@ -20,9 +19,9 @@ SETTLE_S = 10.0  # a bound for what should be gone already, never a wait that ha
 def descriptors() -> dict[int, str]:
     """Return this process's open descriptors and what they are."""
     found = {}
-    for entry in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         try:
-            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+            found[int(entry.name)] = str(entry.readlink())
         except OSError:  # the listing's own
             continue
     return found
@@ -44,6 +43,7 @@ async def nothing_is_left() -> AsyncIterator[None]:
     """Fail a test that leaves a process, a thread or a descriptor."""
     fds_before, children_before, threads_before = descriptors(), children(), threading.active_count()
     yield
+    await asyncio.get_running_loop().shutdown_default_executor()
     give_up_at = time.monotonic() + SETTLE_S
     while True:
         gc.collect()

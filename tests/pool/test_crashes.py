@@ -13,8 +13,7 @@ import pytest
 
 from devnest.pool import NotPicklable, Pool, WorkerCrashed, WorkerTraceback
 from tests.pool import broken_module, work
-
-SAFETY_S = 60.0  # a bound for a hang, not a measure
+from tests.pool.support import SAFETY_S, is_running, until
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +91,7 @@ async def test_what_a_task_starts_ends_with_its_worker(starts: Callable[[], int]
         child = await pool.run(starts)
         assert await pool.run(work.add, 1, 1) == 2
         assert psutil.pid_exists(child)
-    async with asyncio.timeout(SAFETY_S):
-        while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(0.01)
+    await until(lambda: not is_running(child))
 
 
 async def test_worker_killed_while_idle(pool: Pool) -> None:
@@ -108,9 +105,8 @@ async def test_worker_killed_while_booting() -> None:
     """A worker that dies before it is ready is replaced."""
     pool = Pool(workers=1)
     starting = asyncio.ensure_future(pool.start())
-    while not (children := psutil.Process().children()):
-        await asyncio.sleep(0)
-    children[0].kill()
+    await until(lambda: psutil.Process().children())
+    psutil.Process().children()[0].kill()
     await starting
     assert await pool.run(work.add, 2, 2) == 4
     assert pool.stats().restarts["boot"] == 1

@@ -13,6 +13,7 @@ import uvloop
 from devnest.pool import DeadlineExceeded, InvalidTask, Pool, PoolClosed, PoolError, PoolFull, TaskTimeout, pure
 from devnest.pool.functions import batched
 from tests.pool import work
+from tests.pool.support import until
 
 Kind = Literal["process", "thread"]
 KINDS: list[Kind] = ["process", "thread"]
@@ -24,8 +25,7 @@ async def busy(pool: Pool, gate: Path, count: int = 1) -> list["asyncio.Future[A
     for index in range(count):
         started = gate.with_suffix(f".{index}")
         tasks.append(asyncio.ensure_future(pool.run(work.announce_then_wait, str(started), str(gate))))
-        while not started.exists():
-            await asyncio.sleep(0.001)
+        await until(started.exists)
     return tasks
 
 
@@ -65,8 +65,7 @@ async def test_batch_is_what_waits(kind: Kind, tmp_path: Path) -> None:
 async def test_waiting_calls_are_spread_over_idle_workers() -> None:
     """Four calls of one turn of the loop and two idle workers: two batches of two."""
     async with Pool(workers=2) as pool:
-        while pool.stats().idle < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: pool.stats().idle == 2)
         answers = await asyncio.gather(*(pool.run(work.square_all, i) for i in range(4)))
     assert [size for _, size in answers] == [2, 2, 2, 2]
 
@@ -238,8 +237,7 @@ async def test_cancelling_a_running_task_stops_it(tmp_path: Path) -> None:
     async with Pool(workers=1) as pool:
         started = tmp_path / "started"
         running = asyncio.ensure_future(pool.run(work.announce, str(started)))
-        while not started.exists() or not started.read_text():
-            await asyncio.sleep(0.001)
+        await until(lambda: started.exists() and started.read_text())
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -251,13 +249,12 @@ async def test_cancel_in_a_batch_drops_one_result(tmp_path: Path) -> None:
     """The others of the batch keep theirs, from the same worker."""
     async with Pool(workers=1) as pool:
         pid = await pool.run(work.pid)
-        gate, started = str(tmp_path / "gate"), str(tmp_path / "started")
-        tasks = [asyncio.ensure_future(pool.run(work.gated_batch, started, gate, i)) for i in range(3)]
-        while not Path(started).exists():
-            await asyncio.sleep(0.001)
+        gate, started = tmp_path / "gate", tmp_path / "started"
+        tasks = [asyncio.ensure_future(pool.run(work.gated_batch, str(started), str(gate), i)) for i in range(3)]
+        await until(started.exists)
         tasks[1].cancel()
         await asyncio.wait([tasks[1]])
-        Path(gate).touch()
+        gate.touch()
         assert [await tasks[0], await tasks[2]] == [0, 2]
         assert await pool.run(work.pid) == pid
 
@@ -266,29 +263,29 @@ async def test_urgent_work_overtakes(tmp_path: Path) -> None:
     """Until a worker is idle, every waiting task can be overtaken."""
     async with Pool(workers=1) as pool:
         (first,) = await busy(pool, tmp_path / "gate")
-        trace = str(tmp_path / "trace")
+        trace = tmp_path / "trace"
         tasks = [
-            asyncio.ensure_future(pool.run(work.append, trace, text, priority=priority))
+            asyncio.ensure_future(pool.run(work.append, str(trace), text, priority=priority))
             for text, priority in [("c", 2), ("b", 1), ("a", 0), ("A", 0)]
         ]
         await asyncio.sleep(0)
         assert pool.stats().queued_by_priority == {0: 2, 1: 1, 2: 1}
         (tmp_path / "gate").touch()
         await asyncio.gather(first, *tasks)
-    assert Path(trace).read_text() == "aAbc"
+    assert trace.read_text() == "aAbc"
 
 
 async def test_keys_take_turns(tmp_path: Path) -> None:
     """One caller's hundred tasks do not stand before another's one."""
     async with Pool(workers=1) as pool:
         (first,) = await busy(pool, tmp_path / "gate")
-        trace = str(tmp_path / "trace")
+        trace = tmp_path / "trace"
         keys = ["x"] * 4 + ["y"] * 2 + ["z"]
-        tasks = [asyncio.ensure_future(pool.run(work.append, trace, key, key=key)) for key in keys]
+        tasks = [asyncio.ensure_future(pool.run(work.append, str(trace), key, key=key)) for key in keys]
         await asyncio.sleep(0)
         (tmp_path / "gate").touch()
         await asyncio.gather(first, *tasks)
-    assert Path(trace).read_text() == "xyzxyxx"
+    assert trace.read_text() == "xyzxyxx"
 
 
 async def test_grows_while_tasks_wait_and_shrinks_when_idle(tmp_path: Path) -> None:
@@ -299,8 +296,7 @@ async def test_grows_while_tasks_wait_and_shrinks_when_idle(tmp_path: Path) -> N
         assert pool.stats().workers == 3
         (tmp_path / "gate").touch()
         assert len(set(await asyncio.gather(*tasks))) == 3
-        while pool.stats().workers:
-            await asyncio.sleep(0.001)
+        await until(lambda: pool.stats().workers == 0)
         assert await pool.run(work.add, 1, 1) == 2
 
 
@@ -308,11 +304,9 @@ async def test_resize() -> None:
     """A pool can be given more workers and fewer."""
     async with Pool(workers=1) as pool:
         pool.resize(3)
-        while pool.stats().idle < 3:
-            await asyncio.sleep(0.001)
+        await until(lambda: pool.stats().idle == 3)
         pool.resize(1)
-        while pool.stats().workers > 1:
-            await asyncio.sleep(0.001)
+        await until(lambda: pool.stats().workers == 1)
         assert await pool.run(work.add, 1, 1) == 2
 
 
@@ -386,8 +380,9 @@ async def test_close_can_be_forced(how: str, tmp_path: Path) -> None:
 
 async def test_block_left_by_an_exception_ends_its_tasks(tmp_path: Path) -> None:
     """Nobody waits for the drain of what failed."""
-    with pytest.raises(LookupError):
-        async with Pool(workers=1) as pool:
+    pool = Pool(workers=1)
+    with pytest.raises(LookupError):  # noqa: PT012  (what the block does is the point)
+        async with pool:
             (running,) = await busy(pool, tmp_path / "never")
             raise LookupError
     assert isinstance(running.exception(), PoolClosed)

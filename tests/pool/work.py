@@ -57,7 +57,7 @@ def announce_then_wait(started: str, gate: str) -> int:
 
 
 def append(path: str, text: str) -> None:
-    with open(path, "a") as file:
+    with Path(path).open("a") as file:
         file.write(text)
 
 
@@ -183,7 +183,7 @@ def start_a_program() -> int:
 
 def change_directory() -> str:
     os.chdir("/")
-    return os.getcwd()
+    return str(Path.cwd())
 
 
 def mask_signals() -> None:
@@ -282,3 +282,15 @@ def gated_batch(calls: list[tuple[str, str, int]]) -> list[int]:
     started, gate, _ = calls[0]
     announce_then_wait(started, gate)
     return [number for _, _, number in calls]
+
+
+def announce_masked(path: str) -> None:
+    """Block every signal that can be blocked, say so, and keep the interpreter busy for ever."""
+    mask_signals()
+    Path(path).touch()
+    while True:
+        pass
+
+
+def sleep_long() -> None:
+    time.sleep(3600)
