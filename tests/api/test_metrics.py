@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import PATIENCE_S, DevNest, running, sign_up
 
+SERVERS = ("server-0", "server-1", "server-2")
 REQUESTS = "http_server_request_duration_seconds"
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -200,7 +202,6 @@ def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:
 
 def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path) -> None:
     """A killed server's successor goes on in its files; a rolling restart uses the lowest free name."""
-    servers = ("server-0", "server-1", "server-2")
     with running(data_dir, "--processes", "2") as devnest:
         for _ in range(30):
             httpx.get(f"{devnest.url}/healthz")
@@ -214,11 +215,9 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
         (directory,) = directories(data_dir)
         assert directory.stat().st_mode & 0o777 == 0o700
         for _ in range(2):
-            old = pids(page, *servers)
+            old = pids(page, *SERVERS)
             devnest.process.send_signal(signal.SIGHUP)
-            page = until(
-                devnest.url, lambda page, old=old: len(pids(page, *servers) - old) == len(pids(page, *servers)) == 2
-            )
+            page = until(devnest.url, partial(_are_replaced, old))
             assert requests(page, "GET", "/healthz", 200) == 30
         names = {file.name.removesuffix(".db").rpartition("_")[2] for file in directory.glob("*.db")}
         assert names == {"server-0", "server-1", "server-2", "pool"}
@@ -226,6 +225,10 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
         assert len(list(directory.iterdir())) == 2 + len(names) + 1
         assert total(page, "process_restarts_total") == 2, "a rolling restart is no death"
     assert directories(data_dir) == []
+
+
+def _are_replaced(old: set[int], page: Page) -> bool:
+    return len(pids(page, *SERVERS)) == 2 and pids(page, *SERVERS).isdisjoint(old)
 
 
 def test_what_a_killed_devnest_leaves_is_used_up_by_the_next(data_dir: Path) -> None:
