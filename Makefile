@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean pins
+.PHONY: help run test lint bench bench-flood bench-lanes bench-load clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,10 +17,22 @@ run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000
 test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less)
 	$(BIN)/python -m pytest $(TEST)
 
+bench-flood: $(VENV)/.installed-bench ## sign-ins at ten times capacity beside honest clients (FLOOD="--extremes" for the choice of --hash-nice)
+	$(BIN)/python bench/flood.py $(FLOOD)
+
+bench-lanes: $(VENV)/.installed ## bcrypt's lanes beside pyca/bcrypt, on one core and on two (about two minutes; PART=lanes for less)
+	$(BIN)/python bench/lanes.py $(PART)
+
+bench-load: $(VENV)/.installed ## the load generator against wrk, and its CPU per request
+	@$(BIN)/python bench/load.py
+
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed-bench ## requests per second of the light routes on one server process (BENCH="--profile" for more)
+	$(BIN)/python bench/routes.py $(BENCH)
 
 pins: $(VENV)/.installed-dev ## write the versions installed in .venv into constraints.txt
 	$(PIP) freeze --exclude-editable --all > constraints.txt
@@ -38,6 +50,10 @@ $(VENV)/.made:
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.made
 	$(PIP) install --upgrade -c constraints.txt pip setuptools
 	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) | $(VENV)/.made

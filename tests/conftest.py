@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from devnest.store import Database, DataDirectory, EmbeddedPostgres, ensure_database, migrate
-from tests.support import DevNest, data_directory, running, sign_up
+from tests.support import ALL, DevNest, data_directory, running, sign_up
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,17 @@ def devnest() -> Iterator[DevNest]:
     """A DevNest that runs for the whole session."""
     with data_directory() as data_dir, running(data_dir) as process:
         yield process
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """A test that fails half-way leaves no DevNest behind."""
+    before = len(ALL)
+    yield
+    for devnest in ALL[before:]:
+        if devnest.is_running():
+            devnest.kill_everything()
+    del ALL[before:]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What several tests need: a DevNest as a real process on a data directory of its own."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -7,15 +8,21 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+from urllib.parse import quote
 
+import asyncpg
 import httpx
 import psutil
 
 PASSWORD = "correct horse battery"
+ALL: list["DevNest"] = []  # every one a test has made
 PATIENCE_S = 120  # a safety net, never what a test measures
 
 
@@ -31,10 +38,11 @@ def data_directory() -> Iterator[Path]:
 
 
 class DevNest:
-    """`devnest serve` on a free port, in a process group of its own, with bcrypt at cost 4 unless told."""
+    """`devnest serve` on a free port, in a session of its own: one server, one worker, cost 4, no limits."""
 
     def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
+        ALL.append(self)
         self.options = options
         self.environment = environment or {}
         self.process: subprocess.Popen[str]
@@ -42,7 +50,8 @@ class DevNest:
 
     def start(self) -> "DevNest":
         """Start, and wait for the ready line."""
-        arguments = ["--port", "0", "--hash-cost", "4", "--data-dir", str(self.data_dir), *self.options]
+        small = ["--port=0", "--hash-cost=4", "--processes=1", "--hash-workers=1", "--no-limits"]
+        arguments = [*small, f"--data-dir={self.data_dir}", *self.options]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "devnest", "serve", *arguments],
             stdin=subprocess.DEVNULL,
@@ -55,7 +64,7 @@ class DevNest:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._log: list[str] = []
-        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,))
+        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
         self._reader.start()
         line = self.process.stdout.readline()
         if not line.startswith("DevNest ready on http://"):
@@ -71,6 +80,10 @@ class DevNest:
         """All it wrote to standard error; after its end."""
         self._reader.join(PATIENCE_S)
         return "".join(self._log)
+
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return hasattr(self, "process") and self.process.poll() is None
 
     def stop(self) -> int:
         """Ask it to stop and wait; its exit status."""
@@ -100,6 +113,32 @@ class DevNest:
         psutil.wait_procs(processes, timeout=PATIENCE_S)
         self.wait()
 
+    def query(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
+        """Ask its embedded database."""
+        socket_dir = (self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
+
+        async def ask() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(f"postgresql://devnest@/devnest?host={quote(socket_dir)}")
+            rows = await connection.fetch(sql, *arguments)
+            await connection.close()
+            return [dict(row) for row in rows]
+
+        return asyncio.run(ask())
+
+    def mails_to(self, address: str, count: int) -> list[EmailMessage]:
+        """The mails to an address, oldest first, once there are as many as `count`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            mails = [
+                message_from_bytes(path.read_bytes(), policy=policy.SMTP)
+                for path in sorted((self.data_dir / "mail").glob("*.eml"))
+            ]
+            found = [mail for mail in mails if mail["To"] == address]
+            if len(found) >= count:
+                return found
+            time.sleep(0.01)
+        raise AssertionError(f"not {count} mails to {address}")
+
     def client(self) -> httpx.Client:
         """An HTTP client on the API's root."""
         return httpx.Client(base_url=self.url, timeout=PATIENCE_S)
@@ -118,11 +157,15 @@ def running(data_dir: Path, *options: str, environment: dict[str, str] | None = 
 
 def sign_up(client: httpx.Client, username: str) -> str:
     """Register, log in, and give the access token to the client."""
-    email = f"{username}@example.org"
-    account = {"username": username, "email": email, "password": PASSWORD}
+    account = {"username": username, "email": f"{username}@example.org", "password": PASSWORD}
     assert client.post("/api/v1/auth/register", json=account).status_code == 201
-    answer = client.post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
-    assert answer.status_code == 200
-    token: str = answer.json()["access_token"]
-    client.headers["authorization"] = f"Bearer {token}"
-    return token
+    return sign_in(client, username)["access_token"]
+
+
+def sign_in(client: httpx.Client, username: str, password: str = PASSWORD) -> dict[str, str]:
+    """Log in, and give the access token to the client; the whole answer."""
+    answer = client.post("/api/v1/auth/login", json={"username": username, "password": password})
+    assert answer.status_code == 200, answer.text
+    tokens: dict[str, str] = answer.json()
+    client.headers["authorization"] = f"Bearer {tokens['access_token']}"
+    return tokens

@@ -8,15 +8,23 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"settings", "logs"}
+BASE = {"census", "logs", "metrics", "settings"}
 MAY_IMPORT = {
     "settings": set[str](),
+    "census": set[str](),
+    "metrics": {"census"},
+    "load": set[str](),
+    "pool": set[str](),
     "logs": set[str](),
+    "bcrypt": set[str](),
     "passwords": {"bcrypt"},
+    "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
-    "api": {"passwords", "store"},
-    "cluster": {"api", "passwords", "store", *BASE},
-    "cli": {"bcrypt", "cluster", "load", "passwords", "store", *BASE},
+    "mail": set[str](),
+    "api": {"logs", "mail", "metrics", "passwords", "pool", "store"},
+    "cluster": {"api", "hashing", "mail", "passwords", "pool", "store", *BASE},
+    "bench": {"load", "settings", "store"},
+    "cli": {"api", "bcrypt", "bench", "cluster", "load", "mail", "passwords", "store", *BASE},
 }
 
 

@@ -2,10 +2,35 @@
 
 import logging
 import sys
+from typing import Any
 
+import msgspec
 import structlog
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "request_log"]
+
+
+def request_log() -> Any:
+    """A logger for one line a request: the same form as all others, without the standard library's machinery.
+
+    That is a third of the time; `configure_logging` comes first.
+    """
+    if sys.stderr.isatty() or not logging.getLogger("devnest").isEnabledFor(logging.INFO):
+        return structlog.stdlib.get_logger("devnest.api.access")
+    return structlog.wrap_logger(
+        structlog.BytesLogger(sys.stderr.buffer),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    ).bind(logger="devnest.api.access")
+
+
+def _to_json(event: structlog.typing.EventDict, **_: object) -> bytes:
+    return msgspec.json.encode(event)
 
 
 def configure_logging(level: str = "info") -> None:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-__all__ = ["Hashing", "Settings", "usable_cpus"]
+import msgspec
+
+__all__ = ["Hashing", "PoolSettings", "ServerSettings", "Settings", "usable_cpus"]
 
 
 class Hashing(StrEnum):
     """Where passwords are hashed."""
 
+    POOL = "pool"
     THREAD = "thread"
     INLINE = "inline"
 
@@ -26,11 +29,53 @@ class Settings:
 
     host: str
     port: int
+    processes: int
     data_dir: Path
     hashing: Hashing
     hash_cost: int
     hash_workers: int
+    hash_nice: int
+    trusted_proxies: list[str]
+    log_level: str
     database_url: str | None
     postgres_bin: Path | None
     signing_key_file: Path | None
     drain_timeout_s: float
+    limits: bool
+    password_min_length: int
+    breached_passwords: Path | None
+    smtp_url: str | None
+    mail_from: str
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    """What a server process is told by the supervisor."""
+
+    name: str
+    metrics_dir: str
+    database_url: str
+    signing_key: bytes
+    hashing: Hashing
+    hash_cost: int
+    hash_workers: int
+    pool_url: str
+    drain_timeout_s: float
+    trusted_proxies: list[str]
+    log_level: str
+    limits: bool
+    password_min_length: int
+    breached_passwords: str | None
+    smtp_url: str | None
+    mail_dir: str
+    mail_from: str
+
+
+class PoolSettings(msgspec.Struct, frozen=True):
+    """What the pool process is told by the supervisor."""
+
+    name: str
+    metrics_dir: str
+    path: str
+    workers: int
+    nice: int
+    log_level: str

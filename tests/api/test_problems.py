@@ -93,9 +93,9 @@ def test_garbage_on_the_socket_ends_that_connection_only(devnest: DevNest, clien
 
 
 def test_ready_says_each_part(client: httpx.Client) -> None:
-    """200 while the database answers."""
+    """200 while the database and the pool answer."""
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "ok"})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "ok", "pool": "ok"})
 
 
 def test_the_documentation_loads_nothing_from_elsewhere(client: httpx.Client) -> None:

@@ -2,10 +2,13 @@
 
 import threading
 from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import pytest
 
-from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner, UnusableHash
+from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner, UnusableHash, Work
+
+T = TypeVar("T")
 
 
 @pytest.fixture(params=["inline", "thread"])
@@ -32,11 +35,11 @@ async def test_without_an_account_the_same_work_is_done() -> None:
     seen: list[str] = []
 
     class Recorder(InlineRunner):
-        async def __call__(self, function: Callable[..., bool], /, *arguments: object) -> bool:  # type: ignore[override]
+        async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
             seen.append(str(arguments[1])[:7])
             return function(*arguments)
 
-    hasher = Hasher(Recorder(), 5)  # type: ignore[arg-type]
+    hasher = Hasher(Recorder(), 5)
     assert not await hasher.verify("secret", None)
     assert seen == ["$2b$05$"]
 
@@ -53,7 +56,7 @@ async def test_threads_are_their_own_and_bounded() -> None:
     running, most, lock = 0, 0, threading.Lock()
     both = threading.Barrier(2)
 
-    def work() -> str:
+    def wait() -> str:
         nonlocal running, most
         with lock:
             running += 1
@@ -65,7 +68,7 @@ async def test_threads_are_their_own_and_bounded() -> None:
 
     import asyncio
 
-    names = await asyncio.gather(*(runner(work) for _ in range(8)))
+    names = await asyncio.gather(*(runner(wait, work=Work.SIGN_IN, client="") for _ in range(8)))
     runner.close()
     assert most == 2
     assert all(name.startswith("hashing") for name in names)

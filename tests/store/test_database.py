@@ -23,7 +23,7 @@ async def test_a_connection_that_is_killed_is_replaced(postgres: EmbeddedPostgre
     connection = await asyncpg.connect(postgres.url)
     waiting = asyncio.create_task(database.fetch("SELECT pg_sleep(600)"))
     kill = "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)'"
-    while not await connection.fetchval(f"{kill} AND pid <> pg_backend_pid()"):  # noqa: ASYNC110
+    while not await connection.fetchval(f"{kill} AND pid <> pg_backend_pid()"):
         await asyncio.sleep(0.01)  # PostgreSQL has no event for "this statement runs"
     with pytest.raises(DatabaseUnavailable):
         await waiting

@@ -1,7 +1,8 @@
 """The HTTP interface: routes, their bodies and their errors."""
 
 from devnest.api.app import create_app
+from devnest.api.bodies import Registration
 from devnest.api.services import Services
-from devnest.api.tokens import TokenIssuer
+from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, TokenIssuer
 
-__all__ = ["Services", "TokenIssuer", "create_app"]
+__all__ = ["ACCESS_TOKEN_LIFETIME_S", "LEEWAY_S", "Registration", "Services", "TokenIssuer", "create_app"]

@@ -2,15 +2,15 @@
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
-from litestar.di import Provide
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
-from devnest.api import auth, health, posts, users
-from devnest.api.bodies import MAXIMUM_BODY_BYTES, JsonRequest
+from devnest.api import auth, comments, health, passwords, posts, sessions, users
+from devnest.api.bodies import MAXIMUM_BODY_BYTES
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
 from devnest.api.problems import respond_to
+from devnest.api.requests import ApiRequest
 from devnest.api.services import Services
 
 __all__ = ["create_app"]
@@ -20,23 +20,27 @@ def create_app(services: Services) -> ASGIApp:
     """The API on the given parts, which the caller opens and closes."""
     v1 = Router(
         "/api/v1",
-        route_handlers=[auth.register, auth.login, users.me, posts.publish, posts.read_page, posts.read_post],
+        route_handlers=[
+            auth.register,
+            auth.login,
+            *sessions.ROUTES,
+            *passwords.ROUTES,
+            *users.ROUTES,
+            *posts.ROUTES,
+            *comments.ROUTES,
+        ],
     )
     app = Litestar(
-        [v1, health.healthz, health.readyz],
-        dependencies={
-            "services": Provide(lambda: services, sync_to_thread=False, use_cache=True),
-            "principal": Provide(auth.principal, sync_to_thread=False),
-        },
+        [v1, health.healthz, health.readyz, health.metrics],
         state=State({"services": services}),
-        request_class=JsonRequest,
+        request_class=ApiRequest,
         request_max_body_size=MAXIMUM_BODY_BYTES,
         exception_handlers={Exception: respond_to},
         openapi_config=openapi_config(),
         logging_config=None,
     )
     _mend_options(app)
-    return RequestFrame(app)
+    return RequestFrame(app, services.metrics)
 
 
 def _mend_options(app: Litestar) -> None:

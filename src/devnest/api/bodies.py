@@ -7,7 +7,6 @@ from functools import cache
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from devnest.api.problems import FieldError, ProblemError
@@ -17,13 +16,20 @@ __all__ = [
     "NOT_AT_THE_END",
     "TAG",
     "EmailAddress",
-    "JsonRequest",
+    "Forgotten",
     "Login",
+    "MailedToken",
+    "NewComment",
     "NewPost",
     "Password",
+    "PasswordChange",
+    "PasswordReset",
+    "PostChange",
+    "RefreshToken",
     "Registration",
     "Tag",
     "Username",
+    "read",
 ]
 
 MAXIMUM_BODY_BYTES = 1024 * 1024  # the longest post, every character escaped, is 600 kB
@@ -46,6 +52,7 @@ EmailAddress = Annotated[
 ]
 Password = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
 AnyPassword = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
+TokenText = Annotated[str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])]
 Title = Annotated[
     str,
     Meta(min_length=1, max_length=200, pattern=f"^[^\\x00-\\x1f\\x7f]+{NOT_AT_THE_END}", examples=["Hello"]),
@@ -57,7 +64,9 @@ Body = Annotated[
 
 
 class Registration(Struct, frozen=True, forbid_unknown_fields=True):
-    """A new account. Names are unique whatever their case; a password may be any text of 8 to 1024 characters."""
+    """A new account. Names are unique whatever their case; a password may be any text of 8 to 1024 characters
+    that is not easily guessed.
+    """
 
     username: Username
     email: EmailAddress
@@ -76,6 +85,38 @@ class Login(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("give email or username, one of them")
 
 
+class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """The newest refresh token of a session."""
+
+    refresh_token: TokenText
+
+
+class PasswordChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """The password that is, and the one that will be."""
+
+    current: AnyPassword
+    new: Password
+
+
+class Forgotten(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose password is forgotten."""
+
+    email: EmailAddress
+
+
+class PasswordReset(Struct, frozen=True, forbid_unknown_fields=True):
+    """A mailed token, and the password that will be."""
+
+    token: TokenText
+    new: Password
+
+
+class MailedToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token from a mail."""
+
+    token: TokenText
+
+
 class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
     """A post to publish. A tag given twice counts once."""
 
@@ -84,17 +125,20 @@ class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
     tags: Annotated[list[Tag], Meta(max_length=10)] = []
 
 
-class JsonRequest(Request[Any, Any, Any]):
-    """A request whose JSON is decoded straight into the type of the route's `data`."""
+class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change of a post; the rest stays."""
 
-    async def json(self) -> Any:
-        """The body; raises `ProblemError` 415, 400 or 422."""
-        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise ProblemError(415, "the body has to be application/json", kind="urn:devnest:media-type")
-        field = self.route_handler.parsed_data_field
-        assert field is not None
-        return read(await self.body(), field.annotation)
+    title: Title | UnsetType = UNSET
+    body: Body | UnsetType = UNSET
+    tags: Annotated[list[Tag], Meta(max_length=10)] | UnsetType = UNSET
+
+
+class NewComment(Struct, frozen=True, forbid_unknown_fields=True):
+    """A comment to write."""
+
+    body: Annotated[
+        str, Meta(min_length=1, max_length=5_000, pattern=f"^[^\\x00]+{NOT_AT_THE_END}", examples=["Well said."])
+    ]
 
 
 def read(body: bytes, of: Any) -> Any:

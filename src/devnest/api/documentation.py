@@ -1,5 +1,7 @@
 """The OpenAPI document and the page to read it on; nothing is fetched from elsewhere."""
 
+from base64 import b64encode
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
@@ -9,30 +11,62 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
 
 from devnest import __version__
-from devnest.api.bodies import Login, NewPost, Registration
+from devnest.api.bodies import (
+    Forgotten,
+    Login,
+    MailedToken,
+    NewComment,
+    NewPost,
+    PasswordChange,
+    PasswordReset,
+    PostChange,
+    RefreshToken,
+    Registration,
+)
 from devnest.api.problems import PROBLEM_JSON, Problem
 
-__all__ = ["BEARER", "answers", "openapi_config"]
+__all__ = ["BEARER", "PAGE_POLICY", "answers", "openapi_config"]
 
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 MEANINGS = {
     400: "The body is not JSON, or a parameter is not valid",
     401: "No valid access token, or wrong credentials",
+    403: "Not yours to do",
     404: "There is nothing at this path",
     409: "Taken",
+    412: "`If-Match` names another version than there is",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "The body is JSON, but a field is wrong; `errors` names each",
+    429: "Too many failed attempts from this client; `Retry-After` says when to try again",
     503: "Not now; `Retry-After` says when",
 }
+BODIES = (
+    Registration,
+    Login,
+    RefreshToken,
+    PasswordChange,
+    Forgotten,
+    PasswordReset,
+    MailedToken,
+    NewPost,
+    PostChange,
+    NewComment,
+)
 STATIC = files("swagger_ui") / "static"  # Swagger UI's own files, from the package swagger-ui-py
+SCRIPT = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true})'
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>DevNest API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><link rel="stylesheet" href="/docs/swagger-ui.css"></head>
 <body><div id="docs"></div><script src="/docs/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true})</script></body></html>
-"""
+<script>@</script></body></html>
+""".replace("@", SCRIPT)
+# Swagger UI sets styles from its script; it may run itself and the one line above, and ask this server.
+PAGE_POLICY = (
+    f"default-src 'none'; script-src 'self' 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+)
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
@@ -74,8 +108,7 @@ def _document(schema: dict[str, Any]) -> bytes:
 
     No type says that a login names the account in one of two ways, so that is added here.
     """
-    bodies = (Registration, Login, NewPost)
-    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
     components["Login"]["oneOf"] = [{"required": [name]} for name in ("email", "username")]
     schema["components"]["schemas"].update(components)
     return msgspec.json.encode(schema)

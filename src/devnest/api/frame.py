@@ -1,4 +1,4 @@
-"""Around every request: an id on its answer and its log lines, a line when it is over, an answer of last resort."""
+"""Around every request: its id, its log line, its place in the metrics, and an answer of last resort."""
 
 import re
 import time
@@ -8,19 +8,29 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from devnest.api.documentation import PAGE_POLICY
 from devnest.api.problems import PROBLEM_JSON, ProblemError, problem_response
+from devnest.logs import request_log
+from devnest.metrics import NO_ROUTE, Metrics
 
 __all__ = ["RequestFrame"]
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")  # what a proxy may send; anything else could forge log lines
-log = structlog.get_logger("devnest.api.access")
+# OWASP REST Security Cheat Sheet. Strict-Transport-Security is for what terminates TLS.
+SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+STRICT = [*SAFE, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
+STRICT_PAGE = [*SAFE, (b"content-security-policy", PAGE_POLICY.encode())]
+SECRET = ("/api/v1/auth/", "/api/v1/users/me")  # no cache may keep an answer of these
+log = structlog.get_logger("devnest.api")
 
 
 class RequestFrame:
     """ASGI middleware, outermost, so that it sees the errors of everything inside."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
+        self._request_log = request_log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -34,12 +44,14 @@ class RequestFrame:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
+        headers = _headers(scope["path"], request_id)
+        self._metrics.active_requests += 1
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         try:
@@ -49,15 +61,26 @@ class RequestFrame:
             if status == 0:
                 await _send_failure(send_with_id, request_id)
         finally:
-            elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
-            log.info(
+            elapsed_s = time.perf_counter() - started
+            self._metrics.active_requests -= 1
+            # The router leaves the template, never the path: "/posts/{post_id}" is one label, whatever the id.
+            self._metrics.request(scope["method"], scope.get("path_template", NO_ROUTE), status, elapsed_s)
+            self._request_log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status or None,
-                elapsed_ms=elapsed_ms,
+                elapsed_ms=round(elapsed_s * 1000, 1),
             )
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
+    """What every answer carries, besides its own."""
+    headers = [(b"x-request-id", request_id.encode()), *(STRICT_PAGE if path.startswith("/docs") else STRICT)]
+    if path.startswith(SECRET):
+        headers.append((b"cache-control", b"no-store"))
+    return headers
 
 
 async def _send_failure(send: Send, request_id: str) -> None:

@@ -1,28 +1,29 @@
 """`/posts`: publish, read one, and page through all, newest first."""
 
-import base64
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, post
+from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter
+from msgspec import UNSET
 
-from devnest.api.auth import authenticate
-from devnest.api.bodies import NAME, NOT_AT_THE_END, TAG, NewPost
+from devnest.api.bodies import NAME, NOT_AT_THE_END, TAG, NewPost, PostChange
+from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
 from devnest.api.documentation import BEARER, answers
+from devnest.api.entity_tags import entity_tag, versions
 from devnest.api.problems import ProblemError
-from devnest.api.services import Services
-from devnest.api.tokens import Principal
-from devnest.store import Post, create_post, find_post, list_posts
+from devnest.api.requests import ApiRequest, authenticate
+from devnest.store import Post, TagCount, change_post, count_tags, create_post, delete_post, find_post, list_posts
 
-__all__ = ["Page", "publish", "read_page", "read_post"]
+__all__ = ["ROUTES", "Page"]
 
 DEFAULT_LIMIT = 20
 MAXIMUM_LIMIT = 100
-# The 16 bytes of a UUID in base64url without padding: the last of 22 characters carries 2 bits.
-CURSOR = f"^[A-Za-z0-9_-]{{21}}[AQgw]{NOT_AT_THE_END}"
+WORDS = f"^[^\\x00]+{NOT_AT_THE_END}"
+IF_MATCH = HeaderParameter(name="If-Match", description="The `ETag` of what is to be changed")
+ETAG = [ResponseHeader(name="ETag", description="The post's version, for `If-Match`", documentation_only=True)]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -37,40 +38,104 @@ class Page(msgspec.Struct, frozen=True):
     responses=answers(400, 401, 413, 415, 422, 503),
     response_headers=[ResponseHeader(name="Location", description="The post's path", documentation_only=True)],
 )  # fmt: skip
-async def publish(data: NewPost, principal: Principal, services: Services) -> Response[Post]:
+async def publish(data: NewPost, request: ApiRequest) -> Response[Post]:
     """The answer is sent after the post is on disk."""
     tags = list(dict.fromkeys(data.tags))
-    published = await create_post(services.database, principal.account_id, data.title, data.body, tags)
+    published = await create_post(request.services.database, request.principal.account_id, data.title, data.body, tags)
     return Response(published, headers={"Location": f"/api/v1/posts/{published.id}"})
 
 
 @get("/posts", tags=["posts"], summary="Read posts, newest first", responses=answers(400, 503))
 async def read_page(
-    services: Services,
+    request: ApiRequest,
     limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Parameter(pattern=CURSOR, description="`next_cursor` of the page before")] = None,
     author: Annotated[str | None, Parameter(**NAME, description="A username")] = None,
     tag: Annotated[str | None, Parameter(**TAG, description="Posts that carry this tag")] = None,
+    q: Annotated[
+        str | None,
+        Parameter(min_length=1, max_length=200, pattern=WORDS, description='Words; "a phrase", or, and -not are known'),
+    ] = None,
 ) -> Page:
     """Pages are stable: a post published meanwhile moves no other."""
-    before = None if cursor is None else _decode(cursor)
-    posts = await list_posts(services.database, limit + 1, before=before, author=author, tag=tag)
+    before = None if cursor is None else decode_cursor(cursor)
+    posts = await list_posts(request.services.database, limit + 1, before=before, author=author, tag=tag, words=q)
     more = len(posts) > limit
-    return Page(posts[:limit], _encode(posts[limit - 1].id) if more else None)
+    return Page(posts[:limit], encode_cursor(posts[limit - 1].id) if more else None)
 
 
-@get("/posts/{post_id:uuid}", tags=["posts"], summary="Read a post", responses=answers(404, 503))
-async def read_post(post_id: UUID, services: Services) -> Post:
+@get(
+    "/posts/{post_id:uuid}",
+    tags=["posts"],
+    summary="Read a post",
+    responses=answers(404, 503),
+    response_headers=ETAG,
+)
+async def read_post(post_id: UUID, request: ApiRequest) -> Response[Post]:
     """One post by its id."""
-    found = await find_post(services.database, post_id)
+    found = await find_post(request.services.database, post_id)
     if found is None:
         raise ProblemError(404, "there is no such post")
-    return found
+    return Response(found, headers={"ETag": entity_tag(found.updated_at)})
 
 
-def _encode(post_id: UUID) -> str:
-    return base64.urlsafe_b64encode(post_id.bytes).rstrip(b"=").decode("ascii")
+@patch(
+    "/posts/{post_id:uuid}",
+    tags=["posts"],
+    summary="Change your post",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(400, 401, 403, 404, 412, 413, 415, 422, 503),
+    response_headers=ETAG,
+)
+async def edit_post(
+    post_id: UUID, data: PostChange, request: ApiRequest, if_match: Annotated[str | None, IF_MATCH] = None
+) -> Response[Post]:
+    """With `If-Match`, only of the version that you read: no change of somewhere else is lost."""
+    wanted = versions(if_match)
+    changed = await change_post(
+        request.services.database,
+        post_id,
+        request.principal.account_id,
+        wanted,
+        title=data.title or None,
+        body=data.body or None,
+        tags=None if data.tags is UNSET else list(dict.fromkeys(data.tags)),
+    )
+    if changed is None:
+        raise await _refusal(request, post_id)
+    return Response(changed, headers={"ETag": entity_tag(changed.updated_at)})
 
 
-def _decode(cursor: str) -> UUID:
-    return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+@delete(
+    "/posts/{post_id:uuid}",
+    status_code=204,
+    tags=["posts"],
+    summary="Delete your post",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 403, 404, 412, 503),
+)
+async def remove_post(post_id: UUID, request: ApiRequest, if_match: Annotated[str | None, IF_MATCH] = None) -> None:
+    """Its comments go with it."""
+    if not await delete_post(request.services.database, post_id, request.principal.account_id, versions(if_match)):
+        raise await _refusal(request, post_id)
+
+
+async def _refusal(request: ApiRequest, post_id: UUID) -> ProblemError:
+    """Why a post was not changed."""
+    found = await find_post(request.services.database, post_id)
+    if found is None:
+        return ProblemError(404, "there is no such post")
+    if found.author.id != request.principal.account_id:
+        return ProblemError(403, "the post is another's")
+    return ProblemError(412, "the post was changed since", kind="urn:devnest:changed")
+
+
+@get("/tags", tags=["posts"], summary="The tags in use", responses=answers(503))
+async def read_tags(request: ApiRequest) -> list[TagCount]:
+    """The 200 most used, with the number of posts that carry each."""
+    return await count_tags(request.services.database)
+
+
+ROUTES = [publish, read_page, read_post, edit_post, remove_post, read_tags]

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 `application/problem+json`; the table of HTTP statuses is here and nowhere else."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -9,9 +10,10 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from devnest.api.tokens import InvalidToken
-from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable
+from devnest.pool import PoolError, PoolFull
+from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, Throttled
 
-__all__ = ["PROBLEM_JSON", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
+__all__ = ["PROBLEM_JSON", "ClientGone", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
 
 PROBLEM_JSON = "application/problem+json"
 log = structlog.get_logger("devnest.api")
@@ -33,6 +35,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     request_id: str
     errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ClientGone(Exception):
+    """The client disconnected before its answer; nobody reads what is sent now."""
 
 
 class ProblemError(Exception):
@@ -61,7 +67,7 @@ def respond_to(request: Request[Any, Any, Any], error: Exception) -> Response[by
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unexpected error", path=request.url.path, exc_info=error)
     elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("refused", reason=str(error))
+        log.info("refused", reason=str(error) or type(error).__name__)
     body, headers = problem_response(problem, request.scope["state"].get("request_id", ""))
     return Response(body, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
@@ -88,11 +94,10 @@ def _as_problem(error: Exception) -> ProblemError:
         case AlreadyTaken():
             taken = FieldError(error.field, str(error))
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
-        case DatabaseUnavailable():
-            again = {"Retry-After": str(error.retry_after)}
-            return ProblemError(
-                503, "the service cannot reach its database", kind="urn:devnest:database", headers=again
-            )
+        case Throttled() | DatabaseUnavailable() | PoolError():
+            return _not_now(error)
+        case ClientGone():
+            return ProblemError(503, "the client has gone", headers={"Connection": "close"})
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
             errors = [FieldError(e.get("key", ""), e.get("message", "")) for e in extra]
@@ -101,6 +106,22 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(status, _detail(error), headers=dict(error.headers or {}))
         case _:
             return ProblemError(500, "the server failed; the log has the reason under this request id")
+
+
+def _not_now(error: Throttled | DatabaseUnavailable | PoolError) -> ProblemError:
+    """A refusal with a time to come back."""
+    status, retry_after = 503, 1.0
+    match error:
+        case Throttled():
+            status, retry_after, detail, kind = 429, error.retry_after, str(error), "throttled"
+        case DatabaseUnavailable():
+            retry_after, detail, kind = error.retry_after, "the service cannot reach its database", "database"
+        case PoolFull():
+            retry_after, detail, kind = error.retry_after, "too many passwords wait to be hashed", "full"
+        case _:
+            detail, kind = "the password could not be hashed now", "full"
+    headers = {"Retry-After": str(math.ceil(retry_after))}
+    return ProblemError(status, detail, kind=f"urn:devnest:{kind}", headers=headers)
 
 
 def _detail(error: HTTPException) -> str:

@@ -3,16 +3,25 @@
 from dataclasses import dataclass
 
 from devnest.api.tokens import TokenIssuer
-from devnest.passwords import Hasher
-from devnest.store import Database
+from devnest.mail import Outbox
+from devnest.metrics import Metrics
+from devnest.passwords import Hasher, Policy
+from devnest.pool import RemotePool
+from devnest.store import Database, RevokedSessions
 
 __all__ = ["Services"]
 
 
 @dataclass(frozen=True)
 class Services:
-    """The parts behind the API of one server process."""
+    """The parts behind the API of one server process. `pool`: None where passwords are hashed elsewhere."""
 
     database: Database
     hasher: Hasher
     tokens: TokenIssuer
+    revoked: RevokedSessions
+    outbox: Outbox
+    policy: Policy
+    metrics: Metrics
+    pool: RemotePool | None
+    limited: bool = True

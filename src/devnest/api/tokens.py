@@ -6,7 +6,7 @@ from uuid import UUID
 
 import jwt
 
-__all__ = ["ACCESS_TOKEN_LIFETIME_S", "InvalidToken", "Principal", "TokenIssuer"]
+__all__ = ["ACCESS_TOKEN_LIFETIME_S", "LEEWAY_S", "InvalidToken", "Principal", "TokenIssuer"]
 
 ACCESS_TOKEN_LIFETIME_S = 15 * 60
 ISSUER = "devnest"

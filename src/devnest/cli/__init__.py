@@ -4,8 +4,12 @@ import sys
 
 import typer
 
+from devnest.cli.bench import bench
+from devnest.cli.calibrate import calibrate
+from devnest.cli.load import load
 from devnest.cli.migrate import migrate
 from devnest.cli.serve import serve
+from devnest.cli.user import user
 
 __all__ = ["app", "main"]
 
@@ -17,6 +21,10 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(migrate)
+app.command()(calibrate)
+app.add_typer(user, name="user")
+app.command()(load)
+app.command()(bench)
 
 
 def main() -> None:

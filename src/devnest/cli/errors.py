@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import typer
 
-from devnest.cluster import PortUnavailable
+from devnest.cluster import ChildFailed, PortUnavailable
 from devnest.store import (
     DatabaseUnavailable,
     DataDirectoryError,
@@ -35,7 +35,14 @@ def reported() -> Iterator[None]:
     """Turn an expected failure into one line on standard error and an exit status of its own."""
     try:
         yield
+    except ChildFailed as error:
+        _write(error)
+        raise typer.Exit(error.status) from None
     except tuple(kind for kind, _ in STATUS) as error:
-        message = " ".join(str(error).split())
-        sys.stderr.write(f"devnest: {message}\n")
+        _write(error)
         raise typer.Exit(next(status for kind, status in STATUS if isinstance(error, kind))) from None
+
+
+def _write(error: Exception) -> None:
+    message = " ".join(str(error).split())
+    sys.stderr.write(f"devnest: {message}\n")

@@ -6,12 +6,24 @@ from urllib.parse import urlsplit
 
 import typer
 
-__all__ = ["DataDir", "DatabaseUrl", "PostgresBin"]
+from devnest.mail import SmtpTransport
+
+__all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "smtp_server"]
 
 
 def _postgresql_url(value: str | None) -> str | None:
     if value is not None and urlsplit(value).scheme not in ("postgresql", "postgres"):
         raise typer.BadParameter("a PostgreSQL URL is needed: postgresql://user:password@host:5432/name")
+    return value
+
+
+def smtp_server(value: str | None) -> str | None:
+    """A URL that mail can be sent to."""
+    if value is not None:
+        try:
+            SmtpTransport(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
     return value
 
 

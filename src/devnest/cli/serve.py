@@ -1,5 +1,6 @@
 """`devnest serve`."""
 
+import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from devnest.cli.errors import reported
-from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, smtp_server
 from devnest.cluster import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import MAXIMUM_COST, MINIMUM_COST
@@ -26,16 +27,33 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+def _networks(value: str) -> str:
+    for part in value.split(","):
+        try:
+            ipaddress.ip_network(part.strip() or "::", strict=False)
+        except ValueError:
+            raise typer.BadParameter(f"{part.strip()!r} is no address and no network") from None
+    return value
+
+
 def serve(
     host: Annotated[str, typer.Option(envvar="DEVNEST_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option(envvar="DEVNEST_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."),
     ] = 8000,
+    processes: Annotated[
+        int | None,
+        typer.Option(envvar="DEVNEST_PROCESSES", min=1, max=64, help="Server processes.", show_default="CPUs"),
+    ] = None,
     hashing: Annotated[
         Hashing,
-        typer.Option(envvar="DEVNEST_HASHING", help="Where passwords are hashed: on threads, or on the event loop."),
-    ] = Hashing.THREAD,
+        typer.Option(
+            envvar="DEVNEST_HASHING",
+            help="Where passwords are hashed: in the pool that all servers share, on threads of each, or on the event "
+            "loop of each.",
+        ),
+    ] = Hashing.POOL,
     hash_cost: Annotated[
         int,
         typer.Option(
@@ -51,10 +69,21 @@ def serve(
             envvar="DEVNEST_HASH_WORKERS",
             min=1,
             max=256,
-            help="Hashes computed at once.",
+            help="Processes of the pool, or threads of each server.",
             show_default="CPUs",
         ),
     ] = None,
+    hash_nice: Annotated[
+        int, typer.Option(envvar="DEVNEST_HASH_NICE", min=0, max=19, help="How far the pool's workers stand back.")
+    ] = 10,
+    trusted_proxies: Annotated[
+        str,
+        typer.Option(
+            envvar="DEVNEST_TRUSTED_PROXIES",
+            callback=_networks,
+            help="Addresses or networks, with commas between, whose X-Forwarded-For is believed.",
+        ),
+    ] = "",
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
@@ -75,6 +104,46 @@ def serve(
             help="Seconds that running requests get at a stop.",
         ),
     ] = 10.0,
+    limits: Annotated[
+        bool,
+        typer.Option(
+            "--limits/--no-limits",
+            envvar="DEVNEST_LIMITS",
+            help="Slow down who fails often. Off is for load tests: it lets passwords be guessed.",
+        ),
+    ] = True,
+    password_min_length: Annotated[
+        int,
+        typer.Option(
+            envvar="DEVNEST_PASSWORD_MIN_LENGTH",
+            min=8,
+            max=64,
+            help="Characters of a new password at least; NIST asks for 15 where a password is all that is asked for.",
+        ),
+    ] = 8,
+    breached_passwords: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DEVNEST_BREACHED_PASSWORDS",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="A sorted file of SHA-1 hashes, as Have I Been Pwned gives it; new passwords in it are refused.",
+            show_default="none",
+        ),
+    ] = None,
+    smtp_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DEVNEST_SMTP_URL",
+            callback=smtp_server,
+            help="The mail server: smtps://user:password@host, smtp+starttls://…, or smtp:// without TLS.",
+            show_default="mail goes into the folder mail of the data directory",
+        ),
+    ] = None,
+    mail_from: Annotated[
+        str, typer.Option(envvar="DEVNEST_MAIL_FROM", help="The sender of mail.")
+    ] = "devnest@localhost",
     log_level: Annotated[
         LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="Least level to log.")
     ] = LogLevel.INFO,
@@ -88,14 +157,23 @@ def serve(
     settings = Settings(
         host=host,
         port=port,
+        processes=processes or usable_cpus(),
         data_dir=data_dir or default_data_dir(),
         hashing=hashing,
         hash_cost=hash_cost,
         hash_workers=hash_workers or usable_cpus(),
+        hash_nice=hash_nice,
+        trusted_proxies=[part.strip() for part in trusted_proxies.split(",") if part.strip()],
+        log_level=log_level,
         database_url=database_url,
         postgres_bin=postgres_bin,
         signing_key_file=signing_key_file,
         drain_timeout_s=drain_timeout,
+        limits=limits,
+        password_min_length=password_min_length,
+        breached_passwords=breached_passwords,
+        smtp_url=smtp_url,
+        mail_from=mail_from,
     )
     with reported():
         run(settings)

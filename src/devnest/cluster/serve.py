@@ -1,15 +1,24 @@
-"""`devnest serve`: everything a DevNest needs, started in order and stopped in the reverse."""
+"""`devnest serve`: what it needs, in order: an address, a data directory, a key, a database, and the supervisor."""
 
 import asyncio
+import resource
+import shutil
+import socket
 import sys
-from contextlib import ExitStack
+import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import structlog
 
-from devnest.cluster.server import run_server
+from devnest.census import Census
+from devnest.cluster.child import Child
+from devnest.cluster.memory import memory_directory
+from devnest.cluster.notify import notify
+from devnest.cluster.slot import Slot
 from devnest.cluster.sockets import address_of, listen
-from devnest.settings import Settings
+from devnest.cluster.supervisor import Supervisor
+from devnest.settings import Hashing, PoolSettings, ServerSettings, Settings
 from devnest.store import DataDirectory, DataDirectoryError, EmbeddedPostgres, ensure_database, migrate
 
 __all__ = ["serve"]
@@ -21,38 +30,94 @@ log = structlog.get_logger("devnest.cluster")
 def serve(settings: Settings) -> None:
     """Run until told to stop; returns after a clean stop.
 
-    Raises `StoreError` or `PortUnavailable` where it cannot start.
+    Raises `StoreError`, `PortUnavailable` or `ChildFailed` where it cannot start.
     """
+    _raise_descriptor_limit()
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         data_dir = DataDirectory(settings.data_dir)
         data_dir.open()
         stack.callback(data_dir.close)
         key = _signing_key(settings.signing_key_file, data_dir)
-        database_url = settings.database_url or _embedded(data_dir, settings.postgres_bin, stack)
-        address = address_of(listener)
-
-        def ready() -> None:
-            sys.stdout.write(f"DevNest ready on http://{address}\n")
-            sys.stdout.flush()
-
-        run_server(settings, listener, database_url, key, ready)
+        postgres = None
+        if settings.database_url is None:
+            postgres = EmbeddedPostgres(data_dir, settings.postgres_bin)
+            stack.callback(postgres.stop)
+            postgres.launch()
+        run_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
+        stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
+        metrics_dir = stack.enter_context(memory_directory(data_dir.path))
+        asyncio.run(_supervise(settings, listener, key, postgres, run_dir, metrics_dir))
         log.info("stopped")
 
 
-def _embedded(data_dir: DataDirectory, postgres_bin: Path | None, stack: ExitStack) -> str:
-    postgres = EmbeddedPostgres(data_dir, postgres_bin)
-    stack.callback(postgres.stop)
-    postgres.start()
-    log.info("postgresql started", data_dir=str(data_dir.path), pid=postgres.pid)
-    asyncio.run(_prepare(postgres.url))
-    return postgres.url
+async def _supervise(
+    settings: Settings,
+    listener: socket.socket,
+    key: bytes,
+    postgres: EmbeddedPostgres | None,
+    run_dir: Path,
+    metrics_dir: Path,
+) -> None:
+    pool_socket = run_dir / "pool.sock"
+    census = Census(metrics_dir)
+
+    def database_url() -> str:
+        return settings.database_url or (postgres.url if postgres else "")
+
+    def make_server(number: int) -> Slot:
+        name = f"server-{number}"
+
+        def server_settings() -> ServerSettings:
+            return ServerSettings(
+                name=name,
+                metrics_dir=str(metrics_dir),
+                database_url=database_url(),
+                signing_key=key,
+                hashing=settings.hashing,
+                hash_cost=settings.hash_cost,
+                hash_workers=settings.hash_workers,
+                pool_url=f"unix://{pool_socket}",
+                drain_timeout_s=settings.drain_timeout_s,
+                trusted_proxies=settings.trusted_proxies,
+                log_level=settings.log_level,
+                limits=settings.limits,
+                password_min_length=settings.password_min_length,
+                breached_passwords=str(settings.breached_passwords.absolute()) if settings.breached_passwords else None,
+                smtp_url=settings.smtp_url,
+                mail_dir=str(settings.data_dir.absolute() / "mail"),
+                mail_from=settings.mail_from,
+            )
+
+        return Slot(lambda: Child(name, "devnest.cluster.server", listener.fileno()), server_settings, census)
+
+    pool = None
+    if settings.hashing is Hashing.POOL:
+        pool_settings = PoolSettings(
+            "pool", str(metrics_dir), str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
+        )
+        pool = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool"), lambda: pool_settings, census)
+
+    async def prepare() -> None:
+        if postgres is not None:
+            await ensure_database(postgres.url)
+            if await migrate(postgres.url):
+                log.info("schema migrated")
+
+    def ready() -> None:
+        sys.stdout.write(f"DevNest ready on http://{address_of(listener)}\n")
+        sys.stdout.flush()
+        notify("READY=1")
+
+    supervisor = Supervisor(make_server, pool, postgres, listener, settings.drain_timeout_s, census)
+    await supervisor.run(settings.processes, prepare, ready)
 
 
-async def _prepare(url: str) -> None:
-    await ensure_database(url)
-    if await migrate(url):
-        log.info("schema migrated")
+def _raise_descriptor_limit() -> None:
+    """A connection is a descriptor: take as many as may be had."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS has a limit below its hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _signing_key(given: Path | None, data_dir: DataDirectory) -> bytes:

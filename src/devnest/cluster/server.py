@@ -1,94 +1,169 @@
-"""One server process: an event loop that answers HTTP on a socket it is given."""
+"""A server, as a child of the supervisor: `python -m devnest.cluster.server CONTROL LISTENER`."""
 
 import asyncio
-import signal
+import gc
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from devnest.api import Services, TokenIssuer, create_app
-from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner
-from devnest.settings import Hashing, Settings
-from devnest.store import Database
+from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Services, TokenIssuer, create_app
+from devnest.cluster.connections import Acceptor, BoundedProtocol
+from devnest.cluster.control import Control
+from devnest.hashing import PoolRunner
+from devnest.logs import configure_logging
+from devnest.mail import FolderTransport, Outbox, SmtpTransport
+from devnest.metrics import Metrics
+from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
+from devnest.pool import Pool, PoolError, RemotePool
+from devnest.settings import Hashing, ServerSettings
+from devnest.store import Database, DatabaseUnavailable, Housekeeper, RevokedSessions, SchemaBehind, StoreError
 
-__all__ = ["run_server"]
+__all__ = ["main"]
 
 KEEP_ALIVE_S = 75
+LINGER_S = 1.0
+GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with the signals left to us."""
+    """uvicorn's server on our acceptor, with the signals left to us and an end that no client notices."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._ready = ready
+        self._acceptor: Acceptor
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take none: `run_server` has."""
+        """Take none: `Control.watch` has."""
         yield
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say that requests are answered once they are."""
-        await super().startup(sockets)
+        """Accept, and say so."""
+        self.servers = []
+        self._acceptor = Acceptor(self._listener, self._protocol)
+        self.started = True
         self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, tell clients with their next answer that the connection ends, then close what is idle."""
+        self._acceptor.take_all()
+        self._acceptor.close()
+        self._listener.close()
+        for headers in (self.config.encoded_headers, self.server_state.default_headers):
+            headers.append((b"connection", b"close"))
+        deadline = asyncio.get_running_loop().time() + min(LINGER_S, self.config.timeout_graceful_shutdown or 0)
+        loop = asyncio.get_running_loop()
+        while self.server_state.connections and not self.force_exit and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await super().shutdown(None)
+
     def stop(self) -> None:
-        """Drain; at the second call stop at once."""
-        self.force_exit = self.should_exit
+        """Drain."""
         self.should_exit = True
 
+    def leave(self) -> None:
+        """Stop at once: nobody is left to answer for this process."""
+        self.should_exit = self.force_exit = True
 
-def run_server(
-    settings: Settings, listener: socket.socket, database_url: str, key: bytes, ready: Callable[[], None]
-) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called once requests are answered.
-
-    Raises `StoreError` where the database cannot be used.
-    """
-    uvloop.run(_serve(settings, listener, database_url, key, ready))
+    def _protocol(self) -> asyncio.Protocol:
+        return BoundedProtocol(config=self.config, server_state=self.server_state, app_state={})
 
 
-async def _serve(
-    settings: Settings, listener: socket.socket, database_url: str, key: bytes, ready: Callable[[], None]
-) -> None:
+def main() -> None:
+    """Serve until told to end."""
+    control = Control(int(sys.argv[1]))
+    listener = socket.socket(fileno=int(sys.argv[2]))
+    settings = control.settings(ServerSettings)
+    configure_logging(settings.log_level)
+    try:
+        uvloop.run(_serve(control, settings, listener))
+    except SchemaBehind as error:
+        control.failed(6, str(error))
+    except StoreError as error:
+        control.failed(5, str(error), passing=isinstance(error, DatabaseUnavailable))
+    except PoolError as error:
+        control.failed(1, str(error))
+
+
+async def _serve(control: Control, settings: ServerSettings, listener: socket.socket) -> None:
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(database_url))
+        metrics = stack.enter_context(Metrics(Path(settings.metrics_dir), settings.name))
+        waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
+        database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
         await database.check_version()
         await database.check_schema()
-        runner = await stack.enter_async_context(_runner(settings))
-        services = Services(database, Hasher(runner, settings.hash_cost), TokenIssuer(key))
-        server = Server(
-            uvicorn.Config(
-                create_app(services),
-                http="httptools",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
-            ),
-            ready,
+        for state, read in (("idle", lambda: database.idle), ("used", lambda: database.used)):
+            labels = {"process": settings.name, "state": state}
+            metrics.gauge("db_client_connection_count", "Connections of the database pool", labels, read)
+        metrics.watch_requests()
+        runner, pool = await stack.enter_async_context(_runner(settings))
+        remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
+        services = Services(
+            database=database,
+            hasher=Hasher(runner, settings.hash_cost),
+            tokens=TokenIssuer(settings.signing_key),
+            revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
+            outbox=await stack.enter_async_context(_outbox(settings)),
+            policy=_policy(settings),
+            metrics=metrics,
+            pool=pool,
+            limited=settings.limits,
         )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.stop)
-        await server.serve([listener])
+        await stack.enter_async_context(Housekeeper(database))
+        app = create_app(services)
+        if settings.trusted_proxies:
+            app = ProxyHeadersMiddleware(app, settings.trusted_proxies)  # type: ignore[arg-type, assignment]
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
+        )
+        server = Server(config, listener, control.ready)
+        control.watch(server.stop, server.leave)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no collection need look at it again
+        gc.set_threshold(GC_THRESHOLD)
+        await server.serve()
+
+
+def _outbox(settings: ServerSettings) -> Outbox:
+    url = settings.smtp_url
+    return Outbox(SmtpTransport(url) if url else FolderTransport(Path(settings.mail_dir)), settings.mail_from)
+
+
+def _policy(settings: ServerSettings) -> Policy:
+    breached = settings.breached_passwords
+    return Policy(settings.password_min_length, BreachedFile(Path(breached)) if breached else None)
 
 
 @asynccontextmanager
-async def _runner(settings: Settings) -> AsyncIterator[Runner]:
+async def _runner(settings: ServerSettings) -> AsyncIterator[tuple[Runner, RemotePool | None]]:
     match settings.hashing:
-        case Hashing.INLINE:
-            yield InlineRunner()
+        case Hashing.POOL:
+            async with Pool.connect(settings.pool_url) as pool:
+                yield PoolRunner(pool), pool
         case Hashing.THREAD:
-            runner = ThreadRunner(settings.hash_workers)
+            threads = ThreadRunner(settings.hash_workers)
             try:
-                yield runner
+                yield threads, None
             finally:
-                runner.close()
+                threads.close()
+        case Hashing.INLINE:
+            yield InlineRunner(), None
+
+
+if __name__ == "__main__":
+    main()

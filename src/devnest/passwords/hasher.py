@@ -3,25 +3,45 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import Protocol, TypeVar
 
 from devnest.passwords.scheme import UnusableHash, decoy, hash_password, verify_password
 
-__all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner"]
+__all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner", "Work"]
 
 T = TypeVar("T")
 
 
-class Runner(Protocol):
-    """What runs the work: a call of a function with arguments, awaited."""
+class Work(Enum):
+    """What a hash is for; where there is a queue, lower goes first."""
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T: ...
+    SIGN_IN = 0
+    REGISTER = 1
+    REHASH = 10  # nobody waits for it
+
+    @property
+    def priority(self) -> int:
+        """Its place in the queue."""
+        return self.value
+
+
+class Runner(Protocol):
+    """What runs the work: a call of a function with arguments, awaited; for whom and what for is a hint."""
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T: ...
+
+    def check_room(self, client: str) -> None:
+        """Raise at once what a call for this client would raise for want of room; costs nothing."""
 
 
 class InlineRunner:
     """Runs the work on the event loop, which answers nobody meanwhile: the experiment's "before"."""
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T:
+    def check_room(self, client: str) -> None:
+        """There is no queue."""
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
         return function(*arguments)
 
 
@@ -34,8 +54,11 @@ class ThreadRunner:
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="hashing")
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T:
+    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    def check_room(self, client: str) -> None:
+        """The queue has no bound but the connections there are."""
 
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
@@ -50,15 +73,20 @@ class Hasher:
         self._cost = cost
         self._decoy = decoy(cost)
 
-    async def hash(self, password: str) -> str:
-        """The stored form of a new password."""
-        return await self._run(hash_password, password, self._cost)
+    def check_room(self, client: str) -> None:
+        """Raise the runner's refusal, where it is known already, before a request costs anything."""
+        self._run.check_room(client)
 
-    async def verify(self, password: str, stored: str | None) -> bool:
+    async def hash(self, password: str, *, client: str = "", work: Work = Work.REGISTER) -> str:
+        """The stored form of a new password. `client`: whose request it is; clients take turns."""
+        return await self._run(hash_password, password, self._cost, work=work, client=client)
+
+    async def verify(self, password: str, stored: str | None, *, client: str = "") -> bool:
         """Whether the password is the stored one; `stored` is None where there is no account."""
+        checked = self._decoy if stored is None else stored
         try:
-            matches = await self._run(verify_password, password, self._decoy if stored is None else stored)
+            matches = await self._run(verify_password, password, checked, work=Work.SIGN_IN, client=client)
         except UnusableHash:
-            await self._run(verify_password, password, self._decoy)
+            await self._run(verify_password, password, self._decoy, work=Work.SIGN_IN, client=client)
             raise
         return matches and stored is not None

@@ -12,8 +12,10 @@ import hmac
 import re
 import secrets
 import unicodedata
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-import bcrypt
+from devnest import bcrypt
 
 __all__ = [
     "MAXIMUM_COST",
@@ -21,9 +23,16 @@ __all__ = [
     "UnusableHash",
     "decoy",
     "hash_password",
+    "hash_passwords",
     "needs_rehash",
     "verify_password",
+    "verify_passwords",
 ]
+
+A = TypeVar("A")
+B = TypeVar("B")
+R = TypeVar("R")
+T = TypeVar("T")
 
 MINIMUM_COST = 4  # bcrypt's own bounds are 4 and 31; 4 is for tests only
 MAXIMUM_COST = 18  # 2^6 times the work of the default: about 15 s. A stored hash above it is refused before any work.
@@ -46,27 +55,72 @@ def hash_password(password: str, cost: int) -> str:
 
     Takes about 0.2 s at cost 12; each step of cost doubles it. Raises ValueError for a cost outside 4 to 18.
     """
-    if not MINIMUM_COST <= cost <= MAXIMUM_COST:
-        raise ValueError(f"the cost {cost} is not within {MINIMUM_COST} and {MAXIMUM_COST}")
-    secret = _normal(password)
-    salt = bcrypt.gensalt(cost)
-    if _fits(secret):
-        return bcrypt.hashpw(secret, salt).decode("ascii")
-    hashed = bcrypt.hashpw(_short(secret, salt[7:]), salt).decode("ascii")
-    return f"$bcrypt-sha256$v=2,t=2b,r={cost}${hashed[7:29]}${hashed[29:]}"
+    return _only(hash_passwords([(password, cost)]))
 
 
 def verify_password(password: str, stored: str) -> bool:
     """Whether the password is the one that was stored. Raises `UnusableHash` before any work."""
-    cost = _cost(stored)
-    secret = _normal(password)
-    if wrapped := WRAPPED.fullmatch(stored):
-        salt = wrapped["salt"].encode("ascii")
-        plain = b"$2b$%02d$%b%b" % (cost, salt, wrapped["digest"].encode("ascii"))
-        return bcrypt.checkpw(_short(secret, salt), plain)
-    # A plain hash is never of a password that does not fit; the same work is done to say no.
-    plain = stored.encode("ascii")
-    return bcrypt.checkpw(secret if _fits(secret) else _short(secret, plain[7:29]), plain)
+    return _only(verify_passwords([(password, stored)]))
+
+
+def hash_passwords(calls: Sequence[tuple[str, int]]) -> list[str | Exception]:
+    """`hash_password` for several (password, cost), interleaved on one core; what one would raise is its result."""
+
+    def prepare(password: str, cost: int) -> tuple[bytes, bytes]:
+        if not MINIMUM_COST <= cost <= MAXIMUM_COST:
+            raise ValueError(f"the cost {cost} is not within {MINIMUM_COST} and {MAXIMUM_COST}")
+        salt = bcrypt.gensalt(cost)
+        return _fit(_normal(password), salt), salt
+
+    def finish(index: int, hashed: bytes) -> str:
+        plain = hashed.decode("ascii")
+        if _fits(_normal(calls[index][0])):
+            return plain
+        return f"$bcrypt-sha256$v=2,t=2b,r={int(plain[4:6])}${plain[7:29]}${plain[29:]}"
+
+    return _several(calls, prepare, bcrypt.hashpw_many, finish)
+
+
+def verify_passwords(calls: Sequence[tuple[str, str]]) -> list[bool | Exception]:
+    """`verify_password` for several (password, stored), interleaved; what one would raise is its result."""
+
+    def prepare(password: str, stored: str) -> tuple[bytes, bytes]:
+        cost = _cost(stored)
+        secret = _normal(password)
+        if wrapped := WRAPPED.fullmatch(stored):
+            salt = wrapped["salt"].encode("ascii")
+            return _short(secret, salt), b"$2b$%02d$%b%b" % (cost, salt, wrapped["digest"].encode("ascii"))
+        # A plain hash is never of a password that does not fit; the same work is done to say no.
+        plain = stored.encode("ascii")
+        return _fit(secret, plain), plain
+
+    return _several(calls, prepare, bcrypt.checkpw_many, lambda _, matches: matches)
+
+
+def _several(
+    calls: Sequence[tuple[A, B]],
+    prepare: Callable[[A, B], tuple[bytes, bytes]],
+    work: Callable[[list[bytes], list[bytes]], list[R]],
+    finish: Callable[[int, R], T],
+) -> list[T | Exception]:
+    """Do the work of all calls that can be prepared as one batch, and put every result in its call's place."""
+    results: dict[int, T | Exception] = {}
+    prepared: dict[int, tuple[bytes, bytes]] = {}
+    for index, (first, second) in enumerate(calls):
+        try:
+            prepared[index] = prepare(first, second)
+        except ValueError as error:
+            results[index] = error
+    done = work([secret for secret, _ in prepared.values()], [salt for _, salt in prepared.values()])
+    results |= {index: finish(index, result) for index, result in zip(prepared, done, strict=True)}
+    return [results[index] for index in range(len(calls))]
+
+
+def _only(results: list[T | Exception]) -> T:
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def needs_rehash(stored: str, cost: int) -> bool:
@@ -101,6 +155,10 @@ def _normal(password: str) -> bytes:
 
 def _fits(secret: bytes) -> bool:
     return len(secret) <= BCRYPT_BYTES and b"\0" not in secret
+
+
+def _fit(secret: bytes, salt_or_hash: bytes) -> bytes:
+    return secret if _fits(secret) else _short(secret, salt_or_hash[7:29])
 
 
 def _short(secret: bytes, salt: bytes) -> bytes:

@@ -78,7 +78,7 @@ class Stats:
     def prometheus(self, prefix: str = "pool") -> str:
         """Return the reading in Prometheus' text format."""
         lines: list[str] = []
-        for name in ("workers", "idle", "busy", "starting", "running", "utilisation"):
+        for name in ("workers", "idle", "busy", "starting", "running", "utilisation", "mean_batch"):
             lines += [f"# TYPE {prefix}_{name} gauge", f"{prefix}_{name} {getattr(self, name)}"]
         lines += _labelled(f"{prefix}_queued", "gauge", "priority", self.queued_by_priority)
         for name in ("done", "failed", "cancelled", "retried"):

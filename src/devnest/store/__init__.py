@@ -3,14 +3,22 @@
 from devnest.store.accounts import (
     Account,
     Credentials,
+    Login,
+    Profile,
+    change_password,
     create_account,
     find_account,
     find_credentials,
+    find_login,
+    find_profile,
+    find_resettable,
     taken_field,
 )
+from devnest.store.audit import Event, record_event
+from devnest.store.comments import Comment, create_comment, delete_comment, list_comments
 from devnest.store.database import Database
 from devnest.store.datadir import DataDirectory, default_data_dir
-from devnest.store.embedded import EmbeddedPostgres
+from devnest.store.embedded import EmbeddedPostgres, running_url
 from devnest.store.errors import (
     AlreadyTaken,
     AuthorGone,
@@ -19,18 +27,51 @@ from devnest.store.errors import (
     DataDirectoryInUse,
     PostgresFailed,
     PostgresNotFound,
+    RefreshRefused,
     SchemaBehind,
     StoreError,
+    Throttled,
     VersionMismatch,
 )
+from devnest.store.housekeeping import Housekeeper, purge
+from devnest.store.mailed_tokens import (
+    Purpose,
+    ResetTarget,
+    create_mailed_token,
+    find_reset_target,
+    reset_password,
+    verify_email,
+)
 from devnest.store.migrate import ensure_database, migrate
-from devnest.store.posts import Post, create_post, find_post, list_posts
-from devnest.store.sessions import create_session
+from devnest.store.operators import disable_account, enable_account, find_account_id
+from devnest.store.posts import (
+    Post,
+    TagCount,
+    change_post,
+    count_tags,
+    create_post,
+    delete_post,
+    find_post,
+    list_posts,
+)
+from devnest.store.revocations import RevokedSessions
+from devnest.store.sessions import (
+    Refreshed,
+    Session,
+    create_session,
+    end_session,
+    end_sessions,
+    has_signed_in_from,
+    list_sessions,
+    refresh_session,
+)
+from devnest.store.throttles import Rule, Subject, charge, clear_charges, pay_back
 
 __all__ = [
     "Account",
     "AlreadyTaken",
     "AuthorGone",
+    "Comment",
     "Credentials",
     "DataDirectory",
     "DataDirectoryError",
@@ -38,21 +79,63 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "EmbeddedPostgres",
+    "Event",
+    "Housekeeper",
+    "Login",
     "Post",
     "PostgresFailed",
     "PostgresNotFound",
+    "Profile",
+    "Purpose",
+    "RefreshRefused",
+    "Refreshed",
+    "ResetTarget",
+    "RevokedSessions",
+    "Rule",
     "SchemaBehind",
+    "Session",
     "StoreError",
+    "Subject",
+    "TagCount",
+    "Throttled",
     "VersionMismatch",
+    "change_password",
+    "change_post",
+    "charge",
+    "clear_charges",
+    "count_tags",
     "create_account",
+    "create_comment",
+    "create_mailed_token",
     "create_post",
     "create_session",
     "default_data_dir",
+    "delete_comment",
+    "delete_post",
+    "disable_account",
+    "enable_account",
+    "end_session",
+    "end_sessions",
     "ensure_database",
     "find_account",
+    "find_account_id",
     "find_credentials",
+    "find_login",
     "find_post",
+    "find_profile",
+    "find_reset_target",
+    "find_resettable",
+    "has_signed_in_from",
+    "list_comments",
     "list_posts",
+    "list_sessions",
     "migrate",
+    "pay_back",
+    "purge",
+    "record_event",
+    "refresh_session",
+    "reset_password",
+    "running_url",
     "taken_field",
+    "verify_email",
 ]

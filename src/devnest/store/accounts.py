@@ -10,7 +10,20 @@ from uuid_utils.compat import uuid7
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken
 
-__all__ = ["Account", "Credentials", "create_account", "find_account", "find_credentials", "taken_field"]
+__all__ = [
+    "Account",
+    "Credentials",
+    "Login",
+    "Profile",
+    "change_password",
+    "create_account",
+    "find_account",
+    "find_credentials",
+    "find_login",
+    "find_profile",
+    "find_resettable",
+    "taken_field",
+]
 
 FIELD_OF_INDEX = {"accounts_username_key": "username", "accounts_email_key": "email"}
 
@@ -24,10 +37,27 @@ class Account(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+class Profile(msgspec.Struct, frozen=True):
+    """An account as everyone sees it."""
+
+    id: UUID
+    username: str
+    created_at: datetime
+
+
 class Credentials(msgspec.Struct, frozen=True):
     """What a sign-in is checked against."""
 
     account_id: UUID
+    password_hash: str
+    disabled: bool
+
+
+class Login(msgspec.Struct, frozen=True):
+    """An account's names and the hash of its password."""
+
+    username: str
+    email: str
     password_hash: str
 
 
@@ -63,9 +93,57 @@ async def find_account(database: Database, account_id: UUID) -> Account | None:
 async def find_credentials(database: Database, *, email: str | None, username: str | None) -> Credentials | None:
     """What the account with this e-mail address, or else this username, logs in with."""
     if email is not None:
-        row = await database.fetch_row("SELECT id, password_hash FROM accounts WHERE lower(email) = lower($1)", email)
+        row = await database.fetch_row(
+            "SELECT id, password_hash, disabled_at IS NOT NULL FROM accounts WHERE lower(email) = lower($1)", email
+        )
     else:
         row = await database.fetch_row(
-            "SELECT id, password_hash FROM accounts WHERE lower(username) = lower($1)", username
+            "SELECT id, password_hash, disabled_at IS NOT NULL FROM accounts WHERE lower(username) = lower($1)",
+            username,
         )
     return None if row is None else Credentials(*row)
+
+
+async def find_resettable(database: Database, email: str) -> Account | None:
+    """The account with this e-mail address, unless it is disabled."""
+    row = await database.fetch_row(
+        "SELECT id, username, email, created_at FROM accounts WHERE lower(email) = lower($1) AND disabled_at IS NULL",
+        email,
+    )
+    return None if row is None else Account(*row)
+
+
+async def find_login(database: Database, account_id: UUID) -> Login | None:
+    """What the account logs in with."""
+    row = await database.fetch_row("SELECT username, email, password_hash FROM accounts WHERE id = $1", account_id)
+    return None if row is None else Login(*row)
+
+
+async def change_password(
+    database: Database, account_id: UUID, old_hash: str, new_hash: str, *, keep: UUID
+) -> list[UUID] | None:
+    """Replace the hash if it is still the old one, and end all sessions but `keep`; the ids of those that lived.
+
+    None where the hash is another by now. A mailed reset token is of no more use.
+    """
+    async with database.connection() as connection, connection.transaction():
+        changed = await connection.fetchval(
+            "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING true",
+            account_id, old_hash, new_hash,
+        )  # fmt: skip
+        if not changed:
+            return None
+        await connection.execute("DELETE FROM mailed_tokens WHERE account_id = $1 AND purpose = 'reset'", account_id)
+        ended = await connection.fetch(
+            "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL AND id <> $2 RETURNING id",
+            account_id, keep,
+        )  # fmt: skip
+    return [row["id"] for row in ended]
+
+
+async def find_profile(database: Database, username: str) -> Profile | None:
+    """The account with this username, in any case."""
+    row = await database.fetch_row(
+        "SELECT id, username, created_at FROM accounts WHERE lower(username) = lower($1)", username
+    )
+    return None if row is None else Profile(*row)

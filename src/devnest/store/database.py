@@ -1,8 +1,9 @@
 """A bounded pool of connections, and the one place where the driver's failures become ours."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Self
 
 import asyncpg
@@ -10,29 +11,32 @@ import asyncpg
 from devnest.store.errors import DatabaseUnavailable, SchemaBehind, StoreError
 from devnest.store.migrations import HEAD
 
-__all__ = ["Database", "translated"]
+__all__ = ["TRANSLATED", "Database"]
 
 
 MINIMUM_MAJOR = 15
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 2.0
 
 
 class Database:
     """Connections to PostgreSQL; `async with Database(url)` opens and closes them.
 
     Every method raises `DatabaseUnavailable` where the server does not answer, refuses connections, restarts, or has
-    none free within 5 s.
+    none free within 5 s. `waited` is told how many seconds each connection was waited for.
     """
 
-    def __init__(self, url: str, connections: int = 10) -> None:
+    def __init__(self, url: str, connections: int = 10, waited: Callable[[float], None] = lambda _: None) -> None:
         self._url = url
         self._connections = connections
+        self._waited = waited
+        self._probe: asyncio.Task[Any] | None = None
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> Self:
-        async with translated():
+        with TRANSLATED:
             self._pool = await asyncpg.create_pool(
                 self._url,
                 min_size=1,
@@ -53,6 +57,27 @@ class Database:
             except TimeoutError:
                 self._pool.terminate()
             self._pool = None
+
+    @property
+    def idle(self) -> int:
+        """Open connections that nobody uses."""
+        return self._pool.get_idle_size() if self._pool else 0
+
+    @property
+    def used(self) -> int:
+        """Connections in use."""
+        return self._pool.get_size() - self._pool.get_idle_size() if self._pool else 0
+
+    async def probe(self) -> None:
+        """Raise `DatabaseUnavailable` unless the server answers within 2 s; who asks at the same time asks once."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self.fetch_value("SELECT 1"))
+            self._probe.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left
+        # It goes on when time is up: a connection whose query is cancelled waits for the server once more.
+        done, _ = await asyncio.wait((probe := self._probe,), timeout=PROBE_TIMEOUT_S)
+        if not done:
+            raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_S:g} s")
+        probe.result()
 
     async def check_schema(self) -> None:
         """Raise `SchemaBehind` unless the schema is the one this version was written for."""
@@ -83,32 +108,67 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchval(query, *arguments)
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+    def connection(self) -> "_Lease":
         """A connection for several statements; give it back before anything slow, above all before a hash."""
         assert self._pool is not None, "not open"
-        async with translated(), self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            yield connection
+        return _Lease(self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S), self._waited)
 
 
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Turn what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are."""
-    try:
-        yield
-    except (
-        asyncpg.PostgresConnectionError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
-        asyncpg.TooManyConnectionsError,
-        asyncpg.QueryCanceledError,
-        asyncpg.InsufficientResourcesError,
-        OSError,  # TimeoutError is one
-    ) as error:
-        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # the connection closed under a query
-        raise DatabaseUnavailable(str(error)) from error
+class _Lease:
+    """A connection between `async with` and its end. A class: this is on the path of every query."""
+
+    __slots__ = ("_context", "_waited")
+
+    def __init__(
+        self, context: "asyncpg.pool.PoolAcquireContext[asyncpg.Record]", waited: Callable[[float], None]
+    ) -> None:
+        self._context = context
+        self._waited = waited
+
+    async def __aenter__(self) -> "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]":
+        started = time.perf_counter()
+        with TRANSLATED:
+            connection = await self._context.__aenter__()
+        self._waited(time.perf_counter() - started)
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with TRANSLATED:
+            try:
+                await self._context.__aexit__(kind, error, traceback)
+            finally:
+                TRANSLATED.__exit__(kind, error, traceback)
+
+
+class _Translated:
+    """Turns what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are.
+
+    A class, and one object of it for all: on the path of every query a generator would cost more than the rest.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, UNAVAILABLE):
+            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+
+
+TRANSLATED = _Translated()
+UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,  # the connection closed under a query
+    asyncpg.InternalClientError,
+    OSError,  # TimeoutError is one
+)
 
 
 async def _keep(_connection: object) -> None:

@@ -9,6 +9,7 @@ runs.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
@@ -17,19 +18,23 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from devnest.store.binaries import PostgresBinaries, find_binaries, postgres_identity
 from devnest.store.datadir import DataDirectory
 from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch
 
-__all__ = ["EmbeddedPostgres"]
+__all__ = ["EmbeddedPostgres", "running_url"]
 
 START_TIMEOUT_S = 60.0  # a crash recovery reads the log since the last checkpoint
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 30.0
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 POLL_S = 0.005
+PR_SET_PDEATHSIG = 1
+SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}  # it listens to DevNest; PostgreSQL would talk to it too
+_PRCTL: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only; looked up here, not between fork and exec
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -52,12 +57,13 @@ class EmbeddedPostgres:
         self._binaries: PostgresBinaries = find_binaries(postgres_bin, self._identity, self._home)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
+        self._patience_ends_at = 0.0
 
     @property
     def url(self) -> str:
         """The database's URL, for whoever may enter the socket's directory."""
         assert self._socket_dir is not None, "not started"
-        return f"postgresql://devnest@/devnest?host={quote(str(self._socket_dir))}"
+        return _url(str(self._socket_dir))
 
     @property
     def pid(self) -> int | None:
@@ -65,9 +71,16 @@ class EmbeddedPostgres:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Make the database where there is none, start PostgreSQL and wait until it accepts connections.
+        """Launch PostgreSQL and wait until it accepts connections."""
+        self.launch()
+        while not self.is_ready():
+            time.sleep(POLL_S)
 
-        Raises `VersionMismatch`, `DataDirectoryError` or `PostgresFailed`.
+    def launch(self) -> None:
+        """Make the database where there is none, and start PostgreSQL on it, for the first time or after its death.
+
+        The URL stays the same over all starts until `stop`. Where this process is killed, PostgreSQL shuts down (on
+        Linux; elsewhere the next start sees to it). Raises `VersionMismatch`, `DataDirectoryError`, `PostgresFailed`.
         """
         try:
             lock_fd = os.open(self._home / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -82,7 +95,19 @@ class EmbeddedPostgres:
                 os.close(lock_fd)  # the postmaster has its own copy
         except OSError as error:
             raise DataDirectoryError(self._home, f"{error.filename or ''} {error.strerror}".strip()) from error
-        self._wait_ready()
+
+    def is_ready(self) -> bool:
+        """Whether a launched PostgreSQL accepts connections; raises `PostgresFailed` where it never will."""
+        assert self._process is not None, "not launched"
+        code = self._process.poll()
+        if code is None and time.monotonic() < self._patience_ends_at:
+            # The postmaster writes its state into the eighth line of its pid file.
+            lines = self._postmaster_pid_lines()
+            return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
+        self.stop()
+        what = "took too long to start" if code is None else f"ended with status {code}"
+        tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise PostgresFailed(f"PostgreSQL {what}; the end of {self._log}: {' | '.join(tail)}")
 
     def stop(self) -> None:
         """Shut down: no new connections, running transactions rolled back, a checkpoint, end."""
@@ -132,7 +157,7 @@ class EmbeddedPostgres:
     def _clear_stale(self) -> None:
         """Remove what a killed postmaster left: its socket directory, named in `postmaster.pid`, and that file."""
         lines = self._postmaster_pid_lines()
-        if len(lines) > 4 and Path(lines[4]).name.startswith("devnest-"):
+        if len(lines) > 4 and Path(lines[4]).name.startswith("devnest-") and Path(lines[4]) != self._socket_dir:
             shutil.rmtree(lines[4], ignore_errors=True)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -168,8 +193,11 @@ class EmbeddedPostgres:
             raise VersionMismatch(self._home, made_by, str(self._binaries.major))
 
     def _launch(self, lock_fd: int) -> None:
-        self._socket_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
-        self._identity.give(self._socket_dir)
+        if self._socket_dir is None:
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
+            self._identity.give(self._socket_dir)
+        for left in self._socket_dir.iterdir():
+            left.unlink()
         settings = {**SETTINGS, "unix_socket_directories": str(self._socket_dir)}
         mode = "wb" if self._log.exists() and self._log.stat().st_size > LOG_LIMIT_BYTES else "ab"
         with self._log.open(mode) as log:
@@ -177,22 +205,32 @@ class EmbeddedPostgres:
                 [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
                 cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
                 start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
-                env={**os.environ, "LC_ALL": "C"},
+                env={name: value for name, value in os.environ.items() if name not in SYSTEMD} | {"LC_ALL": "C"},
                 user=self._identity.uid, group=self._identity.gid,
                 extra_groups=None if self._identity.uid is None else [],
+                preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
             )  # fmt: skip
+        self._patience_ends_at = time.monotonic() + START_TIMEOUT_S
 
-    def _wait_ready(self) -> None:
-        """Wait for the word `ready` that the postmaster writes into its pid file."""
-        assert self._process is not None
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while self._process.poll() is None and time.monotonic() < deadline:
-            lines = self._postmaster_pid_lines()
-            if len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready":
-                return
-            time.sleep(POLL_S)
-        code = self._process.poll()
-        self.stop()
-        what = "took too long to start" if code is None else f"ended with status {code}"
-        tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
-        raise PostgresFailed(f"PostgreSQL {what}; the end of {self._log}: {' | '.join(tail)}")
+
+def _shut_down_with_parent() -> None:
+    """In the child, before PostgreSQL's program starts: have the kernel send SIGINT when the parent dies."""
+    _PRCTL(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def running_url(data_dir: DataDirectory) -> str:
+    """The URL of the PostgreSQL that a DevNest runs in this directory; raises `PostgresFailed` where none runs.
+
+    Reading the directory and entering the socket's is for its owner and for root.
+    """
+    try:
+        lines = (data_dir.path / "postgres" / "postmaster.pid").read_text().splitlines()
+    except OSError as error:
+        raise PostgresFailed(f"no PostgreSQL runs in {data_dir.path}: {error.strerror}") from error
+    if len(lines) < 8 or lines[7].strip() != "ready":
+        raise PostgresFailed(f"the PostgreSQL in {data_dir.path} is not ready")
+    return _url(lines[4].strip())
+
+
+def _url(socket_dir: str) -> str:
+    return f"postgresql://devnest@/devnest?host={quote(socket_dir)}"

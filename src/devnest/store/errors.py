@@ -1,6 +1,7 @@
 """What can go wrong with the database, in words of this package."""
 
 from pathlib import Path
+from uuid import UUID
 
 __all__ = [
     "AlreadyTaken",
@@ -10,8 +11,10 @@ __all__ = [
     "DatabaseUnavailable",
     "PostgresFailed",
     "PostgresNotFound",
+    "RefreshRefused",
     "SchemaBehind",
     "StoreError",
+    "Throttled",
     "VersionMismatch",
 ]
 
@@ -85,3 +88,25 @@ class AlreadyTaken(StoreError):
 
 class AuthorGone(StoreError):
     """The account that writes no longer exists."""
+
+
+class RefreshRefused(StoreError):
+    """A refresh token is not good; `reason` is `unknown`, `ended`, `inactive` or `reused`.
+
+    `account_id` and `session_id` say whose it is; None where it is unknown.
+    """
+
+    def __init__(self, reason: str, account_id: UUID | None = None, session_id: UUID | None = None) -> None:
+        super().__init__(f"the refresh token is refused: {reason}")
+        self.reason = reason
+        self.account_id = account_id
+        self.session_id = session_id
+
+
+class Throttled(StoreError):
+    """Too many failures; worth another try after `retry_after` seconds. `first` is the first refusal of this wait."""
+
+    def __init__(self, retry_after: int, *, first: bool) -> None:
+        super().__init__(f"too many failed attempts; try again in {retry_after} s")
+        self.retry_after = retry_after
+        self.first = first

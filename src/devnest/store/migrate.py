@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 
-from devnest.store.database import Database, translated
+from devnest.store.database import TRANSLATED, Database
 from devnest.store.errors import SchemaBehind
 from devnest.store.migrations import HEAD
 
@@ -17,7 +17,7 @@ LOCK = 0x6465766E657374  # "devnest": one migration at a time on a database
 async def ensure_database(url: str) -> None:
     """Make the database named `devnest` of an embedded PostgreSQL where it is missing."""
     try:
-        async with translated():
+        with TRANSLATED:
             connection = await asyncpg.connect(url)
     except asyncpg.InvalidCatalogNameError:
         connection = await asyncpg.connect(url, database="postgres")

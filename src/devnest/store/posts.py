@@ -10,7 +10,19 @@ from uuid_utils.compat import uuid7
 from devnest.store.database import Database
 from devnest.store.errors import AuthorGone
 
-__all__ = ["Author", "Post", "create_post", "find_post", "list_posts"]
+__all__ = [
+    "Author",
+    "Post",
+    "TagCount",
+    "change_post",
+    "count_tags",
+    "create_post",
+    "delete_post",
+    "find_post",
+    "list_posts",
+]
+
+MOST_TAGS = 200
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -32,10 +44,23 @@ class Post(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
+class TagCount(msgspec.Struct, frozen=True):
+    """A tag, and how many posts carry it."""
+
+    tag: str
+    count: int
+
+
 COLUMNS = "p.id, a.id AS author_id, a.username, p.title, p.body, p.tags, p.created_at, p.updated_at"
 ONE = f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"  # noqa: S608 (constants only)
 INSERT = f"""
 WITH p AS (INSERT INTO posts (id, author_id, title, body, tags) VALUES ($1, $2, $3, $4, $5) RETURNING *)
+SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
+# The time of the change names the version, so it has to move even where the clock does not.
+UPDATE = f"""
+WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, body), tags = coalesce($6, tags),
+        updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+    WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3)) RETURNING *)
 SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
 
 
@@ -55,6 +80,43 @@ async def find_post(database: Database, post_id: UUID) -> Post | None:
     return None if row is None else _post(row)
 
 
+async def change_post(
+    database: Database,
+    post_id: UUID,
+    author_id: UUID,
+    versions: list[datetime] | None,
+    *,
+    title: str | None = None,
+    body: str | None = None,
+    tags: list[str] | None = None,
+) -> Post | None:
+    """Change what is given, if the post is the author's and was last changed at one of these times, or at any.
+
+    None where it is not so.
+    """
+    row = await database.fetch_row(UPDATE, post_id, author_id, versions, title, body, tags)
+    return None if row is None else _post(row)
+
+
+async def delete_post(database: Database, post_id: UUID, author_id: UUID, versions: list[datetime] | None) -> bool:
+    """Delete a post and its comments under the same conditions; False where they do not hold."""
+    deleted = await database.fetch_value(
+        "DELETE FROM posts WHERE id = $1 AND author_id = $2"
+        " AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3)) RETURNING true",
+        post_id, author_id, versions,
+    )  # fmt: skip
+    return deleted is not None
+
+
+async def count_tags(database: Database) -> list[TagCount]:
+    """The 200 tags that most posts carry. Reads every post's tags."""
+    rows = await database.fetch(
+        "SELECT tag, count(*) FROM posts, unnest(tags) AS tag GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $1",
+        MOST_TAGS,
+    )
+    return [TagCount(*row) for row in rows]
+
+
 async def list_posts(
     database: Database,
     limit: int,
@@ -62,8 +124,10 @@ async def list_posts(
     before: UUID | None = None,
     author: str | None = None,
     tag: str | None = None,
+    words: str | None = None,
 ) -> list[Post]:
-    """At most `limit` posts, newest first, of one author (a username) or with one tag, older than the post `before`.
+    """At most `limit` posts, newest first, of one author (a username), with one tag, with these words, older than
+    the post `before`.
 
     Each set of conditions is a statement of its own, so that PostgreSQL plans each for the index that serves it.
     """
@@ -72,6 +136,7 @@ async def list_posts(
         ("p.id < {}", before),
         ("p.author_id = (SELECT id FROM accounts WHERE lower(username) = lower({}))", author),
         ("p.tags @> ARRAY[{}]", tag),
+        ("to_tsvector('simple', p.title || ' ' || p.body) @@ websearch_to_tsquery('simple', {})", words),
     ):
         if value is not None:
             arguments.append(value)

@@ -1,28 +1,194 @@
-"""Sessions: one for each sign-in, with its refresh tokens, which are stored as their SHA-256 only."""
+"""Sessions: one for each sign-in, with a family of refresh tokens of which only the newest is good.
+
+A refresh answers with a new token, and the old one is replaced. An old token that comes back was copied, by a thief or
+from one, and nobody can tell which of the two holders is honest: the session ends for both (RFC 9700, 4.14.2).
+
+One old token is innocent: that of a client which lost the answer, or sent the same request twice. So a token's
+successor is no fresh random number but HMAC-SHA-256 of the token under a random seed that is stored beside it. Within
+`GRACE`, until the successor is used, the same token gets the same successor again: a family never forks. The database
+holds hashes and seeds, of which no token can be made; a seed is deleted when its successor is used.
+"""
 
 import hashlib
+import hmac
 import secrets
-from datetime import UTC, datetime, timedelta
+from base64 import urlsafe_b64encode
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
+import msgspec
 from uuid_utils.compat import uuid7
 
 from devnest.store.database import Database
+from devnest.store.errors import RefreshRefused
 
-__all__ = ["create_session"]
+__all__ = [
+    "Refreshed",
+    "Session",
+    "create_session",
+    "end_session",
+    "end_sessions",
+    "has_signed_in_from",
+    "list_sessions",
+    "refresh_session",
+]
 
 REFRESH_TOKEN_BYTES = 32
-REFRESH_TOKEN_LIFETIME = timedelta(days=30)
+GRACE = timedelta(seconds=30)
+INACTIVITY = timedelta(days=14)
+LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
+LONGEST_LIST = 100
+LONGEST_USER_AGENT = 256
 
 
-async def create_session(database: Database, account_id: UUID) -> tuple[UUID, str] | None:
-    """Open a session; its id and its first refresh token, or None where the account has gone meanwhile."""
+class Session(msgspec.Struct, frozen=True):
+    """A sign-in that lasts: where from, and until when. `current` is the one that asks."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    address: str | None
+    user_agent: str | None
+    current: bool
+
+
+class Refreshed(msgspec.Struct, frozen=True):
+    """A session that goes on, and its next refresh token."""
+
+    account_id: UUID
+    session_id: UUID
+    refresh_token: str
+
+
+async def create_session(
+    database: Database, account_id: UUID, *, address: str | None = None, user_agent: str | None = None
+) -> tuple[UUID, str] | None:
+    """Open a session; its id and its first refresh token, or None where the account has gone or is disabled."""
     session_id, token = uuid7(), secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
-    # A random token of 256 bits needs no salt and no slow hash: it cannot be guessed.
     opened = await database.fetch_value(
-        "WITH opened AS (INSERT INTO sessions (id, account_id) SELECT $1, id FROM accounts WHERE id = $2 RETURNING id)"
+        "WITH opened AS (INSERT INTO sessions (id, account_id, expires_at, address, user_agent)"
+        " SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND disabled_at IS NULL RETURNING id)"
         " INSERT INTO refresh_tokens (token_sha256, session_id, expires_at)"
-        " SELECT $3, id, $4 FROM opened RETURNING true",
-        session_id, account_id, hashlib.sha256(token.encode()).digest(), datetime.now(UTC) + REFRESH_TOKEN_LIFETIME,
+        " SELECT $6, id, now() + $7 FROM opened RETURNING true",
+        session_id, account_id, LIFETIME, address, user_agent and user_agent[:LONGEST_USER_AGENT],
+        _hashed(token), INACTIVITY,
     )  # fmt: skip
     return (session_id, token) if opened else None
+
+
+async def refresh_session(database: Database, token: str) -> Refreshed:
+    """Replace a refresh token by its successor; raises `RefreshRefused`, having ended the session at a reuse.
+
+    1. The newest of its family: its successor is made.
+    2. Replaced within `GRACE`, the successor unused: the same successor again.
+    3. Replaced otherwise: reuse; the session ends.
+    """
+    hashed = _hashed(token)
+    async with database.connection() as connection, connection.transaction():
+        # The session's lock first, by itself: all changes of a family happen one after another under it, and
+        # the next statement sees what the one before us did.
+        session = await connection.fetchrow(
+            "SELECT s.id, account_id, ended_at IS NULL AND s.expires_at > now() AS lives"
+            " FROM sessions s WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_sha256 = $1)"
+            " FOR UPDATE",
+            hashed,
+        )
+        if session is None:
+            raise RefreshRefused("unknown")
+        found = await connection.fetchrow(
+            "SELECT seed, replaced_at, replaced_at > now() - $2::interval AS recent, expires_at > now() AS fresh"
+            " FROM refresh_tokens WHERE token_sha256 = $1",
+            hashed, GRACE,
+        )  # fmt: skip
+        refused = _refusal(session, found)
+        if refused is None and found is not None:
+            seed = found["seed"] or secrets.token_bytes(32)
+            successor = _successor(token, seed)
+            if found["replaced_at"] is None:
+                await _replace(connection, session["id"], hashed, seed, _hashed(successor))
+        elif refused == "reused":
+            await connection.execute("UPDATE sessions SET ended_at = now() WHERE id = $1", session["id"])
+    if refused is not None:
+        raise RefreshRefused(refused, session["account_id"], session["id"])
+    return Refreshed(session["account_id"], session["id"], successor)
+
+
+def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | None:
+    if found is None or not session["lives"]:
+        return "ended"
+    if found["replaced_at"] is not None:
+        return None if found["recent"] and found["seed"] is not None else "reused"
+    return None if found["fresh"] else "inactive"
+
+
+async def _replace(
+    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+    session_id: UUID,
+    old: bytes,
+    seed: bytes,
+    new: bytes,
+) -> None:
+    """Put `new` after `old`; the seed that made `old` has served."""
+    await connection.execute(
+        "UPDATE refresh_tokens SET seed = CASE WHEN token_sha256 = $2 THEN $3::bytea END,"
+        " replaced_at = coalesce(replaced_at, now())"
+        " WHERE session_id = $1 AND (token_sha256 = $2 OR seed IS NOT NULL)",
+        session_id, old, seed,
+    )  # fmt: skip
+    await connection.execute(
+        "WITH used AS (UPDATE sessions SET last_used_at = now() WHERE id = $2 RETURNING id, expires_at)"
+        " INSERT INTO refresh_tokens (token_sha256, session_id, expires_at)"
+        " SELECT $1, id, least(now() + $3, expires_at) FROM used",
+        new, session_id, INACTIVITY,
+    )  # fmt: skip
+
+
+async def list_sessions(database: Database, account_id: UUID, current: UUID) -> list[Session]:
+    """The account's live sessions, last used first, at most 100."""
+    rows = await database.fetch(
+        "SELECT s.id, s.created_at, last_used_at, expires_at, address, user_agent, s.id = $2 AS current"
+        " FROM sessions s"
+        " WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now() AND last_used_at > now() - $3::interval"
+        " ORDER BY last_used_at DESC, s.id DESC LIMIT $4",
+        account_id, current, INACTIVITY, LONGEST_LIST,
+    )  # fmt: skip
+    return [Session(*row) for row in rows]
+
+
+async def end_session(database: Database, account_id: UUID, session_id: UUID) -> bool:
+    """End one session of the account; False where it has no such live session."""
+    ended = await database.fetch_value(
+        "UPDATE sessions SET ended_at = now()"
+        " WHERE id = $1 AND account_id = $2 AND ended_at IS NULL AND expires_at > now() RETURNING true",
+        session_id, account_id,
+    )  # fmt: skip
+    return ended is not None
+
+
+async def end_sessions(database: Database, account_id: UUID, *, but: UUID | None = None) -> list[UUID]:
+    """End the account's sessions, except one; the ids of those that lived."""
+    rows = await database.fetch(
+        "UPDATE sessions SET ended_at = now()"
+        " WHERE account_id = $1 AND ended_at IS NULL AND id IS DISTINCT FROM $2 RETURNING id",
+        account_id, but,
+    )  # fmt: skip
+    return [row["id"] for row in rows]
+
+
+async def has_signed_in_from(database: Database, account_id: UUID | None, address: str | None) -> bool:
+    """Whether the account has a session, live or ended not long ago, that began at this address."""
+    found: bool = await database.fetch_value(
+        "SELECT EXISTS (SELECT 1 FROM sessions WHERE account_id = $1 AND address = $2)", account_id, address
+    )
+    return found
+
+
+def _hashed(token: str) -> bytes:
+    """A random token of 256 bits needs no salt and no slow hash: it cannot be guessed."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _successor(token: str, seed: bytes) -> str:
+    return urlsafe_b64encode(hmac.digest(seed, token.encode(), "sha256")).rstrip(b"=").decode()

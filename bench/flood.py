@@ -1,0 +1,291 @@
+"""Sign-ins at ten times what the machine can hash, from a few addresses, beside honest clients.
+
+Asks four questions. How slow do light requests get, beside an idle machine? How much of the kernel's rate arrives as
+answered sign-ins (goodput)? How fast is a refusal? How long does an honest client wait for its own sign-in?
+`--extremes` asks them for several values of `--hash-nice` and adds the other extreme, sign-ins under a flood of reads.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httptools
+import msgspec
+import uvloop
+
+from devnest import bcrypt
+from devnest.bcrypt import LANES, checkpw_many
+
+COST = 10
+PASSWORD = "correct horse battery"
+FLOODERS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+HONEST, LIGHT = "127.0.0.9", "127.0.0.10"
+
+
+class Client(asyncio.Protocol):
+    """One keep-alive connection from one address; one request at a time."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport
+        self.waiter: asyncio.Future[int] | None = None
+        self.body = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.parser = httptools.HttpResponseParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self.body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        if self.waiter is not None and not self.waiter.done():  # its request was given up at the end
+            self.waiter.set_result(self.parser.get_status_code())
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(0)
+
+    async def request(self, request: bytes) -> tuple[int, float]:
+        """The status, 0 for a broken connection, and the milliseconds it took."""
+        self.waiter = asyncio.get_running_loop().create_future()
+        started = time.perf_counter()
+        self.transport.write(request)
+        return await self.waiter, (time.perf_counter() - started) * 1000
+
+
+def http(method: str, path: str, body: object = None, token: str = "") -> bytes:
+    """A request as bytes."""
+    content = b"" if body is None else msgspec.json.encode(body)
+    head = f"{method} /api/v1{path} HTTP/1.1\r\nhost: bench\r\n"
+    if content:
+        head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
+    if token:
+        head += f"authorization: Bearer {token}\r\n"
+    return head.encode() + b"\r\n" + content
+
+
+class Bench:
+    """One DevNest and the clients around it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.token = ""
+
+    async def connect(self, address: str) -> Client:
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(Client, "127.0.0.1", self.port, local_addr=(address, 0))
+        return client
+
+    async def prepare(self) -> None:
+        """An account for each kind of client, and some posts."""
+        client = await self.connect(LIGHT)
+        for name in ("flood", "honest", "light"):
+            account = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+            await client.request(http("POST", "/auth/register", account))
+        await client.request(http("POST", "/auth/login", {"username": "light", "password": PASSWORD}))
+        self.token = msgspec.json.decode(client.body)["access_token"]
+        for _ in range(20):
+            await client.request(http("POST", "/posts", {"title": "t", "body": "b"}, self.token))
+        client.transport.close()
+
+    async def light(self, seconds: float, rate: float, times: list[float]) -> None:
+        """Reads and posts at a constant rate, timed from when each was due."""
+        clients = [await self.connect(LIGHT) for _ in range(16)]
+        free = asyncio.Queue[Client]()
+        for client in clients:
+            free.put_nowait(client)
+        requests = itertools.cycle(
+            [http("GET", "/posts?limit=5")] * 2 + [http("POST", "/posts", {"title": "t", "body": "b"}, self.token)]
+        )
+        started = time.perf_counter()
+        tasks = []
+
+        async def one(request: bytes, due: float) -> None:
+            client = await free.get()
+            status, _ = await client.request(request)
+            free.put_nowait(client)
+            assert status in (200, 201), status
+            times.append((time.perf_counter() - due) * 1000)
+
+        for number in range(int(seconds * rate)):
+            due = started + number / rate
+            await asyncio.sleep(due - time.perf_counter())
+            tasks.append(asyncio.create_task(one(next(requests), due)))
+        await asyncio.gather(*tasks)
+
+    async def flood(self, seconds: float, rate: float, accepted: list[float], refused: list[float]) -> None:
+        """Sign-ins from a few addresses at a constant rate; whoever still waits at the end is left."""
+        clients: asyncio.Queue[Client] = asyncio.Queue()
+        addresses = itertools.cycle(FLOODERS)
+        request = http("POST", "/auth/login", {"username": "flood", "password": PASSWORD})
+        started = time.perf_counter()
+        tasks = set()
+
+        async def one() -> None:
+            client = clients.get_nowait() if not clients.empty() else await self.connect(next(addresses))
+            status, elapsed = await client.request(request)
+            if status:
+                clients.put_nowait(client)
+                (accepted if status == 200 else refused).append(elapsed)
+
+        for number in range(int(seconds * rate)):
+            await asyncio.sleep(started + number / rate - time.perf_counter())
+            task = asyncio.create_task(one())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        for task in list(tasks):
+            task.cancel()
+
+    async def honest(self, seconds: float, waits: list[float]) -> None:
+        """One client that signs in again and again, with a pause."""
+        client = await self.connect(HONEST)
+        request = http("POST", "/auth/login", {"username": "honest", "password": PASSWORD})
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends:
+            status, elapsed = await client.request(request)
+            assert status == 200, f"an honest client was answered {status}"
+            waits.append(elapsed)
+            await asyncio.sleep(0.2)
+
+    async def readers(self, seconds: float) -> None:
+        """A flood of reads on 32 connections, as fast as they are answered."""
+        ends = time.perf_counter() + seconds
+
+        async def read() -> None:
+            client = await self.connect(LIGHT)
+            while time.perf_counter() < ends:
+                await client.request(http("GET", "/posts"))
+
+        await asyncio.gather(*(read() for _ in range(32)))
+
+
+@contextmanager
+def devnest(workers: int, *options: str) -> Iterator[Bench]:
+    """A fresh DevNest, and its end."""
+    with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
+        Path(directory).chmod(0o711)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devnest", "serve", "--port=0", f"--hash-cost={COST}", "--log-level=error",
+             "--no-limits", f"--hash-workers={workers}", f"--data-dir={directory}/d", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            bench = Bench(int(process.stdout.readline().rsplit(":", 1)[1]))
+            yield bench
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def kernel_rate(seconds: float = 2.0) -> tuple[float, float]:
+    """Hashes per second of one core with all lanes, and the seconds of one full batch."""
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(COST))
+    batch = [PASSWORD.encode()] * LANES, [hashed] * LANES
+    started, batches = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        checkpw_many(*batch)
+        batches += 1
+    batch_s = (time.perf_counter() - started) / batches
+    return LANES / batch_s, batch_s
+
+
+def percentile(values: list[float], p: float) -> float:
+    """The p-th percentile."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * p / 100))] if ordered else float("nan")
+
+
+async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
+    """All the figures for one value of `--hash-nice`."""
+    rate, batch_s = kernel_rate()
+    capacity = rate * options.workers
+    idle: list[float] = []
+    light: list[float] = []
+    accepted: list[float] = []
+    refused: list[float] = []
+    waits: list[float] = []
+    with devnest(options.workers, f"--hash-nice={nice}") as bench:
+        await bench.prepare()
+        await bench.light(options.seconds / 2, 200, idle)
+        await asyncio.gather(
+            bench.flood(options.seconds, 10 * capacity, accepted, refused),
+            bench.light(options.seconds, 200, light),
+            bench.honest(options.seconds, waits),
+        )
+    return {
+        "kernel rate x workers, /s": capacity,
+        "light p50 idle, ms": percentile(idle, 50),
+        "light p99 idle, ms": percentile(idle, 99),
+        "light p50 flooded, ms": percentile(light, 50),
+        "light p99 flooded, ms": percentile(light, 99),
+        "sign-ins answered, /s": (len(accepted) + len(waits)) / options.seconds,
+        "goodput / capacity": (len(accepted) + len(waits)) / options.seconds / capacity,
+        "refusals": len(refused),
+        "refusal p50, ms": percentile(refused, 50),
+        "refusal p99, ms": percentile(refused, 99),
+        "honest wait p50, ms": percentile(waits, 50),
+        "honest wait max, ms": max(waits, default=float("nan")),
+        "honest wait max, batches": max(waits, default=float("nan")) / 1000 / batch_s,
+    }
+
+
+async def sign_ins_under_reads(options: argparse.Namespace, nice: int) -> dict[str, float]:
+    """The other extreme: one client's sign-ins while reads take all they can get."""
+    alone: list[float] = []
+    waits: list[float] = []
+    with devnest(options.workers, f"--hash-nice={nice}") as bench:
+        await bench.prepare()
+        await bench.honest(options.seconds / 2, alone)
+        await asyncio.gather(bench.readers(options.seconds), bench.honest(options.seconds, waits))
+    return {"sign-in alone, p50 ms": percentile(alone, 50), "sign-in under reads, p50 ms": percentile(waits, 50)}
+
+
+def show(title: str, runs: list[dict[str, float]]) -> None:
+    """Medians of the runs."""
+    print(title)
+    for name in runs[0]:
+        print(f"  {name:28} {statistics.median(run[name] for run in runs):10.2f}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--nice", type=int, default=None, help="the value of --hash-nice (default: DevNest's)")
+    parser.add_argument("--extremes", action="store_true", help="several values, and sign-ins under a flood of reads")
+    options = parser.parse_args()
+    values = [0, 5, 10, 19] if options.extremes else [10 if options.nice is None else options.nice]
+    questions: list[Callable[[argparse.Namespace, int], Awaitable[dict[str, float]]]] = [measure]
+    if options.extremes:
+        questions.append(sign_ins_under_reads)
+    answers: dict[int, list[dict[str, float]]] = {nice: [] for nice in values}
+    for _ in range(options.runs):
+        for nice in values:
+            answer: dict[str, float] = {}
+            for question in questions:
+                answer |= uvloop.run(question(options, nice))  # type: ignore[arg-type]
+            answers[nice].append(answer)
+    for nice, runs in answers.items():
+        show(f"--hash-nice {nice}, cost {COST}, {LANES} lanes, {options.workers} workers, {options.runs} runs", runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The load generator against wrk, and its cost: `make bench-load`.
+
+Both drive the same small server on one route with the same number of connections, in turn, several times; the medians
+are compared. The server is a raw uvloop protocol that answers after a fixed delay, so that it bounds the rate and
+neither client's speed does: what is compared is whether both count and time the same thing.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import uvloop
+
+from devnest.load import Plan, Profile, VirtualUser, constant, run
+from devnest.load.result import Machine, Result
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class OneRoute(Profile):
+    """GET / without a pause: what wrk does."""
+
+    async def iteration(self, vu: VirtualUser) -> None:
+        await vu.request("route", "GET", "/")
+
+
+class Delayed(asyncio.Protocol):
+    """Answers every request after `delay_s`; one request at a time on a connection, as both clients send them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
+        self._loop = loop
+        self._delay_s = delay_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if data.endswith(b"\r\n\r\n"):
+            self._loop.call_later(self._delay_s, self._answer)
+
+    def _answer(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(ANSWER)  # type: ignore[attr-defined]
+
+
+async def serve(delay_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Delayed(loop, delay_s), "127.0.0.1", 0, backlog=4096)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await loop.run_in_executor(None, sys.stdin.read)  # until the parent goes
+    server.close()
+
+
+def ours(url: str, connections: int, seconds: int) -> Result:
+    plan = Plan(url, f"{__file__}:OneRoute", stages=constant(connections, seconds))
+    return uvloop.run(run(plan))
+
+
+def wrk(url: str, connections: int, seconds: int) -> float | None:
+    """wrk's requests per second; None where it is not installed."""
+    if shutil.which("wrk") is None:
+        return None
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    assert found is not None, output
+    return float(found[1])
+
+
+def measure(connections: int, delay_s: float, seconds: int, rounds: int) -> dict[str, float | None]:
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--serve", str(delay_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    url = f"http://127.0.0.1:{server.stdout.readline().strip()}/"
+    mine, theirs = [], []
+    try:
+        for _ in range(rounds):
+            theirs.append(wrk(url, connections, seconds))
+            mine.append(ours(url, connections, seconds))
+    finally:
+        server.communicate()
+    known = [rate for rate in theirs if rate is not None]
+    rate = statistics.median(result.requests_per_s for result in mine)
+    return {
+        "connections": connections,
+        "devnest_requests_per_s": rate,
+        "wrk_requests_per_s": statistics.median(known) if known else None,
+        "ratio": rate / statistics.median(known) if known else None,
+        "cpu_ms_per_request": statistics.median(result.cpu_ms_per_request for result in mine),
+        "cpu_share": statistics.median(result.cpu_mean for result in mine),
+        "failed": sum(result.failed for result in mine),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    options = parser.parse_args()
+    if options.serve is not None:
+        uvloop.run(serve(options.serve))
+        return
+    machine = Machine.here()
+    print(f"{machine.processor}, {machine.cores} cores, Python {machine.python}")
+    if shutil.which("wrk") is None:
+        print("wrk is not installed (Debian: apt-get install wrk), so there is nothing to agree with")
+    print(f"{'connections':>11} {'devnest/s':>10} {'wrk/s':>10} {'ratio':>6} {'ms CPU/request':>14} {'of a core':>9}")
+    rows = []
+    for connections, delay_s in ((50, 0.02), (200, 0.05), (500, 0.1)):
+        row = measure(connections, delay_s, options.seconds, options.rounds)
+        rows.append(row)
+        theirs = "-" if row["wrk_requests_per_s"] is None else f"{row['wrk_requests_per_s']:.1f}"
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        print(
+            f"{connections:>11} {row['devnest_requests_per_s']:>10.1f} {theirs:>10} {ratio:>6} "
+            f"{row['cpu_ms_per_request']:>14.3f} {row['cpu_share']:>9.0%}"
+        )
+    if options.json is not None:
+        options.json.write_text(json.dumps({"machine": asdict(machine), "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

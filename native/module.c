@@ -1,0 +1,97 @@
+/* The Python module devnest.bcrypt._kernel: one function over bcrypt.h. Everything about salts and
+   hashes as text is Python's; this file checks, releases the GIL once, and frees on every path. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "bcrypt.h"
+
+enum { SETTING_BYTES = 1 + BCRYPT_SALT_BYTES };
+
+PyDoc_STRVAR(digests_doc,
+             "digests(passwords, settings, lanes, wide_lanes, /)\n--\n\n"
+             "The 23-byte digests, joined, of a tuple of passwords. settings holds 17 bytes for each: cost, salt.\n"
+             "Neighbours of one cost share a group of up to `lanes` (1 to 6); groups of up to `wide_lanes` (0 to 6)\n"
+             "use the wide layout. Everything is checked first; the GIL is released until all is done.");
+
+/* Fills in the jobs; -1 with an exception set where an input is wrong. */
+static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settings, Py_ssize_t count, char *digests)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        char *password;
+        Py_ssize_t length;
+        unsigned cost = (unsigned char)settings[i * SETTING_BYTES];
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(passwords, i), &password, &length) < 0)
+            return -1;
+        if (length > BCRYPT_PASSWORD_MAX || cost < BCRYPT_COST_MIN || cost > BCRYPT_COST_MAX) {
+            PyErr_Format(PyExc_ValueError, "entry %zd: a password of %zd bytes at cost %u", i, length, cost);
+            return -1;
+        }
+        jobs[i].password = (const uint8_t *)password;
+        jobs[i].length = (size_t)length;
+        jobs[i].salt = (const uint8_t *)settings + i * SETTING_BYTES + 1;
+        jobs[i].digest = (uint8_t *)digests + i * BCRYPT_DIGEST_BYTES;
+    }
+    return 0;
+}
+
+/* Runs without the GIL: touches no Python object's header, only bytes that cannot change. */
+static void run(const struct bcrypt_job *jobs, Py_ssize_t count, unsigned lanes, unsigned wide_lanes, void *scratch)
+{
+    for (Py_ssize_t first = 0; first < count;) {
+        unsigned width = 1, cost = jobs[first].salt[-1];
+        while (width < lanes && first + width < count && jobs[first + width].salt[-1] == cost)
+            width++;
+        bcrypt_group(jobs + first, width, cost, width <= wide_lanes ? BCRYPT_WIDE : BCRYPT_NARROW, scratch);
+        first += width;
+    }
+}
+
+static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    PyObject *passwords, *result = NULL;
+    const char *settings;
+    Py_ssize_t size;
+    int lanes, wide_lanes;
+    if (!PyArg_ParseTuple(arguments, "O!y#ii:digests", &PyTuple_Type, &passwords, &settings, &size, &lanes,
+                          &wide_lanes))
+        return NULL;
+    Py_ssize_t count = PyTuple_Size(passwords);
+    if (size / SETTING_BYTES != count || size % SETTING_BYTES)
+        return PyErr_Format(PyExc_ValueError, "%zd bytes of settings for %zd passwords", size, count);
+    if (lanes < 1 || lanes > BCRYPT_LANES_MAX || wide_lanes < 0 || wide_lanes > BCRYPT_LANES_MAX)
+        return PyErr_Format(PyExc_ValueError, "%d lanes, %d wide", lanes, wide_lanes);
+
+    struct bcrypt_job *jobs = PyMem_Calloc((size_t)count, sizeof *jobs);
+    void *scratch = PyMem_Malloc(BCRYPT_SCRATCH_BYTES);
+    if (jobs && scratch)
+        result = PyBytes_FromStringAndSize(NULL, count * BCRYPT_DIGEST_BYTES);
+    else
+        PyErr_NoMemory();
+    if (result && take(jobs, passwords, settings, count, PyBytes_AsString(result)) < 0)
+        Py_CLEAR(result);
+    if (result) {
+        Py_BEGIN_ALLOW_THREADS
+        run(jobs, count, (unsigned)lanes, (unsigned)wide_lanes, scratch);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(scratch);
+    PyMem_Free(jobs);
+    return result;
+}
+
+static PyMethodDef methods[] = {{"digests", digests, METH_VARARGS, digests_doc}, {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_kernel",
+    .m_doc = "bcrypt, up to six hashes at once on one core. See docs/lanes.md.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,18 @@
+"""What pyproject.toml cannot say: a C extension, optional, one binary for Python 3.11 and newer."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "devnest.bcrypt._kernel",
+            sources=["native/module.c", "native/kernel.c", "native/common.c"],
+            depends=[f"native/{name}.h" for name in ("bcrypt", "common", "initial", "lanes", "widths")],
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            extra_compile_args=["-O2", "-std=c11"],
+            py_limited_api=True,
+            optional=True,  # without a compiler DevNest installs, and devnest.bcrypt uses pyca/bcrypt
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

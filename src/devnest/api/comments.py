@@ -1,0 +1,85 @@
+"""`/posts/{id}/comments`: read, write and delete."""
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import delete, get, post
+from litestar.params import Parameter
+
+from devnest.api.bodies import NewComment
+from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
+from devnest.api.documentation import BEARER, answers
+from devnest.api.problems import ProblemError
+from devnest.api.requests import ApiRequest, authenticate
+from devnest.store import Comment, create_comment, delete_comment, list_comments
+
+__all__ = ["ROUTES"]
+
+DEFAULT_LIMIT = 20
+MAXIMUM_LIMIT = 100
+
+
+class CommentPage(msgspec.Struct, frozen=True):
+    """Some comments, and the cursor of the next page, null at the end."""
+
+    items: list[Comment]
+    next_cursor: str | None
+
+
+@post(
+    "/posts/{post_id:uuid}/comments",
+    tags=["comments"],
+    summary="Comment on a post",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(400, 401, 404, 413, 415, 422, 503),
+)
+async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Comment:
+    """The answer is sent after the comment is on disk."""
+    written = await create_comment(request.services.database, post_id, request.principal.account_id, data.body)
+    if written is None:
+        raise ProblemError(404, "there is no such post")
+    return written
+
+
+@get(
+    "/posts/{post_id:uuid}/comments",
+    tags=["comments"],
+    summary="Read a post's comments",
+    responses=answers(400, 404, 503),
+)
+async def read_comments(
+    post_id: UUID,
+    request: ApiRequest,
+    limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Parameter(pattern=CURSOR, description="`next_cursor` of the page before")] = None,
+) -> CommentPage:
+    """Oldest first."""
+    after = None if cursor is None else decode_cursor(cursor)
+    comments = await list_comments(request.services.database, post_id, limit + 1, after=after)
+    if comments is None:
+        raise ProblemError(404, "there is no such post")
+    more = len(comments) > limit
+    return CommentPage(comments[:limit], encode_cursor(comments[limit - 1].id) if more else None)
+
+
+@delete(
+    "/posts/{post_id:uuid}/comments/{comment_id:uuid}",
+    status_code=204,
+    tags=["comments"],
+    summary="Delete your comment",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 403, 404, 503),
+)
+async def remove_comment(post_id: UUID, comment_id: UUID, request: ApiRequest) -> None:
+    """Its author alone may."""
+    own = await delete_comment(request.services.database, post_id, comment_id, request.principal.account_id)
+    if own is None:
+        raise ProblemError(404, "there is no such comment")
+    if not own:
+        raise ProblemError(403, "the comment is another's")
+
+
+ROUTES = [write_comment, read_comments, remove_comment]

@@ -1,0 +1,75 @@
+"""The messages that account holders get. Each is made after the answer, in the outbox.
+
+A mail holds a token and no link: which page takes it is the front end's business, and a link made from a request's
+Host header would be the sender's to choose.
+"""
+
+from email.message import EmailMessage
+from uuid import UUID
+
+from devnest.api.services import Services
+from devnest.mail import compose
+from devnest.store import Account, Purpose, create_mailed_token, find_account, find_resettable
+
+__all__ = ["send_notice", "send_reset", "send_verification"]
+
+VERIFY = """Hello {username},
+
+this is the code that confirms your e-mail address at DevNest:
+
+{token}
+
+It is good for 24 hours. If you have no account at DevNest, ignore this mail.
+"""
+RESET = """Hello {username},
+
+someone, we hope you, asked to set a new password for your account at DevNest. This is the code for it:
+
+{token}
+
+It is good once, for 30 minutes. If it was not you, ignore this mail: nothing has changed.
+"""
+NOTICE = """Hello {username},
+
+{what}
+
+If it was not you, set a new password now (ask for a code with "forgot password") and sign out everywhere.
+"""
+
+
+def send_verification(services: Services, account: Account, email: str) -> None:
+    """Ask whoever reads `email` to confirm it for this account."""
+
+    async def job() -> EmailMessage:
+        token = await create_mailed_token(services.database, account.id, Purpose.VERIFY, email)
+        text = VERIFY.format(username=account.username, token=token)
+        return compose(services.outbox.sender, email, "Confirm your e-mail address", text)
+
+    services.outbox.put(job)
+
+
+def send_reset(services: Services, email: str) -> None:
+    """A reset token to the account with this address, if there is one and it is not disabled."""
+
+    async def job() -> EmailMessage | None:
+        account = await find_resettable(services.database, email)
+        if account is None:
+            return None
+        token = await create_mailed_token(services.database, account.id, Purpose.RESET, account.email)
+        text = RESET.format(username=account.username, token=token)
+        return compose(services.outbox.sender, account.email, "Set a new password", text)
+
+    services.outbox.put(job)
+
+
+def send_notice(services: Services, account_id: UUID, what: str) -> None:
+    """Tell the account's holder what was changed."""
+
+    async def job() -> EmailMessage | None:
+        account = await find_account(services.database, account_id)
+        if account is None:
+            return None
+        text = NOTICE.format(username=account.username, what=what)
+        return compose(services.outbox.sender, account.email, "Your account was changed", text)
+
+    services.outbox.put(job)

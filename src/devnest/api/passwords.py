@@ -1,0 +1,125 @@
+"""Changing, forgetting and resetting passwords, and confirming e-mail addresses."""
+
+from litestar import post
+
+from devnest.api.audit import audit
+from devnest.api.bodies import Forgotten, MailedToken, PasswordChange, PasswordReset
+from devnest.api.documentation import BEARER, answers
+from devnest.api.limits import begin_attempt, count_failure, mail_allowed
+from devnest.api.mails import send_notice, send_reset
+from devnest.api.problems import ProblemError
+from devnest.api.requests import ApiRequest, authenticate
+from devnest.api.strength import check_strength
+from devnest.store import (
+    AlreadyTaken,
+    Event,
+    change_password,
+    find_login,
+    find_reset_target,
+    reset_password,
+    verify_email,
+)
+
+__all__ = ["ROUTES"]
+
+TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no secret)
+
+
+@post(
+    "/auth/password/change",
+    status_code=204,
+    tags=["passwords"],
+    summary="Change your password",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(400, 401, 403, 413, 415, 422, 429, 503),
+)
+async def change(data: PasswordChange, request: ApiRequest) -> None:
+    """Your other sessions end, this one goes on. You are told by mail."""
+    account_id = request.principal.account_id
+    found = await find_login(request.services.database, account_id)
+    if found is None:
+        raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
+    await check_strength(request.services, "new", data.new, (found.username, found.email))
+    attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id)
+    matches = await attempt.verify(data.current, found.password_hash)
+    ended = None
+    if matches:
+        new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))
+        ended = await change_password(
+            request.services.database, account_id, found.password_hash, new_hash, keep=request.principal.session_id
+        )
+    if ended is None:  # wrong, or somebody else's change came first
+        await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
+        raise ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
+    await attempt.succeeded()
+    for session_id in ended:
+        request.services.revoked.add(session_id)
+    await audit(
+        request, Event.PASSWORD_CHANGE, account_id=account_id, session_id=request.principal.session_id
+    )  # fmt: skip
+    send_notice(request.services, account_id, "your password at DevNest was changed. All other sessions were ended.")
+
+
+@post(
+    "/auth/password/forgot",
+    status_code=202,
+    tags=["passwords"],
+    summary="Ask for a way to set a new password",
+    responses=answers(400, 413, 415, 422, 429, 503),
+)
+async def forgot(data: Forgotten, request: ApiRequest) -> None:
+    """The same answer in the same time for every address; where there is an account, a mail follows."""
+    if await mail_allowed(request, data.email):
+        send_reset(request.services, data.email)
+    await audit(request, Event.PASSWORD_FORGOT)
+
+
+@post(
+    "/auth/password/reset",
+    status_code=204,
+    tags=["passwords"],
+    summary="Set a new password with a mailed token",
+    responses=answers(400, 413, 415, 422, 429, 503),
+)
+async def reset(data: PasswordReset, request: ApiRequest) -> None:
+    """All sessions end. The token is used up, unless the new password is refused."""
+    target = await find_reset_target(request.services.database, data.token)
+    if target is None:
+        raise await _unknown_token(request, Event.PASSWORD_RESET)
+    await check_strength(request.services, "new", data.new, (target.username, target.email))
+    new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))
+    ended = await reset_password(request.services.database, data.token, new_hash)
+    if ended is None:  # used meanwhile
+        raise await _unknown_token(request, Event.PASSWORD_RESET)
+    for session_id in ended:
+        request.services.revoked.add(session_id)
+    await audit(request, Event.PASSWORD_RESET, account_id=target.account_id)
+    send_notice(request.services, target.account_id, "a new password was set at DevNest. All sessions were ended.")
+
+
+@post(
+    "/auth/email/verify",
+    status_code=204,
+    tags=["accounts"],
+    summary="Confirm an e-mail address",
+    responses=answers(400, 413, 415, 422, 429, 503),
+)
+async def verify(data: MailedToken, request: ApiRequest) -> None:
+    """With the token that was mailed there. A changed address takes effect now."""
+    try:
+        account_id = await verify_email(request.services.database, data.token)
+    except AlreadyTaken:
+        account_id = None
+    if account_id is None:
+        raise await _unknown_token(request, Event.EMAIL_VERIFY)
+    await audit(request, Event.EMAIL_VERIFY, account_id=account_id)
+
+
+async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:
+    await count_failure(request, event)
+    await audit(request, event, "unknown token")
+    return ProblemError(400, TOKEN_REFUSED, kind="urn:devnest:token")
+
+
+ROUTES = [change, forgot, reset, verify]

@@ -1,0 +1,89 @@
+"""A request as the routes see it: its body in their types, who sent it, and the parts they work with."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from devnest.api.bodies import read
+from devnest.api.problems import ClientGone, ProblemError
+from devnest.api.services import Services
+from devnest.api.tokens import InvalidToken, Principal
+
+__all__ = ["ApiRequest", "authenticate"]
+
+T = TypeVar("T")
+
+
+class ApiRequest(Request[Any, Any, Any]):
+    """Litestar's request with three things added.
+
+    Properties, not injected dependencies: Litestar resolves several of those in a task group, which costs a light
+    route a tenth of its time.
+    """
+
+    @property
+    def services(self) -> Services:
+        """The parts behind the API."""
+        services: Services = self.app.state.services
+        return services
+
+    @property
+    def principal(self) -> Principal:
+        """Who the request speaks for, on a route guarded by `authenticate`."""
+        principal: Principal = self.scope["state"]["principal"]
+        return principal
+
+    @property
+    def user_agent(self) -> str | None:
+        """What the client calls itself, without anything that could confuse a log or a database."""
+        given = self.headers.get("user-agent", "")
+        return "".join(character for character in given[:256] if character.isprintable()) or None
+
+    @property
+    def client_address(self) -> str:
+        """Whose request it is, as far as fairness goes."""
+        return self.client.host if self.client else ""
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of some work, which is cancelled where the client disconnects first.
+
+        For work that is worth it: a hash that waits in the queue leaves it. The body has been read, so the next
+        message from the server is the end of the connection. Raises `ClientGone`.
+        """
+        working = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(self.receive())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ClientGone
+            return working.result()
+        finally:
+            working.cancel()
+            leaving.cancel()
+
+    async def json(self) -> Any:
+        """The body, decoded straight into the type of the route's `data`; raises `ProblemError` 415, 400 or 422."""
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise ProblemError(415, "the body has to be application/json", kind="urn:devnest:media-type")
+        field = self.route_handler.parsed_data_field
+        assert field is not None
+        return read(await self.body(), field.annotation)
+
+
+def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """A guard: it runs before the body is read. Raises `ProblemError` or `InvalidToken`, both 401."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if not token:
+        raise ProblemError(401, "this route needs a bearer token", headers={"WWW-Authenticate": "Bearer"})
+    if scheme.lower() != "bearer":
+        raise InvalidToken("the authorization is not a bearer token")
+    services: Services = connection.app.state.services
+    speaker = services.tokens.verify(token.strip())
+    if speaker.session_id in services.revoked:
+        raise InvalidToken("the session has ended")
+    connection.scope["state"]["principal"] = speaker

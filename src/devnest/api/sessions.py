@@ -1,0 +1,121 @@
+"""Sessions: `/auth/refresh`, `/auth/logout`, and the list of where an account is signed in."""
+
+from uuid import UUID
+
+import structlog
+from litestar import delete, get, post
+
+from devnest.api.audit import audit
+from devnest.api.auth import Tokens
+from devnest.api.bodies import RefreshToken
+from devnest.api.documentation import BEARER, answers
+from devnest.api.limits import count_failure
+from devnest.api.problems import ProblemError
+from devnest.api.requests import ApiRequest, authenticate
+from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S
+from devnest.store import Event, RefreshRefused, Session, end_session, end_sessions, list_sessions, refresh_session
+
+__all__ = ["ROUTES"]
+
+log = structlog.get_logger("devnest.api")
+
+
+@post(
+    "/auth/refresh",
+    status_code=200,
+    tags=["sessions"],
+    summary="Continue a session",
+    responses=answers(400, 401, 413, 415, 422, 429, 503),
+)
+async def refresh(data: RefreshToken, request: ApiRequest) -> Tokens:
+    """A new pair for a session's newest refresh token.
+
+    The token given is then replaced. Until the new one is used, and for half a minute at most, the same token gets
+    the same new one again, for a client that lost the answer. Later it is taken for a copy: the session ends.
+    A session ends after 14 days without a refresh, and 30 days after the sign-in.
+    """
+    try:
+        refreshed = await refresh_session(request.services.database, data.refresh_token)
+    except RefreshRefused as refused:
+        if refused.reason == "unknown":  # anyone can send one; the others were real tokens once
+            await count_failure(request, Event.REFRESH)
+        await audit(
+            request, Event.REFRESH, refused.reason,
+            account_id=refused.account_id, session_id=refused.session_id,
+        )  # fmt: skip
+        if refused.reason == "reused" and refused.session_id is not None:
+            log.warning("a refresh token came back, its session ended", session_id=str(refused.session_id))
+            request.services.revoked.add(refused.session_id)
+        raise ProblemError(
+            401, "the refresh token is not valid", kind="urn:devnest:refresh", headers={"WWW-Authenticate": "Bearer"}
+        ) from None
+    account_id, session_id = refreshed.account_id, refreshed.session_id
+    await audit(request, Event.REFRESH, account_id=account_id, session_id=session_id)
+    access_token = request.services.tokens.issue(account_id, session_id)
+    return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token)
+
+
+@post(
+    "/auth/logout",
+    status_code=204,
+    tags=["sessions"],
+    summary="End this session",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 503),
+)
+async def logout(request: ApiRequest) -> None:
+    """Its refresh token and its access tokens stop working at once, on every server."""
+    await end_session(request.services.database, request.principal.account_id, request.principal.session_id)
+    request.services.revoked.add(request.principal.session_id)
+    account_id, session_id = request.principal.account_id, request.principal.session_id
+    await audit(request, Event.LOGOUT, account_id=account_id, session_id=session_id)
+
+
+@get(
+    "/auth/sessions",
+    tags=["sessions"],
+    summary="Where you are signed in",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 503),
+)
+async def read_sessions(request: ApiRequest) -> list[Session]:
+    """The live sessions of your account, last used first, at most 100."""
+    return await list_sessions(request.services.database, request.principal.account_id, request.principal.session_id)
+
+
+@delete(
+    "/auth/sessions/{session_id:uuid}",
+    status_code=204,
+    tags=["sessions"],
+    summary="End a session",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 404, 503),
+)
+async def end_one(session_id: UUID, request: ApiRequest) -> None:
+    """One of your own; another's is not found."""
+    if not await end_session(request.services.database, request.principal.account_id, session_id):
+        raise ProblemError(404, "you have no such session")
+    request.services.revoked.add(session_id)
+    await audit(request, Event.SESSION_END, account_id=request.principal.account_id, session_id=session_id)
+
+
+@delete(
+    "/auth/sessions",
+    status_code=204,
+    tags=["sessions"],
+    summary="End all sessions",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(401, 503),
+)
+async def end_all(request: ApiRequest) -> None:
+    """Sign out everywhere, here too."""
+    for session_id in await end_sessions(request.services.database, request.principal.account_id):
+        request.services.revoked.add(session_id)
+    await audit(request, Event.SESSIONS_END, account_id=request.principal.account_id)
+
+
+ROUTES = [refresh, logout, read_sessions, end_one, end_all]

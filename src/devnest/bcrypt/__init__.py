@@ -1,0 +1,14 @@
+"""Several bcrypt hashes at once on one core: pyca/bcrypt's gensalt, hashpw and checkpw, and the same for many.
+
+The speed comes from `hashpw_many` and `checkpw_many`: see docs/lanes.md. Without a compiler at installation
+the same functions run on pyca/bcrypt, and LANES is 1.
+"""
+
+from devnest.bcrypt._backend import CHOICE
+from devnest.bcrypt._hashing import CostTooHigh, checkpw, checkpw_many, hashpw, hashpw_many
+from devnest.bcrypt._text import gensalt
+
+__all__ = ["LANES", "CostTooHigh", "checkpw", "checkpw_many", "gensalt", "hashpw", "hashpw_many"]
+
+LANES = CHOICE.lanes
+"""Hashes interleaved on one core by this process: set by DEVNEST_LANES or `devnest calibrate`."""

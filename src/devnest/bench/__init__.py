@@ -1,0 +1,32 @@
+"""The published experiment on this machine: each design started on a fresh database, loaded, stopped, compared."""
+
+from devnest.bench.conduct import Stopped, Teller, conduct, stages_of
+from devnest.bench.designs import DEFAULT_DESIGNS, Design, choose, every_design
+from devnest.bench.document import check_section, section, write_section
+from devnest.bench.report import report
+from devnest.bench.session import Conditions, Run, Session, Trouble
+from devnest.bench.table import HEAD, compared, neighbours, ratios, void_runs
+
+__all__ = [
+    "DEFAULT_DESIGNS",
+    "HEAD",
+    "Conditions",
+    "Design",
+    "Run",
+    "Session",
+    "Stopped",
+    "Teller",
+    "Trouble",
+    "check_section",
+    "choose",
+    "compared",
+    "conduct",
+    "every_design",
+    "neighbours",
+    "ratios",
+    "report",
+    "section",
+    "stages_of",
+    "void_runs",
+    "write_section",
+]

@@ -1,0 +1,273 @@
+"""`devnest bench`."""
+
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from devnest.bench import (
+    DEFAULT_DESIGNS,
+    HEAD,
+    Conditions,
+    Design,
+    Run,
+    Session,
+    Stopped,
+    Trouble,
+    check_section,
+    choose,
+    compared,
+    conduct,
+    every_design,
+    neighbours,
+    ratios,
+    stages_of,
+    void_runs,
+    write_section,
+)
+from devnest.bench import report as html_report
+from devnest.cli.files import refuse_unwritable
+from devnest.cli.options import PostgresBin
+from devnest.load import BadPlan, Plan
+from devnest.load.limits import need_descriptors
+from devnest.load.progress import Progress
+from devnest.load.result import Machine
+from devnest.load.run import OnPrepared, OnSecond
+from devnest.load.summary import milliseconds
+from devnest.passwords import MAXIMUM_COST, MINIMUM_COST
+
+__all__ = ["bench"]
+
+_FAILED, _BAD_OPTION, _STOPPED = 1, 2, 130
+_COST, _QUICK_COST = 10, 4
+_RUNS, _QUICK_RUNS = 3, 1
+_PIPE_WIDTH = 160  # of the table where standard output is no terminal
+
+
+class Profile(StrEnum):
+    """The load: of the published experiment, or of its stress test."""
+
+    EXPERIMENT = "experiment"
+    STRESS = "stress"
+
+
+def bench(
+    profile: Annotated[
+        Profile | None,
+        typer.Option(
+            help="100 VUs who register, sign in and post, or 5,000 who read and post.", show_default="experiment"
+        ),
+    ] = None,
+    designs: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Which, with commas between: {', '.join(DEFAULT_DESIGNS)}, or a peer's name.",
+            show_default="those of DevNest",
+        ),
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also the designs of bench/peers: Node in three variants, FastAPI.")
+    ] = False,
+    runs: Annotated[int | None, typer.Option(min=1, max=100, help="Of each design.", show_default="3")] = None,
+    hash_cost: Annotated[
+        int | None,
+        typer.Option(min=MINIMUM_COST, max=MAXIMUM_COST, help="bcrypt cost in all designs.", show_default="10"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few seconds, one run, cost 4: to see that it works, not how fast.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the designs; 0 takes a free one.")] = 0,
+    json: Annotated[
+        Path | None, typer.Option(help="Where every run's figures go.", show_default="devnest-bench.json")
+    ] = None,
+    report: Annotated[Path, typer.Option(help="The HTML report.")] = Path("devnest-bench.html"),
+    write_docs: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Markdown page whose section between two comments is written anew. May be repeated."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the session of this JSON file; where it is whole, show it again.")
+    ] = None,
+    postgres_bin: PostgresBin = None,
+) -> None:
+    """Repeat the published experiment here: start each design in turn, load it, and compare.
+
+    Exit status: 0 fine, 1 a design did not start or a run does not count, 2 a wrong option, 130 stopped by Ctrl-C.
+    """
+    wanted = _Wanted(profile, designs, peers, runs, hash_cost, quick)
+    try:
+        path = json or resume or Path("devnest-bench.json")
+        session = _session(wanted, path) if resume is None else _resumed(wanted, resume)
+        pages = write_docs or []
+        _check_files(path, report, pages, session)
+        known = every_design()
+        if unknown := [name for name in session.conditions.designs if name not in known and session.pending]:
+            raise BadPlan(f"no design {unknown[0]!r} here; there are {', '.join(known)}")
+        _check_port(port)
+        _check_load(session)
+    except BadPlan as error:
+        _complain(str(error))
+        raise typer.Exit(_BAD_OPTION) from None
+    stopped = False
+    console = Console(stderr=True)
+    try:
+        conduct(session, known, path, _Shown(console), port, postgres_bin)
+    except Stopped:
+        stopped = True
+        _complain(f"stopped; go on with: devnest bench --resume {shlex.quote(str(path))}")
+    except OSError as error:
+        _complain(f"cannot write {path}: {error.strerror}")
+        raise typer.Exit(_FAILED) from None
+    _tell(session)
+    written = bool(session.runs) and _write(session, report, pages)
+    if stopped:
+        raise typer.Exit(_STOPPED)
+    failed = any(trouble.kind == "failed" for trouble in session.troubles) or bool(void_runs(session))
+    raise typer.Exit(_FAILED if failed or not written else 0)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The options that say what a session measures; those not given are None or False."""
+
+    profile: Profile | None
+    designs: str | None
+    peers: bool
+    runs: int | None
+    hash_cost: int | None
+    quick: bool
+
+
+def _session(wanted: _Wanted, path: Path) -> Session:
+    """A new session. A file with an unfinished one is not written over."""
+    names = choose(wanted.designs, peers=wanted.peers)
+    if path.exists() and path.stat().st_size and Session.load(path).pending:
+        raise BadPlan(f"{path} holds an unfinished session: --resume {path}, remove it, or name another with --json")
+    conditions = Conditions(
+        profile=(wanted.profile or Profile.EXPERIMENT).value,
+        hash_cost=wanted.hash_cost or (_QUICK_COST if wanted.quick else _COST),
+        runs=wanted.runs or (_QUICK_RUNS if wanted.quick else _RUNS),
+        designs=names,
+        quick=wanted.quick,
+    )
+    known = every_design()
+    return Session(conditions, {name: known[name].title for name in names}, Machine.here(), node=_node_version())
+
+
+def _resumed(wanted: _Wanted, path: Path) -> Session:
+    if wanted != _Wanted(None, None, False, None, None, False):
+        raise BadPlan(f"--resume measures what {path} says: leave out the other options but those of output")
+    session = Session.load(path)
+    if session.pending and session.machine != Machine.here():
+        raise BadPlan(f"{path} was measured on another machine; its figures and new ones do not compare")
+    return session
+
+
+def _node_version() -> str:
+    """For the record; empty where there is no Node."""
+    if shutil.which("node") is None:
+        return ""
+    answer = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    return answer.stdout.strip().removeprefix("v")
+
+
+def _check_files(path: Path, report: Path, pages: Sequence[Path], session: Session) -> None:
+    if len({path, report, *pages}) < 2 + len(pages):
+        raise BadPlan("--json, --report and --write-docs name the same file")
+    for file in (path, report, *pages):
+        refuse_unwritable(file)
+    for page in pages:
+        check_section(page, session.conditions.profile)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadPlan(f"port {port} of 127.0.0.1: {error.strerror}") from None
+
+
+def _check_load(session: Session) -> None:
+    """Learn before the first design starts whether the load can be made here."""
+    conditions = session.conditions
+    plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
+    need_descriptors(sum(scenario.most_vus for scenario in plan.checked().scenarios("127.0.0.1")), plan.generators)
+
+
+class _Shown:
+    """Shows on `console` how it goes: a line for each run, and `devnest load`'s own progress within it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def begins(self, design: Design, round_number: int, left: int) -> None:
+        self._say(f"{design.title}, run {round_number} ({left} to do)")
+
+    @contextmanager
+    def loads(self, conditions: Conditions) -> Iterator[tuple[OnPrepared, OnSecond]]:
+        plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
+        duration_s = max(scenario.duration_s for scenario in plan.checked().scenarios("127.0.0.1"))
+        with Progress(sys.stderr, duration_s) as progress:
+            yield progress.prepared, progress.second
+
+    def ended(self, run: Run) -> None:
+        self._say(
+            f"  {run.requests:,} requests, {run.requests_per_s:,.1f} req/s, p95 {milliseconds(run.p95_ms)}, "
+            f"failed {run.failed:,}, generator {run.generator_cpu_peak:.0%} of a core"
+            f"{': void' if run.void else ''}"
+        )
+
+    def troubled(self, trouble: Trouble) -> None:
+        self._say(f"  {trouble.kind}: {trouble.reason}")
+        for line in trouble.log:
+            self._say(f"    {line}")
+
+
+def _tell(session: Session) -> None:
+    """The table, on standard output."""
+    table = Table(
+        title=f"{session.conditions.profile}, bcrypt cost {session.conditions.hash_cost}: medians of the runs"
+    )
+    for column, heading in enumerate(HEAD):
+        table.add_column(heading, justify="right" if column else "left", overflow="fold")
+    for row in compared(session):
+        table.add_row(*map(escape, row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPE_WIDTH)
+    console.print(table)
+    for line in (*ratios(session), *void_runs(session), *neighbours(session)):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _write(session: Session, report: Path, pages: Sequence[Path]) -> bool:
+    """Write the files; whether that went well."""
+    try:
+        report.write_text(html_report(session, shlex.join(["devnest", *sys.argv[1:]])), encoding="utf-8")
+        for page in pages:
+            write_section(page, session)
+    except (OSError, BadPlan) as error:
+        _complain(str(error))
+        return False
+    return True
+
+
+def _complain(words: str) -> None:
+    sys.stderr.write(f"devnest: {words}\n")

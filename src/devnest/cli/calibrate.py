@@ -1,0 +1,63 @@
+"""`devnest calibrate`."""
+
+from json import dumps
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from devnest.bcrypt._choice import Choice, remember
+from devnest.bcrypt.calibration import Calibration, calibrate_machine
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    target_ms: Annotated[
+        float, typer.Option(min=0.001, help="The time a batch of hashes may take; the cost follows from it.")
+    ] = 250.0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Measure bcrypt on this machine, remember the best lane count, and say which cost it affords."""
+    result = calibrate_machine(target_ms)
+    remembered = not result.problem and _remember(Choice(result.lanes, result.wide_lanes))
+    if json:
+        typer.echo(dumps(result.as_dict() | {"remembered": remembered}))
+    else:
+        _tell(result)
+
+
+def _remember(choice: Choice) -> bool:
+    try:
+        remember(choice)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
+        typer.echo(f"devnest: the lane count could not be remembered: {error}", err=True)
+        return False
+    return True
+
+
+def _tell(result: Calibration) -> None:
+    rates = result.rates
+    table = Table(title=f"bcrypt on one core: {result.cpu}")
+    for column in ("", f"hashes/s at cost {result.stated_cost}", "wide layout", "beside pyca/bcrypt"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("pyca/bcrypt", f"{rates.pyca:.1f}", "", "1.00")
+    for lanes, (narrow, wide) in enumerate(zip(rates.narrow, rates.wide, strict=True), start=1):
+        chosen = " *" if lanes == result.lanes else ""
+        ratio = rates.of(Choice(lanes, result.wide_lanes)) / rates.pyca
+        name = f"{lanes} lane{'s' * (lanes > 1)}{chosen}"
+        table.add_row(name, f"{narrow:.1f}", f"{wide:.1f}", f"{ratio:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    if result.problem:
+        console.print(f"bcrypt runs without lanes, on pyca/bcrypt: {result.problem}.", soft_wrap=True)
+    else:
+        console.print(f"Lanes: {result.lanes} (*), {result.ratio:.2f} times pyca/bcrypt on one core.", soft_wrap=True)
+    within = "within" if result.target_met else "the lowest there is; over"
+    console.print(
+        f"Cost: {result.cost}, {within} {result.target_ms:g} ms: a batch of {result.lanes} takes "
+        f"{result.batch_ms:.0f} ms.\n"
+        f"Sign-ins: {result.sign_ins_per_s:.1f} a second at that cost, all {result.cores} cores at once.",
+        soft_wrap=True,
+    )

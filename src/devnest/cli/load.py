@@ -1,0 +1,157 @@
+"""`devnest load`."""
+
+import asyncio
+import math
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+import uvloop
+
+from devnest.cli.files import refuse_unwritable
+from devnest.load import BadPlan, LoadError, Plan, Result, constant, parse_stages, run
+from devnest.load.progress import Progress
+from devnest.load.report import report as html_report
+from devnest.load.schedule import parse_duration
+from devnest.load.summary import exported, summary
+from devnest.load.thresholds import Verdict, parse_threshold
+
+__all__ = ["load"]
+
+_FAILED, _BAD_OPTION, _THRESHOLD_FAILED, _STOPPED = 1, 2, 99, 130
+_FEWEST_READY_VUS = 10
+_READY_VUS_PER_RATE = 1.0  # VUs that stand ready for each arrival a second: enough for answers within a second
+
+
+def load(
+    url: Annotated[str, typer.Argument(help="The running DevNest: http://127.0.0.1:8000, or https://...")],
+    profile: Annotated[
+        str, typer.Option(help="experiment, stress, flood, or path.py:Class for your own.")
+    ] = "experiment",
+    vus: Annotated[int | None, typer.Option(min=1, help="Virtual users, all at once; with --duration.")] = None,
+    duration: Annotated[str | None, typer.Option(help="How long: 30s, 1m30s; with --vus or --rate.")] = None,
+    stages: Annotated[str | None, typer.Option(help="Ramps instead: 10s:50,20s:100,10s:0 (duration:VUs, ...).")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Open model: iterations begun per second, timed from when they were due; with --duration."),
+    ] = None,
+    generators: Annotated[int, typer.Option(help="Processes that share the virtual users.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of every random choice; by default a new one.")] = None,
+    timeout: Annotated[str, typer.Option(help="How long a request may take.")] = "60s",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A profile's setting: think_s=0.5. May be repeated.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Exit 99 unless it holds: 'http_req_duration{name:login}: p(95)<500' (k6's syntax). May be repeated."
+        ),
+    ] = None,
+    summary_export: Annotated[Path | None, typer.Option(help="Write the figures as JSON, in k6's shape.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write one HTML file with charts.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Accept any TLS certificate.")] = False,
+) -> None:
+    """Drive a running DevNest with virtual users, and tell how it answered.
+
+    Exit status: 0 fine, 1 the run could not be done, 2 a wrong option, 99 a threshold failed, 130 stopped by Ctrl-C.
+    """
+    try:
+        thresholds = [parse_threshold(text) for text in threshold or []]
+        if summary_export is not None and summary_export == report:
+            raise BadPlan("--summary-export and --report name the same file")
+        for path in filter(None, (summary_export, report)):
+            refuse_unwritable(path)
+        plan = _plan(url, profile, generators, timeout, insecure, seed, set_ or [])
+        plan = _scheduled(plan, vus=vus, duration=duration, stages=stages, rate=rate)
+        result = uvloop.run(_run(plan))
+    except LoadError as error:
+        sys.stderr.write(f"devnest: {error}\n")
+        raise typer.Exit(_BAD_OPTION if isinstance(error, BadPlan) else _FAILED) from None
+    verdicts = [condition.judge(result) for condition in thresholds]
+    typer.echo(summary(result, verdicts), nl=False)
+    written = _write(result, verdicts, summary_export, report)
+    raise typer.Exit(_status(result, verdicts, written))
+
+
+def _plan(
+    url: str, profile: str, generators: int, timeout: str, insecure: bool, seed: int | None, settings: Sequence[str]
+) -> Plan:
+    pairs = [text.partition("=") for text in settings]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise BadPlan(f"not a setting: {wrong[0]!r} (write --set name=value)")
+    plan = Plan(
+        url,
+        profile,
+        generators=generators,
+        timeout_s=parse_duration(timeout),
+        insecure=insecure,
+        settings={name: value for name, _, value in pairs},
+    )
+    return plan if seed is None else replace(plan, seed=seed)
+
+
+def _scheduled(plan: Plan, *, vus: int | None, duration: str | None, stages: str | None, rate: float | None) -> Plan:
+    """The plan with what the options say of VUs over time; `BadPlan` where they contradict each other."""
+    if stages is not None:
+        if vus is not None or duration is not None or rate is not None:
+            raise BadPlan("--stages says it all: leave out --vus, --duration and --rate")
+        return replace(plan, stages=parse_stages(stages))
+    if rate is not None:
+        if duration is None:
+            raise BadPlan("--rate needs --duration")
+        ready = vus or max(_FEWEST_READY_VUS, math.ceil(rate * _READY_VUS_PER_RATE))
+        return replace(plan, stages=constant(ready, parse_duration(duration)), rate=rate)
+    if (vus is None) != (duration is None):
+        raise BadPlan("--vus and --duration go together")
+    return plan if vus is None or duration is None else replace(plan, stages=constant(vus, parse_duration(duration)))
+
+
+async def _run(plan: Plan) -> Result:
+    """Show the run while it goes on. The first Ctrl-C ends it with its figures, the second at once."""
+    scenarios = plan.checked().scenarios("")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def interrupt() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    with Progress(sys.stderr, max(scenario.duration_s for scenario in scenarios)) as progress:
+        try:
+            return await run(plan, on_prepared=progress.prepared, on_second=progress.second, stop=stop)
+        except asyncio.CancelledError:
+            raise LoadError("stopped at once, without figures") from None
+
+
+def _write(result: Result, verdicts: Sequence[Verdict], summary_export: Path | None, report: Path | None) -> bool:
+    """Write the files that were asked for; whether that went well."""
+    try:
+        if summary_export is not None:
+            exported_json = msgspec.json.encode(exported(result, verdicts))
+            summary_export.write_bytes(msgspec.json.format(exported_json, indent=4) + b"\n")
+        if report is not None:
+            command = shlex.join(["devnest", *sys.argv[1:]])
+            report.write_text(html_report(result, verdicts, command), encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(f"devnest: cannot write {error.filename}: {error.strerror}\n")
+        return False
+    return True
+
+
+def _status(result: Result, verdicts: Sequence[Verdict], written: bool) -> int:
+    if result.stopped:
+        return _STOPPED
+    if not written:
+        return _FAILED
+    return 0 if all(verdict.ok for verdict in verdicts) else _THRESHOLD_FAILED

@@ -1,0 +1,155 @@
+"""`devnest user`: accounts, from the operator's side. Each change is in the audit log and works at once."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import msgspec
+import typer
+
+from devnest.cli.databases import database_of
+from devnest.cli.errors import reported
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
+from devnest.logs import configure_logging
+from devnest.passwords import MAXIMUM_COST, MINIMUM_COST, Policy, WeakPassword, hash_password
+from devnest.store import (
+    AlreadyTaken,
+    Database,
+    Event,
+    create_account,
+    disable_account,
+    enable_account,
+    end_sessions,
+    find_account_id,
+    list_sessions,
+    record_event,
+)
+
+__all__ = ["user"]
+
+T = TypeVar("T")
+NOBODY = UUID(int=0)
+Username = Annotated[str, typer.Argument(help="The account's username.")]
+user = typer.Typer(help="Accounts, for operators: while DevNest runs, or while it does not.", no_args_is_help=True)
+
+
+@user.command()
+def create(
+    username: Annotated[str, typer.Argument(help="3 to 32 letters, digits, - and _.")],
+    email: Annotated[str, typer.Argument(help="The account's e-mail address.")],
+    hash_cost: Annotated[
+        int,
+        typer.Option(envvar="DEVNEST_HASH_COST", min=MINIMUM_COST, max=MAXIMUM_COST, help="bcrypt cost."),
+    ] = 12,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    postgres_bin: PostgresBin = None,
+) -> None:
+    """Make an account. The password is asked for, or read from the first line of standard input."""
+    from devnest.api import Registration  # the API's rules for names; imported here, since it takes a third of a second
+
+    asked = sys.stdin.isatty()
+    password = typer.prompt("Password", hide_input=True) if asked else sys.stdin.readline().rstrip("\n")
+    try:
+        msgspec.convert({"username": username, "email": email, "password": password}, Registration)
+        asyncio.run(Policy().check(password, (username, email)))
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from None
+    except WeakPassword as weak:
+        raise typer.BadParameter(f"the password is {weak}") from None
+
+    async def work(database: Database) -> str:
+        try:
+            account = await create_account(database, username, email, hash_password(password, hash_cost))
+        except AlreadyTaken as taken:
+            raise typer.BadParameter(str(taken)) from None
+        await _record(database, Event.REGISTER, account.id)
+        return f"{account.username} is {account.id}"
+
+    typer.echo(_run(work, database_url, data_dir, postgres_bin))
+
+
+@user.command()
+def disable(
+    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+) -> None:
+    """Let nobody sign in to an account, and end its sessions on every server."""
+
+    async def work(database: Database) -> str:
+        account_id = await _account(database, username)
+        ended = await disable_account(database, account_id)
+        await _record(database, Event.ACCOUNT_DISABLE, account_id)
+        return f"{username} is disabled, sessions ended: {ended}"
+
+    typer.echo(_run(work, database_url, data_dir, postgres_bin))
+
+
+@user.command()
+def enable(
+    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+) -> None:
+    """Let the account's holder sign in again."""
+
+    async def work(database: Database) -> str:
+        account_id = await _account(database, username)
+        await enable_account(database, account_id)
+        await _record(database, Event.ACCOUNT_ENABLE, account_id)
+        return f"{username} is enabled"
+
+    typer.echo(_run(work, database_url, data_dir, postgres_bin))
+
+
+@user.command()
+def sessions(
+    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+) -> None:
+    """List an account's live sessions: id, last use, address, user agent."""
+
+    async def work(database: Database) -> list[str]:
+        found = await list_sessions(database, await _account(database, username), NOBODY)
+        return [f"{s.id}  {s.last_used_at:%Y-%m-%d %H:%M}  {s.address or '-'}  {s.user_agent or '-'}" for s in found]
+
+    for line in _run(work, database_url, data_dir, postgres_bin):
+        typer.echo(line)
+
+
+@user.command()
+def revoke(
+    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+) -> None:
+    """End all sessions of an account, on every server at once."""
+
+    async def work(database: Database) -> str:
+        account_id = await _account(database, username)
+        ended = await end_sessions(database, account_id)
+        await _record(database, Event.SESSIONS_END, account_id)
+        return f"sessions ended: {len(ended)}"
+
+    typer.echo(_run(work, database_url, data_dir, postgres_bin))
+
+
+def _run(
+    work: Callable[[Database], Awaitable[T]], url: str | None, data_dir: Path | None, postgres_bin: Path | None
+) -> T:
+    async def connected(url: str) -> T:
+        async with Database(url, connections=1) as database:
+            await database.check_schema()
+            return await work(database)
+
+    configure_logging("warning")
+    with reported(), database_of(url, data_dir, postgres_bin) as url:
+        return asyncio.run(connected(url))
+
+
+async def _account(database: Database, username: str) -> UUID:
+    account_id = await find_account_id(database, username)
+    if account_id is None:
+        raise typer.BadParameter(f"no account is called {username}")
+    return account_id
+
+
+async def _record(database: Database, event: Event, account_id: UUID) -> None:
+    await record_event(database, event, succeeded=True, account_id=account_id, user_agent="devnest user")

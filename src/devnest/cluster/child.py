@@ -1,0 +1,134 @@
+"""A child process, from its start to its end, as the supervisor sees it."""
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import DEVNULL, Process
+from contextlib import suppress
+
+import msgspec
+
+from devnest.cluster.control import LONGEST_LINE, Report
+
+__all__ = ["Child", "ChildFailed"]
+
+HANG_S = 60.0  # without a beat; the slowest hash on an event loop takes a few seconds
+
+
+class ChildFailed(Exception):
+    """A child could not start; `status` is the exit status it asks for. `passing`: trying on is of use."""
+
+    def __init__(self, name: str, reason: str, status: int = 1, *, passing: bool = False) -> None:
+        super().__init__(f"{name}: {reason}" if status == 1 else reason)
+        self.name = name
+        self.reason = reason
+        self.status = status
+        self.passing = passing
+
+
+class Child:
+    """A Python module run by a fresh interpreter, in a session of its own so that Ctrl-C is the supervisor's.
+
+    `inherited`: a descriptor the child gets, its number being the second argument of the module.
+    """
+
+    def __init__(self, name: str, module: str, inherited: int | None = None) -> None:
+        self.name = name
+        self.started_at = 0.0
+        self.is_ready = False
+        self._module = module
+        self._inherited = inherited
+        self._process: Process
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def spawn(self) -> None:
+        """Start the interpreter; it loads its modules and waits for `configure`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = [theirs.fileno()] if self._inherited is None else [theirs.fileno(), self._inherited]
+            self.started_at = time.monotonic()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", self._module, *map(str, fds), pass_fds=fds, stdin=DEVNULL, stdout=DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+
+    def configure(self, settings: msgspec.Struct) -> None:
+        """Send the settings."""
+        self._writer.write(msgspec.json.encode(settings) + b"\n")
+
+    async def wait_ready(self) -> None:
+        """Wait until it says it is ready; raises `ChildFailed` with its reason, or with how it ended."""
+        try:
+            line = await self._reader.readline()
+        except OSError:
+            line = b""
+        if not line.endswith(b"\n"):
+            raise ChildFailed(self.name, f"it ended before it was ready, {await self.wait_end()}")
+        try:
+            report = msgspec.json.decode(line, type=Report)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise ChildFailed(self.name, "it did not say what it means") from None
+        if report.status is not None:
+            raise ChildFailed(self.name, report.reason, report.status, passing=report.passing)
+        self.is_ready = True
+
+    async def wait_end(self) -> str:
+        """Wait for its end, and say how it came."""
+        code = await self._process.wait()
+        self._writer.close()
+        return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+
+    async def watch(self) -> str:
+        """From ready on: wait for its end, and say how it came. One whose event loop hangs is killed."""
+        silences = 0
+        while silences < 2:  # one alone may be ours: where this process was stopped, its timer comes before the beats
+            try:
+                async with asyncio.timeout(HANG_S / 2):
+                    beats = await self._reader.read(LONGEST_LINE)
+            except TimeoutError:
+                silences += 1
+            except OSError:
+                break
+            else:
+                silences = 0
+                if not beats:
+                    break
+        else:
+            self.kill()
+            return f"{await self.wait_end()}, since its event loop had hung for {HANG_S:g} s"
+        return await self.wait_end()
+
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.returncode is not None
+
+    def terminate(self) -> None:
+        """Ask it to finish what it does and end."""
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            if not self.has_ended():
+                self._process.terminate()
+
+    def kill(self) -> None:
+        """End it now."""
+        with suppress(ProcessLookupError):
+            if not self.has_ended():
+                self._process.kill()
+
+    async def stop(self, patience_s: float) -> None:
+        """Ask it to end, and kill it after a while."""
+        self.terminate()
+        try:
+            async with asyncio.timeout(patience_s):
+                await self.wait_end()
+        except TimeoutError:
+            self.kill()
+            await self.wait_end()

@@ -1,0 +1,50 @@
+"""The machine's pool, as a child of the supervisor: `python -m devnest.cluster.hashing_pool CONTROL`."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from devnest.cluster.control import Control
+from devnest.hashing import hash_batch, verify_batch
+from devnest.logs import configure_logging
+from devnest.metrics import Metrics
+from devnest.pool import PoolError, PoolServer
+from devnest.settings import PoolSettings
+
+__all__ = ["main"]
+
+MAX_WAITING = 1000  # hashes; at 40 a second the last would wait 25 s, and its deadline refuses it long before
+DRAIN_S = 10.0
+
+
+def main() -> None:
+    """Serve until told to end."""
+    control = Control(int(sys.argv[1]))
+    settings = control.settings(PoolSettings)
+    configure_logging(settings.log_level)
+    asyncio.run(_serve(control, settings))
+
+
+async def _serve(control: Control, settings: PoolSettings) -> None:
+    server = PoolServer(
+        settings.path, workers=settings.workers, nice=settings.nice, max_queue=MAX_WAITING, allow=["devnest.hashing"]
+    )
+    for operation in (hash_batch, verify_batch):
+        server.warm(f"{operation.__module__}:{operation.__qualname__}")
+    try:
+        await server.start()
+    except (OSError, PoolError) as error:
+        control.failed(1, f"the pool cannot start: {error}")
+        return
+    stop = asyncio.Event()
+    # Workers see the end of their socket and leave; what they hash is of no use to anybody.
+    control.watch(stop.set, lambda: os._exit(0))
+    with Metrics(Path(settings.metrics_dir), settings.name):
+        control.ready()
+        await stop.wait()
+        await server.close(deadline=DRAIN_S)
+
+
+if __name__ == "__main__":
+    main()

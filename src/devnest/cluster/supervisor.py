@@ -1,0 +1,234 @@
+"""The supervisor: starts every process, keeps each alive, and replaces the servers without a failed request.
+
+One event loop that does nothing else. Each child has a slot, which refills itself; only the supervisor decides that a
+slot goes: at the end, at TTOU, and in a rolling restart once the successor answers. PostgreSQL is watched here, since
+its program is not ours.
+"""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from devnest.census import Census
+from devnest.cluster.child import ChildFailed
+from devnest.cluster.notify import notify, watchdog_interval_s
+from devnest.cluster.slot import Slot
+from devnest.store import EmbeddedPostgres, StoreError
+
+__all__ = ["Supervisor"]
+
+KILL_MARGIN_S = 2.0  # beyond the drain time
+POOL_PATIENCE_S = 15.0
+MOST_SERVERS = 64
+MOST_FAILED_STARTS = 5
+POLL_S = 0.02
+POSTGRESQL = "postgresql"  # its name in the log and the metrics
+log = structlog.get_logger("devnest.cluster")
+
+
+class Supervisor:
+    """Runs slots and an embedded PostgreSQL, where there is one.
+
+    `make_server` makes the slot of a server from its number; `pool` is the slot of the pool; `prepare` readies the
+    database, after which slots know their settings. `listener` is the socket that servers share.
+    """
+
+    def __init__(
+        self,
+        make_server: Callable[[int], Slot],
+        pool: Slot | None,
+        postgres: EmbeddedPostgres | None,
+        listener: socket.socket,
+        drain_timeout_s: float,
+        census: Census,
+    ) -> None:
+        self._make_server = make_server
+        self._pool = pool
+        self._servers: dict[int, Slot] = {}
+        self._postgres = postgres
+        self._listener = listener
+        self._census = census
+        self._patience_s = drain_timeout_s + KILL_MARGIN_S
+        self._changes = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._hurry = asyncio.Event()
+
+    async def run(self, servers: int, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
+        """Run until TERM or INT; `ready` is called once, when everything has started.
+
+        Raises `ChildFailed` or `StoreError` where something cannot start at all, now or later.
+        """
+        self._servers = {number: self._make_server(number) for number in range(servers)}
+        self._take_signals()
+        if interval_s := watchdog_interval_s():
+            self._start(self._feed_watchdog(interval_s))
+        try:
+            for slot in self._slots():
+                await slot.spawn()  # their interpreters load while the database starts
+            starting = self._start(self._start_all(prepare, ready))
+            await asyncio.wait((starting, self._end), return_when=asyncio.FIRST_COMPLETED)
+            await self._end
+        finally:
+            await self._stop_all()
+
+    def _slots(self) -> list[Slot]:
+        return [*([self._pool] if self._pool else []), *self._servers.values()]
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run something beside the rest; where it fails, so does the supervisor."""
+
+        def done(task: "asyncio.Task[None]") -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._give_up(error)
+
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(done)
+        return task
+
+    def _give_up(self, error: BaseException) -> None:
+        if not self._end.done():
+            self._end.set_exception(error)
+
+    async def _start_all(self, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
+        if self._postgres is not None:
+            await self._postgres_ready(self._postgres)
+        await prepare()
+        if self._pool is not None:
+            await self._pool.fill()
+        await asyncio.gather(*(slot.fill() for slot in self._servers.values()))
+        for slot in self._slots():
+            slot.keep(self._give_up)
+        if self._postgres is not None:
+            self._start(self._keep_postgres(self._postgres))
+        ready()
+
+    async def _feed_watchdog(self, interval_s: float) -> None:
+        """As long as this loop turns, it is well; children have watches of their own."""
+        while True:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval_s)
+
+    # Signals.
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop)
+        for number, change in (
+            (signal.SIGHUP, self._restart_servers),
+            (signal.SIGTTIN, self._add_server),
+            (signal.SIGTTOU, self._remove_server),
+        ):
+            loop.add_signal_handler(number, self._change_soon, change)
+
+    def _told_to_stop(self) -> None:
+        if self._end.done():
+            self._hurry.set()
+        else:
+            log.info("stopping")
+            notify("STOPPING=1")
+            self._end.set_result(None)
+
+    def _change_soon(self, change: Callable[[], Awaitable[None]]) -> None:
+        self._start(self._in_turn(change))
+
+    async def _in_turn(self, change: Callable[[], Awaitable[None]]) -> None:
+        """One change of the servers at a time; a change that fails leaves those there are."""
+        async with self._changes:
+            try:
+                await change()
+            except ChildFailed as error:
+                log.error("servers not changed", reason=error.reason)
+
+    async def _restart_servers(self) -> None:
+        """Each server in turn: its successor answers before it is told to go."""
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            for number, old in list(self._servers.items()):
+                await self._add_server()
+                del self._servers[number]
+                await old.leave(self._patience_s)
+            log.info("servers restarted", servers=len(self._servers))
+        finally:
+            if not self._end.done():  # after STOPPING=1 nothing is ready again
+                notify("READY=1")
+
+    async def _add_server(self) -> None:
+        # The lowest free number, so that the names in the metrics do not pile up.
+        number = min(set(range(len(self._servers) + 1)) - self._servers.keys())
+        if number >= MOST_SERVERS:
+            raise ChildFailed(f"server-{number}", f"there are {MOST_SERVERS} servers already")
+        slot = self._make_server(number)
+        try:
+            await slot.spawn()
+            await slot.fill()
+        except BaseException:
+            await slot.leave(0)
+            raise
+        self._servers[number] = slot
+        slot.keep(self._give_up)
+        log.info("server added", server=slot.name, servers=len(self._servers))
+
+    async def _remove_server(self) -> None:
+        if len(self._servers) == 1:
+            log.warning("the last server stays")
+            return
+        slot = self._servers.pop(max(self._servers))
+        await slot.leave(self._patience_s)
+        log.info("server removed", server=slot.name, servers=len(self._servers))
+
+    # PostgreSQL.
+
+    async def _postgres_ready(self, postgres: EmbeddedPostgres) -> None:
+        while not postgres.is_ready():  # noqa: ASYNC110 (it says so in a file)
+            await asyncio.sleep(POLL_S / 4)
+        log.info("postgresql started", pid=postgres.pid)
+        if postgres.pid is not None:
+            self._census.started(POSTGRESQL, postgres.pid)
+
+    async def _keep_postgres(self, postgres: EmbeddedPostgres) -> None:
+        failed_starts = 0
+        while True:
+            while postgres.pid is not None:  # noqa: ASYNC110 (no event that is portable and takes no thread)
+                await asyncio.sleep(POLL_S)
+            log.warning("child died", child=POSTGRESQL)
+            self._census.died(POSTGRESQL)
+            try:
+                postgres.launch()
+                await self._postgres_ready(postgres)
+                failed_starts = 0
+            except StoreError as error:
+                failed_starts += 1
+                log.warning("child did not start", child=POSTGRESQL, reason=str(error), tries=failed_starts)
+                if failed_starts >= MOST_FAILED_STARTS:
+                    raise
+                await asyncio.sleep(failed_starts)
+
+    # The end.
+
+    async def _stop_all(self) -> None:
+        """Servers first, so that what they have taken on is still answered; then what they use."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._listener.close()  # the last server to close its own refuses whoever comes then
+        hurrying = asyncio.create_task(self._kill_when_hurried())
+        await asyncio.gather(*(slot.leave(self._patience_s) for slot in self._servers.values()))
+        if self._pool is not None:
+            await self._pool.leave(POOL_PATIENCE_S)
+        hurrying.cancel()
+        if self._postgres is not None:
+            self._postgres.stop()
+
+    async def _kill_when_hurried(self) -> None:
+        await self._hurry.wait()
+        for slot in self._slots():
+            slot.child.kill()

@@ -1,0 +1,70 @@
+"""Passwords on the pool: the two operations its workers know, and the runner that asks for them."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from devnest.bcrypt import LANES
+from devnest.passwords import Work, hash_password, hash_passwords, verify_password, verify_passwords
+from devnest.pool import Pool, PoolFull, RemotePool, batched
+
+__all__ = ["OPERATIONS", "PoolRunner", "hash_batch", "verify_batch"]
+
+T = TypeVar("T")
+REST_S = 0.5  # how long a refused client is refused without asking
+MOST_REFUSED = 10_000  # clients to remember
+DEADLINE_S = 10.0  # whoever would wait longer is refused at once, with a time to come back
+
+
+@batched(max_size=LANES, pure=True)
+def hash_batch(calls: Sequence[tuple[str, int]]) -> Sequence[str | Exception]:
+    """Hash several (password, cost), interleaved."""
+    return hash_passwords(calls)
+
+
+@batched(max_size=LANES, pure=True)
+def verify_batch(calls: Sequence[tuple[str, str]]) -> Sequence[bool | Exception]:
+    """Verify several (password, stored), interleaved."""
+    return verify_passwords(calls)
+
+
+OPERATIONS: dict[Callable[..., object], Callable[..., object]] = {
+    hash_password: hash_batch,
+    verify_password: verify_batch,
+}
+
+
+class PoolRunner:
+    """Runs password work in a pool, in batches with whatever else waits there.
+
+    Cancelling takes a waiting hash out of the queue. Raises the pool's errors: `PoolFull` with a time to come back
+    above all.
+    """
+
+    def __init__(self, pool: Pool | RemotePool, deadline_s: float = DEADLINE_S) -> None:
+        self._pool = pool
+        self._deadline_s = deadline_s
+        self._full_until: dict[str, float] = {}  # client → when to ask the pool again for it
+
+    def check_room(self, client: str) -> None:
+        """Raise `PoolFull` for a client the pool has just refused, before anything is spent on its request.
+
+        The pool itself makes room for a client who has little waiting, at the cost of the one who has most, so this
+        turns nobody away but whoever floods.
+        """
+        left_s = self._full_until.get(client, 0.0) - time.monotonic()
+        if left_s > 0:
+            raise PoolFull(max(left_s, REST_S), "this client has been refused just now")
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
+        operation = OPERATIONS[function]
+        try:
+            result: T = await self._pool.run(
+                operation, *arguments, deadline=self._deadline_s, priority=work.priority, key=client
+            )
+        except PoolFull as full:
+            if len(self._full_until) >= MOST_REFUSED:
+                self._full_until.clear()
+            self._full_until[client] = time.monotonic() + min(full.retry_after, REST_S)
+            raise
+        return result

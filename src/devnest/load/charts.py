@@ -1,0 +1,27 @@
+"""Pieces of Plotly figures that the reports share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["COLOURS", "curve", "frame"]
+
+COLOURS = ("#2f7ed8", "#e07b00", "#1a9e6b", "#b45fc7", "#c9423a", "#8a8f00", "#00a0b0", "#a0643c")
+
+
+def curve(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) -> dict[str, Any]:
+    """A line; `colour` is its number among the figure's lines."""
+    line = {"color": COLOURS[colour % len(COLOURS)], "width": 2}
+    return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line}
+
+
+def frame(unit: str) -> dict[str, Any]:
+    """The layout of a figure over the seconds of a run; `unit` is what goes up."""
+    return {
+        "margin": {"l": 56, "r": 56, "t": 30, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "hovermode": "x unified",
+        "xaxis": {"title": {"text": "seconds"}, "showgrid": False},
+        "yaxis": {"title": {"text": unit}, "rangemode": "tozero", "automargin": True},
+    }

@@ -1,0 +1,143 @@
+"""The three profiles that come with DevNest."""
+
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from devnest.load.errors import BadPlan
+from devnest.load.prepare import make_accounts, measure_sign_ins
+from devnest.load.profile import Crew, Profile, Scenario
+from devnest.load.schedule import Stage, constant
+from devnest.load.user import Account, VirtualUser
+
+__all__ = ["PROFILES", "Experiment", "Flood", "Stress"]
+
+_REFUSED = (429, 503)
+
+
+class Experiment(Profile):
+    """The published experiment: everybody registers, signs in and posts, with 0.2 s of thinking between."""
+
+    async def iteration(self, vu: VirtualUser) -> None:
+        vu.token = ""
+        for step in (vu.register, vu.login, vu.post):
+            succeeded = await step()
+            await vu.think()
+            if not succeeded:
+                return
+
+
+class Stress(Profile):
+    """A crowd that signs in once while it gathers, then reads (70 %) and posts (30 %)."""
+
+    vus = 5000
+    ramp_s = 120.0
+    hold_s = 25.0
+    fall_s = 5.0
+    feed_share = 0.7
+    think_s = 2.4
+    accounts = 0  # made beforehand; 0: one for each VU
+
+    def __init__(self) -> None:
+        self._accounts: list[Account] = []
+
+    def scenarios(self, target_host: str) -> list[Scenario]:
+        stages = self.stages
+        if stages is Profile.stages:
+            stages = (Stage(self.ramp_s, self.vus), Stage(self.hold_s, self.vus), Stage(self.fall_s, 0))
+        return [Scenario("crowd", self.iteration, stages, self.start, self.rate, self.think_s, self.jitter)]
+
+    async def prepare(self, crew: Crew) -> dict[str, float]:
+        wanted = self.accounts or max(scenario.most_vus for scenario in self.scenarios(""))
+        self._accounts, seconds = await make_accounts(crew.session, max(1, crew.share(wanted)))
+        return {"accounts": len(self._accounts), "seconds": seconds}
+
+    async def start(self, vu: VirtualUser) -> bool:
+        vu.account = self._accounts[vu.number % len(self._accounts)]
+        signed_in = await vu.login()
+        await vu.think()
+        return signed_in
+
+    async def iteration(self, vu: VirtualUser) -> None:
+        if vu.random.random() < self.feed_share:
+            await vu.feed()
+        else:
+            await vu.post()
+        await vu.think()
+
+
+class Flood(Profile):
+    """Sign-ins at a multiple of what the target can do, beside honest clients who sign in, read and post."""
+
+    takes_stages = False
+    duration_s = 60.0
+    capacity = 0.0  # sign-ins a second the target can do; 0: measured for `measure_s` before the run
+    measure_s = 5.0
+    multiple = 10.0
+    attackers = 1000  # VUs that take the flood's arrivals; those due when all are busy are dropped
+    attacked_accounts = 50
+    honest = 2
+    readers = 20
+    posters = 10
+    think_s = 0.2
+    attack_addresses = "127.0.0.2,127.0.0.3,127.0.0.4"  # sources of the flood, where the target is 127.0.0.1 on Linux
+
+    def __init__(self) -> None:
+        self._accounts: list[Account] = []
+
+    def scenarios(self, target_host: str) -> list[Scenario]:
+        if not (self.duration_s > 0 and self.multiple > 0 and self.capacity >= 0 and self.attackers > 0):
+            raise BadPlan("the flood needs duration_s, multiple, attackers above 0, and capacity 0 or more")
+        loopback = target_host == "127.0.0.1" and sys.platform == "linux"
+        sources = tuple(filter(None, self.attack_addresses.split(","))) if loopback else ()
+        whole = constant(self.attackers, self.duration_s)
+        attack = Scenario(
+            "attack", self._attack, whole, self._choose, rate=self.capacity * self.multiple, sources=sources
+        )
+        habits = {
+            "honest": (self.honest, self._sign_in, self._choose, 2.0),
+            "readers": (self.readers, self._read, None, self.think_s),
+            "posters": (self.posters, self._post, self._enter, self.think_s),
+        }
+        return [attack] + [
+            Scenario(name, iteration, constant(vus, self.duration_s), start, None, think_s, self.jitter)
+            for name, (vus, iteration, start, think_s) in habits.items()
+            if vus > 0
+        ]
+
+    async def prepare(self, crew: Crew) -> dict[str, float]:
+        self._accounts, seconds = await make_accounts(crew.session, max(1, crew.share(self.attacked_accounts)))
+        if not self.capacity:
+            self.capacity = crew.generators * await measure_sign_ins(crew.session, self._accounts, self.measure_s)
+        return {
+            "accounts": len(self._accounts),
+            "seconds": seconds,
+            "sign_ins_per_s": self.capacity / crew.generators,
+        }
+
+    async def _choose(self, vu: VirtualUser) -> None:
+        vu.account = vu.random.choice(self._accounts)
+
+    async def _enter(self, vu: VirtualUser) -> bool:
+        await self._choose(vu)
+        signed_in = await vu.login()
+        await vu.think()
+        return signed_in
+
+    async def _attack(self, vu: VirtualUser) -> None:
+        await vu.login("attack", expect=(200, *_REFUSED))
+
+    async def _sign_in(self, vu: VirtualUser) -> None:
+        await vu.login("login")
+        await vu.think()
+
+    async def _read(self, vu: VirtualUser) -> None:
+        await vu.feed()
+        await vu.think()
+
+    async def _post(self, vu: VirtualUser) -> None:
+        await vu.post()
+        await vu.think()
+
+
+PROFILES: Mapping[str, type[Profile]] = MappingProxyType({"experiment": Experiment, "stress": Stress, "flood": Flood})

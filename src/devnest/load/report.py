@@ -1,0 +1,203 @@
+"""The report of one run: what happened over time, by route, and whether the generator can be believed."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from devnest.load.charts import COLOURS, curve, frame
+from devnest.load.page import Figure, figure, page, table, tiles
+from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
+from devnest.load.summary import milliseconds, void_words
+from devnest.load.thresholds import Verdict
+
+__all__ = ["report"]
+
+_VUS_COLOUR = "rgba(128,140,155,0.22)"
+_BAD = "#c9423a"
+_SHOWN_PERCENTILES = (50, 90, 95, 99)
+
+
+def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
+    """The whole HTML file."""
+    figures = {
+        "rate": _over_time(result, "req/s", [curve("requests", _seconds(result), _rates(result), 0)]),
+        "p95": _over_time(result, "p95, ms", _p95_lines(result)),
+        "percentiles": _percentiles(result),
+        "cpu": _cpu(result),
+    }
+    if result.failed:
+        figures["failures"] = _over_time(result, "failed requests", [_failure_bars(result)])
+    body = [
+        f"<h1>Load on {html.escape(result.url)}</h1>",
+        f"<p class='quiet'>{result.started_at:%Y-%m-%d %H:%M:%S} UTC, profile {html.escape(result.profile)}</p>",
+        *_notices(result),
+        tiles(_headline(result)),
+        *_thresholds(verdicts),
+        figure("rate", "Requests per second", "Answers a second, with the virtual users behind them."),
+        figure("p95", "95th percentile", "Milliseconds, of each second, by route, with the virtual users behind."),
+        figure("percentiles", "Percentiles by route", "Milliseconds on a logarithmic scale, over the whole run."),
+        "<h2>Routes</h2>",
+        _routes(result),
+        *_failures(result),
+        "<h2>Checks</h2>",
+        _checks(result),
+        figure("cpu", "The generator itself", "Share of a core used by the busiest generator process."),
+        "<h2>This run</h2>",
+        _about(result, command),
+    ]
+    return page(f"Load on {result.url}", body, figures)
+
+
+def _notices(result: Result) -> list[str]:
+    words = [void_words(result), "This run was stopped before its end." if result.stopped else ""]
+    return [f"<p class='notice' role='alert'>{html.escape(text)}</p>" for text in words if text]
+
+
+def _headline(result: Result) -> list[tuple[str, str]]:
+    trend = result.trend()
+    share = result.failed / result.requests if result.requests else 0.0
+    return [
+        ("requests", f"{result.requests:,}"),
+        ("requests per second", f"{result.requests_per_s:,.1f}"),
+        ("in the best second", f"{result.peak_requests_per_s:,.0f}"),
+        ("median", milliseconds(trend.med)),
+        ("95th percentile", milliseconds(trend.percentile(95))),
+        ("failed", f"{share:.2%}"),
+        ("virtual users at most", f"{result.vus_max:,}"),
+        ("dropped iterations", f"{result.dropped:,}"),
+    ]
+
+
+def _thresholds(verdicts: Sequence[Verdict]) -> list[str]:
+    if not verdicts:
+        return []
+    lines = (f"<li class='{'good' if verdict.ok else 'bad'}'>{html.escape(str(verdict))}</li>" for verdict in verdicts)
+    return ["<h2>Thresholds</h2>", f"<ul>{''.join(lines)}</ul>"]
+
+
+def _routes(result: Result) -> str:
+    rows = []
+    for name in result.names:
+        trend = result.trend(name)
+        durations = [trend.avg, *(trend.percentile(percent) for percent in _SHOWN_PERCENTILES), trend.max]
+        failed = result.trend(name, expected=False).count
+        rows.append([name, f"{trend.count:,}", f"{failed:,}", *map(milliseconds, durations), _answers(result, name)])
+    head = ["route", "requests", "failed", "avg", *(f"p{percent}" for percent in _SHOWN_PERCENTILES), "max", "answers"]
+    return table(head, rows)
+
+
+def _answers(result: Result, name: str) -> str:
+    return ", ".join(f"{status or 'none'}: {count:,}" for status, count in result.statuses(name).items())
+
+
+def _failures(result: Result) -> list[str]:
+    rows = [[name, reason, f"{count:,}"] for (name, reason), count in result.errors.most_common()]
+    reasons = [table(["route", "reason", "times"], rows, words=True)] if rows else []
+    if not result.failed:
+        return ["<h2>Failures</h2>", "<p>No request failed.</p>", *reasons]
+    return [figure("failures", "Failures", "Requests by the second that did not get the answer they should."), *reasons]
+
+
+def _checks(result: Result) -> str:
+    rows = [[name, f"{passes:,}", f"{fails:,}"] for name, (passes, fails) in result.checks.items()]
+    return table(["check", "passed", "failed"], rows)
+
+
+def _about(result: Result, command: str) -> str:
+    machine = result.machine
+    rows = [
+        ["command", command],
+        ["machine", f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}"],
+        ["seed", str(result.seed)],
+        ["duration", f"{result.elapsed_s:.1f} s"],
+        [
+            "generator",
+            f"{result.generators} process(es), {result.cpu_mean:.0%} of a core on average, {result.cpu_peak:.0%} in "
+            f"the busiest ten seconds, {result.cpu_ms_per_request:.3f} ms of CPU per request",
+        ],
+        ["prepared before", ", ".join(f"{name} {value:,.1f}" for name, value in result.prepared.items()) or "nothing"],
+        ["interrupted iterations", f"{result.interrupted:,}"],
+    ]
+    return table([], rows, words=True)
+
+
+def _points(result: Result) -> list[Point]:
+    """The seconds to draw: without a stub at the end, whose rates would be noise."""
+    return [point for point in result.points if point.wall_s > SHORTEST_S] or result.points
+
+
+def _seconds(result: Result) -> list[int]:
+    return [point.second for point in _points(result)]
+
+
+def _rates(result: Result) -> list[float]:
+    return [round(point.requests_per_s, 1) for point in _points(result)]
+
+
+def _p95_lines(result: Result) -> list[dict[str, Any]]:
+    lines = []
+    for index, name in enumerate(result.names):
+        values = [point.p95_ms_by_name.get(name) for point in _points(result)]  # None: a gap in the line
+        lines.append(curve(name, _seconds(result), values, index))
+    return lines
+
+
+def _failure_bars(result: Result) -> dict[str, Any]:
+    failed = [point.failed for point in _points(result)]
+    return {"type": "bar", "name": "failed", "x": _seconds(result), "y": failed, "marker": {"color": _BAD}}
+
+
+def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figure:
+    """Traces over the seconds of the run, with the virtual users as an area behind, on the right-hand axis."""
+    vus = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "VUs",
+        "x": _seconds(result),
+        "y": [point.vus for point in _points(result)],
+        "fill": "tozeroy",
+        "fillcolor": _VUS_COLOUR,
+        "line": {"width": 0, "shape": "hv"},
+    }
+    on_top = [{**trace, "yaxis": "y2"} for trace in traces]
+    layout = frame(unit)
+    # Plotly draws a second axis over the first: so the first, behind, is that of the VUs, on the right
+    layout["yaxis"] = {"title": {"text": "VUs"}, "side": "right", "showgrid": False, "rangemode": "tozero"}
+    layout["yaxis2"] = {
+        "title": {"text": unit},
+        "overlaying": "y",
+        "side": "left",
+        "rangemode": "tozero",
+        "automargin": True,
+    }
+    layout["yaxis2"]["tickmode"] = "auto"  # else the ticks follow the axis of the VUs, at odd values
+    return {"data": [vus, *on_top], "layout": layout}
+
+
+def _percentiles(result: Result) -> Figure:
+    data = [
+        {
+            "type": "bar",
+            "name": f"p{percent}",
+            "x": result.names,
+            "y": [round(result.trend(name).percentile(percent), 3) for name in result.names],
+            "marker": {"color": COLOURS[index]},
+        }
+        for index, percent in enumerate(_SHOWN_PERCENTILES)
+    ]
+    layout = frame("ms")
+    layout["xaxis"] = {"type": "category"}
+    layout["yaxis"].update(type="log", dtick="D2")  # ticks at 1, 2 and 5
+    return {"data": data, "layout": layout}
+
+
+def _cpu(result: Result) -> Figure:
+    layout = frame("% of a core")
+    most = max([100.0, *(point.cpu * 100 for point in _points(result))])
+    layout["yaxis"]["range"] = [0, most]
+    limit = {"color": _BAD, "width": 1, "dash": "dash"}
+    layout["shapes"] = [
+        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": CPU_LIMIT * 100, "y1": CPU_LIMIT * 100, "line": limit}
+    ]
+    used = [round(point.cpu * 100, 1) for point in _points(result)]
+    return {"data": [curve("generator", _seconds(result), used, 0)], "layout": layout}

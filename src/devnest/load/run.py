@@ -1,0 +1,186 @@
+"""Runs a plan: starts the generator processes, gathers what they count, gives one result."""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from devnest.load import errors
+from devnest.load.errors import BadPlan, GeneratorDied, LoadError
+from devnest.load.generator import profile_of
+from devnest.load.limits import need_descriptors
+from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
+from devnest.load.profile import Profile
+from devnest.load.result import Point, Result
+from devnest.load.schedule import Stage, checked
+from devnest.load.target import Target
+
+__all__ = ["Plan", "run"]
+
+MAX_GENERATORS = 64
+_SEED_LIMIT = 2**31
+_EXIT_S = 5.0
+
+OnPrepared = Callable[[Result], None]
+OnSecond = Callable[[Result, Point], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. `stages` and `rate` replace the profile's own; `settings` set its attributes."""
+
+    url: str
+    profile: str = "experiment"
+    stages: tuple[Stage, ...] | None = None
+    rate: float | None = None
+    generators: int = 1
+    seed: int = field(default_factory=lambda: secrets.randbelow(_SEED_LIMIT))
+    timeout_s: float = 60.0
+    insecure: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def checked(self) -> Profile:
+        """The plan's profile; `BadPlan` where the plan cannot be carried out here."""
+        Target.parse(self.url)
+        if not 1 <= self.generators <= MAX_GENERATORS:
+            raise BadPlan(f"{self.generators} generators; a run has 1 to {MAX_GENERATORS}")
+        if not 0 < self.timeout_s <= 3600:
+            raise BadPlan(f"a time limit of {self.timeout_s:g} s; it is more than 0 and at most 3600")
+        if self.rate is not None and not 0 < self.rate <= 1e6:
+            raise BadPlan(f"a rate of {self.rate:g} a second; it is more than 0 and at most 1,000,000")
+        profile = profile_of(self.job(0, ""))
+        if not profile.takes_stages and (self.stages is not None or self.rate is not None):
+            raise BadPlan(f"the profile {self.profile} makes its own schedule; change it with --set duration_s=60")
+        return profile
+
+    def job(self, index: int, address: str) -> Job:
+        stages = None if self.stages is None else [(stage.duration_s, stage.vus) for stage in self.stages]
+        return Job(
+            url=self.url,
+            address=address,
+            insecure=self.insecure,
+            profile=self.profile,
+            settings=dict(self.settings),
+            stages=stages,
+            rate=self.rate,
+            index=index,
+            generators=self.generators,
+            seed=self.seed,
+            timeout_s=self.timeout_s,
+            run_tag=f"{random.SystemRandom().getrandbits(32):08x}x",
+        )
+
+
+class _Generator:
+    """The parent's side of one generator process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
+        self._process = process
+        self.channel = channel
+
+    @classmethod
+    async def start(cls, job: Job) -> "_Generator":
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "devnest.load", str(theirs.fileno())),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+        channel = Channel(*await asyncio.open_connection(sock=ours))
+        channel.send(job)
+        return cls(process, channel)
+
+    async def receive(self) -> Message:
+        """The next message; raises what the generator failed with, or `GeneratorDied`."""
+        message = await self.channel.receive()
+        if message is None:
+            status = await self._process.wait()
+            raise GeneratorDied(f"a generator process ended unasked (exit status {status}); its messages are above")
+        if isinstance(message, Failed):
+            kind = getattr(errors, message.kind)
+            assert issubclass(kind, LoadError)
+            raise kind(message.text)
+        return message
+
+    async def end(self) -> None:
+        """Leave no process behind, however the run ended."""
+        await self.channel.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), _EXIT_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+async def run(
+    plan: Plan,
+    *,
+    on_prepared: OnPrepared | None = None,
+    on_second: OnSecond | None = None,
+    stop: asyncio.Event | None = None,
+) -> Result:
+    """Carry out `plan`; raises `LoadError`. Setting `stop` ends it early with what was measured so far."""
+    profile = plan.checked()
+    parsed = Target.parse(plan.url, insecure=plan.insecure)
+    scenarios = profile.scenarios(parsed.host)
+    for scenario in scenarios:
+        checked(scenario.stages)
+    need_descriptors(sum(scenario.most_vus for scenario in scenarios), plan.generators)
+    target = await parsed.reached()
+    result = Result(url=plan.url, profile=plan.profile, generators=plan.generators, seed=plan.seed)
+    stop = stop or asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        crew = []
+        for index in range(plan.generators):
+            generator = await _Generator.start(plan.job(index, target.address))
+            stack.push_async_callback(generator.end)
+            crew.append(generator)
+        stopper = asyncio.create_task(_stop(crew, stop, result))
+        stack.callback(stopper.cancel)
+        try:
+            await _conduct(crew, result, on_prepared, on_second)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+    result.finish()
+    return result
+
+
+async def _stop(crew: list[_Generator], stop: asyncio.Event, result: Result) -> None:
+    await stop.wait()
+    result.stopped = True
+    for generator in crew:
+        generator.channel.send(Stop())
+
+
+async def _conduct(
+    crew: list[_Generator], result: Result, on_prepared: OnPrepared | None, on_second: OnSecond | None
+) -> None:
+    """Let all start together once all are ready, and listen until all are done."""
+    async with asyncio.TaskGroup() as tasks:
+        first = [tasks.create_task(generator.receive()) for generator in crew]
+    ready = [message.result() for message in first]
+    for message in ready:
+        if isinstance(message, Ready):
+            result.prepare(message.prepared)
+    if all(isinstance(message, Ready) for message in ready) and not result.stopped:
+        if on_prepared is not None:
+            on_prepared(result)
+        for generator in crew:
+            generator.channel.send(Go())
+        async with asyncio.TaskGroup() as tasks:
+            for index, generator in enumerate(crew):
+                tasks.create_task(_listen(index, generator, result, on_second))
+
+
+async def _listen(index: int, generator: _Generator, result: Result, on_second: OnSecond | None) -> None:
+    while not isinstance(message := await generator.receive(), Done):
+        assert isinstance(message, Second)
+        point = result.absorb(index, message)
+        if point is not None and on_second is not None:
+            on_second(result, point)

@@ -1,0 +1,70 @@
+"""How many virtual users there are at each moment of a run."""
+
+import re
+from dataclasses import dataclass
+
+from devnest.load.errors import BadPlan
+
+__all__ = ["MAX_DURATION_S", "MAX_VUS", "Stage", "constant", "parse_duration", "parse_stages", "vus_at"]
+
+MAX_VUS = 100_000
+MAX_DURATION_S = 24 * 3600.0
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A straight line from the VUs of the stage before (0 at first) to `vus`, `duration_s` seconds long."""
+
+    duration_s: float
+    vus: int
+
+
+def constant(vus: int, duration_s: float) -> tuple[Stage, ...]:
+    """All `vus` at once, for `duration_s`."""
+    return checked((Stage(0.0, vus), Stage(duration_s, vus)))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `30`, `30s`, `1m30s`, `500ms`, `2h`."""
+    stripped = text.strip()
+    if re.fullmatch(r"\d+(?:\.\d+)?", stripped):
+        return float(stripped)
+    if not stripped or _DURATION.sub("", stripped):
+        raise BadPlan(f"not a duration: {text!r} (write 30s, 1m30s or 500ms)")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION.findall(stripped))
+
+
+def parse_stages(text: str) -> tuple[Stage, ...]:
+    """The stages of `10s:50,20s:100,10s:0`."""
+    stages = []
+    for part in text.split(","):
+        duration, colon, vus = part.partition(":")
+        if not colon or not re.fullmatch(r"\s*\d+\s*", vus):
+            raise BadPlan(f"not a stage: {part.strip()!r} (write DURATION:VUS, as in 10s:50,20s:100,10s:0)")
+        stages.append(Stage(parse_duration(duration), int(vus)))
+    return checked(tuple(stages))
+
+
+def checked(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same stages, or `BadPlan` where nobody could run them."""
+    duration_s = sum(stage.duration_s for stage in stages)
+    most = max((stage.vus for stage in stages), default=0)
+    if not 0 < duration_s <= MAX_DURATION_S:
+        raise BadPlan(f"the stages last {duration_s:g} s; a run lasts more than 0 s and at most 24 h")
+    if not 0 < most <= MAX_VUS:
+        raise BadPlan(f"the stages peak at {most} VUs; a run has 1 to {MAX_VUS:,}")
+    return stages
+
+
+def vus_at(stages: tuple[Stage, ...], elapsed_s: float) -> int:
+    """VUs wanted `elapsed_s` after the start; 0 once the last stage is over."""
+    begin_s, before = 0.0, 0
+    for stage in stages:
+        if elapsed_s < begin_s + stage.duration_s:
+            progress = (elapsed_s - begin_s) / stage.duration_s
+            return round(before + (stage.vus - before) * progress)
+        begin_s, before = begin_s + stage.duration_s, stage.vus
+    return 0

@@ -1,0 +1,178 @@
+"""The end of a run in words and in JSON."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from devnest.load.metrics import METRICS, Counter, Gauge, Metric, Rate, TrendMetric, metric, shown
+from devnest.load.result import CPU_LIMIT, Result
+from devnest.load.thresholds import Verdict
+
+__all__ = ["exported", "milliseconds", "summary", "void_words"]
+
+_NAME_WIDTH = 24
+_MOST_ERRORS = 10
+
+
+def summary(result: Result, verdicts: Sequence[Verdict] = ()) -> str:
+    """The text printed at the end: thresholds, k6's metrics, a table of the routes, failures, the generator itself."""
+    blocks = [
+        _listed("thresholds", [str(verdict) for verdict in verdicts]),
+        _listed("checks that failed", _failed_checks(result)),
+        "\n".join(_metric_line(result, name) for name in METRICS if name != "dropped_iterations" or result.dropped),
+        _routes(result),
+        _listed("failures", _failures(result)),
+        "\n".join(_about(result)),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def exported(result: Result, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
+    """k6's `--summary-export` shape, with what k6 has no place for under `devnest`."""
+    metrics: dict[str, dict[str, Any]] = {name: dict(value.values()) for name, value in shown(result).items()}
+    for verdict in verdicts:
+        threshold = verdict.threshold
+        if threshold.key not in metrics:
+            metrics[threshold.key] = dict(metric(result, threshold.metric, threshold.tags).values())
+        # true means failed: so it is in k6, whose old format this is
+        metrics[threshold.key].setdefault("thresholds", {})[threshold.condition] = not verdict.ok
+    checks = {name: _check(name, passes, fails) for name, (passes, fails) in result.checks.items()}
+    root = {"name": "", "path": "", "id": _identity(""), "groups": {}, "checks": checks}
+    return {"metrics": metrics, "root_group": root, "devnest": _devnest(result)}
+
+
+def milliseconds(value: float) -> str:
+    """A duration with a unit that suits it."""
+    if value >= 1000:
+        return f"{value / 1000:.2f}s"
+    return f"{value:.2f}ms" if value >= 1 else f"{value * 1000:.0f}µs"
+
+
+def void_words(result: Result) -> str:
+    """What to tell the reader where the generator was too busy; empty where it was not."""
+    if not result.is_void:
+        return ""
+    return (
+        f"This run is void: a generator used {result.cpu_peak:.0%} of a core in its busiest ten seconds, more than "
+        f"{CPU_LIMIT:.0%}, so the durations are partly its own. Use more --generators, or fewer VUs."
+    )
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def _metric_line(result: Result, name: str) -> str:
+    return f"{name:.<{_NAME_WIDTH}}: {_words(name, metric(result, name))}"
+
+
+def _words(name: str, value: Metric) -> str:
+    match value:
+        case TrendMetric():
+            return " ".join(f"{key}={milliseconds(number)}" for key, number in value.values().items())
+        case Counter(count=count) if name.startswith("data_"):
+            return f"{_bytes(count)} {_bytes(value.value('rate'))}/s"
+        case Counter(count=count):
+            return f"{count:,} {value.value('rate'):,.1f}/s"
+        case Rate(passes=passes, fails=fails):
+            return f"{value.value('rate'):.2%} {passes:,} out of {passes + fails:,}"
+        case Gauge(last=last, least=least, most=most):
+            return f"{last:g} min={least:g} max={most:g}"
+    raise AssertionError(name)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _routes(result: Result) -> str:
+    head = ["route", "requests", "req/s", "failed", "avg", "med", "p(90)", "p(95)", "p(99)", "max", "answers"]
+    rows = [head, *(_route(result, name) for name in result.names)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in (0, len(head) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _route(result: Result, name: str) -> list[str]:
+    trend = result.trend(name)
+    failed = result.trend(name, expected=False).count
+    durations = [trend.avg, trend.med, *(trend.percentile(percent) for percent in (90, 95, 99)), trend.max]
+    answers = " ".join(f"{status or 'none'}:{count}" for status, count in result.statuses(name).items())
+    per_s = f"{trend.count / result.elapsed_s if result.elapsed_s else 0:.1f}"
+    return [name, f"{trend.count:,}", per_s, f"{failed:,}", *map(milliseconds, durations), answers]
+
+
+def _failed_checks(result: Result) -> list[str]:
+    return [f"{name}: {fails:,} of {passes + fails:,}" for name, (passes, fails) in result.checks.items() if fails]
+
+
+def _failures(result: Result) -> list[str]:
+    lines = [f"{name}: {reason} ({count:,})" for (name, reason), count in result.errors.most_common(_MOST_ERRORS)]
+    left = len(result.errors) - _MOST_ERRORS
+    return [*lines, f"and {left} more kinds"] if left > 0 else lines
+
+
+def _about(result: Result) -> list[str]:
+    lines = [
+        f"peak {result.peak_requests_per_s:,.1f} req/s in one second; {result.elapsed_s:.1f} s in all",
+        f"generator: {result.cpu_mean:.0%} of a core (busiest ten seconds {result.cpu_peak:.0%}), "
+        f"{result.cpu_ms_per_request:.3f} ms of CPU per request, {result.generators} process(es), seed {result.seed}",
+    ]
+    if result.prepared:
+        lines.append("prepared before, not counted: " + ", ".join(f"{k} {v:,.1f}" for k, v in result.prepared.items()))
+    if result.interrupted:
+        lines.append(f"{result.interrupted:,} iterations were interrupted at the end")
+    if result.stopped:
+        lines.append("stopped before its end")
+    if words := void_words(result):
+        lines.append(words)
+    return lines
+
+
+def _check(name: str, passes: int, fails: int) -> dict[str, Any]:
+    path = f"::{name}"
+    return {"name": name, "path": path, "id": _identity(path), "passes": passes, "fails": fails}
+
+
+def _identity(path: str) -> str:
+    """k6 names a check or a group by the MD5 of its path."""
+    return hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
+
+
+def _devnest(result: Result) -> dict[str, Any]:
+    return {
+        "url": result.url,
+        "profile": result.profile,
+        "seed": result.seed,
+        "generators": result.generators,
+        "started_at": result.started_at.isoformat(),
+        "elapsed_s": result.elapsed_s,
+        "stopped": result.stopped,
+        "void": result.is_void,
+        "peak_requests_per_s": result.peak_requests_per_s,
+        "generator_cpu": {
+            "mean": result.cpu_mean,
+            "peak": result.cpu_peak,
+            "ms_per_request": result.cpu_ms_per_request,
+        },
+        "prepared": result.prepared,
+        "interrupted_iterations": result.interrupted,
+        "statuses": {
+            name: {str(status): count for status, count in result.statuses(name).items()} for name in result.names
+        },
+        "failures": [
+            {"name": name, "reason": reason, "count": count} for (name, reason), count in result.errors.most_common()
+        ],
+        "machine": asdict(result.machine),
+        "seconds": [asdict(point) for point in result.points],
+    }

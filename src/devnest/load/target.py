@@ -1,0 +1,87 @@
+"""The address a run is aimed at: read, resolved and knocked at before anything is measured."""
+
+import asyncio
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from devnest.load.errors import BadPlan, TargetUnreachable, told
+
+__all__ = ["CONNECT_TIMEOUT_S", "Target"]
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests go. `address` is one resolved address, so that no VU waits for the name service."""
+
+    url: str
+    host: str
+    port: int
+    tls: bool
+    base_path: str
+    insecure: bool = False
+    address: str = ""
+
+    @classmethod
+    def parse(cls, url: str, *, insecure: bool = False) -> Self:
+        """Read `http://HOST[:PORT][/BASE]` or `https://...`; `BadPlan` for anything else."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise BadPlan(f"not a URL: {url!r} ({error})") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadPlan(f"not a URL of the form http://HOST:PORT or https://HOST:PORT: {url!r}")
+        if parts.query or parts.fragment or parts.username is not None:
+            raise BadPlan(f"the URL is only the server's address, without query, fragment or user: {url!r}")
+        if any(character.isspace() or not character.isascii() for character in parts.path + parts.hostname):
+            raise BadPlan(f"the URL has a character that must be encoded: {url!r}")
+        tls = parts.scheme == "https"
+        return cls(url, parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"), insecure)
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The machine's own trust store, or no verification where the user said so."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context()
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    async def reached(self) -> "Target":
+        """The same target with an address that accepts connections; `TargetUnreachable` if none does."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise TargetUnreachable(f"cannot resolve {self.host}: {error.strerror or error}") from None
+        failures = []
+        for address in dict.fromkeys(str(entry[4][0]) for entry in found):
+            try:
+                await self._knock(address)
+            except OSError as error:  # an SSLError is one too
+                failures.append(f"{address}: {told(error)}")
+            else:
+                return Target(self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address)
+        raise TargetUnreachable(f"cannot connect to {self.url} ({'; '.join(failures)})")
+
+    async def _knock(self, address: str) -> None:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(
+                address,
+                self.port,
+                ssl=self.ssl_context(),
+                server_hostname=self.host if self.tls else None,
+            )
+        writer.transport.abort()

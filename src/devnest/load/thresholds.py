@@ -1,0 +1,131 @@
+"""Thresholds in k6's words: `http_req_duration{name:login}: p(95)<500`.
+
+The syntax is k6's (https://grafana.com/docs/k6/latest/using-k6/thresholds/). One thing is stricter: a trend or a rate
+without a single sample fails its threshold, because a mistyped name must not look like a success.
+"""
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from devnest.load.errors import BadPlan
+from devnest.load.metrics import METRICS, Counter, Gauge, Rate, Tags, TrendMetric, metric
+from devnest.load.result import Result
+
+__all__ = ["Threshold", "Verdict", "parse_threshold"]
+
+_FORM = re.compile(r"\s*(?P<metric>\w+)\s*(?:\{(?P<tags>[^}]*)\})?\s*:\s*(?P<condition>.+?)\s*")
+_CONDITION = re.compile(r"(?P<aggregation>[a-z]+|p\(\s*[\d.]+\s*\))\s*(?P<operator>[<>=!]+)\s*(?P<bound>\S+)")
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "===": operator.eq,
+    "!=": operator.ne,
+}
+_AGGREGATIONS = {
+    TrendMetric: ("avg", "min", "med", "max", "p(N)"),
+    Counter: ("count", "rate"),
+    Rate: ("rate",),
+    Gauge: ("value",),
+}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A condition that a run must meet."""
+
+    metric: str
+    tags: Tags
+    condition: str  # as written, the name k6 exports it under
+    aggregation: str
+    operator: str
+    bound: float
+
+    @property
+    def key(self) -> str:
+        """The metric with its tags, as k6 names it."""
+        tags = ",".join(f"{name}:{value}" for name, value in self.tags.items())
+        return f"{self.metric}{{{tags}}}" if tags else self.metric
+
+    def judge(self, result: Result) -> "Verdict":
+        measured = metric(result, self.metric, self.tags)
+        if measured.is_empty:
+            return Verdict(self, None, False)
+        value = measured.value(self.aggregation)
+        return Verdict(self, value, _OPERATORS[self.operator](value, self.bound))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a threshold; `value` is None where nothing was measured."""
+
+    threshold: Threshold
+    value: float | None
+    ok: bool = field(default=False)
+
+    def __str__(self) -> str:
+        found = "nothing was measured" if self.value is None else f"{self.threshold.aggregation}={self.value:g}"
+        return f"{'✓' if self.ok else '✗'} {self.threshold.key}: {self.threshold.condition} ({found})"
+
+
+def parse_threshold(text: str) -> Threshold:
+    """Read `METRIC{TAG:VALUE,...}: AGGREGATION OPERATOR NUMBER`; `BadPlan` says what does not fit."""
+    form = _FORM.fullmatch(text)
+    condition = _CONDITION.fullmatch(form["condition"]) if form else None
+    if form is None or condition is None:
+        raise BadPlan(f"not a threshold: {text!r} (write 'http_req_duration{{name:login}}: p(95)<500')")
+    name = form["metric"]
+    if name not in METRICS:
+        raise BadPlan(f"no metric {name!r}; there are {', '.join(METRICS)}")
+    kind, known_tags = METRICS[name]
+    return Threshold(
+        metric=name,
+        tags=_tags(name, form["tags"] or "", known_tags),
+        condition=form["condition"],
+        aggregation=_aggregation(name, kind, condition["aggregation"]),
+        operator=_operator(condition["operator"]),
+        bound=_number(condition["bound"], text),
+    )
+
+
+def _tags(name: str, text: str, known: frozenset[str]) -> Tags:
+    tags = {}
+    for part in filter(None, text.split(",")):
+        tag, colon, value = (piece.strip().strip("\"'") for piece in part.partition(":"))
+        if tag not in known or not colon:
+            raise BadPlan(f"{name} has no tag {tag!r}; it has {', '.join(sorted(known)) or 'none'}")
+        if tag == "status" and not re.fullmatch(r"\d{1,3}", value):
+            raise BadPlan(f"a status is a number, not {value!r}")
+        if tag == "expected_response" and value not in ("true", "false"):
+            raise BadPlan(f"expected_response is true or false, not {value!r}")
+        tags[tag] = value
+    return tags
+
+
+def _aggregation(name: str, kind: type, text: str) -> str:
+    allowed = _AGGREGATIONS[kind]
+    if text in allowed:
+        return text
+    if text.startswith("p(") and "p(N)" in allowed:
+        percent = _number(text[2:-1], text)
+        if 0 <= percent <= 100:
+            return f"p({percent:g})"
+        raise BadPlan(f"a percentile is from 0 to 100, not {percent:g}")
+    raise BadPlan(f"{name} has no {text!r}; it has {', '.join(allowed)}")
+
+
+def _operator(text: str) -> str:
+    if text not in _OPERATORS:
+        raise BadPlan(f"no operator {text!r}; there are {' '.join(_OPERATORS)}")
+    return text
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadPlan(f"not a number: {text.strip()!r} in {whole!r}") from None

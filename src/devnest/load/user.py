@@ -1,0 +1,271 @@
+"""A virtual user: one simulated client with a connection, an account and habits of its own."""
+
+import asyncio
+import base64
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TypeVar
+
+import msgspec
+
+from devnest.load.connection import Answer, Connection
+from devnest.load.errors import told
+from devnest.load.tally import Tally
+from devnest.load.target import CONNECT_TIMEOUT_S, Target
+
+__all__ = ["Account", "Session", "VirtualUser"]
+
+API = "/api/v1"
+CONNECTS_AT_ONCE = 128  # per generator; a burst of thousands overflows the listener's backlog
+_BACKOFF_S = 1.0  # after a connection that could not be made, so that a dead target is not hammered
+_FIRST_GOOD, _FIRST_BAD = 200, 300
+_Shape = TypeVar("_Shape")
+_TAGS = ("python", "postgres", "asyncio", "testing", "careers", "security", "linux", "web")
+_WORDS = ("pool", "hash", "four", "lanes", "once", "readers", "hardly", "notice", "nobody", "waits", "long")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One person's record at the target; `id` as it answered to the registration."""
+
+    id: str
+    username: str
+    email: str
+    password: str
+
+
+class Session:
+    """What the VUs of one generator process share."""
+
+    def __init__(self, target: Target, *, seed: int, timeout_s: float, run_tag: str) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self.run_tag = run_tag  # in every account's name, so that runs against one database do not collide
+        self.tally = Tally()
+        self.random = random.Random(seed)  # noqa: S311 - it makes load, not secrets
+        self.ssl = target.ssl_context()
+        self.connects = asyncio.Semaphore(CONNECTS_AT_ONCE)
+        self.connections: set[Connection] = set()
+        self._accounts = 0
+
+    def new_account(self) -> Account:
+        """A name nobody has yet; the target has not heard of it, so it has no id."""
+        self._accounts += 1
+        name = f"u{self.run_tag}n{self._accounts}"
+        return Account("", name, f"{name}@load.example", f"Lo4d!{self.random.getrandbits(64):016x}")
+
+    async def keep_time(self) -> None:
+        """Fail requests over the time limit, for ever: one look over all is cheaper than a timer for each."""
+        while True:
+            await asyncio.sleep(min(0.25, self.timeout_s / 4))
+            late = perf_counter() - self.timeout_s
+            for connection in list(self.connections):
+                if connection.is_waiting and connection.sent_at < late:
+                    connection.fail(f"no answer within {self.timeout_s:g} s")
+
+
+class VirtualUser:
+    """What a profile's methods are given: the four requests of DevNest, any other request, thinking, checks.
+
+    No request raises for a bad answer. Each returns something falsy, and the answer is counted as failed.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        number: int = 0,
+        *,
+        think_s: float = 0.0,
+        jitter: float = 0.0,
+        source: str = "",
+    ) -> None:
+        self.session = session
+        self.number = number  # counts from 0 within its scenario and generator
+        self.random = random.Random(session.random.getrandbits(64))  # noqa: S311 - see Session
+        self.account: Account | None = None
+        self.token = ""
+        self.intended: float | None = None  # perf_counter() at which an arrival's first request was due
+        self.status = 0  # of the last answer; 0: there was no whole one
+        self._think_s = think_s
+        self._jitter = jitter
+        self._source = source
+        self._connection: Connection | None = None
+
+    async def register(self) -> Account | None:
+        """Make a new account and be its owner."""
+        account = self.session.new_account()
+        body = {"username": account.username, "email": account.email, "password": account.password}
+        answer = await self.post_json("register", f"{API}/auth/register", body, expect=(201,))
+        made = self._read(answer, "register", _Account)
+        if made is None or not self.check("register answers own account", made.username == account.username):
+            return None
+        self.account = Account(made.id, account.username, account.email, account.password)
+        return self.account
+
+    async def login(self, name: str = "login", expect: Collection[int] = (200,)) -> bool:
+        """Sign in to the VU's account. With 503 in `expect` such a refusal is no failure, and no sign-in."""
+        assert self.account is not None, "register() or give the VU an account before login()"
+        body = {"email": self.account.email, "password": self.account.password}
+        answer = await self.post_json(name, f"{API}/auth/login", body, expect=expect)
+        if answer.status != 200 and answer.status in expect:
+            return False
+        tokens = self._read(answer, name, _Tokens)
+        if tokens is None or not self.check(f"{name} answers own token", _subject(tokens) == self.account.id):
+            return False
+        self.token = tokens.access_token
+        return True
+
+    async def post(self) -> bool:
+        """Publish a post; the answer must be that post, by this account."""
+        assert self.account is not None
+        choice = self.random
+        title = f"{' '.join(choice.sample(_WORDS, 4))} {choice.getrandbits(32):08x}"
+        body = {
+            "title": title,
+            "body": " ".join(choice.choices(_WORDS, k=40)),
+            "tags": choice.sample(_TAGS, 2),
+        }
+        answer = await self.post_json("post", f"{API}/posts", body, expect=(201,))
+        made = self._read(answer, "post", _Post)
+        if made is None:
+            return False
+        return self.check("post answers own post", made.title == title and made.author.id == self.account.id)
+
+    async def feed(self) -> bool:
+        """Read the newest posts."""
+        answer = await self.request("feed", "GET", f"{API}/posts")
+        return self._read(answer, "feed", _Page) is not None
+
+    async def post_json(self, name: str, path: str, body: object, expect: Collection[int]) -> Answer:
+        return await self.request(name, "POST", path, msgspec.json.encode(body), expect=expect)
+
+    async def request(
+        self, name: str, method: str, path: str, body: bytes = b"", *, expect: Collection[int] = (200,)
+    ) -> Answer:
+        """One request, with the VU's token if it has one; `name` is its row in the tables, its `name` tag."""
+        tally = self.session.tally
+        begin, self.intended = self.intended, None
+        message = self._message(method, path, body)
+        attempted = perf_counter()
+        connection = self._connection
+        try:
+            if connection is None or not connection.is_open:
+                connection = await self._connect()
+        except OSError as error:
+            reason = f"cannot connect: {told(error)}"
+            answer = Answer(0, b"", "", "", perf_counter(), reason)
+            await asyncio.sleep(_BACKOFF_S)
+        else:
+            answer = await connection.send(message)
+            attempted = connection.sent_at
+            tally.sent_bytes += len(message)
+            tally.received_bytes += connection.received
+            connection.received = 0
+        self.status = answer.status
+        expected = answer.status in expect
+        tally.request(name, answer.status, expected, answer.ended - (begin or attempted))
+        if not self.check(f"{name} has the right status", expected):
+            tally.error(name, answer.reason or f"status {answer.status}")
+        return answer
+
+    async def think(self, seconds: float | None = None) -> None:
+        """Pause as a person does: the profile's time, more or less by its jitter."""
+        mean = self._think_s if seconds is None else seconds
+        await asyncio.sleep(mean * (1 + self._jitter * (2 * self.random.random() - 1)))
+
+    def check(self, name: str, ok: bool) -> bool:
+        """Count one look at an answer; gives `ok` back."""
+        self.session.tally.check(name, ok)
+        return ok
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+            self.session.connections.discard(self._connection)
+            self._connection = None
+
+    def _message(self, method: str, path: str, body: bytes) -> bytes:
+        target = self.session.target
+        lines = [
+            f"{method} {target.base_path}{path} HTTP/1.1",
+            f"Host: {target.authority}",
+            "Accept: application/json",
+        ]
+        if self.token:
+            lines.append(f"Authorization: Bearer {self.token}")
+        if body:
+            lines.append(f"Content-Type: application/json\r\nContent-Length: {len(body)}")
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+    async def _connect(self) -> Connection:
+        self.close()
+        session, target = self.session, self.session.target
+        loop = asyncio.get_running_loop()
+        async with session.connects:
+            begin = perf_counter()
+            async with asyncio.timeout(min(CONNECT_TIMEOUT_S, session.timeout_s)):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop),
+                    target.address,
+                    target.port,
+                    ssl=session.ssl,
+                    server_hostname=target.host if target.tls else None,
+                    local_addr=(self._source, 0) if self._source else None,
+                )
+            session.tally.connecting.append(perf_counter() - begin)
+        session.connections.add(connection)
+        self._connection = connection
+        return connection
+
+    def _read(self, answer: Answer, name: str, shape: type[_Shape]) -> _Shape | None:
+        """The answer's body as `shape`; None where the request failed or the body is something else."""
+        if not _FIRST_GOOD <= answer.status < _FIRST_BAD:
+            return None
+        read = None
+        if not answer.is_json:
+            self.session.tally.error(name, f"content type {answer.content_type or 'missing'} instead of JSON")
+        else:
+            try:
+                read = msgspec.json.decode(answer.body, type=shape)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self.session.tally.error(name, "body not as the contract says")
+        self.check(f"{name} has the right body", read is not None)
+        return read
+
+
+class _Account(msgspec.Struct):
+    id: str
+    username: str
+
+
+class _Tokens(msgspec.Struct):
+    access_token: str
+
+
+class _Author(msgspec.Struct):
+    id: str
+
+
+class _Post(msgspec.Struct):
+    title: str
+    author: _Author
+
+
+class _Page(msgspec.Struct):
+    items: list[msgspec.Raw]
+    next_cursor: str | None
+
+
+class _Claims(msgspec.Struct):
+    sub: str
+
+
+def _subject(tokens: _Tokens) -> str:
+    """Whose token it is. The signature is the target's business; that everybody gets their own is ours."""
+    payload = tokens.access_token.split(".")[1:2]
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(payload[0] + "=="), type=_Claims).sub
+    except (IndexError, ValueError):
+        return ""

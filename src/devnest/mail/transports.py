@@ -1,0 +1,88 @@
+"""Where mail goes: to an SMTP server, or into a folder of `.eml` files."""
+
+import asyncio
+import os
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+from uuid_utils.compat import uuid7
+
+__all__ = ["FolderTransport", "SmtpTransport", "Transport", "compose"]
+
+SMTP_TIMEOUT_S = 30
+KEPT_FILES = 1_000
+SCHEMES = ("smtp", "smtp+starttls", "smtps")
+
+
+def compose(sender: str, recipient: str, subject: str, text: str) -> EmailMessage:
+    """A message of plain text."""
+    message = EmailMessage(policy=SMTP)
+    message["From"] = sender
+    message["To"] = recipient
+    message["Subject"] = subject
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+    message.set_content(text)
+    return message
+
+
+class Transport(Protocol):
+    """What delivers a message, or raises OSError or `aiosmtplib.SMTPException`."""
+
+    async def send(self, message: EmailMessage) -> None: ...
+
+
+class FolderTransport:
+    """Writes each message to a file of its own that its owner alone can read; the newest thousand are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written = 0
+
+    async def send(self, message: EmailMessage) -> None:
+        """Write the file, whole or not at all."""
+        await asyncio.to_thread(self._write, bytes(message))
+
+    def _write(self, content: bytes) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{uuid7()}.eml"
+        unfinished = path.with_suffix(".new")
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        unfinished.rename(path)
+        self._written += 1
+        if self._written % 100 == 1:
+            for old in sorted(self._folder.glob("*.eml"))[:-KEPT_FILES]:  # names are in the order of time
+                old.unlink(missing_ok=True)
+
+
+class SmtpTransport:
+    """Sends through one server: `smtps://` (TLS), `smtp+starttls://` (TLS or nothing) or `smtp://` (no TLS).
+
+    `user:password@` in the URL logs in, which needs one of the first two. Raises ValueError for any other URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES or not parts.hostname:
+            raise ValueError("a URL is needed like smtp+starttls://user:password@host:587, smtps:// or smtp://")
+        if parts.username and parts.scheme == "smtp":
+            raise ValueError("a password is not sent without TLS: use smtp+starttls:// or smtps://")
+        self._host = parts.hostname
+        self._port = parts.port or {"smtp": 25, "smtp+starttls": 587, "smtps": 465}[parts.scheme]
+        self._scheme = parts.scheme
+        self._username = unquote(parts.username) if parts.username else None
+        self._password = unquote(parts.password) if parts.password else None
+
+    async def send(self, message: EmailMessage) -> None:
+        """Hand the message over."""
+        await aiosmtplib.send(
+            message, hostname=self._host, port=self._port, username=self._username, password=self._password,
+            use_tls=self._scheme == "smtps", start_tls=self._scheme == "smtp+starttls", timeout=SMTP_TIMEOUT_S,
+        )  # fmt: skip

@@ -1,0 +1,47 @@
+"""The audit log: who did what to an account or a session, from where, and whether it worked. Never a secret."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from devnest.store.database import Database
+
+__all__ = ["Event", "record_event"]
+
+
+class Event(StrEnum):
+    """What can happen to accounts and sessions."""
+
+    REGISTER = "register"
+    LOGIN = "login"
+    REFRESH = "refresh"
+    LOGOUT = "logout"
+    SESSION_END = "session_end"
+    SESSIONS_END = "sessions_end"
+    PASSWORD_CHANGE = "password_change"  # noqa: S105 (the name of an event)
+    PASSWORD_FORGOT = "password_forgot"  # noqa: S105
+    PASSWORD_RESET = "password_reset"  # noqa: S105
+    EMAIL_VERIFY = "email_verify"
+    ACCOUNT_DISABLE = "account_disable"
+    ACCOUNT_ENABLE = "account_enable"
+
+
+async def record_event(
+    database: Database,
+    event: Event,
+    *,
+    succeeded: bool,
+    reason: str | None = None,
+    account_id: UUID | None = None,
+    session_id: UUID | None = None,
+    address: str | None = None,
+    user_agent: str | None = None,
+    request_id: str | None = None,
+) -> None:
+    """Write one line. `reason` is one of our own words, never what a client sent: people type passwords anywhere."""
+    await database.fetch(
+        "INSERT INTO audit_log (id, event, succeeded, reason, account_id, session_id, address, user_agent, request_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        uuid7(), event, succeeded, reason, account_id, session_id, address, user_agent, request_id,
+    )  # fmt: skip

@@ -1,0 +1,69 @@
+"""Comments on posts, oldest first."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from uuid_utils.compat import uuid7
+
+from devnest.store.database import Database
+from devnest.store.errors import AuthorGone
+from devnest.store.posts import Author
+
+__all__ = ["Comment", "create_comment", "delete_comment", "list_comments"]
+
+
+class Comment(msgspec.Struct, frozen=True):
+    """A comment as everyone sees it."""
+
+    id: UUID
+    author: Author
+    body: str
+    created_at: datetime
+
+
+async def create_comment(database: Database, post_id: UUID, author_id: UUID, body: str) -> Comment | None:
+    """Store a comment; None where there is no such post. Raises `AuthorGone` where the account no longer exists."""
+    try:
+        row = await database.fetch_row(
+            "WITH c AS (INSERT INTO comments (id, post_id, author_id, body) VALUES ($1, $2, $3, $4) RETURNING *)"
+            " SELECT c.id, a.id, a.username, c.body, c.created_at FROM c JOIN accounts a ON a.id = c.author_id",
+            uuid7(), post_id, author_id, body,
+        )  # fmt: skip
+    except asyncpg.ForeignKeyViolationError as error:
+        if error.constraint_name == "comments_post_id_fkey":
+            return None
+        raise AuthorGone("the account no longer exists") from error
+    assert row is not None
+    return _comment(row)
+
+
+async def list_comments(
+    database: Database, post_id: UUID, limit: int, *, after: UUID | None = None
+) -> list[Comment] | None:
+    """At most `limit` comments, oldest first, younger than the comment `after`; None where there is no such post."""
+    rows = await database.fetch(
+        "SELECT c.id, a.id, a.username, c.body, c.created_at FROM comments c JOIN accounts a ON a.id = c.author_id"
+        " WHERE post_id = $1 AND ($2::uuid IS NULL OR c.id > $2) ORDER BY c.id LIMIT $3",
+        post_id, after, limit,
+    )  # fmt: skip
+    if not rows and not await database.fetch_value("SELECT EXISTS (SELECT 1 FROM posts WHERE id = $1)", post_id):
+        return None
+    return [_comment(row) for row in rows]
+
+
+async def delete_comment(database: Database, post_id: UUID, comment_id: UUID, author_id: UUID) -> bool | None:
+    """Delete one's own comment; False where it is another's, None where there is none."""
+    deleted: bool | None = await database.fetch_value(
+        "WITH found AS (SELECT id, author_id = $3 AS own FROM comments WHERE id = $2 AND post_id = $1),"
+        " gone AS (DELETE FROM comments c USING found WHERE c.id = found.id AND own)"
+        " SELECT own FROM found",
+        post_id, comment_id, author_id,
+    )  # fmt: skip
+    return deleted
+
+
+def _comment(row: asyncpg.Record) -> Comment:
+    comment_id, author_id, username, body, created_at = row
+    return Comment(comment_id, Author(author_id, username), body, created_at)

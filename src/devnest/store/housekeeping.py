@@ -1,0 +1,66 @@
+"""What has served its time is deleted, a little at a time."""
+
+import asyncio
+import contextlib
+import random
+from typing import Self
+
+import structlog
+
+from devnest.store.database import Database
+from devnest.store.errors import DatabaseUnavailable
+
+__all__ = ["Housekeeper", "purge"]
+
+PERIOD_S = 600.0
+BATCH = 5_000  # rows of one statement, so that none takes long
+STALE = [
+    # Two weeks after its end a session is of no use, not even to ask where its account was last at home.
+    ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
+    ("audit_log", "at < now() - interval '180 days'"),
+    ("mailed_tokens", "expires_at < now()"),
+    ("throttles", "last_at < now() - interval '1 hour' AND blocked_until < now()"),
+]
+log = structlog.get_logger("devnest.store")
+
+
+async def purge(database: Database) -> int:
+    """Delete what is stale; how many rows."""
+    deleted = 0
+    for table, stale in STALE:
+        last = BATCH
+        while last == BATCH:
+            last = await database.fetch_value(
+                f"WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {stale}"  # noqa: S608 (constants only)
+                " LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) FROM gone",
+                BATCH,
+            )
+            deleted += last
+    return deleted
+
+
+class Housekeeper:
+    """Purges every ten minutes while it is open; several at once do no harm."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None, "not open"
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _work(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD_S * random.uniform(0.5, 1.5))  # noqa: S311 (so that servers take turns)
+            try:
+                if deleted := await purge(self._database):
+                    log.info("purged", rows=deleted)
+            except DatabaseUnavailable as error:
+                log.warning("not purged", reason=str(error))

@@ -1,0 +1,101 @@
+"""Tokens sent by mail: each proves once, and not for long, that its bearer reads an address. Stored as SHA-256."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from devnest.store.database import Database
+from devnest.store.errors import AlreadyTaken
+
+__all__ = ["Purpose", "ResetTarget", "create_mailed_token", "find_reset_target", "reset_password", "verify_email"]
+
+TOKEN_BYTES = 32
+
+
+class Purpose(StrEnum):
+    """What a mailed token is good for."""
+
+    RESET = "reset"
+    VERIFY = "verify"
+
+
+LIFETIME = {Purpose.RESET: timedelta(minutes=30), Purpose.VERIFY: timedelta(hours=24)}
+
+
+class ResetTarget(msgspec.Struct, frozen=True):
+    """Whose password a reset token sets."""
+
+    account_id: UUID
+    username: str
+    email: str
+
+
+async def create_mailed_token(database: Database, account_id: UUID, purpose: Purpose, email: str) -> str:
+    """A new token in place of the account's last one for that purpose. Raises `asyncpg` errors for no account."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    await database.fetch(
+        "INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)"
+        " VALUES ($1, $2, $3, $4, now() + $5) ON CONFLICT (account_id, purpose) DO UPDATE"
+        " SET token_sha256 = excluded.token_sha256, email = excluded.email, expires_at = excluded.expires_at",
+        account_id, purpose, _hashed(token), email, LIFETIME[purpose],
+    )  # fmt: skip
+    return token
+
+
+async def find_reset_target(database: Database, token: str) -> ResetTarget | None:
+    """Whose token it is, without using it up."""
+    row = await database.fetch_row(
+        "SELECT a.id, a.username, a.email FROM mailed_tokens t JOIN accounts a ON a.id = t.account_id"
+        " WHERE token_sha256 = $1 AND purpose = 'reset' AND expires_at > now() AND disabled_at IS NULL",
+        _hashed(token),
+    )
+    return None if row is None else ResetTarget(*row)
+
+
+async def reset_password(database: Database, token: str, password_hash: str) -> list[UUID] | None:
+    """Use the token up, set the password and end all sessions; their ids, or None where the token is not good now.
+
+    Who reads the mail at an address has verified it.
+    """
+    async with database.connection() as connection, connection.transaction():
+        account_id = await connection.fetchval(
+            "WITH used AS (DELETE FROM mailed_tokens"
+            " WHERE token_sha256 = $1 AND purpose = 'reset' AND expires_at > now() RETURNING account_id, email)"
+            " UPDATE accounts SET password_hash = $2, email_verified_at ="
+            " CASE WHEN lower(accounts.email) = lower(used.email) THEN coalesce(email_verified_at, now())"
+            " ELSE email_verified_at END FROM used WHERE id = account_id AND disabled_at IS NULL RETURNING id",
+            _hashed(token), password_hash,
+        )  # fmt: skip
+        if account_id is None:
+            return None
+        ended = await connection.fetch(
+            "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id", account_id
+        )
+    return [row["id"] for row in ended]
+
+
+async def verify_email(database: Database, token: str) -> UUID | None:
+    """Use the token up: the address it was sent to is the account's, and verified. None where it is not good.
+
+    Raises `AlreadyTaken` where another account has the address by now.
+    """
+    try:
+        account_id: UUID | None = await database.fetch_value(
+            "WITH used AS (DELETE FROM mailed_tokens"
+            " WHERE token_sha256 = $1 AND purpose = 'verify' AND expires_at > now() RETURNING account_id, email)"
+            " UPDATE accounts SET email = used.email, email_verified_at = now() FROM used WHERE id = account_id"
+            " RETURNING id",
+            _hashed(token),
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise AlreadyTaken("email") from error
+    return account_id
+
+
+def _hashed(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

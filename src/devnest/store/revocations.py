@@ -1,0 +1,117 @@
+"""Which sessions ended while access tokens of theirs may still live: known to every server, asked of none.
+
+A session's end is told by PostgreSQL's NOTIFY (a trigger does it), so every server knows within milliseconds. A
+notification reaches only who listens at that moment, hence three nets under it: after every connect the recent ends
+are read, they are read again every few seconds, and whatever happens an access token dies of age after 15 minutes.
+The alternative, a look into the database at each request, would be the dearest part of a light one.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Self
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from devnest.store.database import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, TRANSLATED
+from devnest.store.errors import DatabaseUnavailable
+
+__all__ = ["RevokedSessions"]
+
+CHANNEL = "devnest_session_ended"
+APPLICATION = "devnest revocations"
+CHECK_S = 5.0
+RETRY_S = 0.5
+OVERLAP_S = 60.0  # longer than any transaction of ours that ends a session
+log = structlog.get_logger("devnest.store")
+
+
+class RevokedSessions:
+    """A set of session ids, kept by one connection of its own; `async with RevokedSessions(url, 900)`.
+
+    `remember_s` is how long an access token can outlive its session. Belongs to one event loop.
+    """
+
+    def __init__(self, url: str, remember_s: float) -> None:
+        self._url = url
+        self._remember_s = remember_s
+        self._forget_at: dict[UUID, float] = {}
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __contains__(self, session_id: UUID) -> bool:
+        return session_id in self._forget_at
+
+    def __len__(self) -> int:
+        return len(self._forget_at)
+
+    def add(self, session_id: UUID) -> None:
+        """Count a session as ended; the server that ends it need not wait for the news."""
+        self._forget_at[session_id] = time.monotonic() + self._remember_s
+
+    async def __aenter__(self) -> Self:
+        await self._connect()
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None, "not open"
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._drop()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                if self._connection is None:
+                    await self._connect()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._lost.wait(), CHECK_S)
+                if self._lost.is_set():
+                    log.warning("notifications lost, connecting again")
+                    self._drop()
+                else:
+                    await self._read(OVERLAP_S)
+                    self._forget()
+            except DatabaseUnavailable as error:
+                log.warning("no notifications", reason=str(error))
+                self._drop()
+                await asyncio.sleep(RETRY_S)
+
+    async def _connect(self) -> None:
+        """Listen first, then read, so that nothing falls between the two."""
+        with TRANSLATED:
+            self._connection = await asyncpg.connect(
+                self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=STATEMENT_TIMEOUT_S,
+                server_settings={"application_name": APPLICATION},
+            )  # fmt: skip
+            lost = self._lost = asyncio.Event()  # a connection's end is told to its own event only
+            self._connection.add_termination_listener(lambda _: lost.set())
+            await self._connection.add_listener(CHANNEL, self._told)
+        await self._read(self._remember_s)
+
+    async def _read(self, window_s: float) -> None:
+        assert self._connection is not None
+        with TRANSLATED:
+            rows = await self._connection.fetch(
+                "SELECT id FROM sessions WHERE ended_at > now() - make_interval(secs => $1)", window_s
+            )
+        for row in rows:
+            self.add(row["id"])
+
+    def _told(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        with contextlib.suppress(ValueError):  # the channel is open to any client of the database
+            self.add(UUID(str(payload)))
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        self._forget_at = {session_id: at for session_id, at in self._forget_at.items() if at > now}
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

@@ -1,0 +1,150 @@
+"""Changing, deleting and searching posts; tags and public pages."""
+
+import threading
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support import PATIENCE_S, DevNest, sign_up
+
+POSTS = "/api/v1/posts"
+
+
+@pytest.fixture
+def post(member: httpx.Client) -> dict[str, Any]:
+    """A post of `member`."""
+    answer = member.post(POSTS, json={"title": "Hello", "body": "A body", "tags": ["python"]})
+    assert answer.status_code == 201
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_an_author_changes_what_is_given(member: httpx.Client, post: dict[str, Any]) -> None:
+    """The rest stays; the change has a time and a new ETag."""
+    path = f"{POSTS}/{post['id']}"
+    before = member.get(path)
+    answer = member.patch(path, json={"title": "Hello again", "tags": ["c", "c", "python"]})
+    assert answer.status_code == 200
+    changed = answer.json()
+    assert changed == {**post, "title": "Hello again", "tags": ["c", "python"], "updated_at": changed["updated_at"]}
+    assert changed["updated_at"] > post["updated_at"]
+    assert answer.headers["etag"] != before.headers["etag"]
+    after = member.get(path)
+    assert (after.json(), after.headers["etag"]) == (changed, answer.headers["etag"])
+    assert member.patch(path, json={"tags": []}).json()["tags"] == []
+
+
+def test_a_change_of_an_old_version_is_refused(member: httpx.Client, post: dict[str, Any]) -> None:
+    """412, and nothing is lost; the right version, one of several and `*` pass."""
+    path = f"{POSTS}/{post['id']}"
+    old = member.get(path).headers["etag"]
+    new = member.patch(path, json={"title": "Second"}, headers={"if-match": old}).headers["etag"]
+    for wrong in (old, f"W/{new}", '"zzz"', "", '"' + "f" * 40 + '"', '"x", "y"'):
+        assert member.patch(path, json={"title": "Lost"}, headers={"if-match": wrong}).status_code == 412, wrong
+        assert member.delete(path, headers={"if-match": wrong}).status_code == 412
+    assert member.get(path).json()["title"] == "Second"
+    third = member.patch(path, json={"title": "Third"}, headers={"if-match": f"{old}, {new}"})
+    assert third.status_code == 200
+    assert member.delete(path, headers={"if-match": "*"}).status_code == 204
+
+
+def test_of_two_changes_of_one_version_one_wins(devnest: DevNest, member: httpx.Client, post: dict[str, Any]) -> None:
+    """The other is told."""
+    path = f"{POSTS}/{post['id']}"
+    etag = member.get(path).headers["etag"]
+    together, statuses = threading.Barrier(8), list[int]()
+
+    def change(number: int) -> None:
+        with devnest.client() as own:
+            own.headers["authorization"] = member.headers["authorization"]
+            together.wait(PATIENCE_S)
+            answer = own.patch(path, json={"title": f"{number}"}, headers={"if-match": etag})
+            statuses.append(answer.status_code)
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert sorted(statuses) == [200] + [412] * 7
+
+
+def test_only_the_author_may(devnest: DevNest, member: httpx.Client, post: dict[str, Any]) -> None:
+    """403 for another, 401 for nobody, 404 where there is nothing."""
+    path = f"{POSTS}/{post['id']}"
+    with devnest.client() as other:
+        assert other.patch(path, json={"title": "Mine"}).status_code == 401
+        assert other.delete(path).status_code == 401
+        sign_up(other, f"u{uuid.uuid4().hex[:20]}")
+        assert other.patch(path, json={"title": "Mine"}).status_code == 403
+        assert other.delete(path).status_code == 403
+        assert other.patch(f"{POSTS}/{uuid.uuid4()}", json={}).status_code == 404
+        assert other.delete(f"{POSTS}/{uuid.uuid4()}").status_code == 404
+    assert member.get(path).json() == post
+
+
+@pytest.mark.parametrize("body", [{"title": ""}, {"title": None}, {"body": "\0"}, {"tags": ["A"]}, {"author": "x"}])
+def test_a_wrong_change_is_refused(member: httpx.Client, post: dict[str, Any], body: dict[str, object]) -> None:
+    """422 with the field's name."""
+    answer = member.patch(f"{POSTS}/{post['id']}", json=body)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == list(body)
+
+
+def test_a_deleted_post_is_gone(member: httpx.Client, post: dict[str, Any]) -> None:
+    """With its comments."""
+    path = f"{POSTS}/{post['id']}"
+    assert member.post(f"{path}/comments", json={"body": "first"}).status_code == 201
+    assert member.delete(path).status_code == 204
+    for answer in (member.get(path), member.get(f"{path}/comments"), member.delete(path)):
+        assert answer.status_code == 404
+
+
+def test_search_finds_words_and_phrases(member: httpx.Client) -> None:
+    """In title and body, newest first, with the other filters; whatever is asked for is answered."""
+    word = f"w{uuid.uuid4().hex}"
+    for title, body in (("One", f"the {word} event loop"), (f"{word} two", "loop of events"), ("Three", "no such")):
+        assert member.post(POSTS, json={"title": title, "body": body, "tags": [word[:20]]}).status_code == 201
+
+    def found(q: str, **more: str) -> list[str]:
+        answer = member.get(POSTS, params={"q": q, **more})
+        assert answer.status_code == 200, answer.text
+        return [item["title"] for item in answer.json()["items"]]
+
+    assert found(word.upper()) == [f"{word} two", "One"]
+    assert found(f'{word} "event loop"') == ["One"]
+    assert found(f'{word} -"event loop"') == [f"{word} two"]
+    assert found(word, tag=word[:20], author="nobody-at-all") == []
+    assert found(f"nothing{word}") == []
+    for odd in ("&", "'", '"', "(:*", "a | ! b", "\\", "%"):
+        found(odd)
+
+
+@pytest.mark.parametrize("q", ["", "x" * 201, "a\0b"])
+def test_a_wrong_search_is_named(client: httpx.Client, q: str) -> None:
+    """400 with the parameter's name."""
+    answer = client.get(POSTS, params={"q": q})
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == ["q"]
+
+
+def test_tags_are_counted(member: httpx.Client) -> None:
+    """Most used first."""
+    one, two = uuid.uuid4().hex, uuid.uuid4().hex
+    for tags in ([one, two], [one], [one]):
+        member.post(POSTS, json={"title": "t", "body": "b", "tags": tags})
+    counts = {row["tag"]: row["count"] for row in member.get("/api/v1/tags").json()}
+    assert (counts[one], counts[two]) == (3, 1)
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+
+
+def test_a_public_page_shows_no_address(member: httpx.Client, username: str) -> None:
+    """In any case of the name; 404 for what is no name."""
+    answer = httpx.get(member.base_url.join(f"/api/v1/users/{username.upper()}"))
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"id", "username", "created_at"}
+    assert answer.json()["username"] == username
+    for nobody in ("nobody-at-all", "%00", "a@example.org", "%ff"):
+        assert httpx.get(f"{member.base_url}/api/v1/users/{nobody}").status_code == 404

@@ -1,0 +1,47 @@
+"""Headers that keep browsers and caches from harm."""
+
+import httpx
+import pytest
+
+from tests.support import DevNest, sign_up
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/posts", "/healthz", "/nowhere", "/docs", "/openapi.json", "/api/v1/auth/login"]
+)
+def test_every_answer_tells_browsers_to_be_strict(client: httpx.Client, path: str) -> None:
+    """Errors too; nothing may frame it or run in it."""
+    headers = client.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "server" not in headers
+
+
+def test_the_documentation_s_page_may_run_its_own_scripts_only(client: httpx.Client) -> None:
+    """By hash and from here; every other page may run none."""
+    page = client.get("/docs").headers["content-security-policy"]
+    assert "script-src 'self' 'sha256-" in page
+    assert "unsafe-inline" not in page.split("style-src")[0]
+    assert "script-src" not in client.get("/api/v1/posts").headers["content-security-policy"]
+
+
+def test_nothing_secret_is_kept_by_a_cache(devnest: DevNest, client: httpx.Client, username: str) -> None:
+    """`no-store` on everything of accounts, errors included; posts may be kept."""
+    sign_up(client, username)
+    for answer in (
+        client.post("/api/v1/auth/login", json={}),
+        client.get("/api/v1/auth/sessions"),
+        client.get("/api/v1/users/me"),
+        client.post("/api/v1/auth/refresh", json={"refresh_token": "x"}),
+    ):
+        assert answer.headers["cache-control"] == "no-store"
+    assert "cache-control" not in client.get("/api/v1/posts").headers
+
+
+def test_no_other_site_s_page_may_read_an_answer(client: httpx.Client) -> None:
+    """Cross-origin requests are not allowed."""
+    origin = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
+    for answer in (client.get("/api/v1/posts", headers=origin), client.options("/api/v1/auth/login", headers=origin)):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]

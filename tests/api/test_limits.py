@@ -1,0 +1,131 @@
+"""Throttling and the audit log, on a DevNest with its limits on."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support import PASSWORD, DevNest, data_directory, running, sign_in, sign_up
+
+LOGIN = "/api/v1/auth/login"
+WRONG = "not the password"
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[DevNest]:
+    """A DevNest with limits."""
+    with data_directory() as data_dir, running(data_dir, "--limits") as process:
+        yield process
+
+
+@pytest.fixture
+def client(limited: DevNest) -> Iterator[httpx.Client]:
+    """An HTTP client of nobody, whose address has no failures yet."""
+    limited.query("DELETE FROM throttles")
+    with limited.client() as client:
+        yield client
+
+
+def fail(client: httpx.Client, username: str, password: str = WRONG) -> httpx.Response:
+    return client.post(LOGIN, json={"username": username, "password": password})
+
+
+def statuses(client: httpx.Client, username: str, tries: int) -> list[int]:
+    return [fail(client, username).status_code for _ in range(tries)]
+
+
+def test_guessing_is_slowed_down(limited: DevNest, client: httpx.Client, username: str) -> None:
+    """Ten failures are free; then 429 with the time to wait, for known and unknown names alike."""
+    sign_up(client, username)
+    for name in (username, f"x{username[:20]}"):
+        limited.query("DELETE FROM throttles")
+        assert statuses(client, name, 12) == [401] * 11 + [429]
+        refused = client.post(LOGIN, json={"username": name, "password": PASSWORD})
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["type"] == "urn:devnest:throttled"
+
+
+def test_a_stranger_locks_nobody_out(limited: DevNest, client: httpx.Client, username: str) -> None:
+    """Failures from elsewhere do not count where the account is at home, and count half a minute elsewhere."""
+    sign_up(client, username)
+    with httpx.Client(base_url=limited.url, transport=httpx.HTTPTransport(local_address="127.0.0.2")) as stranger:
+        assert statuses(stranger, username, 12)[-1] == 429
+        limited.query("UPDATE throttles SET failures = 1000, blocked_until = now()")
+        assert statuses(stranger, username, 2) == [401, 429]
+    with httpx.Client(base_url=limited.url, transport=httpx.HTTPTransport(local_address="127.0.0.3")) as elsewhere:
+        limited.query("UPDATE throttles SET blocked_until = now() + longest WHERE longest < interval '1 minute'")
+        limited.query("UPDATE throttles SET blocked_until = now() WHERE longest > interval '1 minute'")
+        refused = fail(elsewhere, username, PASSWORD)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) <= 30
+    assert sign_in(client, username)
+
+
+def test_success_is_never_counted(client: httpx.Client, username: str) -> None:
+    """Thirty good sign-ins in a row."""
+    sign_up(client, username)
+    for _ in range(30):
+        sign_in(client, username)
+
+
+def test_listing_names_and_tokens_is_slowed_down(limited: DevNest, client: httpx.Client, username: str) -> None:
+    """Registering taken names, and refresh tokens of nobody."""
+    sign_up(client, username)
+    account = {"username": username, "email": f"{username}@example.org", "password": PASSWORD}
+    answers = [client.post("/api/v1/auth/register", json=account).status_code for _ in range(32)]
+    assert answers == [409] * 31 + [429]
+    limited.query("DELETE FROM throttles")
+    answers = [client.post("/api/v1/auth/refresh", json={"refresh_token": "x"}).status_code for _ in range(32)]
+    assert answers == [401] * 31 + [429]
+
+
+def test_the_audit_log_tells_everything_but_secrets(limited: DevNest, client: httpx.Client, username: str) -> None:
+    """Each operation, success and failure, who, from where, under which request id."""
+    client.headers["user-agent"] = "the auditor"
+    sign_up(client, username)
+    account_id = client.get("/api/v1/users/me").json()["id"]
+    first = sign_in(client, username)
+    second = client.post("/api/v1/auth/refresh", json={"refresh_token": first["refresh_token"]}).json()
+    third = client.post("/api/v1/auth/refresh", json={"refresh_token": second["refresh_token"]}).json()
+    fail(client, username)
+    reused = client.post("/api/v1/auth/refresh", json={"refresh_token": first["refresh_token"]})
+    sign_in(client, username)
+    client.post("/api/v1/auth/logout")
+    sign_in(client, username)
+    client.delete(f"/api/v1/auth/sessions/{client.get('/api/v1/auth/sessions').json()[-1]['id']}")
+    client.delete("/api/v1/auth/sessions")
+    rows = limited.query("SELECT * FROM audit_log WHERE account_id = $1 ORDER BY id", account_id)
+    assert [(row["event"], row["reason"]) for row in rows] == [
+        ("register", None),
+        ("login", None),
+        ("login", None),
+        ("refresh", None),
+        ("refresh", None),
+        ("login", "wrong password"),
+        ("refresh", "reused"),
+        ("login", None),
+        ("logout", None),
+        ("login", None),
+        ("session_end", None),
+        ("sessions_end", None),
+    ]
+    assert all(row["succeeded"] is (row["reason"] is None) for row in rows)
+    assert {row["address"] for row in rows} == {"127.0.0.1"}
+    assert {row["user_agent"] for row in rows} == {"the auditor"}
+    assert rows[6]["request_id"] == reused.headers["x-request-id"]
+    assert rows[6]["session_id"] == rows[2]["session_id"]
+    everything = str(limited.query("SELECT * FROM audit_log"))
+    secrets = [PASSWORD, WRONG, "$2b$", *first.values(), *second.values(), *third.values()]
+    for secret in secrets:
+        assert str(secret) == "900" or secret == "Bearer" or secret not in everything
+
+
+def test_hammering_does_not_fill_the_audit_log(limited: DevNest, client: httpx.Client) -> None:
+    """Of all refusals of one wait, the first is written."""
+    for _ in range(11):
+        fail(client, "nobody-at-all")
+    limited.query("UPDATE throttles SET blocked_until = now() + interval '1 hour'")
+    limited.query("DELETE FROM audit_log")
+    assert statuses(client, "nobody-at-all", 20) == [429] * 20
+    assert [row["reason"] for row in limited.query("SELECT reason FROM audit_log")] == ["throttled"]

@@ -1,0 +1,250 @@
+"""`/metrics` and `/readyz` of real clusters, read as Prometheus reads them."""
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support import PATIENCE_S, DevNest, running, sign_up
+
+REQUESTS = "http_server_request_duration_seconds"
+Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(url: str) -> Page:
+    """Every sample by its name and labels, over a connection of its own, so that any server may answer."""
+    answer = httpx.get(f"{url}/metrics", timeout=PATIENCE_S)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    page: Page = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in page, f"{key} is told twice"
+            page[key] = sample.value
+    return page
+
+
+def total(page: Page, name: str, **labels: str) -> float:
+    """The sum of all samples that have these labels."""
+    return sum(
+        value for (found, given), value in page.items() if found == name and labels.items() <= dict(given).items()
+    )
+
+
+def requests(page: Page, method: str, route: str, status: int) -> float:
+    """How many were counted."""
+    return total(
+        page, f"{REQUESTS}_count",
+        http_request_method=method, http_route=route, http_response_status_code=str(status),
+    )  # fmt: skip
+
+
+def until(url: str, holds: Callable[[Page], bool]) -> Page:
+    """Scrape until something holds: what one server tells of another is a quarter of a second old."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds(page := scrape(url)):
+        assert time.monotonic() < deadline, page
+    return page
+
+
+def pids(page: Page, name: str) -> set[int]:
+    """The process ids of that name on the page; they may have ended since."""
+    return {
+        int(dict(labels)["pid"])
+        for found, labels in page
+        if found == "process_cpu_seconds_total" and dict(labels)["process"] == name
+    }
+
+
+def named(page: Page, name: str) -> list[psutil.Process]:
+    """The processes of that name."""
+    return [psutil.Process(pid) for pid in pids(page, name)]
+
+
+def directories(data_dir: Path) -> list[Path]:
+    """Where the files of the DevNest on a data directory are."""
+    name = f"devnest-metrics-*-{data_dir.stat().st_ino:x}"
+    return [path for parent in ("/dev/shm", tempfile.gettempdir()) for path in Path(parent).glob(name)]  # noqa: S108
+
+
+@contextmanager
+def stopped(*processes: psutil.Process) -> Iterator[None]:
+    """Processes that hang."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[DevNest]:
+    """Two servers, for tests that leave them as they were."""
+    from tests.support import data_directory
+
+    with data_directory() as data_dir, running(data_dir, "--processes", "2") as devnest:
+        yield devnest
+
+
+def test_any_server_tells_of_all(cluster: DevNest) -> None:
+    """40 requests over as many connections are 40, whoever is asked."""
+    before = requests(scrape(cluster.url), "GET", "/healthz", 200)
+    for _ in range(40):
+        httpx.get(f"{cluster.url}/healthz")
+    until(cluster.url, lambda page: requests(page, "GET", "/healthz", 200) == before + 40)
+    for _ in range(20):
+        assert requests(scrape(cluster.url), "GET", "/healthz", 200) == before + 40
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "counted"),
+    [
+        ("GET", "/api/v1/posts/00000000-0000-7000-8000-000000000001", ("GET", "/api/v1/posts/{post_id}", 404)),
+        ("GET", "/api/v1/posts?limit=1", ("GET", "/api/v1/posts", 200)),
+        ("GET", "/api/v1/posts/", ("GET", "/api/v1/posts", 200)),
+        ("GET", "/nowhere/at/all", ("GET", "none", 404)),
+        ("PROPFIND", "/healthz", ("_OTHER", "none", 405)),
+        ("POST", "/api/v1/posts", ("POST", "/api/v1/posts", 401)),
+    ],
+)
+def test_a_request_counts_under_its_template(
+    cluster: DevNest, method: str, path: str, counted: tuple[str, str, int]
+) -> None:
+    """Never under its path: who invents paths or methods makes no new labels."""
+    before = requests(scrape(cluster.url), *counted)
+    httpx.request(method, cluster.url + path)
+    page = until(cluster.url, lambda page: requests(page, *counted) == before + 1)
+    routes = {dict(labels)["http_route"] for name, labels in page if name == f"{REQUESTS}_count"}
+    assert not [route for route in routes if "0000" in route or "nowhere" in route or "?" in route or route[-1] == "/"]
+    assert not [labels for _, labels in page if dict(labels).get("http_request_method") == "PROPFIND"]
+
+
+def test_the_buckets_can_prove_the_published_figures(cluster: DevNest) -> None:
+    """66 and 96 ms are bounds; the last bucket holds all."""
+    httpx.get(f"{cluster.url}/healthz")
+    page = until(cluster.url, lambda page: requests(page, "GET", "/healthz", 200) > 0)
+    series = {"http_route": "/healthz", "http_response_status_code": "200"}
+    counts = [total(page, f"{REQUESTS}_bucket", le=bound, **series) for bound in ("0.05", "0.066", "0.096", "+Inf")]
+    assert counts == sorted(counts)
+    assert counts[-1] == requests(page, "GET", "/healthz", 200)
+    bounds = {dict(labels)["le"] for name, labels in page if name == f"{REQUESTS}_bucket"}
+    assert {"0.066", "0.096"} <= bounds
+
+
+def test_every_process_and_part_is_there(cluster: DevNest, username: str) -> None:
+    """CPU, memory, lag, the database's connections, the pool's times, the running request."""
+    before = scrape(cluster.url)
+    with cluster.client() as client:
+        sign_up(client, username)
+    page = until(cluster.url, lambda page: requests(page, "POST", "/api/v1/auth/login", 200) > 0)
+    family = {process.pid for process in cluster.descendants()} | {cluster.process.pid}
+    for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"):
+        found = {dict(labels)["process"]: value for (what, labels), value in page.items() if what == name}
+        assert set(found) == {"supervisor", "server-0", "server-1", "pool", "worker", "postgresql"}
+        assert all(value > 0 for value in found.values()) or name == "process_cpu_seconds_total"
+    assert {process.pid for process in named(page, "worker") + named(page, "server-1")} <= family
+    until(cluster.url, lambda page: all(
+        total(page, "event_loop_lag_seconds_count", process=name) > 1 for name in ("server-0", "server-1", "pool")
+    ))  # fmt: skip
+    assert total(page, "http_server_active_requests") >= 1
+    assert total(page, "db_client_connection_count") >= 2
+    waits = "db_client_connection_wait_time_seconds_count"
+    assert total(page, waits) >= total(before, waits) + 3
+    for name in ("pool_wait_seconds_count", "pool_run_seconds_count", "pool_done_total"):
+        assert total(page, name) == total(before, name) + 2
+    assert total(page, "pool_up") == 1
+    assert total(page, "pool_idle") + total(page, "pool_busy") == len(named(page, "worker"))
+    assert total(page, "pool_mean_batch") >= 1
+
+
+def test_a_pool_that_hangs_is_named(cluster: DevNest) -> None:
+    """`/readyz` says 503 and which part; `/metrics` goes on with the others."""
+    with stopped(*named(scrape(cluster.url), "pool")):
+        answer = httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        state = answer.json()
+        assert (state["status"], state["database"]) == ("unavailable", "ok")
+        assert "no answer" in state["pool"]
+        page = scrape(cluster.url)
+        assert total(page, "pool_up") == 0
+        assert total(page, "process_resident_memory_bytes", process="pool") > 0
+    assert httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S).status_code == 200
+
+
+def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:
+    """Also where its connections are open and only the answers do not come, and for as many as ask."""
+    postmaster = named(scrape(cluster.url), "postgresql")[0]
+    with stopped(postmaster, *postmaster.children()):
+        for _ in range(3):
+            answer = httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert "no answer within 2 s" in answer.json()["database"]
+            assert answer.json()["pool"] == "ok"
+        assert total(scrape(cluster.url), "pool_up") == 1
+    deadline = time.monotonic() + PATIENCE_S
+    while httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S).status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path) -> None:
+    """A killed server's successor goes on in its files; a rolling restart uses the lowest free name."""
+    with running(data_dir, "--processes", "2") as devnest:
+        for _ in range(30):
+            httpx.get(f"{devnest.url}/healthz")
+        page = until(devnest.url, lambda page: requests(page, "GET", "/healthz", 200) == 30)
+        for death in range(1, 3):
+            named(page, "server-0")[0].kill()
+            page = until(devnest.url, lambda page: total(page, "process_restarts_total") == death)  # noqa: B023
+            page = until(devnest.url, lambda page: len(named(page, "server-0")) == 1)
+            assert requests(page, "GET", "/healthz", 200) == 30
+        assert total(page, "process_restarts_total", process="server-0") == 2
+        (directory,) = directories(data_dir)
+        assert directory.stat().st_mode & 0o777 == 0o700
+        for _ in range(2):
+            old = set().union(*(pids(page, name) for name in ("server-0", "server-1", "server-2")))
+            devnest.process.send_signal(signal.SIGHUP)
+            page = until(devnest.url, lambda page: _servers(page).isdisjoint(old) and len(_servers(page)) == 2)  # noqa: B023
+            assert requests(page, "GET", "/healthz", 200) == 30
+        names = {file.name.removesuffix(".db").rpartition("_")[2] for file in directory.glob("*.db")}
+        assert names == {"server-0", "server-1", "server-2", "pool"}
+        assert len(list(directory.glob("gauge_*.db"))) == 2, "a server that has gone is none of the moment"
+        assert len(list(directory.iterdir())) == 2 + len(names) + 1
+        assert total(page, "process_restarts_total") == 2, "a rolling restart is no death"
+    assert directories(data_dir) == []
+
+
+def _servers(page: Page) -> set[int]:
+    return set().union(*(pids(page, name) for name in ("server-0", "server-1", "server-2")))
+
+
+def test_what_a_killed_devnest_leaves_is_used_up_by_the_next(data_dir: Path) -> None:
+    """Its numbers are not taken over, and memory does not fill up with directories."""
+    devnest = DevNest(data_dir, "--processes", "1").start()
+    httpx.get(f"{devnest.url}/healthz")
+    until(devnest.url, lambda page: requests(page, "GET", "/healthz", 200) == 1)
+    devnest.kill_everything()
+    assert len(directories(data_dir)) == 1
+    with running(data_dir, "--processes", "1") as devnest:
+        assert requests(scrape(devnest.url), "GET", "/healthz", 200) == 0
+        assert len(directories(data_dir)) == 1
+    assert directories(data_dir) == []
+
+
+@pytest.mark.parametrize("hashing", ["inline", "thread"])
+def test_without_a_pool_nothing_is_told_of_it(data_dir: Path, hashing: str) -> None:
+    """And `/readyz` does not wait for one."""
+    with running(data_dir, "--processes", "1", "--hashing", hashing) as devnest:
+        assert httpx.get(f"{devnest.url}/readyz").status_code == 200
+        assert not [name for name, _ in scrape(devnest.url) if name.startswith("pool_")]

@@ -1,0 +1,82 @@
+"""Without the kernel, or with a wrong one, everything still works on pyca/bcrypt, and says so."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.bcrypt.vectors import load
+
+USE = """
+import logging
+logging.basicConfig(format="%(levelname)s %(message)s")
+from devnest import bcrypt
+from devnest.bcrypt._backend import PROBLEM
+from devnest.bcrypt._hashing import CostTooHigh
+import bcrypt as pyca
+salts = [bcrypt.gensalt(4) for _ in range(9)]
+assert bcrypt.hashpw_many([b"a"] * 9, salts) == [pyca.hashpw(b"a", salt) for salt in salts]
+assert bcrypt.checkpw_many([b"a"], [pyca.hashpw(b"a", salts[0])]) == [True]
+assert bcrypt.hashpw(b"a", b"2b$+4$" + salts[0][7:]) == pyca.hashpw(b"a", salts[0])
+try:
+    bcrypt.checkpw(b"a", b"$2b$31$" + salts[0][7:], max_cost=14)
+except CostTooHigh:
+    print(bcrypt.LANES, PROBLEM)
+"""
+
+NO_KERNEL = """
+import sys
+sys.modules["devnest.bcrypt._kernel"] = None
+"""
+
+WRONG_KERNEL = """
+import sys, types
+import devnest.bcrypt._kernel as right
+def digests(passwords, settings, lanes, wide_lanes):
+    digests = bytearray(right.digests(passwords, settings, lanes, wide_lanes))
+    if lanes == 6:
+        digests[100] ^= 1
+    return bytes(digests)
+for name in [name for name in sys.modules if name.startswith("devnest")]:
+    del sys.modules[name]
+sys.modules["devnest.bcrypt._kernel"] = types.SimpleNamespace(digests=digests)
+"""
+
+
+def run(*parts: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter, warnings as errors."""
+    code = "".join(textwrap.dedent(part) for part in parts)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+def test_without_the_kernel() -> None:
+    """One lane, one warning."""
+    done = run(NO_KERNEL, USE)
+    assert done.stdout.startswith("1 the bcrypt kernel is not compiled")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("WARNING the bcrypt kernel is not compiled")
+
+
+def test_with_a_wrong_kernel() -> None:
+    """One wrong digest in one width disables it, with an error in the log."""
+    done = run(WRONG_KERNEL, USE)
+    assert done.stdout.startswith("1 the bcrypt kernel computes wrong answers")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("ERROR the bcrypt kernel computes wrong answers on this machine and is not used")
+
+
+def test_with_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No word in the log, and the lanes that were asked for."""
+    monkeypatch.setenv("DEVNEST_LANES", "3")
+    done = run(USE)
+    assert (done.stdout, done.stderr) == ("3 \n", "")
+
+
+def test_known_answers_are_published_ones() -> None:
+    """The answers the kernel is held to at import are among the vectors."""
+    from devnest.bcrypt._backend import KNOWN
+
+    assert set(KNOWN) <= {tuple(vector) for vector in load(4)}

@@ -1,0 +1,71 @@
+"""`devnest calibrate`, as a command of an app of the test's own."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from devnest.bcrypt import _choice, calibration
+from devnest.bcrypt.calibration import calibrate_machine
+from devnest.cli.calibrate import calibrate
+
+app = typer.Typer()
+app.command()(calibrate)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache directory of the test's own, and short measurements."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    module = sys.modules[calibrate.__module__]  # by name, devnest.cli.calibrate is the command
+    monkeypatch.setattr(module, "calibrate_machine", partial(calibrate_machine, rounds=1))
+    return tmp_path
+
+
+def test_table() -> None:
+    """Every lane count beside pyca/bcrypt, and what follows."""
+    done = CliRunner().invoke(app, [], env={"COLUMNS": "120"})
+    assert done.exit_code == 0
+    for text in ("pyca/bcrypt", "1 lane", "6 lanes", " *", "Lanes: ", "Cost: ", "Sign-ins: "):
+        assert text in done.stdout
+
+
+def test_json_is_remembered() -> None:
+    """One object; the choice in it is what the next process uses."""
+    done = CliRunner().invoke(app, ["--json", "--target-ms", "100"])
+    result = json.loads(done.stdout)
+    assert result["target_ms"] == 100
+    assert result["remembered"] is True
+    assert _choice.remembered() == (result["lanes"], result["wide_lanes"])
+
+
+def test_cache_out_of_reach(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line on standard error, and the result all the same."""
+    (cache / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "file"))
+    done = CliRunner().invoke(app, ["--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["remembered"] is False
+    assert done.stderr.startswith("devnest: the lane count could not be remembered")
+
+
+def test_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear line instead of lanes, and nothing is remembered."""
+    problem = "the bcrypt kernel is not compiled (a reason)"
+    monkeypatch.setattr(calibration, "KERNEL", None)
+    monkeypatch.setattr("devnest.bcrypt._backend.KERNEL", None)
+    monkeypatch.setattr(calibration, "PROBLEM", problem)
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == 0
+    assert f"bcrypt runs without lanes, on pyca/bcrypt: {problem}." in done.stdout
+    assert _choice.remembered() is None
+
+
+@pytest.mark.parametrize("target", ["0", "-1", "soon"])
+def test_bad_target(target: str) -> None:
+    """Refused as a wrong option."""
+    assert CliRunner().invoke(app, ["--target-ms", target]).exit_code == 2

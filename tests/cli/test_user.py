@@ -1,0 +1,92 @@
+"""`devnest user`, beside a running DevNest and without one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support import DevNest, running, sign_in, sign_up
+
+ME = "/api/v1/users/me"
+
+
+def user(data_dir: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "devnest", "user", *arguments, "--data-dir", str(data_dir)],
+        input=typed, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def done(run: subprocess.CompletedProcess[str]) -> str:
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def eventually_refused(client: httpx.Client) -> bool:
+    """Whether every server comes to refuse the client's token."""
+    return any(client.get(ME).status_code == 401 for _ in range(1000))
+
+
+def test_a_disabled_account_is_out_at_once(devnest: DevNest, client: httpx.Client, username: str) -> None:
+    """Its sessions end on the running servers, nobody signs in; enabled, its holder does."""
+    sign_up(client, username)
+    assert "sessions ended: 1" in done(user(devnest.data_dir, "disable", username.upper()))
+    assert eventually_refused(client)
+    login = {"username": username, "password": "correct horse battery"}
+    refused = client.post("/api/v1/auth/login", json=login)
+    unknown = client.post("/api/v1/auth/login", json={**login, "username": f"x{username[:20]}"})
+    assert refused.status_code == unknown.status_code == 401
+    assert {**refused.json(), "request_id": ""} == {**unknown.json(), "request_id": ""}
+    done(user(devnest.data_dir, "enable", username))
+    sign_in(client, username)
+    events = devnest.query(
+        "SELECT event FROM audit_log JOIN accounts a ON a.id = account_id WHERE a.username = $1"
+        " AND user_agent = 'devnest user' ORDER BY audit_log.id",
+        username,
+    )
+    assert [row["event"] for row in events] == ["account_disable", "account_enable"]
+
+
+def test_sessions_are_listed_and_revoked(devnest: DevNest, client: httpx.Client, username: str) -> None:
+    """With address and user agent; revoked, they are gone, and the account is not."""
+    client.headers["user-agent"] = "a browser"
+    sign_up(client, username)
+    sign_in(client, username)
+    lines = done(user(devnest.data_dir, "sessions", username)).splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith("127.0.0.1  a browser") for line in lines)
+    assert "sessions ended: 2" in done(user(devnest.data_dir, "revoke", username))
+    assert eventually_refused(client)
+    assert done(user(devnest.data_dir, "sessions", username)) == ""
+    sign_in(client, username)
+
+
+def test_an_account_is_made_without_a_running_devnest(data_dir: Path, username: str) -> None:
+    """Under the API's rules; the password comes from standard input, and signs in later."""
+    with running(data_dir):
+        pass
+    make = ["create", username, f"{username}@example.org", "--hash-cost", "4"]
+    assert username in done(user(data_dir, *make, typed="correct horse battery\n"))
+    assert user(data_dir, *make, typed="correct horse battery\n").returncode == 2
+    with running(data_dir) as devnest, devnest.client() as client:
+        sign_in(client, username)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "message"),
+    [
+        (["create", "a", "a@example.org"], "correct horse battery", "username"),
+        (["create", "ada", "nobody"], "correct horse battery", "email"),
+        (["create", "ada", "ada@example.org"], "password123", "common"),
+        (["disable", "nobody-at-all"], "", "nobody-at-all"),
+        (["sessions", "nobody-at-all"], "", "nobody-at-all"),
+    ],
+)
+def test_a_mistake_is_told(devnest: DevNest, arguments: list[str], typed: str, message: str) -> None:
+    """Status 2 and what is wrong, no traceback."""
+    run = user(devnest.data_dir, *arguments, typed=f"{typed}\n")
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,186 @@
+"""Death of anything is normal: each process is killed in turn under a steady mixed load, and no promise breaks."""
+
+import asyncio
+import contextlib
+import signal
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import jwt
+import psutil
+import pytest
+
+from tests.support import PASSWORD, DevNest, running
+
+CLIENTS = 6
+
+
+class Load:
+    """Clients that sign in, post and read without pause, and remember what they were promised."""
+
+    def __init__(self, devnest: DevNest) -> None:
+        self.devnest = devnest
+        self.acknowledged: dict[str, str] = {}  # post id → title
+        self.wrong: list[str] = []  # an answer that is not ours, or not what it should be
+        self.broken: list[str] = []  # connections that ended without an answer
+        self.statuses: Counter[int] = Counter()
+        self.rounds: Counter[int] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Load":
+        self._tasks = [asyncio.create_task(self._client(number)) for number in range(CLIENTS)]
+        await self.turn()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert [r for r in results if not isinstance(r, asyncio.CancelledError)] == []
+
+    async def turn(self) -> None:
+        """Wait until every client has gone round once more, all answers being what they should be."""
+        goal = {number: self.rounds[number] + 2 for number in range(CLIENTS)}
+        while any(self.rounds[number] < rounds for number, rounds in goal.items()):
+            await asyncio.sleep(0.01)
+
+    async def _client(self, number: int) -> None:
+        name = f"c{number}x{uuid.uuid4().hex[:12]}"
+        account_id = ""
+        while True:
+            # A new connection every few requests, and one that is broken is given up: as browsers do.
+            async with httpx.AsyncClient(base_url=f"{self.devnest.url}/api/v1", timeout=60) as client:
+                with contextlib.suppress(_Interrupted):
+                    while not account_id:
+                        account = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+                        answer = await self._send(client, "POST", "/auth/register", account, (201, 409))
+                        if answer.status_code == 409:  # the answer to the first try was lost
+                            account_id = await self._sign_in(client, name)
+                        else:
+                            account_id = answer.json()["id"]
+                    for _ in range(5):
+                        await self._round(client, number, name, account_id)
+
+    async def _round(self, client: httpx.AsyncClient, number: int, name: str, account_id: str) -> None:
+        if await self._sign_in(client, name) != account_id:
+            self.wrong.append(f"{name} was given another account's token")
+        title = uuid.uuid4().hex
+        post = (await self._send(client, "POST", "/posts", {"title": title, "body": name}, (201,))).json()
+        if (post["title"], post["author"]["id"]) != (title, account_id):
+            self.wrong.append(f"{name} was given another post")
+        self.acknowledged[post["id"]] = title
+        read = (await self._send(client, "GET", f"/posts/{post['id']}", None, (200,))).json()
+        if read != post:
+            self.wrong.append(f"{name} read another post")
+        self.rounds[number] += 1
+
+    async def _sign_in(self, client: httpx.AsyncClient, name: str) -> str:
+        tokens = await self._send(client, "POST", "/auth/login", {"username": name, "password": PASSWORD}, (200,))
+        token = tokens.json()["access_token"]
+        client.headers["authorization"] = f"Bearer {token}"
+        account_id: str = jwt.decode(token, options={"verify_signature": False})["sub"]
+        return account_id
+
+    async def _send(
+        self, client: httpx.AsyncClient, method: str, path: str, body: object, expected: tuple[int, ...]
+    ) -> httpx.Response:
+        """An answer with an expected status; 503 is repeated after a moment, a broken connection is counted."""
+        while True:
+            try:
+                answer = await client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                self.broken.append(f"{method} {path}: {error!r}")
+                raise _Interrupted from error
+            self.statuses[answer.status_code] += 1
+            if answer.status_code == 503:
+                if "retry-after" not in answer.headers:
+                    self.wrong.append(f"{path}: 503 without Retry-After")
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status_code not in expected:
+                self.wrong.append(f"{method} {path}: {answer.status_code} {answer.text}")
+                raise _Interrupted
+            return answer
+
+
+class _Interrupted(Exception):
+    """The connection broke; begin again on another."""
+
+
+def find(devnest: DevNest, part: str) -> list[psutil.Process]:
+    """The processes of DevNest whose command line names a part."""
+    found = []
+    for process in devnest.descendants():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if part in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+@pytest.fixture
+async def load(data_dir: Path) -> AsyncIterator[Load]:
+    """A cluster of two servers and two workers under load."""
+    with running(data_dir, "--processes=2", "--hash-workers=2", "--hash-cost=5") as devnest:
+        async with Load(devnest) as load:
+            yield load
+
+
+KILLS: list[tuple[str, Callable[[DevNest], psutil.Process], bool]] = [
+    ("a server", lambda devnest: find(devnest, "devnest.cluster.server")[0], True),
+    ("a worker", lambda devnest: find(devnest, "devnest.cluster.hashing_pool")[0].children()[0], False),
+    ("the pool", lambda devnest: find(devnest, "devnest.cluster.hashing_pool")[0], False),
+    ("a backend of PostgreSQL", lambda devnest: find(devnest, "devnest devnest [local]")[0], False),
+    ("the postmaster", lambda devnest: find(devnest, "bin/postgres")[0], False),
+]
+
+
+async def test_nothing_is_lost_whoever_dies(load: Load) -> None:
+    """Server, worker, pool, backend and postmaster get SIGKILL in turn, and each time service goes on."""
+    for name, choose, may_break in KILLS:
+        broken = len(load.broken)
+        victim = choose(load.devnest)
+        victim.kill()
+        await load.turn()
+        assert load.wrong == [], name
+        assert may_break or load.broken[broken:] == [], name
+        assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+    await every_post_is_there(load)
+
+
+async def test_a_rolling_restart_fails_no_request(load: Load) -> None:
+    """HUP twice, then one server more and one less: every server is another, no connection broke."""
+    before = {process.pid for process in find(load.devnest, "devnest.cluster.server")}
+    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
+        load.devnest.process.send_signal(number)
+        await load.turn()
+    while len(now := {p.pid for p in find(load.devnest, "devnest.cluster.server")}) != 2 or now & before:
+        await load.turn()
+    assert load.wrong == []
+    assert load.broken == []
+    assert set(load.statuses) <= {200, 201}
+    await every_post_is_there(load)
+
+
+async def every_post_is_there(load: Load) -> None:
+    """All that was acknowledged, and exactly once."""
+    assert len(load.acknowledged) > 20
+    async with httpx.AsyncClient(base_url=load.devnest.url, timeout=60) as client:
+        for post_id, title in list(load.acknowledged.items()):
+            answer = await client.get(f"/api/v1/posts/{post_id}")
+            assert answer.status_code == 200
+            assert answer.json()["title"] == title
+
+
+def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:
+    """Servers, pool, workers, and on Linux PostgreSQL; the next start finds everything in order."""
+    devnest = DevNest(data_dir).start()
+    family = devnest.descendants()
+    assert len(family) > 4
+    devnest.process.kill()
+    devnest.wait()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    with running(data_dir) as successor:
+        assert httpx.get(f"{successor.url}/readyz").status_code == 200

@@ -1,0 +1,52 @@
+"""Children whose event loop hangs: they fall silent, and are replaced."""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from devnest.census import Census, read_roll
+from devnest.cluster import child as child_module
+from devnest.cluster.child import Child
+from devnest.cluster.control import Control
+from devnest.cluster.slot import Slot
+from devnest.settings import PoolSettings
+
+
+async def test_a_loop_that_turns_is_heard() -> None:
+    """One line that says ready, then a byte after another."""
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    control = Control(theirs.detach())
+    control.ready()
+    assert (await reader.readline()).startswith(b"{")
+    for _ in range(2):
+        assert await reader.readexactly(1) == b"."
+    writer.close()
+    await writer.wait_closed()
+    control._socket.close()
+
+
+async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real pool process, stopped; the next one beats and stays."""
+    monkeypatch.setattr(child_module, "HANG_S", 6.0)
+    settings = PoolSettings("pool", str(tmp_path), str(tmp_path / "pool.sock"), 1, 0, "error")
+    slot = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool"), lambda: settings, Census(tmp_path))
+    await slot.spawn()
+    await slot.fill()
+    failures: list[Exception] = []
+    slot.keep(failures.append)
+    first = slot.child
+    try:
+        os.kill(first.pid, signal.SIGSTOP)
+        async with asyncio.timeout(120):
+            assert await first.wait_end() == "by SIGKILL"
+            while slot.child is first or not slot.child.is_ready:
+                await asyncio.sleep(0.02)
+        assert read_roll(tmp_path).restarts == {"pool": 1}
+    finally:
+        await slot.leave(30)
+    assert not failures

@@ -1,0 +1,95 @@
+"""A slot keeps its place filled, and gives up on a child that cannot start."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from devnest.census import Census
+from devnest.cluster.child import Child, ChildFailed
+from devnest.cluster.slot import Slot
+
+MODULE = """
+import os, sys
+from pathlib import Path
+import msgspec
+from devnest.cluster.control import Control
+count = Path(sys.argv[0]).with_name("count")
+count.write_text(str(int(count.read_text()) + 1 if count.exists() else 1))
+control = Control(int(sys.argv[1]))
+how = control.settings(dict)["how"]
+if how == "good" or int(count.read_text()) == 1:
+    control.ready()
+    control._socket.recv(1)
+elif how == "exits":
+    os._exit(7)
+elif how == "says why":
+    control.failed(4, "no luck")
+elif how == "garbage":
+    control._socket.sendall(b"\\xff not json\\n")
+"""
+
+
+class Settings(msgspec.Struct):
+    """What the module is told."""
+
+    how: str
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that children run."""
+    (tmp_path / "some_child.py").write_text(MODULE.replace("\\\\", "\\"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "some_child"
+
+
+async def filled(module: str, how: str, census: Census) -> tuple[Slot, "asyncio.Future[ChildFailed]"]:
+    """A slot whose first child is ready, and where it says that it gave up."""
+    slot = Slot(lambda: Child("child", module), lambda: Settings(how), census)
+    await slot.spawn()
+    await slot.fill()
+    gave_up: asyncio.Future[ChildFailed] = asyncio.get_running_loop().create_future()
+    slot.keep(gave_up.set_result)
+    return slot, gave_up
+
+
+async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
+    """Again and again."""
+    slot, gave_up = await filled(module, "good", Census(tmp_path))
+    for _ in range(2):
+        killed = slot.child
+        killed.kill()
+        while slot.child is killed or not slot.child.is_ready:
+            await asyncio.sleep(0.01)
+        assert slot.child.pid != killed.pid
+    await slot.leave(60)
+    assert slot.child.has_ended()
+    assert not gave_up.done()
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("exits", "with status 7"), ("says why", "no luck"), ("garbage", "it did not say what it means")],
+)
+async def test_a_child_that_never_starts_is_given_up(
+    module: str, how: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After several tries, with the reason."""
+    monkeypatch.setattr("devnest.cluster.slot.BACKOFF_FIRST_S", 0.001)
+    slot, gave_up = await filled(module, how, Census(tmp_path))
+    slot.child.kill()
+    error = await gave_up
+    assert reason in str(error)
+    assert error.status == (4 if how == "says why" else 1)
+    await slot.leave(60)
+
+
+async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
+    """A module that does not exist."""
+    slot = Slot(lambda: Child("child", "devnest.no_such_module"), lambda: Settings("good"), Census(tmp_path))
+    await slot.spawn()
+    with pytest.raises(ChildFailed, match="before it was ready, with status 1"):
+        await slot.fill()
+    await slot.leave(60)

@@ -1,0 +1,51 @@
+"""What docs/load.md says exists, and its example runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from devnest.cli import app
+from devnest.load import Plan, constant, run
+from devnest.load.metrics import METRICS
+from devnest.load.profiles import PROFILES
+from devnest.load.thresholds import parse_threshold
+from tests.load.targets import DevNest, serving
+
+PAGE = (Path(__file__).parents[2] / "docs" / "load.md").read_text(encoding="utf-8")
+
+
+def test_every_option_is_documented_and_every_documented_one_exists() -> None:
+    command = typer.main.get_command(app).commands["load"]  # type: ignore[attr-defined]
+    options = {name for option in command.params for name in option.opts if name.startswith("--")}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) == options
+
+
+def test_every_metric_and_profile_is_documented() -> None:
+    for name in (*METRICS, *PROFILES):
+        assert f"`{name}`" in PAGE
+
+
+def test_the_thresholds_of_the_page_are_understood() -> None:
+    found = re.findall(r"--threshold '([^']+)'", PAGE)
+    assert len(found) == 3
+    for text in found:
+        parse_threshold(text)
+
+
+@pytest.mark.parametrize("setting", re.findall(r"--set (\w+=\w+)", PAGE))
+def test_the_settings_of_the_page_exist(setting: str) -> None:
+    name = setting.partition("=")[0]
+    assert any(hasattr(profile, name) for profile in PROFILES.values())
+
+
+async def test_the_example_profile_runs(tmp_path: Path) -> None:
+    example = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    (tmp_path / "readers.py").write_text(example[1])
+    async with serving(DevNest()) as target:
+        plan = Plan(target.url, f"{tmp_path}/readers.py:Readers", stages=constant(3, 0.5), settings={"think_s": "0.05"})
+        result = await run(plan)
+    assert {"register", "login", "feed", "own account"} == set(result.names)
+    assert result.trend("feed", expected=True).count > 3

@@ -1,0 +1,169 @@
+"""Sessions: families of refresh tokens, and their ends."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+
+from devnest.store import (
+    Account,
+    Database,
+    RefreshRefused,
+    create_account,
+    create_session,
+    end_session,
+    end_sessions,
+    list_sessions,
+    purge,
+    refresh_session,
+)
+
+UNSEEN = uuid4()
+
+
+@pytest.fixture
+async def account(database: Database) -> Account:
+    """A new account."""
+    name = f"u{uuid4().hex[:20]}"
+    return await create_account(database, name, f"{name}@example.org", "hash")
+
+
+async def opened(database: Database, account: Account) -> tuple[UUID, str]:
+    session = await create_session(database, account.id, address="192.0.2.1", user_agent="a browser")
+    assert session is not None
+    return session
+
+
+async def refusal(database: Database, token: str) -> str:
+    with pytest.raises(RefreshRefused) as caught:
+        await refresh_session(database, token)
+    return caught.value.reason
+
+
+async def live(database: Database, account: Account) -> list[UUID]:
+    return [session.id for session in await list_sessions(database, account.id, UNSEEN)]
+
+
+async def test_a_family_goes_on_with_its_newest_token(database: Database, account: Account) -> None:
+    """Ten refreshes, ten different tokens, one session."""
+    session_id, token = await opened(database, account)
+    seen = {token}
+    for _ in range(10):
+        refreshed = await refresh_session(database, token)
+        assert (refreshed.account_id, refreshed.session_id) == (account.id, session_id)
+        token = refreshed.refresh_token
+        seen.add(token)
+    assert len(seen) == 11
+
+
+async def test_a_lost_answer_is_given_again(database: Database, account: Account) -> None:
+    """The same successor, so that the family does not fork; many at once too."""
+    _, token = await opened(database, account)
+    answers = await asyncio.gather(*(refresh_session(database, token) for _ in range(8)))
+    assert len({answer.refresh_token for answer in answers}) == 1
+    assert (await refresh_session(database, answers[0].refresh_token)).refresh_token != answers[0].refresh_token
+
+
+async def test_an_old_token_ends_the_family(database: Database, account: Account) -> None:
+    """Once its successor was used, a token is a copy; the newest one dies with it."""
+    session_id, first = await opened(database, account)
+    second = (await refresh_session(database, first)).refresh_token
+    third = (await refresh_session(database, second)).refresh_token
+    assert await refusal(database, first) == "reused"
+    assert await refusal(database, third) == "ended"
+    assert session_id not in await live(database, account)
+
+
+async def test_the_grace_is_short(database: Database, account: Account) -> None:
+    """Half a minute later the same request is a reuse."""
+    session_id, first = await opened(database, account)
+    await refresh_session(database, first)
+    await database.fetch(
+        "UPDATE refresh_tokens SET replaced_at = replaced_at - interval '31 seconds' WHERE session_id = $1", session_id
+    )
+    assert await refusal(database, first) == "reused"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE sessions SET expires_at = now() WHERE id = $1", "ended"),
+        ("UPDATE sessions SET ended_at = now() WHERE id = $1", "ended"),
+        ("UPDATE refresh_tokens SET expires_at = now() WHERE session_id = $1", "inactive"),
+    ],
+)
+async def test_a_session_s_lives_end(database: Database, account: Account, change: str, reason: str) -> None:
+    """By age, by hand, by inactivity."""
+    session_id, token = await opened(database, account)
+    await database.fetch(change, session_id)
+    assert await refusal(database, token) == reason
+
+
+async def test_lifetimes_are_what_the_documents_say(database: Database, account: Account) -> None:
+    """A token lives 14 days and never longer than its session, which lives 30."""
+    session_id, token = await opened(database, account)
+    lifetimes = (
+        "SELECT s.expires_at - s.created_at AS session, max(t.expires_at - s.created_at) AS token"
+        " FROM sessions s JOIN refresh_tokens t ON t.session_id = s.id WHERE s.id = $1 GROUP BY s.id"
+    )
+    row = await database.fetch_row(lifetimes, session_id)
+    assert row is not None
+    assert (row["session"].days, row["token"].days) == (30, 14)
+    await database.fetch("UPDATE sessions SET expires_at = now() + interval '3 days' WHERE id = $1", session_id)
+    await refresh_session(database, token)
+    newest = await database.fetch_value(
+        "SELECT t.expires_at <= s.expires_at FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id"
+        " WHERE s.id = $1 AND replaced_at IS NULL",
+        session_id,
+    )
+    assert newest is True
+
+
+async def test_no_token_can_be_made_from_the_database(database: Database, account: Account) -> None:
+    """Only hashes are stored, and the seed of a used token is gone."""
+    session_id, token = await opened(database, account)
+    tokens = [token]
+    for _ in range(3):
+        tokens.append((await refresh_session(database, tokens[-1])).refresh_token)
+    rows = await database.fetch("SELECT * FROM refresh_tokens WHERE session_id = $1", session_id)
+    assert all(token not in str(rows) for token in tokens)
+    assert len(rows) == 4
+    assert len([row for row in rows if row["seed"] is not None]) == 1
+
+
+async def test_unknown_tokens_are_refused(database: Database) -> None:
+    """Whatever they look like."""
+    for token in ("", "x", "\0", "ü" * 100):
+        assert await refusal(database, token) == "unknown"
+
+
+async def test_ending_is_for_the_owner_alone(database: Database, account: Account) -> None:
+    """And counts once."""
+    session_id, _ = await opened(database, account)
+    assert not await end_session(database, uuid4(), session_id)
+    assert await end_session(database, account.id, session_id)
+    assert not await end_session(database, account.id, session_id)
+
+
+async def test_ending_all_but_one(database: Database, account: Account) -> None:
+    """The others are named."""
+    ids = [(await opened(database, account))[0] for _ in range(3)]
+    assert sorted(await end_sessions(database, account.id, but=ids[0])) == sorted(ids[1:])
+    assert await live(database, account) == [ids[0]]
+
+
+async def test_a_disabled_account_opens_none(database: Database, account: Account) -> None:
+    """Like one that is gone."""
+    await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
+    assert await create_session(database, account.id) is None
+
+
+async def test_what_ended_long_ago_is_deleted(database: Database, account: Account) -> None:
+    """Sessions two weeks after their end, with their tokens; younger ones stay."""
+    old, young = [(await opened(database, account))[0] for _ in range(2)]
+    await database.fetch("UPDATE sessions SET ended_at = now() - interval '15 days' WHERE id = $1", old)
+    await database.fetch("UPDATE sessions SET ended_at = now() - interval '13 days' WHERE id = $1", young)
+    assert await purge(database) >= 1
+    left = await database.fetch("SELECT id FROM sessions WHERE account_id = $1", account.id)
+    assert [row["id"] for row in left] == [young]
+    assert not await database.fetch("SELECT 1 FROM refresh_tokens WHERE session_id = $1", old)

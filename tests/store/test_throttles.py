@@ -1,0 +1,105 @@
+"""Counters of failures: free ones, then waits that grow, whoever counts."""
+
+import asyncio
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from devnest.store import Database, Rule, Subject, Throttled, charge, clear_charges, pay_back, purge
+
+RULE = Rule("test", free=3, longest=timedelta(seconds=60))
+
+
+@pytest.fixture
+def subject() -> Subject:
+    """Somebody without failures."""
+    return Subject(RULE, uuid4().hex)
+
+
+async def wait_of(database: Database, *subjects: Subject) -> int:
+    with pytest.raises(Throttled) as caught:
+        await charge(database, *subjects)
+    return caught.value.retry_after
+
+
+async def serve_the_wait(database: Database, subject: Subject) -> None:
+    """As if the time had passed."""
+    await database.fetch("UPDATE throttles SET blocked_until = now() WHERE key = $1", subject.key)
+
+
+async def test_waits_double_up_to_the_longest(database: Database, subject: Subject) -> None:
+    """Three free, then 1, 2, 4 … 60 seconds."""
+    for _ in range(3):
+        await charge(database, subject)
+    waits = []
+    for _ in range(8):
+        await charge(database, subject)
+        waits.append(await wait_of(database, subject))
+        await serve_the_wait(database, subject)
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+async def test_refused_tries_do_not_lengthen_the_wait(database: Database, subject: Subject) -> None:
+    """Hammering changes nothing; the first refusal of a wait is marked."""
+    for _ in range(6):
+        await charge(database, subject)
+        await serve_the_wait(database, subject)
+    await charge(database, subject)
+    first = []
+    for _ in range(5):
+        with pytest.raises(Throttled) as caught:
+            await charge(database, subject)
+        assert caught.value.retry_after <= 8
+        first.append(caught.value.first)
+    assert first == [True, False, False, False, False]
+
+
+async def test_guesses_at_once_are_counted_like_guesses_in_a_row(database: Database, subject: Subject) -> None:
+    """Of forty at the same moment, the free ones and one more get through."""
+    answers = await asyncio.gather(*(charge(database, subject) for _ in range(40)), return_exceptions=True)
+    assert sum(answer is None for answer in answers) == 4
+    assert all(isinstance(answer, Throttled) for answer in answers if answer is not None)
+
+
+async def test_all_or_none_is_charged(database: Database, subject: Subject) -> None:
+    """Who is refused for one reason is not counted for another."""
+    other = Subject(RULE, uuid4().hex)
+    for _ in range(4):
+        await charge(database, subject)
+    for _ in range(10):
+        await wait_of(database, other, subject)
+    for _ in range(4):
+        await charge(database, other)
+    assert await wait_of(database, other) == 1
+
+
+async def test_crossed_pairs_do_not_block_each_other(database: Database) -> None:
+    """Many charges of the same two in both orders."""
+    one, two = (Subject(Rule("wide", free=10_000, longest=timedelta(seconds=1)), uuid4().hex) for _ in range(2))
+    await asyncio.gather(*(charge(database, *pair) for pair in [(one, two), (two, one)] * 30))
+
+
+async def test_success_pays_back_and_clears(database: Database, subject: Subject) -> None:
+    """A paid attempt leaves no trace; clearing forgets all."""
+    for _ in range(20):
+        await charge(database, subject)
+        await pay_back(database, subject)
+    for _ in range(4):
+        await charge(database, subject)
+    await clear_charges(database, subject)
+    await charge(database, subject)
+
+
+async def test_an_hour_without_failure_forgets(database: Database, subject: Subject) -> None:
+    """The counter starts again, and housekeeping deletes what nobody needs."""
+    for _ in range(4):
+        await charge(database, subject)
+    past = "UPDATE throttles SET last_at = now() - interval '61 minutes', blocked_until = now() WHERE key = $1"
+    await database.fetch(past, subject.key)
+    for _ in range(4):
+        await charge(database, subject)
+    assert await wait_of(database, subject) == 1
+    await database.fetch(past, subject.key)
+    await purge(database)
+    assert not await database.fetch("SELECT 1 FROM throttles WHERE key = $1", subject.key)

@@ -1,0 +1,88 @@
+"""Passwords on a real pool."""
+
+import asyncio
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devnest.bcrypt import LANES
+from devnest.hashing import PoolRunner, hash_batch, verify_batch
+from devnest.passwords import Hasher, UnusableHash, hash_password, verify_password
+from devnest.pool import Pool, PoolFull, PoolServer
+
+
+def test_one_bad_call_spoils_no_other() -> None:
+    """In a batch each call has its own result."""
+    stored = hash_password("secret", 4)
+    results = verify_batch([("secret", stored), ("secret", "garbage"), ("wrong", stored), ("x" * 100, stored)])
+    assert results[0] is True
+    assert isinstance(results[1], UnusableHash)
+    assert results[2:] == [False, False]
+    first, second, third = hash_batch([("a", 4), ("b", 99), ("c" * 100, 4)])
+    assert isinstance(second, ValueError)
+    assert isinstance(first, str)
+    assert isinstance(third, str)
+    assert verify_password("a", first)
+    assert verify_password("c" * 100, third)
+
+
+async def test_many_at_once_share_the_lanes_and_get_their_own_answers() -> None:
+    """Two of three passwords are wrong, and each caller learns of its own."""
+    async with Pool(workers=2) as pool:
+        hasher = Hasher(PoolRunner(pool), 4)
+        stored = await asyncio.gather(*(hasher.hash(f"password {n}") for n in range(30)))
+        matches = await asyncio.gather(
+            *(hasher.verify(f"password {n if n % 3 == 0 else -1}", stored[n]) for n in range(30))
+        )
+        assert matches == [n % 3 == 0 for n in range(30)]
+        assert not await hasher.verify("password 0", None)
+        with pytest.raises(UnusableHash):
+            await hasher.verify("password 0", "garbage")
+        assert LANES == 1 or pool.stats().mean_batch > 1
+
+
+async def test_a_hash_survives_the_death_of_its_worker(tmp_path: Path) -> None:
+    """And that of the pool server: the operations are pure."""
+    tmp_path.chmod(0o700)
+    async with PoolServer(tmp_path / "pool.sock", workers=1) as server, Pool.connect(server.url) as pool:
+        hasher = Hasher(PoolRunner(pool), 12)
+        hashing = asyncio.create_task(hasher.hash("secret"))
+        while not (busy := server.stats().busy):
+            await asyncio.sleep(0.001)
+        assert busy == 1
+        for worker in psutil.Process().children():
+            worker.kill()
+        assert verify_password("secret", await hashing)
+
+
+async def test_whoever_floods_is_refused_before_any_work_and_nobody_else() -> None:
+    """After one refusal by the pool, for a while without asking it."""
+    async with Pool(workers=1, max_queue=4) as pool:
+        runner = PoolRunner(pool)
+        hasher = Hasher(runner, 10)
+        flood = [asyncio.create_task(hasher.hash("secret", client="flooder")) for _ in range(20)]
+        done = await asyncio.gather(*flood[5:], return_exceptions=True)
+        assert any(isinstance(result, PoolFull) for result in done)
+        with pytest.raises(PoolFull) as caught:
+            hasher.check_room("flooder")
+        assert caught.value.retry_after > 0
+        hasher.check_room("honest")
+        assert await hasher.verify("secret", await hasher.hash("secret", client="honest"), client="honest")
+        await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_a_cancelled_hash_leaves_the_queue() -> None:
+    """Its client has gone."""
+    async with Pool(workers=1) as pool:
+        hasher = Hasher(PoolRunner(pool), 12)
+        first = asyncio.create_task(hasher.hash("secret"))
+        while not pool.stats().busy:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(hasher.verify("secret", None))
+        while not pool.stats().queued:
+            await asyncio.sleep(0.001)
+        second.cancel()
+        await asyncio.wait([second])
+        assert pool.stats().queued == 0
+        await first
