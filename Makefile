@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-flood bench-lanes bench-load clean pins
+.PHONY: help run test lint bench bench-flood bench-lanes bench-load bench-pool clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ bench-flood: $(VENV)/.installed-bench ## sign-ins at ten times capacity beside h
 
 bench-lanes: $(VENV)/.installed ## bcrypt's lanes beside pyca/bcrypt, on one core and on two (about two minutes; PART=lanes for less)
 	$(BIN)/python bench/lanes.py $(PART)
+
+bench-pool: $(VENV)/.installed-bench ## the pool beside other pools, then hashes through it (about four minutes; POOL="--rounds 1" for less)
+	$(BIN)/python bench/pool.py $(POOL)
+	$(BIN)/python bench/pool.py --hashing $(POOL)
 
 bench-load: $(VENV)/.installed ## the load generator against wrk, and its CPU per request
 	@$(BIN)/python bench/load.py
