@@ -1,6 +1,7 @@
 """Every test of the pool proves that it leaves nothing behind."""
 
 import asyncio
+import contextlib
 import gc
 import shutil
 import tempfile
@@ -27,9 +28,17 @@ def descriptors() -> dict[int, str]:
     return found
 
 
+_strangers: set[int] = set()  # children of this process from before the test: a DevNest that other tests share
+
+
 def children() -> set[int]:
-    """Return the processes below this one, zombies too."""
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Return the processes that the test has started and theirs, zombies too."""
+    found = set()
+    for child in psutil.Process().children():
+        if child.pid not in _strangers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {child.pid, *(grandchild.pid for grandchild in child.children(recursive=True))}
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,14 +50,16 @@ def loops_are_warm() -> None:
 @pytest.fixture(autouse=True)
 async def nothing_is_left() -> AsyncIterator[None]:
     """Fail a test that leaves a process, a thread or a descriptor."""
-    fds_before, children_before, threads_before = descriptors(), children(), threading.active_count()
+    _strangers.clear()
+    _strangers.update(child.pid for child in psutil.Process().children())
+    fds_before, threads_before = descriptors(), threading.active_count()
     yield
     await asyncio.get_running_loop().shutdown_default_executor()
     give_up_at = time.monotonic() + SETTLE_S
     while True:
         gc.collect()
         fds = {fd: what for fd, what in descriptors().items() if fds_before.get(fd) != what}
-        extra = children() - children_before
+        extra = children()
         threads = threading.active_count() - threads_before
         if not fds and not extra and threads <= 0:
             return

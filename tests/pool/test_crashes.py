@@ -13,6 +13,7 @@ import pytest
 
 from devnest.pool import NotPicklable, Pool, WorkerCrashed, WorkerTraceback
 from tests.pool import broken_module, work
+from tests.pool.conftest import children
 from tests.pool.support import SAFETY_S, is_running, until
 
 
@@ -105,8 +106,8 @@ async def test_worker_killed_while_booting() -> None:
     """A worker that dies before it is ready is replaced."""
     pool = Pool(workers=1)
     starting = asyncio.ensure_future(pool.start())
-    await until(lambda: psutil.Process().children())
-    psutil.Process().children()[0].kill()
+    await until(children)
+    psutil.Process(children().pop()).kill()
     await starting
     assert await pool.run(work.add, 2, 2) == 4
     assert pool.stats().restarts["boot"] == 1
