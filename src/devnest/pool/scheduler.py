@@ -70,6 +70,11 @@ class Scheduler:
         """Whether the pool was closed and nothing of it is left."""
         return self.closing and not self.crew.all and not self.waiting
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether ``dispatch`` would find nothing to do after a worker's answer."""
+        return self._is_settled and not self._is_elastic and not self.waiting
+
     def next_at(self) -> float | None:
         """When ``dispatch`` has to be called at the latest."""
         return self._alarms.next_at()
@@ -196,6 +201,8 @@ class Scheduler:
             self._end(worker, WorkerState.STOPPING)
         elif self._is_elastic:
             self._watch_idle(worker, now)
+        if self.is_quiet:
+            self._note_sizes(now)
         return self._take_actions()
 
     def held(self, worker_id: int, batch_id: int, begun: int) -> list[Action]:
@@ -246,10 +253,7 @@ class Scheduler:
                 self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
         if not self._is_settled or (self.waiting and crew.size < crew.limits.max_workers):
             self._hire(now)
-        sizes = len(crew.busy), len(crew.busy) + len(crew.idle)
-        if sizes != self._sizes:
-            self._sizes = sizes
-            self.recorder.sizes(*sizes, now)
+        self._note_sizes(now)
         return self._take_actions()
 
     def _next_batch(self, now: float) -> list[Task]:
@@ -472,3 +476,9 @@ class Scheduler:
             self.crew.retiring[worker.id] = worker
             self._is_settled = False
             self.recorder.restarts[reason] += 1
+
+    def _note_sizes(self, now: float) -> None:
+        sizes = len(self.crew.busy), len(self.crew.busy) + len(self.crew.idle)
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self.recorder.sizes(*sizes, now)
