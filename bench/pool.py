@@ -335,6 +335,7 @@ async def hashing(rounds: int, cost: int, seconds: float) -> None:
         f"cost {cost}, {bcrypt.LANES} lanes, {WORKERS} workers at nice {NICE}, {CALLERS} callers, medians of {rounds}"
     )
     print(f"hashes/s through the pool {pooled:.1f}, by the workers alone {direct:.1f}, ratio {ratio:.3f}")
+    print(f"calls in a batch {stats.mean_batch:.2f}, workers busy {stats.utilisation:.1%} of the time")
     print(
         f"one hash: through the idle pool {through:.2f} ms, by the kernel {alone:.2f} ms, more {through - alone:.2f} ms"
     )
