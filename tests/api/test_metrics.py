@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import PATIENCE_S, DevNest, running, sign_up
 
+SERVERS = ("server-0", "server-1", "server-2")
 REQUESTS = "http_server_request_duration_seconds"
 Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -55,17 +57,17 @@ def until(url: str, holds: Callable[[Page], bool]) -> Page:
     return page
 
 
-def pids(page: Page, name: str) -> set[int]:
-    """The process ids of that name on the page; they may have ended since."""
+def pids(page: Page, *names: str) -> set[int]:
+    """The ids of the processes of these names; some may have gone since."""
     return {
         int(dict(labels)["pid"])
         for found, labels in page
-        if found == "process_cpu_seconds_total" and dict(labels)["process"] == name
+        if found == "process_cpu_seconds_total" and dict(labels)["process"] in names
     }
 
 
 def named(page: Page, name: str) -> list[psutil.Process]:
-    """The processes of that name."""
+    """The living processes of that name."""
     return [psutil.Process(pid) for pid in pids(page, name)]
 
 
@@ -152,7 +154,7 @@ def test_every_process_and_part_is_there(cluster: DevNest, username: str) -> Non
         found = {dict(labels)["process"]: value for (what, labels), value in page.items() if what == name}
         assert set(found) == {"supervisor", "server-0", "server-1", "pool", "worker", "postgresql"}
         assert all(value > 0 for value in found.values()) or name == "process_cpu_seconds_total"
-    assert {process.pid for process in named(page, "worker") + named(page, "server-1")} <= family
+    assert pids(page, "worker", "server-1") <= family
     until(cluster.url, lambda page: all(
         total(page, "event_loop_lag_seconds_count", process=name) > 1 for name in ("server-0", "server-1", "pool")
     ))  # fmt: skip
@@ -163,7 +165,7 @@ def test_every_process_and_part_is_there(cluster: DevNest, username: str) -> Non
     for name in ("pool_wait_seconds_count", "pool_run_seconds_count", "pool_done_total"):
         assert total(page, name) == total(before, name) + 2
     assert total(page, "pool_up") == 1
-    assert total(page, "pool_idle") + total(page, "pool_busy") == len(named(page, "worker"))
+    assert total(page, "pool_idle") + total(page, "pool_busy") == len(pids(page, "worker"))
     assert total(page, "pool_mean_batch") >= 1
 
 
@@ -207,15 +209,15 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
         for death in range(1, 3):
             named(page, "server-0")[0].kill()
             page = until(devnest.url, lambda page: total(page, "process_restarts_total") == death)  # noqa: B023
-            page = until(devnest.url, lambda page: len(named(page, "server-0")) == 1)
+            page = until(devnest.url, lambda page: len(pids(page, "server-0")) == 1)
             assert requests(page, "GET", "/healthz", 200) == 30
         assert total(page, "process_restarts_total", process="server-0") == 2
         (directory,) = directories(data_dir)
         assert directory.stat().st_mode & 0o777 == 0o700
         for _ in range(2):
-            old = set().union(*(pids(page, name) for name in ("server-0", "server-1", "server-2")))
+            old = pids(page, *SERVERS)
             devnest.process.send_signal(signal.SIGHUP)
-            page = until(devnest.url, lambda page: _servers(page).isdisjoint(old) and len(_servers(page)) == 2)  # noqa: B023
+            page = until(devnest.url, partial(_are_replaced, old))
             assert requests(page, "GET", "/healthz", 200) == 30
         names = {file.name.removesuffix(".db").rpartition("_")[2] for file in directory.glob("*.db")}
         assert names == {"server-0", "server-1", "server-2", "pool"}
@@ -225,8 +227,8 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
     assert directories(data_dir) == []
 
 
-def _servers(page: Page) -> set[int]:
-    return set().union(*(pids(page, name) for name in ("server-0", "server-1", "server-2")))
+def _are_replaced(old: set[int], page: Page) -> bool:
+    return len(pids(page, *SERVERS)) == 2 and pids(page, *SERVERS).isdisjoint(old)
 
 
 def test_what_a_killed_devnest_leaves_is_used_up_by_the_next(data_dir: Path) -> None:

@@ -111,7 +111,8 @@ def test_ratios_are_stated_against_before_and_against_node() -> None:
     assert ratios(session()) == []
     before, node = ratios(measured())
     assert before == (
-        "After, beside Before | <b>: 1.00 times the requests per second, 0.10 times the p95 of all requests."
+        "After, beside Before | <b>: 1.00 times the requests per second, 0.10 times the p95 of all requests; failed 0, "
+        "and 0."
     )
     assert node.startswith("After, beside Node: ")
     assert "0.20 times the p95" in node

@@ -17,15 +17,25 @@ def subject() -> Subject:
     return Subject(RULE, uuid4().hex)
 
 
-async def wait_of(database: Database, *subjects: Subject) -> int:
-    with pytest.raises(Throttled) as caught:
-        await charge(database, *subjects)
-    return caught.value.retry_after
+async def wait_of(database: Database, subject: Subject) -> float:
+    """How long the last charge lets a subject wait, however late we look."""
+    wait_s: float = await database.fetch_value(
+        "SELECT extract(epoch FROM blocked_until - last_at)::float8 FROM throttles WHERE key = $1", subject.key
+    )
+    return wait_s
 
 
 async def serve_the_wait(database: Database, subject: Subject) -> None:
     """As if the time had passed."""
-    await database.fetch("UPDATE throttles SET blocked_until = now() WHERE key = $1", subject.key)
+    await database.fetch("UPDATE throttles SET blocked_until = '-infinity' WHERE key = $1", subject.key)
+
+
+async def make_wait(database: Database, subject: Subject) -> None:
+    """Leave somebody in a wait of ten minutes."""
+    await charge(database, subject)
+    await database.fetch(
+        "UPDATE throttles SET failures = 9, blocked_until = now() + interval '10 minutes' WHERE key = $1", subject.key
+    )
 
 
 async def test_waits_double_up_to_the_longest(database: Database, subject: Subject) -> None:
@@ -42,36 +52,36 @@ async def test_waits_double_up_to_the_longest(database: Database, subject: Subje
 
 async def test_refused_tries_do_not_lengthen_the_wait(database: Database, subject: Subject) -> None:
     """Hammering changes nothing; the first refusal of a wait is marked."""
-    for _ in range(6):
-        await charge(database, subject)
-        await serve_the_wait(database, subject)
-    await charge(database, subject)
+    await make_wait(database, subject)
+    before = await wait_of(database, subject)
     first = []
     for _ in range(5):
         with pytest.raises(Throttled) as caught:
             await charge(database, subject)
-        assert caught.value.retry_after <= 8
+        assert 0 < caught.value.retry_after <= 600
         first.append(caught.value.first)
     assert first == [True, False, False, False, False]
+    assert await wait_of(database, subject) == before
 
 
 async def test_guesses_at_once_are_counted_like_guesses_in_a_row(database: Database, subject: Subject) -> None:
-    """Of forty at the same moment, the free ones and one more get through."""
+    """Of forty at the same moment, one gets through where one in a row would."""
+    await make_wait(database, subject)
+    await serve_the_wait(database, subject)
     answers = await asyncio.gather(*(charge(database, subject) for _ in range(40)), return_exceptions=True)
-    assert sum(answer is None for answer in answers) == 4
-    assert all(isinstance(answer, Throttled) for answer in answers if answer is not None)
+    assert sum(answer is None for answer in answers) == 1
+    assert sum(isinstance(answer, Throttled) for answer in answers) == 39
+    assert await wait_of(database, subject) == 60  # longer than forty charges take anywhere
 
 
 async def test_all_or_none_is_charged(database: Database, subject: Subject) -> None:
     """Who is refused for one reason is not counted for another."""
     other = Subject(RULE, uuid4().hex)
-    for _ in range(4):
-        await charge(database, subject)
+    await make_wait(database, subject)
     for _ in range(10):
-        await wait_of(database, other, subject)
-    for _ in range(4):
-        await charge(database, other)
-    assert await wait_of(database, other) == 1
+        with pytest.raises(Throttled):
+            await charge(database, other, subject)
+    assert not await database.fetch("SELECT 1 FROM throttles WHERE key = $1", other.key)
 
 
 async def test_crossed_pairs_do_not_block_each_other(database: Database) -> None:
@@ -85,8 +95,7 @@ async def test_success_pays_back_and_clears(database: Database, subject: Subject
     for _ in range(20):
         await charge(database, subject)
         await pay_back(database, subject)
-    for _ in range(4):
-        await charge(database, subject)
+    await make_wait(database, subject)
     await clear_charges(database, subject)
     await charge(database, subject)
 
@@ -97,9 +106,8 @@ async def test_an_hour_without_failure_forgets(database: Database, subject: Subj
         await charge(database, subject)
     past = "UPDATE throttles SET last_at = now() - interval '61 minutes', blocked_until = now() WHERE key = $1"
     await database.fetch(past, subject.key)
-    for _ in range(4):
-        await charge(database, subject)
-    assert await wait_of(database, subject) == 1
+    await charge(database, subject)
+    assert await database.fetch_value("SELECT failures FROM throttles WHERE key = $1", subject.key) == 1
     await database.fetch(past, subject.key)
     await purge(database)
     assert not await database.fetch("SELECT 1 FROM throttles WHERE key = $1", subject.key)

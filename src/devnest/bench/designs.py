@@ -36,7 +36,8 @@ class Design:
 
 def _devnest(name: str, title: str, *options: str, **environment: str) -> Design:
     serve = (sys.executable, "-P", "-m", "devnest", "serve", "--port", "{port}", "--data-dir", "{data_dir}")
-    quiet = ("--log-level", "warning")  # the peers write no line for each request, so DevNest does not either
+    # The peers write no line for each request and slow nobody down, so DevNest does not either.
+    quiet = ("--log-level", "warning", "--no-limits")
     return Design(name, f"DevNest, {title}", (*serve, "--hash-cost", "{cost}", *quiet, *options), environment)
 
 

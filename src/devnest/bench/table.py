@@ -63,8 +63,14 @@ def _row(session: Session, design: str) -> list[str]:
         _number(session.typical(design, "requests_per_s"), 1),
         _number(session.typical(design, "peak_requests_per_s"), 0),
         *map(_duration, [*durations, session.typical_p95(design, "post")]),
-        f"{sum(run.failed for run in runs):,}" if runs else NONE,
+        _failed(session, design),
     ]
+
+
+def _failed(session: Session, design: str) -> str:
+    """Said beside every rate: who refuses much answers fast."""
+    runs = session.sound(design)
+    return f"{sum(run.failed for run in runs):,}" if runs else NONE
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -84,7 +90,8 @@ def ratios(session: Session) -> list[str]:
         if rates[0] and rates[1] and slowest[0] and slowest[1]:
             lines.append(
                 f"{session.titles[AFTER]}, beside {session.titles[other]}: {rates[0] / rates[1]:.2f} times the "
-                f"requests per second, {slowest[0] / slowest[1]:.2f} times the p95 of all requests."
+                f"requests per second, {slowest[0] / slowest[1]:.2f} times the p95 of all requests; "
+                f"failed {_failed(session, AFTER)}, and {_failed(session, other)}."
             )
     return lines
 
