@@ -16,7 +16,8 @@ from devnest.pool.board import ALL
 from devnest.pool.crew import Limits, WorkerState
 from devnest.pool.functions import Function
 from devnest.pool.queue import AGEING_S
-from devnest.pool.scheduler import MAX_RIDERS, STALL_S, Scheduler
+from devnest.pool.room import MAX_RIDERS
+from devnest.pool.scheduler import STALL_S, Scheduler
 from devnest.pool.tasks import Task, TaskState
 
 PLAIN, PURE = Function("m:plain"), Function("m:pure", pure=True)
@@ -189,8 +190,8 @@ class History(RuleBasedStateMachine):
 
     def dispatch(self) -> None:
         self.perform(self.scheduler.dispatch(self.now))
-        assert len(self.scheduler.queue) <= self.limits.max_queue + self.slack
-        if len(self.scheduler.queue) <= self.limits.max_queue:
+        assert len(self.scheduler.room.queue) <= self.limits.max_queue + self.slack
+        if len(self.scheduler.room.queue) <= self.limits.max_queue:
             self.slack = 0
 
     def perform(self, actions: Sequence[Action]) -> None:
@@ -265,7 +266,7 @@ class History(RuleBasedStateMachine):
     def every_task_is_somewhere(self) -> None:
         if not hasattr(self, "scheduler"):
             return
-        waiting = {*self.scheduler.queue, *self.scheduler.retries}
+        waiting = {*self.scheduler.room.queue, *self.scheduler.room.retries}
         running = {task for _, batch in self.batches.values() for task in batch if task.state is TaskState.RUNNING}
         assert len(waiting) == self.scheduler.waiting
         for task in self.tasks:
@@ -418,7 +419,7 @@ def test_calls_behind_a_stalled_one_are_taken_back() -> None:
     # The worker did not begin the second after all, because it saw the stop.
     actions = bench.scheduler.done(send.worker_id, send.batch_id, ["one", None, None], bench.now)
     assert actions == [Answer(waiting[0], "one")]
-    assert list(bench.scheduler.retries) == [waiting[2], waiting[1]]
+    assert list(bench.scheduler.room.retries) == [waiting[2], waiting[1]]
 
 
 def test_cancel_takes_constant_time() -> None:
@@ -455,6 +456,22 @@ def test_estimated_wait_refuses_what_would_be_late() -> None:
         bench.submit(deadline_at=bench.now + 2.0)
     assert full.value.retry_after == pytest.approx(2.0)
     bench.submit(deadline_at=bench.now + 4.5)
+
+
+def test_task_refused_for_its_deadline_takes_nobodys_place() -> None:
+    """A full queue and a hopeless deadline: the newcomer is refused, and the longest line stays as it is."""
+    bench = Bench(max_queue=3)
+    bench.submit()
+    (send,) = bench.sends()
+    bench.finish(send, took=1.0)
+    bench.submit()
+    bench.sends()
+    for _ in range(3):
+        bench.submit(key="flood")
+    with pytest.raises(PoolFull, match="deadline"):
+        bench.submit(key="late", deadline_at=bench.now + 0.5)
+    assert bench.scheduler.waiting == 3
+    assert bench.dispatch() == []
 
 
 def test_restarts_back_off_and_never_stop() -> None:

@@ -120,7 +120,8 @@ class Engine:
     def worker_done(self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int) -> None:
         """See :class:`Events`."""
         self._perform(self.scheduler.done(worker_id, batch_id, answers, time.monotonic(), failed=failed, rss=rss))
-        self.end_turn_soon()
+        if not self.scheduler.is_quiet:
+            self.end_turn_soon()
 
     def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
         """See :class:`Events`."""

@@ -12,25 +12,21 @@ an idle worker, so until then it can be cancelled, expire or be overtaken.
 
 import math
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from devnest.pool.actions import Action, Answer, Hold, Kill, Reclaim, Send, Start, Stop
 from devnest.pool.alarms import Alarms
 from devnest.pool.board import SETTLE_S
 from devnest.pool.crew import Crew, Limits, Worker, WorkerState
-from devnest.pool.errors import DeadlineExceeded, PoolClosed, PoolError, PoolFull, TaskTimeout, WorkerCrashed
-from devnest.pool.estimates import Estimates
+from devnest.pool.errors import DeadlineExceeded, PoolClosed, PoolError, TaskTimeout, WorkerCrashed
 from devnest.pool.functions import MAX_BATCH
-from devnest.pool.queue import Queue
+from devnest.pool.room import WaitingRoom
 from devnest.pool.stats import Recorder, Stats
 from devnest.pool.tasks import Task, TaskState
 
 __all__ = ["Scheduler"]
 
 MAX_CRASHES = 2  # a task that killed so many workers is not tried again
-MAX_RIDERS = 16  # quick calls of one function in a frame
-QUICK_S, RIDE_S = 500e-6, 2e-3  # what a quick call may take, and all that ride together
 STALL_S = 0.05  # after so long those that have not begun are taken back
 ORPHAN_S = 10.0  # how long a running task whose client has gone may go on
 
@@ -43,12 +39,10 @@ class Scheduler:
 
     def __init__(self, limits: Limits, now: float, jitter: Callable[[], float] = random.random) -> None:
         self.crew = Crew(limits, jitter)
-        self.queue = Queue()
-        self.retries: OrderedDict[Task, None] = OrderedDict()  # sent again, alone, before anything else
         self.closing = False
         self.recorder = Recorder(now)
+        self.room = WaitingRoom(self.recorder)
         self._alarms: Alarms[_Subject] = Alarms(self._is_live)
-        self._estimates = Estimates()
         self._start_alarm_at = 0.0
         self._is_settled = False  # whether the crew is as it should be, unless more tasks wait
         self._is_elastic = False
@@ -63,12 +57,17 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Tasks that no worker has."""
-        return len(self.queue) + len(self.retries)
+        return len(self.room)
 
     @property
     def ended(self) -> bool:
         """Whether the pool was closed and nothing of it is left."""
         return self.closing and not self.crew.all and not self.waiting
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether ``dispatch`` would find nothing to do after a worker's answer."""
+        return self._is_settled and not self._is_elastic and not self.waiting
 
     def next_at(self) -> float | None:
         """When ``dispatch`` has to be called at the latest."""
@@ -77,9 +76,6 @@ class Scheduler:
     def stats(self, now: float) -> Stats:
         """Return the present reading."""
         crew = self.crew
-        by_priority = dict(self.queue.count_by_priority())
-        for task in self.retries:
-            by_priority[task.priority] = by_priority.get(task.priority, 0) + 1
         return self.recorder.read(
             now,
             workers=len(crew.starting) + len(crew.idle) + len(crew.busy),
@@ -87,7 +83,7 @@ class Scheduler:
             busy=len(crew.busy),
             starting=len(crew.starting),
             queued=self.waiting,
-            queued_by_priority=by_priority,
+            queued_by_priority=self.room.count_by_priority(),
             running=sum(len(worker.batch) for worker in crew.busy.values()),
         )
 
@@ -99,12 +95,10 @@ class Scheduler:
             raise self._refuse("closed", PoolClosed("the pool is closed"))
         if task.deadline_at <= now:
             raise self._refuse("deadline", DeadlineExceeded("the deadline had passed when the task was submitted"))
-        task.enqueued_at = now
-        task.cost_s = self._estimates.task_s(task.function)
-        free = len(self.crew.idle) - self.waiting
-        if free <= 0:  # it will have to wait, and so many tasks with it
-            self._check_room(task, -free, now)
-        self.queue.push(task)
+        idle, workers = len(self.crew.idle), len(self.crew.idle) + len(self.crew.busy)
+        displaced = self.room.admit(task, self.crew.limits, idle=idle, workers=workers, now=now)
+        if displaced is not None:
+            self._actions.append(Answer(displaced, self.room.full(max(1, workers))))
         if task.deadline_at < math.inf:
             self._alarms.add(task.deadline_at, task)
         return self._take_actions()
@@ -139,8 +133,8 @@ class Scheduler:
         self.closing = True
         if force:
             error = PoolClosed("the pool was closed before the task was answered")
-            for task in [*self.retries, *self.queue]:
-                self._take_out(task)
+            for task in [*self.room.retries, *self.room.queue]:
+                self.room.take_out(task)
                 self._answer(task, error)
             for worker in list(self.crew.all.values()):
                 for task in worker.batch:
@@ -184,8 +178,8 @@ class Scheduler:
             if task.state is TaskState.RUNNING and answer is not None:
                 self._answer(task, answer)
             elif task.state is TaskState.RUNNING:  # it was held just before it began
-                self._run_again(task)
-        self._estimates.learn(batch[0].function, now - worker.sent_at, len(batch))
+                self.room.put_back(task)
+        self.room.estimates.learn(batch[0].function, now - worker.sent_at, len(batch))
         self.recorder.ran(now - worker.sent_at, now)
         self.recorder.failed += failed
         self.crew.succeeded()
@@ -196,6 +190,8 @@ class Scheduler:
             self._end(worker, WorkerState.STOPPING)
         elif self._is_elastic:
             self._watch_idle(worker, now)
+        if self.is_quiet:
+            self._note_sizes(now)
         return self._take_actions()
 
     def held(self, worker_id: int, batch_id: int, begun: int) -> list[Action]:
@@ -204,7 +200,7 @@ class Scheduler:
         if worker is not None and worker.state is WorkerState.BUSY and worker.batch_id == batch_id:
             for task in worker.batch[begun + 1 :]:
                 if task.state is TaskState.RUNNING:
-                    self._run_again(task)
+                    self.room.put_back(task)
             del worker.batch[begun + 1 :]
         return self._take_actions()
 
@@ -225,7 +221,7 @@ class Scheduler:
             if task.state is TaskState.RUNNING:
                 task.crashes += index <= begun
                 if index > begun or (task.function.pure and task.crashes < MAX_CRASHES):
-                    self._run_again(task)
+                    self.room.put_back(task)
                 else:
                     self._answer(task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}"))
         self._is_settled = False
@@ -240,42 +236,14 @@ class Scheduler:
             self._ring(now)
         crew = self.crew
         while crew.idle and self.waiting:
-            self._send(self._next_batch(now), now)
+            self._send(self.room.next_batch(crew.limits, idle=len(crew.idle), now=now), now)
         if not self._is_settled:
             for worker in self._surplus():
                 self._end(worker, WorkerState.KILLED if worker.id in crew.starting else WorkerState.STOPPING)
         if not self._is_settled or (self.waiting and crew.size < crew.limits.max_workers):
             self._hire(now)
-        sizes = len(crew.busy), len(crew.busy) + len(crew.idle)
-        if sizes != self._sizes:
-            self._sizes = sizes
-            self.recorder.sizes(*sizes, now)
+        self._note_sizes(now)
         return self._take_actions()
-
-    def _next_batch(self, now: float) -> list[Task]:
-        # A task that is sent again goes alone: if it was the one that killed its worker, it harms no other.
-        if self.retries:
-            task, _ = self.retries.popitem(last=False)
-            return [task]
-        task = self.queue.pop(now)
-        size = task.function.max_size or self._riders(task)
-        if size < 2:
-            return [task]
-        waiting = 1 + self.queue.count_of(task.function)
-        share = min(size, -(-waiting // len(self.crew.idle)))
-        if share < 2:
-            return [task]
-        return [task, *self.queue.pop_more(task.function, share - 1, now, clocks=task.function.max_size > 0)]
-
-    def _riders(self, task: Task) -> int:
-        """Return how many calls of an ordinary function may share a frame: several only where they are quick.
-
-        A task with a clock rides alone, so that its clock counts nobody else's run.
-        """
-        if not self.crew.limits.can_ride or task.has_clock():
-            return 1
-        task_s = self._estimates.task_s(task.function)
-        return min(MAX_RIDERS, int(RIDE_S / task_s)) if 0 < task_s < QUICK_S else 1
 
     def _send(self, batch: list[Task], now: float) -> None:
         self._batches += 1
@@ -395,41 +363,6 @@ class Scheduler:
         self.recorder.refused[reason] += 1
         return error
 
-    def _check_room(self, task: Task, ahead: int, now: float) -> None:
-        if ahead >= self.crew.limits.max_queue:
-            length, last = self.queue.longest_line()
-            if last is None or length < self.queue.length_of(task.source, task.key) + 2:
-                raise self._full()
-            # A key that waits with many tasks gives a place to one that waits with fewer: its newest task
-            # goes.
-            self._take_out(last)
-            last.state = TaskState.DONE
-            self._actions.append(Answer(last, self._full()))
-        if task.deadline_at < math.inf:
-            late_s = self._estimates.late_s(task, self.queue, self._workers(), now)
-            if late_s > 0:
-                reason = "it would not be answered before its deadline"
-                raise self._refuse("estimate", PoolFull(self._estimates.retry_after_s(late_s), reason))
-
-    def _full(self) -> PoolError:
-        wait_s = self.queue.cost_s() / self._workers()
-        return self._refuse("full", PoolFull(self._estimates.retry_after_s(wait_s)))
-
-    def _workers(self) -> int:
-        return max(1, len(self.crew.idle) + len(self.crew.busy))
-
-    def _take_out(self, task: Task) -> None:
-        if task in self.retries:
-            del self.retries[task]
-        else:
-            self.queue.remove(task)
-
-    def _run_again(self, task: Task) -> None:
-        task.state = TaskState.WAITING
-        task.run_until = math.inf
-        self.retries[task] = None
-        self.recorder.retried += 1
-
     def _answer(self, task: Task, answer: object) -> None:
         assert task.state is not TaskState.DONE
         task.state = TaskState.DONE
@@ -439,7 +372,7 @@ class Scheduler:
 
     def _drop(self, task: Task, now: float, reason: str) -> None:
         if task.state is TaskState.WAITING:
-            self._take_out(task)
+            self.room.take_out(task)
             task.state = TaskState.DONE
             return
         task.state = TaskState.DONE
@@ -451,7 +384,7 @@ class Scheduler:
         """End a busy worker on purpose; the tasks of its batch that still wait for an answer run again."""
         for task in worker.batch:
             if task.state is TaskState.RUNNING:
-                self._run_again(task)
+                self.room.put_back(task)
         self.recorder.restarts[reason] += 1
         self._end(worker, WorkerState.KILLED)
 
@@ -472,3 +405,9 @@ class Scheduler:
             self.crew.retiring[worker.id] = worker
             self._is_settled = False
             self.recorder.restarts[reason] += 1
+
+    def _note_sizes(self, now: float) -> None:
+        sizes = len(self.crew.busy), len(self.crew.busy) + len(self.crew.idle)
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self.recorder.sizes(*sizes, now)

@@ -139,7 +139,7 @@ class Recorder:
 
     def sizes(self, busy: int, workers: int, now: float) -> None:
         """Note how many workers there are and how many of them run something, from now on."""
-        self._advance(now)
+        self._integrate(self._newest(now), now)
         self._busy, self._workers = busy, workers
 
     def sent(self, waits_s: list[float], now: float) -> None:
