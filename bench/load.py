@@ -2,12 +2,14 @@
 
 Both drive the same small server on one route with the same number of connections, in turn, several times; the medians
 are compared. The server is a raw uvloop protocol that answers after a fixed delay, so that it bounds the rate and
-neither client's speed does: what is compared is whether both count and time the same thing.
+neither client's speed does: what is compared is whether both count and time the same thing. Then the server waits as a script
+says and keeps its own clock: the generator's percentiles beside that clock's.
 """
 
 import argparse
 import asyncio
 import json
+import random
 import re
 import shutil
 import statistics
@@ -15,12 +17,16 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 
 import uvloop
 
 from devnest.load import Plan, Profile, VirtualUser, constant, run
-from devnest.load.result import Machine, Result
+from devnest.load.result import Machine, Result, exact_percentile
 
+# Medians and the other percentiles compared lie inside a step of the distribution, never on an edge between two.
+SHAPE = (1,) * 8 + (2,) * 5 + (3,) * 4 + (6,) * 3
+PERCENTS = (50, 75, 90, 95, 99)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -32,31 +38,37 @@ class OneRoute(Profile):
 
 
 class Delayed(asyncio.Protocol):
-    """Answers every request after `delay_s`; one request at a time on a connection, as both clients send them."""
+    """Answers every request after `delay_s` times one of 1, 2, 3 or 6, give or take a tenth; after `delay_s` itself
+    where no clock is kept. One request at a time on a connection, as both clients send them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay_s: float, clock: list[float] | None) -> None:
         self._loop = loop
         self._delay_s = delay_s
+        self._clock = clock
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         if data.endswith(b"\r\n\r\n"):
-            self._loop.call_later(self._delay_s, self._answer)
+            times = 1.0 if self._clock is None else random.choice(SHAPE) * random.uniform(0.9, 1.1)
+            self._loop.call_later(self._delay_s * times, self._answer, perf_counter())
 
-    def _answer(self) -> None:
+    def _answer(self, begin: float) -> None:
         if not self._transport.is_closing():
             self._transport.write(ANSWER)  # type: ignore[attr-defined]
+            if self._clock is not None:
+                self._clock.append(perf_counter() - begin)
 
 
-async def serve(delay_s: float) -> None:
+async def serve(delay_s: float, clock: list[float] | None) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Delayed(loop, delay_s), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Delayed(loop, delay_s, clock), "127.0.0.1", 0, backlog=4096)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)  # until the parent goes
     server.close()
+    json.dump(clock, sys.stdout)
 
 
 def ours(url: str, connections: int, seconds: int) -> Result:
@@ -75,12 +87,33 @@ def wrk(url: str, connections: int, seconds: int) -> float | None:
     return float(found[1])
 
 
-def measure(connections: int, delay_s: float, seconds: int, rounds: int) -> dict[str, float | None]:
-    server = subprocess.Popen(
-        [sys.executable, __file__, "--serve", str(delay_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def started(delay_s: float, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, __file__, "--serve", str(delay_s), *arguments]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    url = f"http://127.0.0.1:{server.stdout.readline().strip()}/"
+    return server, f"http://127.0.0.1:{server.stdout.readline().strip()}/"
+
+
+def percentiles(connections: int, delay_s: float, seconds: int) -> list[dict[str, float]]:
+    """Milliseconds of the generator and of the server's own clock, at each of PERCENTS."""
+    server, url = started(delay_s, "--clock")
+    try:
+        trend = ours(url, connections, seconds).trend()
+    finally:
+        clock = json.loads(server.communicate()[0])
+    clock.sort()
+    return [
+        {
+            "percent": percent,
+            "generator_ms": trend.percentile(percent),
+            "server_ms": exact_percentile(clock, percent) * 1e3,
+        }
+        for percent in PERCENTS
+    ]
+
+
+def measure(connections: int, delay_s: float, seconds: int, rounds: int) -> dict[str, float | None]:
+    server, url = started(delay_s)
     mine, theirs = [], []
     try:
         for _ in range(rounds):
@@ -104,12 +137,13 @@ def measure(connections: int, delay_s: float, seconds: int, rounds: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--clock", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     if options.serve is not None:
-        uvloop.run(serve(options.serve))
+        uvloop.run(serve(options.serve, [] if options.clock else None))
         return
     machine = Machine.here()
     print(f"{machine.processor}, {machine.cores} cores, Python {machine.python}")
@@ -126,8 +160,14 @@ def main() -> None:
             f"{connections:>11} {row['devnest_requests_per_s']:>10.1f} {theirs:>10} {ratio:>6} "
             f"{row['cpu_ms_per_request']:>14.3f} {row['cpu_share']:>9.0%}"
         )
+    steps = percentiles(100, 0.1, options.seconds * 3)
+    print("100 connections; answers after 0.1, 0.2, 0.3 or 0.6 s, give or take a tenth")
+    print(f"{'p':>11} {'devnest ms':>10} {'server ms':>10}")
+    for step in steps:
+        print(f"{step['percent']:>11} {step['generator_ms']:>10.1f} {step['server_ms']:>10.1f}")
     if options.json is not None:
-        options.json.write_text(json.dumps({"machine": asdict(machine), "rows": rows}, indent=2) + "\n")
+        figures = {"machine": asdict(machine), "rows": rows, "percentiles": steps}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 /* The Python module devnest.bcrypt._kernel: one function over bcrypt.h. Everything about salts and
    hashes as text is Python's; this file checks, releases the GIL once, and frees on every path. */
-#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "bcrypt.h"
@@ -48,14 +47,13 @@ static void run(const struct bcrypt_job *jobs, Py_ssize_t count, unsigned lanes,
 
 static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
-    PyObject *passwords, *result = NULL;
-    const char *settings;
-    Py_ssize_t size;
+    PyObject *passwords, *joined, *result = NULL;
     int lanes, wide_lanes;
-    if (!PyArg_ParseTuple(arguments, "O!y#ii:digests", &PyTuple_Type, &passwords, &settings, &size, &lanes,
-                          &wide_lanes))
+    /* No "#" in the format: its meaning hangs on a macro that the limited API of 3.13 no longer carries into 3.11. */
+    if (!PyArg_ParseTuple(arguments, "O!Sii:digests", &PyTuple_Type, &passwords, &joined, &lanes, &wide_lanes))
         return NULL;
-    Py_ssize_t count = PyTuple_Size(passwords);
+    const char *settings = PyBytes_AsString(joined);
+    Py_ssize_t size = PyBytes_Size(joined), count = PyTuple_Size(passwords);
     if (size / SETTING_BYTES != count || size % SETTING_BYTES)
         return PyErr_Format(PyExc_ValueError, "%zd bytes of settings for %zd passwords", size, count);
     if (lanes < 1 || lanes > BCRYPT_LANES_MAX || wide_lanes < 0 || wide_lanes > BCRYPT_LANES_MAX)

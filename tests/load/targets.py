@@ -8,7 +8,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -30,7 +29,6 @@ class Target:
 
     port: int = 0
     tls: bool = False
-    durations: list[float] = field(default_factory=list)  # seconds from a request's last byte to its answer's
     requests: list[Request] = field(default_factory=list)
     visited: asyncio.Event = field(default_factory=asyncio.Event)  # set at the first request
     peers: set[str] = field(default_factory=set)  # source addresses of the connections
@@ -63,11 +61,9 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 request = await _read(reader)
-                begin = perf_counter()
                 target.requests.append(request)
                 target.visited.set()
                 keep = await handler(request, writer)
-                target.durations.append(perf_counter() - begin)
                 if not keep:
                     break
                 await writer.drain()

@@ -3,9 +3,9 @@
 import asyncio
 import random
 import ssl
-from functools import partial
 from pathlib import Path
 from statistics import mean
+from time import perf_counter
 
 import pytest
 
@@ -14,16 +14,14 @@ from devnest.load import (
     GeneratorDied,
     Plan,
     PrepareFailed,
-    Result,
     TargetUnreachable,
     constant,
     parse_stages,
     run,
 )
-from devnest.load.result import exact_percentile
 from tests.load.targets import DevNest, Request, answer, constantly, serving
 
-_TRIES = 5
+_HDR_LOW = 0.999  # a histogram of three digits
 CERTIFICATE = Path(__file__).parent / "certificate.pem"
 OWN = """
 from devnest.load import Profile
@@ -54,39 +52,40 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-def agree(result: Result, recorded: list[float]) -> bool:
-    """Whether the run's percentiles and mean are the server's own, within 1 ms or 2 %."""
-    trend = result.trend()
-    percents = (50, 75, 90, 95, 99)
-    pairs = [(trend.percentile(percent), exact_percentile(recorded, percent) * 1000) for percent in percents]
-    pairs.append((trend.avg, mean(recorded) * 1000))
-    return all(ours == pytest.approx(theirs, abs=1.0, rel=0.02) for ours, theirs in pairs)
-
-
 @pytest.mark.parametrize("generators", [1, 2])
-async def test_percentiles_are_those_the_server_itself_recorded(own: Path, generators: int) -> None:
-    """The server's own clock is the measure.
+async def test_durations_lie_between_the_servers_clock_and_the_runs(own: Path, generators: int) -> None:
+    """No request can be shorter than the server's own wait, and VUs in a closed loop can spend no more than the run.
 
-    A machine that starves both adds to what the generator sees and never takes away: so of several runs one must
-    agree, and a generator that measured wrongly never would.
+    Both bounds hold however starved the machine is; how close they are on one at rest is `make bench-load`.
     """
+    vus = 60
     delays = random.Random(7)  # noqa: S311 - it makes load, not secrets
+    waited: list[float] = []
 
     async def delayed(request: Request, writer: asyncio.StreamWriter) -> bool:
+        begin = perf_counter()
         await asyncio.sleep(delays.choice((0.1, 0.2, 0.3, 0.6)) * delays.uniform(0.9, 1.1))
+        waited.append(perf_counter() - begin)  # before the answer leaves: what comes after is the client's to see
         writer.write(answer(200))
         return True
 
-    plan_of = partial(Plan, profile=f"{own}:Visits", settings={"think_s": "0.01"}, generators=generators)
-    for _ in range(_TRIES):
-        async with serving(delayed) as target:
-            result = await run(plan_of(target.url, stages=constant(60, 2)))
-            recorded = sorted(target.durations)
-        assert result.requests == len(recorded) == sum(point.requests for point in result.points)
-        assert not result.failed
-        if agree(result, recorded):
-            return
-    pytest.fail(f"no run of {_TRIES} agreed with the server's clock")
+    async with serving(delayed) as target:
+        plan = Plan(
+            target.url,
+            f"{own}:Visits",
+            stages=constant(vus, 2),
+            settings={"think_s": "0.001"},
+            generators=generators,
+        )
+        result = await run(plan)
+    trend = result.trend()
+    assert not result.failed
+    assert result.requests == len(waited) == sum(point.requests for point in result.points)
+    waited.sort()
+    for percent in (1, 25, 50, 75, 90, 95, 99, 100):
+        assert trend.percentile(percent) >= waited[max(0, len(waited) * percent // 100 - 1)] * 1000 * _HDR_LOW
+    assert trend.avg >= mean(waited) * 1000
+    assert trend.avg * trend.count <= vus * result.elapsed_s * 1000
 
 
 async def test_a_stalled_target_cannot_hide_its_stall_in_the_open_model(own: Path) -> None:
