@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import asyncpg
 
+from devnest.store.connections import Connection, Connections
 from devnest.store.errors import DatabaseUnavailable, SchemaBehind, StoreError
 from devnest.store.migrations import HEAD
 
@@ -18,6 +19,7 @@ MINIMUM_MAJOR = 15
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 2.0
 
 
@@ -33,40 +35,36 @@ class Database:
         self._connections = connections
         self._waited = waited
         self._probe: asyncio.Task[Any] | None = None
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pool: Connections | None = None
 
     async def __aenter__(self) -> Self:
+        pool = Connections(
+            self._url,
+            self._connections,
+            ACQUIRE_TIMEOUT_S,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=STATEMENT_TIMEOUT_S,
+            server_settings={"application_name": "devnest", "timezone": "UTC"},
+        )
         with TRANSLATED:
-            self._pool = await asyncpg.create_pool(
-                self._url,
-                min_size=1,
-                max_size=self._connections,
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=STATEMENT_TIMEOUT_S,
-                # A connection goes back as it came: no statement here changes a session's state, and a reset is
-                # one more round trip for every query.
-                reset=_keep,
-                server_settings={"application_name": "devnest", "timezone": "UTC"},
-            )
+            pool.release(await pool.acquire(), sound=True)
+        self._pool = pool
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._pool is not None:
-            try:
-                await asyncio.wait_for(self._pool.close(), 2.0)
-            except TimeoutError:
-                self._pool.terminate()
-            self._pool = None
+            pool, self._pool = self._pool, None
+            await pool.close(CLOSE_TIMEOUT_S)
 
     @property
     def idle(self) -> int:
         """Open connections that nobody uses."""
-        return self._pool.get_idle_size() if self._pool else 0
+        return self._pool.idle if self._pool else 0
 
     @property
     def used(self) -> int:
         """Connections in use."""
-        return self._pool.get_size() - self._pool.get_idle_size() if self._pool else 0
+        return self._pool.used if self._pool else 0
 
     async def probe(self) -> None:
         """Raise `DatabaseUnavailable` unless the server answers within 2 s; who asks at the same time asks once."""
@@ -111,35 +109,31 @@ class Database:
     def connection(self) -> "_Lease":
         """A connection for several statements; give it back before anything slow, above all before a hash."""
         assert self._pool is not None, "not open"
-        return _Lease(self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S), self._waited)
+        return _Lease(self._pool, self._waited)
 
 
 class _Lease:
     """A connection between `async with` and its end. A class: this is on the path of every query."""
 
-    __slots__ = ("_context", "_waited")
+    __slots__ = ("_connection", "_pool", "_waited")
 
-    def __init__(
-        self, context: "asyncpg.pool.PoolAcquireContext[asyncpg.Record]", waited: Callable[[float], None]
-    ) -> None:
-        self._context = context
+    def __init__(self, pool: Connections, waited: Callable[[float], None]) -> None:
+        self._pool = pool
         self._waited = waited
+        self._connection: Connection
 
-    async def __aenter__(self) -> "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]":
+    async def __aenter__(self) -> Connection:
         started = time.perf_counter()
         with TRANSLATED:
-            connection = await self._context.__aenter__()
+            self._connection = await self._pool.acquire()
         self._waited(time.perf_counter() - started)
-        return connection
+        return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with TRANSLATED:
-            try:
-                await self._context.__aexit__(kind, error, traceback)
-            finally:
-                TRANSLATED.__exit__(kind, error, traceback)
+        self._pool.release(self._connection, sound=not isinstance(error, INTERRUPTED))
+        TRANSLATED.__exit__(kind, error, traceback)
 
 
 class _Translated:
@@ -157,6 +151,8 @@ class _Translated:
 
 
 TRANSLATED = _Translated()
+# After these a statement may still run in the connection.
+INTERRUPTED = (asyncio.CancelledError, GeneratorExit, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -169,7 +165,3 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,
     OSError,  # TimeoutError is one
 )
-
-
-async def _keep(_connection: object) -> None:
-    """Leave a connection's session as it is."""

@@ -20,6 +20,7 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
 
@@ -124,7 +125,7 @@ def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | Non
 
 
 async def _replace(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+    connection: Connection,
     session_id: UUID,
     old: bytes,
     seed: bytes,

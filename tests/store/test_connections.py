@@ -1,0 +1,146 @@
+"""Loans of connections: bounded, fair, and never of one that somebody's statement still runs in."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+
+from devnest.store import Database, DatabaseUnavailable, EmbeddedPostgres
+from devnest.store import connections as module
+from devnest.store.connections import Connections
+
+
+@pytest.fixture
+async def pair(postgres: EmbeddedPostgres, database: Database) -> AsyncIterator[Connections]:
+    """At most two."""
+    connections = Connections(postgres.url, 2, 60.0, timeout=60.0)
+    yield connections
+    await connections.close(60.0)
+    assert connections.idle == 0
+
+
+async def test_the_connection_given_back_last_is_lent_first(pair: Connections) -> None:
+    """So that the spare ones rest."""
+    first, second = await pair.acquire(), await pair.acquire()
+    pair.release(first, sound=True)
+    pair.release(second, sound=True)
+    assert (pair.idle, pair.used) == (2, 0)
+    assert await pair.acquire() is second
+    pair.release(second, sound=True)
+
+
+async def test_who_waits_longest_is_served_first(pair: Connections) -> None:
+    """And never more than the bound are open."""
+    first, second = await pair.acquire(), await pair.acquire()
+    waiting = [asyncio.create_task(pair.acquire()) for _ in range(3)]
+    await asyncio.sleep(0)
+    pair.release(first, sound=True)
+    assert await waiting[0] is first
+    pair.release(second, sound=True)
+    assert await waiting[1] is second
+    waiting[2].cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting[2]
+    pair.release(first, sound=True)
+    pair.release(second, sound=True)
+    assert (pair.idle, pair.used) == (2, 0)
+
+
+async def test_an_interrupted_connection_is_replaced_for_whoever_waits(pair: Connections) -> None:
+    """Its statement may still run."""
+    first, second = await pair.acquire(), await pair.acquire()
+    waiting = asyncio.create_task(pair.acquire())
+    await asyncio.sleep(0)
+    pair.release(first, sound=False)
+    third = await waiting
+    assert third not in (first, second)
+    assert first.is_closed()
+    assert await third.fetchval("SELECT 1") == 1
+    for connection in (second, third):
+        pair.release(connection, sound=True)
+
+
+async def test_a_connection_in_a_transaction_is_not_lent_again(pair: Connections) -> None:
+    """What the next one writes would be part of it."""
+    connection = await pair.acquire()
+    await connection.execute("BEGIN")
+    pair.release(connection, sound=True)
+    assert connection.is_closed()
+    assert (pair.idle, pair.used) == (0, 0)
+
+
+async def test_a_stale_connection_is_not_lent(pair: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall may have forgotten it."""
+    connection = await pair.acquire()
+    pair.release(connection, sound=True)
+    monkeypatch.setattr(module, "STALE_S", -1.0)
+    other = await pair.acquire()
+    assert other is not connection
+    assert connection.is_closed()
+    pair.release(other, sound=True)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+async def test_what_comes_while_the_caller_gives_up_goes_to_the_next(pair: Connections, sound: bool) -> None:
+    """Cancelled in the very turn of the loop in which a connection, or room for one, was handed over."""
+    first, second = await pair.acquire(), await pair.acquire()
+    quitter, next_one = (asyncio.create_task(pair.acquire()) for _ in range(2))
+    await asyncio.sleep(0)
+    pair.release(first, sound=sound)
+    quitter.cancel()
+    got = await next_one
+    assert quitter.cancelled()
+    assert (got is first) == sound
+    for connection in (got, second):
+        pair.release(connection, sound=True)
+    assert (pair.idle, pair.used) == (2, 0)
+
+
+async def test_nobody_waits_longer_than_the_bound(postgres: EmbeddedPostgres, database: Database) -> None:
+    """And who gave up is not in the way of others."""
+    connections = Connections(postgres.url, 1, 0.01)
+    only = await connections.acquire()
+    with pytest.raises(TimeoutError):
+        await connections.acquire()
+    connections.release(only, sound=True)
+    assert (connections.idle, connections.used) == (1, 0)
+    await connections.close(60.0)
+
+
+async def test_room_for_a_connection_that_cannot_be_opened_is_given_on(postgres: EmbeddedPostgres) -> None:
+    """A failure to connect costs only its own caller."""
+    connections = Connections(f"{postgres.url}&options=-crow_security%3Dnonsense", 1, 60.0)
+    failures = await asyncio.gather(*(connections.acquire() for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(failure, asyncpg.PostgresError) for failure in failures)
+    assert (connections.idle, connections.used) == (0, 0)
+
+
+async def test_a_cancelled_query_leaves_nothing_in_its_connection(database: Database) -> None:
+    """Whoever comes next gets an answer to its own question."""
+    for _ in range(5):
+        query = asyncio.create_task(database.fetch_value("SELECT pg_sleep(600)"))
+        while not database.used:
+            await asyncio.sleep(0)
+        query.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await query
+        assert await database.fetch_value("SELECT 7") == 7
+    assert database.used == 0
+
+
+async def test_an_error_of_ours_keeps_the_connection(database: Database) -> None:
+    """Only interrupted ones are thrown away."""
+    for error in (ValueError("ours"), asyncpg.UniqueViolationError("the server's")):
+        with pytest.raises(type(error)):
+            async with database.connection() as connection:
+                raise error
+        assert not connection.is_closed()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(postgres: EmbeddedPostgres) -> None:
+    """At the very beginning as well."""
+    with pytest.raises(DatabaseUnavailable):
+        async with Database("postgresql://devnest@/devnest?host=/nowhere"):
+            pass
