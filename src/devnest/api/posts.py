@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Response, delete, get, patch, post
+from litestar import delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter, Parameter
 from msgspec import UNSET
@@ -14,6 +14,7 @@ from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
 from devnest.api.documentation import BEARER, answers
 from devnest.api.entity_tags import entity_tag, versions
 from devnest.api.problems import ProblemError
+from devnest.api.reply import Reply, encode
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import Post, TagCount, change_post, count_tags, create_post, delete_post, find_post, list_posts
 
@@ -38,11 +39,11 @@ class Page(msgspec.Struct, frozen=True):
     responses=answers(400, 401, 413, 415, 422, 503),
     response_headers=[ResponseHeader(name="Location", description="The post's path", documentation_only=True)],
 )  # fmt: skip
-async def publish(data: NewPost, request: ApiRequest) -> Response[Post]:
+async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
     """The answer is sent after the post is on disk."""
     tags = list(dict.fromkeys(data.tags))
     published = await create_post(request.services.database, request.principal.account_id, data.title, data.body, tags)
-    return Response(published, headers={"Location": f"/api/v1/posts/{published.id}"})
+    return Reply(published, headers={"Location": f"/api/v1/posts/{published.id}"})
 
 
 @get("/posts", tags=["posts"], summary="Read posts, newest first", responses=answers(400, 503))
@@ -56,12 +57,17 @@ async def read_page(
         str | None,
         Parameter(min_length=1, max_length=200, pattern=WORDS, description='Words; "a phrase", or, and -not are known'),
     ] = None,
-) -> Page:
+) -> Reply[Page]:
     """Pages are stable: a post published meanwhile moves no other."""
+    services = request.services
     before = None if cursor is None else decode_cursor(cursor)
-    posts = await list_posts(request.services.database, limit + 1, before=before, author=author, tag=tag, words=q)
-    more = len(posts) > limit
-    return Page(posts[:limit], encode_cursor(posts[limit - 1].id) if more else None)
+
+    async def encoded() -> bytes:
+        posts = await list_posts(services.database, limit + 1, before=before, author=author, tag=tag, words=q)
+        more = len(posts) > limit
+        return encode(Page(posts[:limit], encode_cursor(posts[limit - 1].id) if more else None))
+
+    return Reply(await services.pages.ask((limit, cursor, author, tag, q), encoded))
 
 
 @get(
@@ -71,12 +77,12 @@ async def read_page(
     responses=answers(404, 503),
     response_headers=ETAG,
 )
-async def read_post(post_id: UUID, request: ApiRequest) -> Response[Post]:
+async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     """One post by its id."""
     found = await find_post(request.services.database, post_id)
     if found is None:
         raise ProblemError(404, "there is no such post")
-    return Response(found, headers={"ETag": entity_tag(found.updated_at)})
+    return Reply(found, headers={"ETag": entity_tag(found.updated_at)})
 
 
 @patch(
@@ -90,7 +96,7 @@ async def read_post(post_id: UUID, request: ApiRequest) -> Response[Post]:
 )
 async def edit_post(
     post_id: UUID, data: PostChange, request: ApiRequest, if_match: Annotated[str | None, IF_MATCH] = None
-) -> Response[Post]:
+) -> Reply[Post]:
     """With `If-Match`, only of the version that you read: no change of somewhere else is lost."""
     wanted = versions(if_match)
     changed = await change_post(
@@ -104,7 +110,7 @@ async def edit_post(
     )
     if changed is None:
         raise await _refusal(request, post_id)
-    return Response(changed, headers={"ETag": entity_tag(changed.updated_at)})
+    return Reply(changed, headers={"ETag": entity_tag(changed.updated_at)})
 
 
 @delete(

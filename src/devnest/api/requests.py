@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 
-from devnest.api.bodies import read
+from devnest.api.bodies import MAXIMUM_BODY_BYTES, read
 from devnest.api.problems import ClientGone, ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import InvalidToken, Principal
@@ -65,9 +66,31 @@ class ApiRequest(Request[Any, Any, Any]):
             working.cancel()
             leaving.cancel()
 
+    async def body(self) -> bytes:
+        """The body, of at most 1 MiB; raises `ProblemError` 413. Litestar's own way costs ten times as much."""
+        if not isinstance(self._body, bytes):
+            announced = _header(self.scope, b"content-length")
+            if announced.isdigit() and int(announced) > MAXIMUM_BODY_BYTES:
+                raise RequestEntityTooLarge
+            self._body = await self._read_body()
+        return self._body
+
+    async def _read_body(self) -> bytes:
+        parts, size, more = list[bytes](), 0, True
+        while more:
+            message: Any = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message["body"])
+            size += len(message["body"])
+            if size > MAXIMUM_BODY_BYTES:
+                raise RequestEntityTooLarge
+            more = message["more_body"]
+        return b"".join(parts)
+
     async def json(self) -> Any:
         """The body, decoded straight into the type of the route's `data`; raises `ProblemError` 415, 400 or 422."""
-        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media_type = _header(self.scope, b"content-type").partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise ProblemError(415, "the body has to be application/json", kind="urn:devnest:media-type")
         field = self.route_handler.parsed_data_field
@@ -80,7 +103,7 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _handler:
 
     A coroutine that never waits: a plain function Litestar would run in a thread, which costs more than the rest.
     """
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    scheme, _, token = _header(connection.scope, b"authorization").partition(" ")
     if not token:
         raise ProblemError(401, "this route needs a bearer token", headers={"WWW-Authenticate": "Bearer"})
     if scheme.lower() != "bearer":
@@ -90,3 +113,11 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _handler:
     if speaker.session_id in services.revoked:
         raise InvalidToken("the session has ended")
     connection.scope["state"]["principal"] = speaker
+
+
+def _header(scope: Any, name: bytes) -> str:
+    """One header's value or nothing, without a mapping of all."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")  # type: ignore[no-any-return]
+    return ""

@@ -1,7 +1,8 @@
 """What the routes work with, handed over once at the start of a server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from devnest.api.rounds import Rounds
 from devnest.api.tokens import TokenIssuer
 from devnest.mail import Outbox
 from devnest.metrics import Metrics
@@ -25,3 +26,4 @@ class Services:
     metrics: Metrics
     pool: RemotePool | None
     limited: bool = True
+    pages: Rounds[bytes] = field(default_factory=Rounds)

@@ -1,0 +1,113 @@
+"""One look-up for all who ask the same at once, and never an answer older than its question."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from devnest.api.rounds import Rounds
+
+
+class Desk:
+    """Look-ups that end when the test says so."""
+
+    def __init__(self) -> None:
+        self.open: list[asyncio.Future[int]] = []
+
+    async def look_up(self) -> int:
+        self.open.append(asyncio.get_running_loop().create_future())
+        return await self.open[-1]
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_who_asks_during_a_round_shares_the_next(desk: Desk) -> None:
+    """Its look-up begins after they asked."""
+    rounds = Rounds[int]()
+    first = asyncio.create_task(rounds.ask("q", desk.look_up))
+    await settle()
+    later = [asyncio.create_task(rounds.ask("q", desk.look_up)) for _ in range(10)]
+    await settle()
+    assert len(desk.open) == 1
+    desk.open[0].set_result(1)
+    assert await first == 1
+    await settle()
+    assert len(desk.open) == 2
+    assert not any(task.done() for task in later)
+    desk.open[1].set_result(2)
+    assert await asyncio.gather(*later) == [2] * 10
+    assert not rounds._last
+
+
+async def test_other_questions_do_not_wait(desk: Desk) -> None:
+    """Rounds are of one question."""
+    rounds = Rounds[int]()
+    tasks = [asyncio.create_task(rounds.ask(question, desk.look_up)) for question in "abc"]
+    await settle()
+    assert len(desk.open) == 3
+    for number, future in enumerate(desk.open):
+        future.set_result(number)
+    assert await asyncio.gather(*tasks) == [0, 1, 2]
+
+
+async def test_a_failure_is_told_to_all_of_its_round_and_to_no_other(desk: Desk) -> None:
+    """The next round is another question to the database."""
+    rounds = Rounds[int]()
+    first = asyncio.create_task(rounds.ask("q", desk.look_up))
+    await settle()
+    second = asyncio.create_task(rounds.ask("q", desk.look_up))
+    desk.open[0].set_exception(OSError("gone"))
+    with pytest.raises(OSError, match="gone"):
+        await first
+    await settle()
+    desk.open[1].set_result(2)
+    assert await second == 2
+
+
+@pytest.mark.parametrize("ends", [lambda future: future.set_result(1), lambda future: future.set_exception(OSError())])
+async def test_who_leaves_takes_nothing_along(desk: Desk, ends: Callable[[asyncio.Future[int]], None]) -> None:
+    """Not the answer of the others, and no warning about an answer that nobody heard."""
+    rounds = Rounds[int]()
+    leaver, stayer = (asyncio.create_task(rounds.ask("q", desk.look_up)) for _ in range(2))
+    await settle()
+    next_one = asyncio.create_task(rounds.ask("q", desk.look_up))
+    await settle()
+    leaver.cancel()
+    ends(desk.open[0])
+    await asyncio.gather(leaver, stayer, return_exceptions=True)
+    assert leaver.cancelled()
+    assert not stayer.cancelled()
+    next_one.cancel()
+    await settle()
+    desk.open[1].set_exception(OSError("nobody hears this"))
+    await settle()
+    assert not rounds._last
+
+
+async def test_a_chain_of_rounds_is_as_long_as_the_questions_last() -> None:
+    """Asked without a pause, each answer is newer than its question."""
+    rounds = Rounds[int]()
+    clock = 0
+
+    async def tick() -> int:
+        nonlocal clock
+        clock += 1
+        begun = clock
+        await asyncio.sleep(0)
+        return begun
+
+    async def reader(ask: Callable[[], Awaitable[int]]) -> None:
+        for _ in range(50):
+            before = clock
+            assert await ask() > before
+
+    await asyncio.gather(*(reader(lambda: rounds.ask("q", tick)) for _ in range(8)))
+    assert clock < 8 * 50
