@@ -17,7 +17,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "load.md").read_text(encoding="utf-
 
 
 def test_every_option_is_documented_and_every_documented_one_exists() -> None:
-    command = typer.main.get_command(app).commands["load"]  # type: ignore[attr-defined]
+    devnest = typer.main.get_command(app)
+    command = devnest.get_command(typer.Context(devnest), "load")  # type: ignore[attr-defined]
     options = {name for option in command.params for name in option.opts if name.startswith("--")}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) == options
 

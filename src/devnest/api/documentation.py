@@ -2,7 +2,8 @@
 
 from base64 import b64encode
 from hashlib import sha256
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,7 +54,10 @@ BODIES = (
     PostChange,
     NewComment,
 )
-STATIC = files("swagger_ui") / "static"  # Swagger UI's own files, from the package swagger-ui-py
+SWAGGER = find_spec("swagger_ui")  # Swagger UI's own files, from the package swagger-ui-py; its code is not loaded
+assert SWAGGER is not None
+assert SWAGGER.origin is not None
+STATIC = Path(SWAGGER.origin).with_name("static")
 SCRIPT = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true})'
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>DevNest API</title>

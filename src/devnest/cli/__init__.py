@@ -1,30 +1,45 @@
 """The `devnest` command: it alone reads options and the environment."""
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
-
-from devnest.cli.bench import bench
-from devnest.cli.calibrate import calibrate
-from devnest.cli.load import load
-from devnest.cli.migrate import migrate
-from devnest.cli.serve import serve
-from devnest.cli.user import user
+from typer.core import TyperGroup
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    help="DevNest: a developers' community backend that stays fast while it hashes passwords.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(serve)
-app.command()(migrate)
-app.command()(calibrate)
-app.add_typer(user, name="user")
-app.command()(load)
-app.command()(bench)
+# Each the name of a module here and of the function, or group of them, in it.
+COMMANDS = ("serve", "migrate", "calibrate", "user", "load", "bench")
+
+
+class Commands(TyperGroup):
+    """Loads a command's module when that command is asked for: what `serve` waits for at its start is `serve` alone."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = getattr(import_module(f"devnest.cli.{cmd_name}"), cmd_name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False)
+            alone.command(cmd_name)(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def devnest() -> None:
+    """DevNest: a developers' community backend that stays fast while it hashes passwords."""
 
 
 def main() -> None:

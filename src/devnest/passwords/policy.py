@@ -12,10 +12,10 @@ import mmap
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
-
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 __all__ = ["BreachedFile", "BreachedPasswords", "Policy", "WeakPassword"]
 
@@ -113,4 +113,21 @@ def _parts(name: str) -> list[str]:
 @cache
 def _common() -> frozenset[str]:
     """30,000 passwords, most common first in the list that zxcvbn carries."""
-    return frozenset(FREQUENCY_LISTS["passwords"])
+    return frozenset(_LISTS.FREQUENCY_LISTS["passwords"])
+
+
+def _module_alone(package: str, name: str) -> ModuleType:
+    """A module without its package, whose other modules take twice as long to load and are not needed."""
+    found = find_spec(package)
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    file = Path(found.submodule_search_locations[0], f"{name}.py")
+    spec = spec_from_file_location(f"{__name__}.{name}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_LISTS = _module_alone("zxcvbn", "frequency_lists")
