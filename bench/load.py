@@ -2,8 +2,8 @@
 
 Both drive the same small server on one route with the same number of connections, in turn, several times; the medians
 are compared. The server is a raw uvloop protocol that answers after a fixed delay, so that it bounds the rate and
-neither client's speed does: what is compared is whether both count and time the same thing. Then the server waits as a script
-says and keeps its own clock: the generator's percentiles beside that clock's.
+neither client's speed does: what is compared is whether both count and time the same thing.
+Then the server waits as a script says and keeps its own clock: the generator's percentiles beside that clock's.
 """
 
 import argparse

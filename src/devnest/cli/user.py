@@ -34,7 +34,9 @@ T = TypeVar("T")
 NOBODY = UUID(int=0)
 Username = Annotated[str, typer.Argument(help="The account's username.")]
 user = typer.Typer(
-    help="Accounts, for operators: while DevNest runs, or while it does not.", no_args_is_help=True, add_completion=False
+    help="Accounts, for operators: while DevNest runs, or while it does not.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
