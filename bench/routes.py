@@ -49,8 +49,8 @@ def main() -> None:
         try:
             assert server.stdout is not None
             url = server.stdout.readline().split()[-1]
-            pids = [p.pid for p in psutil.Process(server.pid).children() if "devnest.cluster.server" in p.cmdline()]
-            measure(f"{url}/api/v1/posts", script(url, Path(directory)), pids, options)
+            lua = script(url, Path(directory))
+            measure(f"{url}/api/v1/posts", lua, psutil.Process(server.pid), options)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()
@@ -70,27 +70,40 @@ def script(url: str, directory: Path) -> Path:
     return path
 
 
-def measure(url: str, lua: Path, pids: list[int], options: argparse.Namespace) -> None:
+def measure(url: str, lua: Path, devnest: psutil.Process, options: argparse.Namespace) -> None:
     """Both routes in turn."""
     routes = {"POST /posts": ["-s", str(lua)], "GET /posts (20 posts)": []}
-    figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in routes}
+    figures: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in routes}
     for _ in range(options.runs):
         for name, arguments in routes.items():
-            before = cpu_s(pids)
+            before = cpu_s(devnest)
             rate, p99 = wrk(url, arguments, options.seconds)
-            figures[name].append((rate, p99, (cpu_s(pids) - before) / (rate * options.seconds) * 1e6))
-    print(f"{len(pids)} server(s), {CONNECTIONS} connections, {os.cpu_count()} CPUs; medians of {options.runs} runs")
+            us = 1e6 / (rate * options.seconds)
+            server_us, postgres_us = ((now - then) * us for now, then in zip(cpu_s(devnest), before, strict=True))
+            figures[name].append((rate, p99, server_us, postgres_us))
+    size = f"{options.processes} server(s), {CONNECTIONS} connections, {os.cpu_count()} CPUs"
+    print(f"{size}; medians of {options.runs} runs")
     for name, runs in figures.items():
-        rate, p99, cpu_us = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(f"{name:24} {rate:7.0f} requests/s   p99 {p99:6.1f} ms   server's CPU {cpu_us:5.0f} us a request")
+        rate, p99, cpu_us, postgres_us = (statistics.median(values) for values in zip(*runs, strict=True))
+        print(
+            f"{name:24} {rate:7.0f} requests/s   p99 {p99:6.1f} ms   "
+            f"CPU a request: server {cpu_us:5.0f} us, PostgreSQL {postgres_us:5.0f} us"
+        )
     if options.profile:
         for name, arguments in routes.items():
-            profile(name, url, arguments, pids[0], options.seconds, lua.with_suffix(".profile"))
+            profile(name, url, arguments, servers(devnest)[0].pid, options.seconds, lua.with_suffix(".profile"))
 
 
-def cpu_s(pids: list[int]) -> float:
-    """The seconds of CPU some processes have used."""
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+def servers(devnest: psutil.Process) -> list[psutil.Process]:
+    """The server processes."""
+    return [child for child in devnest.children() if "devnest.cluster.server" in child.cmdline()]
+
+
+def cpu_s(devnest: psutil.Process) -> tuple[float, float]:
+    """The seconds of CPU that the servers have used, and PostgreSQL."""
+    postgres = [child for child in devnest.children(recursive=True) if child.name() == "postgres"]
+    used = [[sum(process.cpu_times()[:2]) for process in part] for part in (servers(devnest), postgres)]
+    return sum(used[0]), sum(used[1])
 
 
 def wrk(url: str, arguments: list[str], seconds: int) -> tuple[float, float]:
