@@ -1,6 +1,7 @@
 """What several tests need: a DevNest as a real process on a data directory of its own."""
 
 import asyncio
+import atexit
 import os
 import shutil
 import signal
@@ -10,9 +11,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -37,11 +39,31 @@ def data_directory() -> Iterator[Path]:
         shutil.rmtree(parent)
 
 
-class DevNest:
-    """`devnest serve` on a free port, in a session of its own: one server, one worker, cost 4, no limits."""
+@cache
+def prepared() -> Path:
+    """A data directory with an empty database of the newest schema: most tests care for neither being made."""
+    keeper = ExitStack()
+    atexit.register(keeper.close)
+    path = keeper.enter_context(data_directory())
+    with running(path, fresh=True):
+        pass
+    for file in path.iterdir():
+        if file.is_file():  # keys: each makes its own
+            file.unlink()
+    return path
 
-    def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+
+class DevNest:
+    """`devnest serve` on a free port, in a session of its own: one server, one worker, cost 4, no limits.
+
+    A data directory that does not exist is copied from a prepared one, or, where `fresh`, left to DevNest to make.
+    """
+
+    def __init__(
+        self, data_dir: Path, *options: str, environment: dict[str, str] | None = None, fresh: bool = False
+    ) -> None:
         self.data_dir = data_dir
+        self.fresh = fresh
         ALL.append(self)
         self.options = options
         self.environment = environment or {}
@@ -50,6 +72,8 @@ class DevNest:
 
     def start(self) -> "DevNest":
         """Start, and wait for the ready line."""
+        if not self.fresh and not self.data_dir.exists():
+            subprocess.run(["cp", "-Rp", prepared(), self.data_dir], check=True)  # noqa: S607
         small = ["--port=0", "--hash-cost=4", "--processes=1", "--hash-workers=1", "--no-limits"]
         arguments = [*small, f"--data-dir={self.data_dir}", *self.options]
         self.process = subprocess.Popen(
@@ -145,9 +169,11 @@ class DevNest:
 
 
 @contextmanager
-def running(data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> Iterator[DevNest]:
+def running(
+    data_dir: Path, *options: str, environment: dict[str, str] | None = None, fresh: bool = False
+) -> Iterator[DevNest]:
     """A DevNest from its ready line to a clean stop."""
-    devnest = DevNest(data_dir, *options, environment=environment).start()
+    devnest = DevNest(data_dir, *options, environment=environment, fresh=fresh).start()
     try:
         yield devnest
     finally:

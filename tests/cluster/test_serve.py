@@ -43,7 +43,7 @@ def one_line(run: subprocess.CompletedProcess[str], status: int) -> str:
 
 def test_every_acknowledged_post_survives_the_death_of_everything(data_dir: Path, username: str) -> None:
     """SIGKILL to DevNest and PostgreSQL in the middle of a stream of posts, twice."""
-    devnest = DevNest(data_dir).start()
+    devnest = DevNest(data_dir, fresh=True).start()
     acknowledged: list[str] = []
     for round_number in range(2):
         with devnest.client() as client:
