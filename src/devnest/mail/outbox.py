@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
 from typing import Self
 
-import aiosmtplib
 import structlog
 
-from devnest.mail.transports import Transport
+from devnest.mail.transports import MailRefused, Transport
 
 __all__ = ["Job", "Outbox"]
 
@@ -74,7 +73,7 @@ class Outbox:
         for tried in range(1, TRIES + 1):
             try:
                 await self._transport.send(message)
-            except (OSError, aiosmtplib.SMTPException) as error:
+            except (OSError, MailRefused) as error:
                 # The error's kind only: a server's answer can quote the message, and that holds a token.
                 log.warning("mail not sent", error=type(error).__name__, tried=tried, subject=str(message["Subject"]))
                 if tried < TRIES:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-import aiosmtplib
 from uuid_utils.compat import uuid7
 
-__all__ = ["FolderTransport", "SmtpTransport", "Transport", "compose"]
+__all__ = ["FolderTransport", "MailRefused", "SmtpTransport", "Transport", "compose"]
 
 SMTP_TIMEOUT_S = 30
 KEPT_FILES = 1_000
@@ -32,8 +31,12 @@ def compose(sender: str, recipient: str, subject: str, text: str) -> EmailMessag
     return message
 
 
+class MailRefused(Exception):
+    """A mail server did not take a message."""
+
+
 class Transport(Protocol):
-    """What delivers a message, or raises OSError or `aiosmtplib.SMTPException`."""
+    """What delivers a message, or raises OSError or `MailRefused`."""
 
     async def send(self, message: EmailMessage) -> None: ...
 
@@ -82,7 +85,12 @@ class SmtpTransport:
 
     async def send(self, message: EmailMessage) -> None:
         """Hand the message over."""
-        await aiosmtplib.send(
-            message, hostname=self._host, port=self._port, username=self._username, password=self._password,
-            use_tls=self._scheme == "smtps", start_tls=self._scheme == "smtp+starttls", timeout=SMTP_TIMEOUT_S,
-        )  # fmt: skip
+        import aiosmtplib  # only who sends by SMTP waits for it
+
+        try:
+            await aiosmtplib.send(
+                message, hostname=self._host, port=self._port, username=self._username, password=self._password,
+                use_tls=self._scheme == "smtps", start_tls=self._scheme == "smtp+starttls", timeout=SMTP_TIMEOUT_S,
+            )  # fmt: skip
+        except aiosmtplib.SMTPException as error:
+            raise MailRefused(str(error)) from error
