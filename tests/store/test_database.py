@@ -10,10 +10,14 @@ from devnest.store import (
     AuthorGone,
     Database,
     DatabaseUnavailable,
+    Draft,
     EmbeddedPostgres,
+    Post,
     create_account,
     create_post,
+    create_posts,
     create_session,
+    find_post,
     list_posts,
 )
 
@@ -68,3 +72,33 @@ async def test_pages_use_an_index(database: Database) -> None:
     await database.fetch("SET enable_seqscan = off")
     plan = await database.fetch("EXPLAIN SELECT * FROM posts ORDER BY id DESC LIMIT 20")
     assert "posts_pkey" in "\n".join(row[0] for row in plan)
+
+
+async def test_posts_are_stored_together_each_with_its_own(database: Database) -> None:
+    """One statement; who has no account is told, and the others have their posts."""
+    authors = []
+    for _ in range(2):
+        name = f"u{uuid4().hex[:20]}"
+        authors.append(await create_account(database, name, f"{name}@example.org", "hash"))
+    drafts = [
+        Draft(authors[0].id, "first", "b1", ["a", "b"]),
+        Draft(uuid4(), "nobody's", "b2", []),
+        Draft(authors[1].id, "second", "b3", []),
+        Draft(authors[0].id, "third", "b4", ["c++"]),
+    ]
+    outcomes = await create_posts(database, drafts)
+    assert isinstance(outcomes[1], AuthorGone)
+    for draft, outcome in zip(drafts, outcomes, strict=True):
+        if isinstance(outcome, Post):
+            assert (outcome.author.id, outcome.title, outcome.body, outcome.tags) == tuple(draft)
+            assert await find_post(database, outcome.id) == outcome
+    assert [type(outcome) for outcome in outcomes] == [Post, AuthorGone, Post, Post]
+
+
+async def test_a_post_that_cannot_be_stored_takes_no_other_along(database: Database) -> None:
+    """A NUL is refused by PostgreSQL; the API refuses it before."""
+    name = f"u{uuid4().hex[:20]}"
+    author = await create_account(database, name, f"{name}@example.org", "hash")
+    outcomes = await create_posts(database, [Draft(author.id, title, "b", []) for title in ("one", "\0", "three")])
+    assert [isinstance(outcome, Post) for outcome in outcomes] == [True, False, True]
+    assert len(await list_posts(database, 10, author=name)) == 2

@@ -16,7 +16,7 @@ from devnest.api.entity_tags import entity_tag, versions
 from devnest.api.problems import ProblemError
 from devnest.api.reply import Reply, encode
 from devnest.api.requests import ApiRequest, authenticate
-from devnest.store import Post, TagCount, change_post, count_tags, create_post, delete_post, find_post, list_posts
+from devnest.store import Draft, Post, TagCount, change_post, count_tags, delete_post, find_post, list_posts
 
 __all__ = ["ROUTES", "Page"]
 
@@ -41,8 +41,8 @@ class Page(msgspec.Struct, frozen=True):
 )  # fmt: skip
 async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
     """The answer is sent after the post is on disk."""
-    tags = list(dict.fromkeys(data.tags))
-    published = await create_post(request.services.database, request.principal.account_id, data.title, data.body, tags)
+    draft = Draft(request.principal.account_id, data.title, data.body, list(dict.fromkeys(data.tags)))
+    published = await request.services.publisher(draft)
     return Reply(published, headers={"Location": f"/api/v1/posts/{published.id}"})
 
 

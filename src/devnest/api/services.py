@@ -8,7 +8,7 @@ from devnest.mail import Outbox
 from devnest.metrics import Metrics
 from devnest.passwords import Hasher, Policy
 from devnest.pool import RemotePool
-from devnest.store import Database, RevokedSessions
+from devnest.store import Database, Draft, Grouped, Post, RevokedSessions
 
 __all__ = ["Services"]
 
@@ -24,6 +24,7 @@ class Services:
     outbox: Outbox
     policy: Policy
     metrics: Metrics
+    publisher: Grouped[Draft, Post]
     pool: RemotePool | None
     limited: bool = True
     pages: Rounds[bytes] = field(default_factory=Rounds)

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -22,12 +23,22 @@ from devnest.metrics import Metrics
 from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
 from devnest.pool import Pool, PoolError, RemotePool
 from devnest.settings import Hashing, ServerSettings
-from devnest.store import Database, DatabaseUnavailable, Housekeeper, RevokedSessions, SchemaBehind, StoreError
+from devnest.store import (
+    Database,
+    DatabaseUnavailable,
+    Grouped,
+    Housekeeper,
+    RevokedSessions,
+    SchemaBehind,
+    StoreError,
+    create_posts,
+)
 
 __all__ = ["main"]
 
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
+MOST_TOGETHER = 100  # posts in one statement
 GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 
 
@@ -114,6 +125,7 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
             outbox=await stack.enter_async_context(_outbox(settings)),
             policy=_policy(settings),
             metrics=metrics,
+            publisher=Grouped(partial(create_posts, database), MOST_TOGETHER),
             pool=pool,
             limited=settings.limits,
         )

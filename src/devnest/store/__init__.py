@@ -33,6 +33,7 @@ from devnest.store.errors import (
     Throttled,
     VersionMismatch,
 )
+from devnest.store.grouped import Grouped
 from devnest.store.housekeeping import Housekeeper, purge
 from devnest.store.mailed_tokens import (
     Purpose,
@@ -45,11 +46,13 @@ from devnest.store.mailed_tokens import (
 from devnest.store.migrate import ensure_database, migrate
 from devnest.store.operators import disable_account, enable_account, find_account_id
 from devnest.store.posts import (
+    Draft,
     Post,
     TagCount,
     change_post,
     count_tags,
     create_post,
+    create_posts,
     delete_post,
     find_post,
     list_posts,
@@ -78,8 +81,10 @@ __all__ = [
     "DataDirectoryInUse",
     "Database",
     "DatabaseUnavailable",
+    "Draft",
     "EmbeddedPostgres",
     "Event",
+    "Grouped",
     "Housekeeper",
     "Login",
     "Post",
@@ -108,6 +113,7 @@ __all__ = [
     "create_comment",
     "create_mailed_token",
     "create_post",
+    "create_posts",
     "create_session",
     "default_data_dir",
     "delete_comment",

@@ -1,6 +1,8 @@
 """Posts, newest first."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -12,11 +14,13 @@ from devnest.store.errors import AuthorGone
 
 __all__ = [
     "Author",
+    "Draft",
     "Post",
     "TagCount",
     "change_post",
     "count_tags",
     "create_post",
+    "create_posts",
     "delete_post",
     "find_post",
     "list_posts",
@@ -44,6 +48,15 @@ class Post(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
+class Draft(NamedTuple):
+    """A post that is to be."""
+
+    author_id: UUID
+    title: str
+    body: str
+    tags: list[str]
+
+
 class TagCount(msgspec.Struct, frozen=True):
     """A tag, and how many posts carry it."""
 
@@ -51,10 +64,19 @@ class TagCount(msgspec.Struct, frozen=True):
     count: int
 
 
+SEPARATOR = "\x1f"  # a control character, which no tag holds
 COLUMNS = "p.id, a.id AS author_id, a.username, p.title, p.body, p.tags, p.created_at, p.updated_at"
 ONE = f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"  # noqa: S608 (constants only)
 INSERT = f"""
 WITH p AS (INSERT INTO posts (id, author_id, title, body, tags) VALUES ($1, $2, $3, $4, $5) RETURNING *)
+SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
+# An array of arrays has to be rectangular, so each row's tags come as one text.
+INSERT_ALL = f"""
+WITH p AS (
+    INSERT INTO posts (id, author_id, title, body, tags)
+    SELECT n.id, n.author_id, n.title, n.body, string_to_array(n.tags, E'{SEPARATOR}')
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) AS n (id, author_id, title, body, tags)
+    JOIN accounts ON accounts.id = n.author_id RETURNING *)
 SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
 # The time of the change names the version, so it has to move even where the clock does not.
 UPDATE = f"""
@@ -72,6 +94,28 @@ async def create_post(database: Database, author_id: UUID, title: str, body: str
         raise AuthorGone("the account no longer exists") from error
     assert row is not None
     return _post(row)
+
+
+async def create_posts(database: Database, drafts: Sequence[Draft]) -> list[Post | Exception]:
+    """Store several posts by one statement: each draft's post, or `AuthorGone` where its account no longer exists."""
+    if len(drafts) == 1:
+        return [await _outcome(database, drafts[0])]
+    ids = [uuid7() for _ in drafts]
+    tags = [SEPARATOR.join(draft.tags) for draft in drafts]
+    columns = zip(*((draft.author_id, draft.title, draft.body) for draft in drafts), strict=True)
+    try:
+        rows = await database.fetch(INSERT_ALL, ids, *columns, tags)
+    except asyncpg.PostgresError:  # one of them, which has to be found, or an account that goes at this moment
+        return [await _outcome(database, draft) for draft in drafts]
+    stored = {post.id: post for post in map(_post, rows)}
+    return [stored.get(post_id) or AuthorGone("the account no longer exists") for post_id in ids]
+
+
+async def _outcome(database: Database, draft: Draft) -> Post | Exception:
+    try:
+        return await create_post(database, draft.author_id, draft.title, draft.body, draft.tags)
+    except Exception as error:
+        return error
 
 
 async def find_post(database: Database, post_id: UUID) -> Post | None:

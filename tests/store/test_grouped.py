@@ -1,0 +1,83 @@
+"""Calls carried out together: each once, each with its own result."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from devnest.store.grouped import Grouped
+
+
+class Counter:
+    """Doubles numbers; holds each group until `go`; a negative number is an error of its own."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.go = asyncio.Semaphore(0)
+
+    async def work(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.groups.append(list(items))
+        await self.go.acquire()
+        if 99 in items:
+            raise OSError("the whole group")
+        return [ValueError(f"{item}") if item < 0 else item * 2 for item in items]
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_what_comes_meanwhile_goes_together() -> None:
+    """The first at once, the others as one group of a bounded size."""
+    counter = Counter()
+    grouped = Grouped(counter.work, 3)
+    calls = [asyncio.create_task(grouped(1))]
+    await settle()
+    assert counter.groups == [[1]]
+    calls += [asyncio.create_task(grouped(number)) for number in range(2, 7)]
+    await settle()
+    assert counter.groups == [[1]]
+    for _ in range(3):
+        counter.go.release()
+    assert await asyncio.gather(*calls) == [2, 4, 6, 8, 10, 12]
+    assert counter.groups == [[1], [2, 3, 4], [5, 6]]
+    assert grouped._runner is None
+
+
+async def test_an_error_is_its_own_items() -> None:
+    """The others of the group have their results; an error of the whole group is everyone's, and of no other."""
+    counter = Counter()
+    grouped = Grouped(counter.work, 10)
+    for _ in range(3):
+        counter.go.release()
+    first = asyncio.create_task(grouped(0))
+    await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*(grouped(number) for number in (1, -2, 3)), return_exceptions=True)
+    assert (outcomes[0], outcomes[2]) == (2, 6)
+    assert await first == 0
+    assert isinstance(outcomes[1], ValueError)
+    with pytest.raises(OSError, match="whole group"):
+        await grouped(99)
+    counter.go.release()
+    assert await grouped(4) == 8
+
+
+async def test_who_leaves_before_the_group_begins_is_left_out() -> None:
+    """And who leaves later changes nothing for the others."""
+    counter = Counter()
+    grouped = Grouped(counter.work, 10)
+    running, stays, leaves = (asyncio.create_task(grouped(number)) for number in (1, 2, 3))
+    await settle()
+    assert counter.groups == [[1, 2, 3]]
+    late = [asyncio.create_task(grouped(number)) for number in (4, 5)]
+    await settle()
+    leaves.cancel()
+    late[0].cancel()
+    counter.go.release()
+    counter.go.release()
+    assert [await running, await stays, await late[1]] == [2, 4, 10]
+    assert counter.groups == [[1, 2, 3], [5]]
+    await asyncio.gather(leaves, late[0], return_exceptions=True)
+    assert leaves.cancelled()
+    assert late[0].cancelled()
