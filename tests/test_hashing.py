@@ -19,7 +19,7 @@ def test_one_bad_call_spoils_no_other() -> None:
     assert results[0] is True
     assert isinstance(results[1], UnusableHash)
     assert results[2:] == [False, False]
-    first, second, third = hash_batch([("a", 4), ("b", 99), ("c" * 100, 4)])
+    first, second, third = hash_batch([("a", 4, "bcrypt"), ("b", 99, "bcrypt"), ("c" * 100, 4, "bcrypt")])
     assert isinstance(second, ValueError)
     assert isinstance(first, str)
     assert isinstance(third, str)

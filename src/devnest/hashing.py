@@ -17,14 +17,14 @@ DEADLINE_S = 10.0  # whoever would wait longer is refused at once, with a time t
 
 
 @batched(max_size=LANES, pure=True)
-def hash_batch(calls: Sequence[tuple[str, int]]) -> Sequence[str | Exception]:
-    """Hash several (password, cost), interleaved."""
+def hash_batch(calls: Sequence[tuple[str, int, str]]) -> Sequence[str | Exception]:
+    """Hash several (password, cost, scheme); those with bcrypt are interleaved."""
     return hash_passwords(calls)
 
 
 @batched(max_size=LANES, pure=True)
 def verify_batch(calls: Sequence[tuple[str, str]]) -> Sequence[bool | Exception]:
-    """Verify several (password, stored), interleaved."""
+    """Verify several (password, stored); those with bcrypt are interleaved."""
     return verify_passwords(calls)
 
 

@@ -32,6 +32,7 @@ class Settings:
     processes: int
     data_dir: Path
     hashing: Hashing
+    hash_scheme: str
     hash_cost: int
     hash_workers: int
     hash_nice: int
@@ -56,6 +57,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     database_url: str
     signing_key: bytes
     hashing: Hashing
+    hash_scheme: str
     hash_cost: int
     hash_workers: int
     pool_url: str

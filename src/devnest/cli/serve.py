@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from devnest.cli.errors import reported
-from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, smtp_server
+from devnest.cli.options import DatabaseUrl, DataDir, HashCost, HashScheme, PostgresBin, smtp_server
 from devnest.cluster import serve as run
 from devnest.logs import configure_logging
-from devnest.passwords import MAXIMUM_COST, MINIMUM_COST
+from devnest.passwords import Scheme
 from devnest.settings import Hashing, Settings, usable_cpus
 from devnest.store import default_data_dir
 
@@ -54,15 +54,8 @@ def serve(
             "loop of each.",
         ),
     ] = Hashing.POOL,
-    hash_cost: Annotated[
-        int,
-        typer.Option(
-            envvar="DEVNEST_HASH_COST",
-            min=MINIMUM_COST,
-            max=MAXIMUM_COST,
-            help="bcrypt cost of new passwords.",
-        ),
-    ] = 12,
+    hash_scheme: HashScheme = Scheme.BCRYPT,
+    hash_cost: HashCost = 12,
     hash_workers: Annotated[
         int | None,
         typer.Option(
@@ -160,6 +153,7 @@ def serve(
         processes=processes or usable_cpus(),
         data_dir=data_dir or default_data_dir(),
         hashing=hashing,
+        hash_scheme=hash_scheme.value,
         hash_cost=hash_cost,
         hash_workers=hash_workers or usable_cpus(),
         hash_nice=hash_nice,

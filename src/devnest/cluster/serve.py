@@ -75,6 +75,7 @@ async def _supervise(
                 database_url=database_url(),
                 signing_key=key,
                 hashing=settings.hashing,
+                hash_scheme=settings.hash_scheme,
                 hash_cost=settings.hash_cost,
                 hash_workers=settings.hash_workers,
                 pool_url=f"unix://{pool_socket}",

@@ -12,14 +12,14 @@ import uvicorn
 import uvloop
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Services, TokenIssuer, create_app
+from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Rehasher, Services, TokenIssuer, create_app
 from devnest.cluster.connections import Acceptor, BoundedProtocol
 from devnest.cluster.control import Control
 from devnest.hashing import PoolRunner
 from devnest.logs import configure_logging
 from devnest.mail import FolderTransport, Outbox, SmtpTransport
 from devnest.metrics import Metrics
-from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
+from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, Scheme, ThreadRunner
 from devnest.pool import Pool, PoolError, RemotePool
 from devnest.settings import Hashing, ServerSettings
 from devnest.store import Database, DatabaseUnavailable, Housekeeper, RevokedSessions, SchemaBehind, StoreError
@@ -106,9 +106,11 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         metrics.watch_requests()
         runner, pool = await stack.enter_async_context(_runner(settings))
         remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
+        hasher = Hasher(runner, settings.hash_cost, Scheme(settings.hash_scheme))
         services = Services(
             database=database,
-            hasher=Hasher(runner, settings.hash_cost),
+            hasher=hasher,
+            rehasher=await stack.enter_async_context(Rehasher(database, hasher)),
             tokens=TokenIssuer(settings.signing_key),
             revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
             outbox=await stack.enter_async_context(_outbox(settings)),

@@ -1,11 +1,12 @@
 """Passwords: hash, verify, and tell when a stored hash should be replaced."""
 
+from devnest.passwords.errors import UnusableHash
 from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner, Work
 from devnest.passwords.policy import BreachedFile, BreachedPasswords, Policy, WeakPassword
 from devnest.passwords.scheme import (
     MAXIMUM_COST,
     MINIMUM_COST,
-    UnusableHash,
+    Scheme,
     hash_password,
     hash_passwords,
     needs_rehash,
@@ -22,6 +23,7 @@ __all__ = [
     "InlineRunner",
     "Policy",
     "Runner",
+    "Scheme",
     "ThreadRunner",
     "UnusableHash",
     "WeakPassword",
