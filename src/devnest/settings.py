@@ -55,7 +55,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     name: str
     metrics_dir: str
     database_url: str
-    signing_key: bytes
+    signing_keys: str
     hashing: Hashing
     hash_scheme: str
     hash_cost: int

@@ -63,13 +63,12 @@ async def _replace(
 ) -> list[UUID] | None:
     """The sessions that a change ended; None where the current password is wrong."""
     database, principal = request.services.database, request.principal
-    new_hash = None
+    new_hash: str | None = None
     for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
         if found is None or not await attempt.verify(data.current, found.password_hash):
             return None
-        new_hash = new_hash or await request.unless_gone(
-            request.services.hasher.hash(data.new, client=request.client_address)
-        )
+        if new_hash is None:
+            new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))
         ended = await change_password(
             database, principal.account_id, found.password_hash, new_hash, keep=principal.session_id
         )

@@ -84,7 +84,7 @@ def serve(
         Path | None,
         typer.Option(
             envvar="DEVNEST_SIGNING_KEY_FILE",
-            help="A file with the key of access tokens, 32 bytes or more.",
+            help="The key of access tokens: a file of 32 bytes or more, or a copy of a DevNest's signing-keys.json.",
             show_default="made in the data directory",
         ),
     ] = None,
@@ -143,8 +143,8 @@ def serve(
 ) -> None:
     """Serve the API until TERM or INT.
 
-    Exit status: 0 clean stop, 2 wrong option, 3 the address is taken, 4 the data directory or PostgreSQL's programs
-    cannot be used, 5 the database does not answer, 6 its schema is not this version's.
+    Exit status: 0 clean stop, 2 wrong option, 3 the address is taken, 4 the data directory, the signing keys
+    or PostgreSQL's programs cannot be used, 5 the database does not answer, 6 its schema is not this version's.
     """
     configure_logging(log_level)
     settings = Settings(

@@ -15,7 +15,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Rehasher, Services, TokenIssuer, create_app
 from devnest.cluster.connections import Acceptor, BoundedProtocol
 from devnest.cluster.control import Control
+from devnest.cluster.keywatch import KeyWatch
 from devnest.hashing import PoolRunner
+from devnest.keys import KeysUnusable, load_keys
 from devnest.logs import configure_logging
 from devnest.mail import FolderTransport, Outbox, SmtpTransport
 from devnest.metrics import Metrics
@@ -85,6 +87,8 @@ def main() -> None:
     configure_logging(settings.log_level)
     try:
         uvloop.run(_serve(control, settings, listener))
+    except KeysUnusable as error:
+        control.failed(4, str(error))
     except SchemaBehind as error:
         control.failed(6, str(error))
     except StoreError as error:
@@ -107,11 +111,14 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         runner, pool = await stack.enter_async_context(_runner(settings))
         remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
         hasher = Hasher(runner, settings.hash_cost, Scheme(settings.hash_scheme))
+        keys_path = Path(settings.signing_keys)
+        tokens = TokenIssuer(load_keys(keys_path))
+        await stack.enter_async_context(KeyWatch(keys_path, tokens.use))
         services = Services(
             database=database,
             hasher=hasher,
             rehasher=await stack.enter_async_context(Rehasher(database, hasher)),
-            tokens=TokenIssuer(settings.signing_key),
+            tokens=tokens,
             revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
             outbox=await stack.enter_async_context(_outbox(settings)),
             policy=_policy(settings),
