@@ -1,7 +1,7 @@
 """The stored form of a password, as plain functions: text in, text out, nothing awaited.
 
-New passwords are hashed with one scheme; stored ones of both are verified. A batch computes its bcrypt hashes
-interleaved, and its argon2id hashes one after another, for they use threads of their own.
+New passwords are hashed with one scheme; stored ones of both are verified. Of several calls
+together, bcrypt's are computed interleaved and argon2id's one after another, for they use threads of their own.
 
 bcrypt reads 72 bytes of a password and treats it as a string that repeats with a NUL after it, so longer passwords
 would be cut, and some passwords with a NUL inside would be alike. Those two kinds are stored as passlib's
@@ -30,6 +30,7 @@ __all__ = [
     "decoy",
     "hash_password",
     "hash_passwords",
+    "is_interleaved",
     "needs_rehash",
     "verify_password",
     "verify_passwords",
@@ -91,6 +92,11 @@ def verify_passwords(calls: Sequence[tuple[str, str]]) -> list[bool | Exception]
         else next(bcrypt_answers)
         for password, stored in calls
     ]
+
+
+def is_interleaved(scheme_or_stored: str) -> bool:
+    """Whether the work of this scheme, or for this stored hash, is done beside that of other calls."""
+    return not scheme_or_stored.startswith((Scheme.ARGON2ID, argon2id.PREFIX))
 
 
 def _result(work: Callable[..., T], password: str, *arguments: str) -> T | Exception:
