@@ -130,8 +130,9 @@ GOOD = {"kid": "a", "algorithm": "HS256", "secret": "a2tra2tra2tra2tra2tra2tra2t
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"short", "has 5 bytes"),
-        (b"", "has 0 bytes"),
+        (b"", "damaged"),
+        (b"\0" * 4096, "damaged"),
+        (b"k" * 48, "damaged"),
         (b'{"keys":', "damaged"),
         (b'{"keys":[]}', "damaged"),
         (b'{"keys":[\xff]}', "damaged"),
@@ -144,12 +145,20 @@ GOOD = {"kid": "a", "algorithm": "HS256", "secret": "a2tra2tra2tra2tra2tra2tra2t
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | str, reason: str) -> None:
     """With the reason, and nothing of what is in it."""
-    text = content.encode().replace(b'{"keys": ', b'{"keys":') if isinstance(content, str) else content
+    text = content.encode() if isinstance(content, str) else content
     (tmp_path / KEYS_FILE).write_bytes(text)
     with pytest.raises(KeysUnusable, match=reason) as caught:
         ensure_keys(tmp_path)
     assert "a2" not in str(caught.value)
     assert (tmp_path / KEYS_FILE).read_bytes() == text
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"short\n", "has 5 bytes"), (b'{"keys":[', "damaged")])
+def test_a_given_file_that_was_cut_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    """A short key could be guessed."""
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(KeysUnusable, match=reason):
+        load_keys(tmp_path / "key")
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ They are in one file, `signing-keys.json` in the data directory, mode 0600. Ever
 so no signal is needed. A new key is written some time before it signs, by which time every server can verify with it.
 A key has a name (`kid`), which tokens carry, and its own algorithm: what a token says of algorithms is not asked.
 
-A key given from elsewhere may be bytes of any kind, which stay the only key, or a copy of such a file.
+A key given from elsewhere may be bytes of any kind, which stay the only key, or a copy of such a file. What is called
+`.json` is always read as the latter.
 """
 
 import base64
@@ -168,7 +169,8 @@ def rotate_keys(
 
 def _parse(path: Path) -> list[Key]:
     content = _read(path)
-    if not content.startswith(b'{"keys":'):
+    # Damaged JSON must never pass for a key: anyone can guess what a crash leaves of a file.
+    if path.suffix != ".json" and not content.startswith(b'{"keys":'):
         return [_bare_key(path, content.strip())]
     try:
         keys = msgspec.json.decode(content, type=_File).keys

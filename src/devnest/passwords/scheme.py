@@ -1,7 +1,7 @@
 """The stored form of a password, as plain functions: text in, text out, nothing awaited.
 
-New passwords are hashed with one scheme; stored ones of both are verified. Of several calls
-together, bcrypt's are computed interleaved and argon2id's one after another, for they use threads of their own.
+New passwords are hashed with one scheme; stored ones of both are verified. Of several calls together, bcrypt's are
+computed interleaved and argon2id's one after another, for they use threads of their own.
 
 bcrypt reads 72 bytes of a password and treats it as a string that repeats with a NUL after it, so longer passwords
 would be cut, and some passwords with a NUL inside would be alike. Those two kinds are stored as passlib's
