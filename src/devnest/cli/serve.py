@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from devnest.cli.errors import reported
-from devnest.cli.options import DatabaseUrl, DataDir, HashCost, HashScheme, PostgresBin, smtp_server
+from devnest.cli.hashing_options import HashCost, HashScheme
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, smtp_server
 from devnest.cluster import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import Scheme

@@ -12,7 +12,8 @@ import typer
 
 from devnest.cli.databases import database_of
 from devnest.cli.errors import reported
-from devnest.cli.options import DatabaseUrl, DataDir, HashCost, HashScheme, PostgresBin
+from devnest.cli.hashing_options import HashCost, HashScheme
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
 from devnest.logs import configure_logging
 from devnest.passwords import Policy, Scheme, WeakPassword, hash_password
 from devnest.store import (
