@@ -6,16 +6,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-flood bench-lanes bench-load bench-pool clean pins
+.PHONY: help run test lint bench bench-enumeration bench-flood bench-lanes bench-load bench-pool clean pins
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000 (SERVE="--port 8001" for more options)
 	@exec $(BIN)/devnest serve $(SERVE)
 
 test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less)
 	$(BIN)/python -m pytest $(TEST)
+
+bench-enumeration: $(VENV)/.installed ## refused sign-ins for unknown, wrong and disabled: do their times differ? (ENUMERATION="--cost 8" for more)
+	$(BIN)/python bench/enumeration.py $(ENUMERATION)
 
 bench-flood: $(VENV)/.installed-bench ## sign-ins at ten times capacity beside honest clients (FLOOD="--extremes" for the choice of --hash-nice)
 	$(BIN)/python bench/flood.py $(FLOOD)

@@ -35,3 +35,16 @@ def test_options_exist(page: Path) -> None:
         ).stdout
         for option in re.findall(r"--[a-z-]+", rest):
             assert option in shown, f"{command} {option}"
+
+
+def test_the_tests_that_the_security_page_names_exist() -> None:
+    """A promise without a test would be found out; each item of ASVS has a number of its form."""
+    text = (ROOT / "docs" / "security.md").read_text()
+    named = re.findall(r"`(tests/[a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?`", text)
+    assert len(named) > 100
+    for path, test in named:
+        assert f"def {test}" in (ROOT / path).read_text(), f"{path}::{test}"
+    rows = re.findall(r"^\| ([\d., ]+) \|", text.split("## OWASP ASVS 5")[1], re.MULTILINE)
+    items = [item for row in rows for item in row.split(", ")]
+    assert len(items) == len(set(items)) > 50
+    assert all(re.fullmatch(r"\d{1,2}\.\d\.\d{1,2}", item) for item in items)

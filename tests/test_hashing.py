@@ -3,12 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import argon2
 import psutil
 import pytest
 
 from devnest.bcrypt import LANES
 from devnest.hashing import PoolRunner, hash_batch, verify_batch
-from devnest.passwords import Hasher, UnusableHash, hash_password, verify_password
+from devnest.passwords import Hasher, Scheme, UnusableHash, hash_password, verify_password
 from devnest.pool import Pool, PoolFull, PoolServer
 
 
@@ -19,7 +20,7 @@ def test_one_bad_call_spoils_no_other() -> None:
     assert results[0] is True
     assert isinstance(results[1], UnusableHash)
     assert results[2:] == [False, False]
-    first, second, third = hash_batch([("a", 4), ("b", 99), ("c" * 100, 4)])
+    first, second, third = hash_batch([("a", 4, "bcrypt"), ("b", 99, "bcrypt"), ("c" * 100, 4, "bcrypt")])
     assert isinstance(second, ValueError)
     assert isinstance(first, str)
     assert isinstance(third, str)
@@ -40,6 +41,19 @@ async def test_many_at_once_share_the_lanes_and_get_their_own_answers() -> None:
         with pytest.raises(UnusableHash):
             await hasher.verify("password 0", "garbage")
         assert LANES == 1 or pool.stats().mean_batch > 1
+
+
+async def test_argon2id_goes_one_by_one() -> None:
+    """Together they would gain nothing, and each would wait for all."""
+    light = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
+    async with Pool(workers=1) as pool:
+        hasher = Hasher(PoolRunner(pool), 4, Scheme.ARGON2ID)
+        verified = await asyncio.gather(*(hasher.verify(word, light) for word in ["secret", "wrong"] * 5))
+        assert verified == [True, False] * 5
+        assert pool.stats().mean_batch == 1
+        assert await hasher.verify("secret", await hasher.hash("secret"))
+        with pytest.raises(UnusableHash):
+            await hasher.verify("secret", light.replace("m=8", "m=8388608"))
 
 
 async def test_a_hash_survives_the_death_of_its_worker(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "settings": set[str](),
     "census": set[str](),
     "metrics": {"census"},
+    "keys": set[str](),
     "load": set[str](),
     "pool": set[str](),
     "logs": set[str](),
@@ -21,10 +22,10 @@ MAY_IMPORT = {
     "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
     "mail": set[str](),
-    "api": {"logs", "mail", "metrics", "passwords", "pool", "store"},
-    "cluster": {"api", "hashing", "mail", "passwords", "pool", "store", *BASE},
+    "api": {"keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
+    "cluster": {"api", "hashing", "keys", "mail", "passwords", "pool", "store", *BASE},
     "bench": {"load", "settings", "store"},
-    "cli": {"api", "bcrypt", "bench", "cluster", "load", "mail", "passwords", "store", *BASE},
+    "cli": {"api", "bcrypt", "bench", "cluster", "keys", "load", "mail", "passwords", "store", *BASE},
 }
 
 

@@ -1,14 +1,25 @@
-"""Passwords on the pool: the two operations its workers know, and the runner that asks for them."""
+"""Passwords on the pool: the operations its workers know, and the runner that asks for them.
+
+bcrypt's hashes gain from being computed together, so they wait for a worker as calls of one batched operation.
+argon2id's gain nothing, and five together would keep a sign-in waiting for five times as long: they go one by one.
+"""
 
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from devnest.bcrypt import LANES
-from devnest.passwords import Work, hash_password, hash_passwords, verify_password, verify_passwords
-from devnest.pool import Pool, PoolFull, RemotePool, batched
+from devnest.passwords import (
+    Work,
+    hash_password,
+    hash_passwords,
+    is_interleaved,
+    verify_password,
+    verify_passwords,
+)
+from devnest.pool import Pool, PoolFull, RemotePool, batched, pure
 
-__all__ = ["OPERATIONS", "PoolRunner", "hash_batch", "verify_batch"]
+__all__ = ["OPERATIONS", "PoolRunner", "hash_alone", "hash_batch", "verify_alone", "verify_batch"]
 
 T = TypeVar("T")
 REST_S = 0.5  # how long a refused client is refused without asking
@@ -17,25 +28,38 @@ DEADLINE_S = 10.0  # whoever would wait longer is refused at once, with a time t
 
 
 @batched(max_size=LANES, pure=True)
-def hash_batch(calls: Sequence[tuple[str, int]]) -> Sequence[str | Exception]:
-    """Hash several (password, cost), interleaved."""
+def hash_batch(calls: Sequence[tuple[str, int, str]]) -> Sequence[str | Exception]:
+    """Hash several (password, cost, scheme); those with bcrypt are interleaved."""
     return hash_passwords(calls)
 
 
 @batched(max_size=LANES, pure=True)
 def verify_batch(calls: Sequence[tuple[str, str]]) -> Sequence[bool | Exception]:
-    """Verify several (password, stored), interleaved."""
+    """Verify several (password, stored); those with bcrypt are interleaved."""
     return verify_passwords(calls)
 
 
-OPERATIONS: dict[Callable[..., object], Callable[..., object]] = {
-    hash_password: hash_batch,
-    verify_password: verify_batch,
+@pure
+def hash_alone(password: str, cost: int, scheme: str) -> str:
+    """Hash one password."""
+    return hash_password(password, cost, scheme)
+
+
+@pure
+def verify_alone(password: str, stored: str) -> bool:
+    """Verify one password."""
+    return verify_password(password, stored)
+
+
+# Each function that a runner is asked for: in batches, and alone.
+OPERATIONS: dict[Callable[..., object], tuple[Callable[..., object], Callable[..., object]]] = {
+    hash_password: (hash_batch, hash_alone),
+    verify_password: (verify_batch, verify_alone),
 }
 
 
 class PoolRunner:
-    """Runs password work in a pool, in batches with whatever else waits there.
+    """Runs password work in a pool, bcrypt in batches with whatever else waits there.
 
     Cancelling takes a waiting hash out of the queue. Raises the pool's errors: `PoolFull` with a time to come back
     above all.
@@ -57,7 +81,8 @@ class PoolRunner:
             raise PoolFull(max(left_s, REST_S), "this client has been refused just now")
 
     async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
-        operation = OPERATIONS[function]
+        together, alone = OPERATIONS[function]
+        operation = together if is_interleaved(str(arguments[-1])) else alone
         try:
             result: T = await self._pool.run(
                 operation, *arguments, deadline=self._deadline_s, priority=work.priority, key=client

@@ -32,6 +32,7 @@ class Settings:
     processes: int
     data_dir: Path
     hashing: Hashing
+    hash_scheme: str
     hash_cost: int
     hash_workers: int
     hash_nice: int
@@ -54,8 +55,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     name: str
     metrics_dir: str
     database_url: str
-    signing_key: bytes
+    signing_keys: str
     hashing: Hashing
+    hash_scheme: str
     hash_cost: int
     hash_workers: int
     pool_url: str

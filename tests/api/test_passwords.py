@@ -144,10 +144,11 @@ def test_an_unknown_token_is_refused(client: httpx.Client, path: str, token: str
 
 
 def test_the_operator_s_options_hold(data_dir: Path, tmp_path: Path, username: str) -> None:
-    """A longer minimum, a list of breached passwords; three free mails an hour to one box, and nobody is told."""
+    """A longer minimum, a list of breached passwords, a proxy; three free mails an hour to one box, nobody is told."""
     breached = tmp_path / "breached"
     breached.write_text(f"{hashlib.sha1(b'leaked but otherwise fine').hexdigest().upper()}:1\n")
     options = ["--limits", "--password-min-length", "15", "--breached-passwords", str(breached)]
+    options += ["--trusted-proxies", "127.0.0.1"]
     with running(data_dir, *options) as strict, strict.client() as client:
         account = {"username": username, "email": f"{username}@example.org", "password": "xk2vqz9wpmcb"}
         refused = client.post("/api/v1/auth/register", json=account)
@@ -155,6 +156,10 @@ def test_the_operator_s_options_hold(data_dir: Path, tmp_path: Path, username: s
         refused = client.post("/api/v1/auth/register", json={**account, "password": "leaked but otherwise fine"})
         assert refused.json()["errors"] == [{"field": "password", "detail": "known from a data breach"}]
         sign_up(client, username)
+        forwarded = {"x-forwarded-for": "198.51.100.1, 203.0.113.9"}  # the first was there before the proxy
+        client.post(LOGIN, json={"username": username, "password": PASSWORD}, headers=forwarded)
+        addresses = {session["address"] for session in client.get("/api/v1/auth/sessions").json()}
+        assert addresses == {"127.0.0.1", "203.0.113.9"}
         statuses = [client.post(FORGOT, json={"email": f"{username}@example.org"}).status_code for _ in range(6)]
         assert statuses == [202] * 6
         assert strict.stop() == 0  # the queue is drained

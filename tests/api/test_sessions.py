@@ -127,6 +127,13 @@ def test_ending_all_sessions(client: httpx.Client, username: str) -> None:
         assert client.get(ME, headers={"authorization": authorization}).status_code == 401
 
 
+def test_nobody_writes_an_address_for_himself(client: httpx.Client, username: str) -> None:
+    """Headers of proxies are not believed unless one is named."""
+    client.headers.update({"x-forwarded-for": "203.0.113.9", "forwarded": "for=203.0.113.9"})
+    sign_up(client, username)
+    assert [session["address"] for session in client.get(SESSIONS).json()] == ["127.0.0.1"]
+
+
 @pytest.mark.parametrize("session_id", [str(uuid.uuid4()), "no-uuid", "%00"])
 def test_an_unknown_session_is_not_found(member: httpx.Client, session_id: str) -> None:
     """404, whatever stands in the path."""

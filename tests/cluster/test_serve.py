@@ -247,7 +247,7 @@ def test_a_given_signing_key_is_used(data_dir: Path, tmp_path: Path, username: s
     key.write_text("k" * 40)
     with running(data_dir, "--signing-key-file", str(key)) as devnest, devnest.client() as client:
         token = sign_up(client, username)
-        assert not (data_dir / "signing.key").exists()
+        assert not (data_dir / "signing-keys.json").exists()
     with running(data_dir, "--signing-key-file", str(key)) as devnest:
         me = httpx.get(f"{devnest.url}/api/v1/users/me", headers={"authorization": f"Bearer {token}"})
         assert me.status_code == 200

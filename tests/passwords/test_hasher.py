@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from devnest.passwords import Hasher, InlineRunner, Runner, ThreadRunner, UnusableHash, Work
+from devnest.passwords import Hasher, InlineRunner, Runner, Scheme, ThreadRunner, UnusableHash, Work, verify_password
 
 T = TypeVar("T")
 
@@ -30,18 +30,24 @@ async def test_a_password_matches_itself_only(runner: Runner) -> None:
     assert not await hasher.verify("Secret", stored)
 
 
-async def test_without_an_account_the_same_work_is_done() -> None:
+@pytest.mark.parametrize(
+    ("scheme", "work"), [(Scheme.BCRYPT, "$2b$05$"), (Scheme.ARGON2ID, "$argon2id$v=19$m=65536,t=3,p=4$")]
+)
+async def test_without_an_account_the_same_work_is_done(scheme: Scheme, work: str) -> None:
     """The unknown account's check runs the same function on a hash of the same cost, and fails."""
     seen: list[str] = []
 
     class Recorder(InlineRunner):
         async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
-            seen.append(str(arguments[1])[:7])
+            if function is verify_password:
+                seen.append(str(arguments[1]))
             return function(*arguments)
 
-    hasher = Hasher(Recorder(), 5)
+    hasher = Hasher(Recorder(), 5, scheme)
     assert not await hasher.verify("secret", None)
-    assert seen == ["$2b$05$"]
+    assert not await hasher.verify("secret", await hasher.hash("another"))
+    assert [stored[: len(work)] for stored in seen] == [work, work]
+    assert len(seen[0]) == len(seen[1])
 
 
 async def test_a_broken_stored_hash_costs_the_same_and_is_told() -> None:

@@ -103,9 +103,10 @@ def test_a_cost_out_of_bounds_is_refused(cost: int) -> None:
         hash_password("secret", cost)
 
 
-def test_a_hash_of_another_cost_or_prefix_is_to_be_replaced() -> None:
-    """Only today's form stays."""
+def test_a_hash_of_less_cost_or_an_old_prefix_is_to_be_replaced() -> None:
+    """What took more work stays: a lower cost makes no stored hash weaker."""
     assert not needs_rehash(GOOD, 4)
+    assert not needs_rehash(hash_password("secret", 5), 4)
     assert needs_rehash(GOOD, 5)
     assert needs_rehash(GOOD.replace("$2b$", "$2a$"), 4)
     assert not needs_rehash(PASSLIB, 12)

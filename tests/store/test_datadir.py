@@ -31,22 +31,6 @@ def test_one_that_exists_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o755
 
 
-def test_the_signing_key_is_made_once_and_private(tmp_path: Path) -> None:
-    """The same bytes for ever, readable by the owner only."""
-    directory = DataDirectory(tmp_path)
-    key = directory.signing_key()
-    assert len(key) >= 32
-    assert directory.signing_key() == key
-    assert stat.S_IMODE((tmp_path / "signing.key").stat().st_mode) == 0o600
-
-
-def test_a_cut_signing_key_is_refused(tmp_path: Path) -> None:
-    """A short key could be guessed."""
-    (tmp_path / "signing.key").write_bytes(b"short")
-    with pytest.raises(DataDirectoryError, match="has 5 bytes"):
-        DataDirectory(tmp_path).signing_key()
-
-
 @pytest.mark.parametrize("what", ["file", "below a file", "lock is a link"])
 def test_an_unusable_path_is_named(tmp_path: Path, what: str) -> None:
     """One error with the path and the reason."""

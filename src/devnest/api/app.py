@@ -5,7 +5,7 @@ from litestar.datastructures import State
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
-from devnest.api import auth, comments, health, passwords, posts, sessions, users
+from devnest.api import auth, comments, health, jwks, passwords, posts, sessions, users
 from devnest.api.bodies import MAXIMUM_BODY_BYTES
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
@@ -31,7 +31,7 @@ def create_app(services: Services) -> ASGIApp:
         ],
     )
     app = Litestar(
-        [v1, health.healthz, health.readyz, health.metrics],
+        [v1, jwks.read_keys, health.healthz, health.readyz, health.metrics],
         state=State({"services": services}),
         request_class=ApiRequest,
         request_max_body_size=MAXIMUM_BODY_BYTES,

@@ -87,5 +87,6 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
     await attempt.succeeded()
     session_id, refresh_token = session
     await audit(request, Event.LOGIN, account_id=account_id, session_id=session_id)
+    request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
     access_token = request.services.tokens.issue(found.account_id, session_id)
     return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refresh_token)

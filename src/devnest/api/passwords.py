@@ -1,11 +1,13 @@
 """Changing, forgetting and resetting passwords, and confirming e-mail addresses."""
 
+from uuid import UUID
+
 from litestar import post
 
 from devnest.api.audit import audit
 from devnest.api.bodies import Forgotten, MailedToken, PasswordChange, PasswordReset
 from devnest.api.documentation import BEARER, answers
-from devnest.api.limits import begin_attempt, count_failure, mail_allowed
+from devnest.api.limits import Attempt, begin_attempt, count_failure, mail_allowed
 from devnest.api.mails import send_notice, send_reset
 from devnest.api.problems import ProblemError
 from devnest.api.requests import ApiRequest, authenticate
@@ -13,6 +15,7 @@ from devnest.api.strength import check_strength
 from devnest.store import (
     AlreadyTaken,
     Event,
+    Login,
     change_password,
     find_login,
     find_reset_target,
@@ -42,13 +45,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> None:
         raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
     await check_strength(request.services, "new", data.new, (found.username, found.email))
     attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id)
-    matches = await attempt.verify(data.current, found.password_hash)
-    ended = None
-    if matches:
-        new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))
-        ended = await change_password(
-            request.services.database, account_id, found.password_hash, new_hash, keep=request.principal.session_id
-        )
+    ended = await _replace(request, attempt, data, found)
     if ended is None:  # wrong, or somebody else's change came first
         await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
         raise ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
@@ -59,6 +56,26 @@ async def change(data: PasswordChange, request: ApiRequest) -> None:
         request, Event.PASSWORD_CHANGE, account_id=account_id, session_id=request.principal.session_id
     )  # fmt: skip
     send_notice(request.services, account_id, "your password at DevNest was changed. All other sessions were ended.")
+
+
+async def _replace(
+    request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None
+) -> list[UUID] | None:
+    """The sessions that a change ended; None where the current password is wrong."""
+    database, principal = request.services.database, request.principal
+    new_hash: str | None = None
+    for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
+        if found is None or not await attempt.verify(data.current, found.password_hash):
+            return None
+        if new_hash is None:
+            new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))
+        ended = await change_password(
+            database, principal.account_id, found.password_hash, new_hash, keep=principal.session_id
+        )
+        if ended is not None:
+            return ended
+        found = await find_login(database, principal.account_id)
+    return None
 
 
 @post(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from devnest.api.rehash import Rehasher
 from devnest.api.rounds import Rounds
 from devnest.api.tokens import TokenIssuer
 from devnest.mail import Outbox
@@ -19,6 +20,7 @@ class Services:
 
     database: Database
     hasher: Hasher
+    rehasher: Rehasher
     tokens: TokenIssuer
     revoked: RevokedSessions
     outbox: Outbox

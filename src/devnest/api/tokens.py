@@ -1,4 +1,4 @@
-"""Access tokens: JWTs (RFC 7519) signed with HS256, each verified once and then remembered until it expires."""
+"""Access tokens: JWTs (RFC 7519), each verified once and then remembered until it, or its key, expires."""
 
 import time
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from uuid import UUID
 
 import jwt
 
+from devnest.keys import KeySet
+
 __all__ = ["ACCESS_TOKEN_LIFETIME_S", "LEEWAY_S", "InvalidToken", "Principal", "TokenIssuer"]
 
 ACCESS_TOKEN_LIFETIME_S = 15 * 60
 ISSUER = "devnest"
 AUDIENCE = "devnest"
-ALGORITHM = "HS256"
 LEEWAY_S = 5  # between the clocks of two machines
 LONGEST_TOKEN = 2048
 REMEMBERED_TOKENS = 20_000  # about 10 MB
@@ -30,11 +31,20 @@ class Principal:
 
 
 class TokenIssuer:
-    """Makes and checks the access tokens of one key of at least 32 bytes. Belongs to one event loop."""
+    """Makes and checks access tokens. Belongs to one event loop."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
         self._verified: dict[str, tuple[Principal, float]] = {}
+
+    def use(self, keys: KeySet) -> None:
+        """Take other keys from now on; what the old ones verified is forgotten."""
+        self._keys = keys
+        self._verified.clear()
+
+    def public_keys(self) -> list[dict[str, str]]:
+        """What others can verify tokens with, as JWKs."""
+        return self._keys.public(time.time())
 
     def issue(self, account_id: UUID, session_id: UUID) -> str:
         """A token for one session, valid for 15 minutes."""
@@ -47,7 +57,8 @@ class TokenIssuer:
             "iat": now,
             "exp": now + ACCESS_TOKEN_LIFETIME_S,
         }
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM)
+        signer = self._keys.signer(now)
+        return jwt.encode(claims, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid})
 
     def verify(self, token: str) -> Principal:
         """Who the token speaks for; raises `InvalidToken`."""
@@ -67,11 +78,16 @@ class TokenIssuer:
         if len(token) > LONGEST_TOKEN:
             raise InvalidToken("the access token is too long")
         try:
+            verifier = self._keys.verifier(jwt.get_unverified_header(token).get("kid"), time.time())
+            if verifier is None:
+                raise InvalidToken("the access token is not valid")
+            # The algorithm is the key's; the token's own word for it has to agree.
             claims = jwt.decode(
-                token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY_S,
-                options={"require": ["exp", "iat", "sub", "sid"]},
+                token, verifier.verifying, algorithms=[verifier.key.algorithm],
+                audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY_S, options={"require": ["exp", "iat", "sub", "sid"]},
             )  # fmt: skip
-            return Principal(UUID(claims["sub"]), UUID(claims["sid"])), claims["exp"] + LEEWAY_S
+            expires = min(claims["exp"] + LEEWAY_S, verifier.verifies_until)
+            return Principal(UUID(claims["sub"]), UUID(claims["sid"])), expires
         except jwt.ExpiredSignatureError:
             raise InvalidToken("the access token has expired") from None
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):

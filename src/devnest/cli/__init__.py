@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 __all__ = ["app", "main"]
 
 # Each the name of a module here and of the function, or group of them, in it.
-COMMANDS = ("serve", "migrate", "calibrate", "user", "load", "bench")
+COMMANDS = ("serve", "migrate", "calibrate", "user", "keys", "load", "bench")
 
 
 class Commands(TyperGroup):

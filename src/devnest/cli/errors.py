@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from devnest.cluster import ChildFailed, PortUnavailable
+from devnest.keys import KeysUnusable
 from devnest.store import (
     DatabaseUnavailable,
     DataDirectoryError,
@@ -22,6 +23,7 @@ __all__ = ["reported"]
 STATUS: list[tuple[type[Exception], int]] = [
     (PortUnavailable, 3),
     (DataDirectoryError, 4),
+    (KeysUnusable, 4),
     (PostgresNotFound, 4),
     (PostgresFailed, 4),
     (SchemaBehind, 6),

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from devnest.cli.errors import reported
+from devnest.cli.hashing_options import HashCost, HashScheme
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, smtp_server
 from devnest.cluster import serve as run
 from devnest.logs import configure_logging
-from devnest.passwords import MAXIMUM_COST, MINIMUM_COST
+from devnest.passwords import Scheme
 from devnest.settings import Hashing, Settings, usable_cpus
 from devnest.store import default_data_dir
 
@@ -54,15 +55,8 @@ def serve(
             "loop of each.",
         ),
     ] = Hashing.POOL,
-    hash_cost: Annotated[
-        int,
-        typer.Option(
-            envvar="DEVNEST_HASH_COST",
-            min=MINIMUM_COST,
-            max=MAXIMUM_COST,
-            help="bcrypt cost of new passwords.",
-        ),
-    ] = 12,
+    hash_scheme: HashScheme = Scheme.BCRYPT,
+    hash_cost: HashCost = 12,
     hash_workers: Annotated[
         int | None,
         typer.Option(
@@ -91,7 +85,7 @@ def serve(
         Path | None,
         typer.Option(
             envvar="DEVNEST_SIGNING_KEY_FILE",
-            help="A file with the key of access tokens, 32 bytes or more.",
+            help="The key of access tokens: a file of 32 bytes or more, or a copy of a DevNest's signing-keys.json.",
             show_default="made in the data directory",
         ),
     ] = None,
@@ -150,8 +144,8 @@ def serve(
 ) -> None:
     """Serve the API until TERM or INT.
 
-    Exit status: 0 clean stop, 2 wrong option, 3 the address is taken, 4 the data directory or PostgreSQL's programs
-    cannot be used, 5 the database does not answer, 6 its schema is not this version's.
+    Exit status: 0 clean stop, 2 wrong option, 3 the address is taken, 4 the data directory, the signing keys
+    or PostgreSQL's programs cannot be used, 5 the database does not answer, 6 its schema is not this version's.
     """
     configure_logging(log_level)
     settings = Settings(
@@ -160,6 +154,7 @@ def serve(
         processes=processes or usable_cpus(),
         data_dir=data_dir or default_data_dir(),
         hashing=hashing,
+        hash_scheme=hash_scheme.value,
         hash_cost=hash_cost,
         hash_workers=hash_workers or usable_cpus(),
         hash_nice=hash_nice,

@@ -12,9 +12,10 @@ import typer
 
 from devnest.cli.databases import database_of
 from devnest.cli.errors import reported
+from devnest.cli.hashing_options import HashCost, HashScheme
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
 from devnest.logs import configure_logging
-from devnest.passwords import MAXIMUM_COST, MINIMUM_COST, Policy, WeakPassword, hash_password
+from devnest.passwords import Policy, Scheme, WeakPassword, hash_password
 from devnest.store import (
     AlreadyTaken,
     Database,
@@ -44,10 +45,8 @@ user = typer.Typer(
 def create(
     username: Annotated[str, typer.Argument(help="3 to 32 letters, digits, - and _.")],
     email: Annotated[str, typer.Argument(help="The account's e-mail address.")],
-    hash_cost: Annotated[
-        int,
-        typer.Option(envvar="DEVNEST_HASH_COST", min=MINIMUM_COST, max=MAXIMUM_COST, help="bcrypt cost."),
-    ] = 12,
+    hash_scheme: HashScheme = Scheme.BCRYPT,
+    hash_cost: HashCost = 12,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
@@ -67,7 +66,8 @@ def create(
 
     async def work(database: Database) -> str:
         try:
-            account = await create_account(database, username, email, hash_password(password, hash_cost))
+            password_hash = hash_password(password, hash_cost, hash_scheme.value)
+            account = await create_account(database, username, email, password_hash)
         except AlreadyTaken as taken:
             raise typer.BadParameter(str(taken)) from None
         await _record(database, Event.REGISTER, account.id)

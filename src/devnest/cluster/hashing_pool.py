@@ -1,12 +1,13 @@
 """The machine's pool, as a child of the supervisor: `python -m devnest.cluster.hashing_pool CONTROL`."""
 
 import asyncio
+import itertools
 import os
 import sys
 from pathlib import Path
 
 from devnest.cluster.control import Control
-from devnest.hashing import hash_batch, verify_batch
+from devnest.hashing import OPERATIONS
 from devnest.logs import configure_logging
 from devnest.metrics import Metrics
 from devnest.pool import PoolError, PoolServer
@@ -30,7 +31,7 @@ async def _serve(control: Control, settings: PoolSettings) -> None:
     server = PoolServer(
         settings.path, workers=settings.workers, nice=settings.nice, max_queue=MAX_WAITING, allow=["devnest.hashing"]
     )
-    for operation in (hash_batch, verify_batch):
+    for operation in itertools.chain.from_iterable(OPERATIONS.values()):
         server.warm(f"{operation.__module__}:{operation.__qualname__}")
     try:
         await server.start()

@@ -18,19 +18,19 @@ from devnest.cluster.notify import notify
 from devnest.cluster.slot import Slot
 from devnest.cluster.sockets import address_of, listen
 from devnest.cluster.supervisor import Supervisor
+from devnest.keys import ensure_keys, load_keys
 from devnest.settings import Hashing, PoolSettings, ServerSettings, Settings
-from devnest.store import DataDirectory, DataDirectoryError, EmbeddedPostgres, ensure_database, migrate
+from devnest.store import DataDirectory, EmbeddedPostgres, ensure_database, migrate
 
 __all__ = ["serve"]
 
-SHORTEST_KEY_BYTES = 32
 log = structlog.get_logger("devnest.cluster")
 
 
 def serve(settings: Settings) -> None:
     """Run until told to stop; returns after a clean stop.
 
-    Raises `StoreError`, `PortUnavailable` or `ChildFailed` where it cannot start.
+    Raises `StoreError`, `KeysUnusable`, `PortUnavailable` or `ChildFailed` where it cannot start.
     """
     _raise_descriptor_limit()
     with ExitStack() as stack:
@@ -38,7 +38,8 @@ def serve(settings: Settings) -> None:
         data_dir = DataDirectory(settings.data_dir)
         data_dir.open()
         stack.callback(data_dir.close)
-        key = _signing_key(settings.signing_key_file, data_dir)
+        keys = settings.signing_key_file or ensure_keys(data_dir.path)
+        load_keys(keys)
         postgres = None
         if settings.database_url is None:
             postgres = EmbeddedPostgres(data_dir, settings.postgres_bin)
@@ -47,14 +48,14 @@ def serve(settings: Settings) -> None:
         run_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
         stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
         metrics_dir = stack.enter_context(memory_directory(data_dir.path))
-        asyncio.run(_supervise(settings, listener, key, postgres, run_dir, metrics_dir))
+        asyncio.run(_supervise(settings, listener, keys.absolute(), postgres, run_dir, metrics_dir))
         log.info("stopped")
 
 
 async def _supervise(
     settings: Settings,
     listener: socket.socket,
-    key: bytes,
+    keys: Path,
     postgres: EmbeddedPostgres | None,
     run_dir: Path,
     metrics_dir: Path,
@@ -73,8 +74,9 @@ async def _supervise(
                 name=name,
                 metrics_dir=str(metrics_dir),
                 database_url=database_url(),
-                signing_key=key,
+                signing_keys=str(keys),
                 hashing=settings.hashing,
+                hash_scheme=settings.hash_scheme,
                 hash_cost=settings.hash_cost,
                 hash_workers=settings.hash_workers,
                 pool_url=f"unix://{pool_socket}",
@@ -118,15 +120,3 @@ def _raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # macOS has a limit below its hard one
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _signing_key(given: Path | None, data_dir: DataDirectory) -> bytes:
-    if given is None:
-        return data_dir.signing_key()
-    try:
-        key = given.read_bytes().strip()
-    except OSError as error:
-        raise DataDirectoryError(given, error.strerror or str(error)) from error
-    if len(key) < SHORTEST_KEY_BYTES:
-        raise DataDirectoryError(given, f"the signing key has {len(key)} bytes, {SHORTEST_KEY_BYTES} are needed")
-    return key

@@ -13,14 +13,16 @@ import uvicorn
 import uvloop
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Services, TokenIssuer, create_app
+from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Rehasher, Services, TokenIssuer, create_app
 from devnest.cluster.connections import Acceptor, BoundedProtocol
 from devnest.cluster.control import Control
+from devnest.cluster.keywatch import KeyWatch
 from devnest.hashing import PoolRunner
+from devnest.keys import KeysUnusable, load_keys
 from devnest.logs import configure_logging
 from devnest.mail import FolderTransport, Outbox, SmtpTransport
 from devnest.metrics import Metrics
-from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, ThreadRunner
+from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, Scheme, ThreadRunner
 from devnest.pool import Pool, PoolError, RemotePool
 from devnest.settings import Hashing, ServerSettings
 from devnest.store import (
@@ -96,6 +98,8 @@ def main() -> None:
     configure_logging(settings.log_level)
     try:
         uvloop.run(_serve(control, settings, listener))
+    except KeysUnusable as error:
+        control.failed(4, str(error))
     except SchemaBehind as error:
         control.failed(6, str(error))
     except StoreError as error:
@@ -117,10 +121,15 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         metrics.watch_requests()
         runner, pool = await stack.enter_async_context(_runner(settings))
         remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
+        hasher = Hasher(runner, settings.hash_cost, Scheme(settings.hash_scheme))
+        keys_path = Path(settings.signing_keys)
+        tokens = TokenIssuer(load_keys(keys_path))
+        await stack.enter_async_context(KeyWatch(keys_path, tokens.use))
         services = Services(
             database=database,
-            hasher=Hasher(runner, settings.hash_cost),
-            tokens=TokenIssuer(settings.signing_key),
+            hasher=hasher,
+            rehasher=await stack.enter_async_context(Rehasher(database, hasher)),
+            tokens=tokens,
             revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
             outbox=await stack.enter_async_context(_outbox(settings)),
             policy=_policy(settings),

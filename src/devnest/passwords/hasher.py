@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from devnest.passwords.scheme import UnusableHash, decoy, hash_password, verify_password
+from devnest.passwords.errors import UnusableHash
+from devnest.passwords.scheme import Scheme, decoy, hash_password, needs_rehash, verify_password
 
 __all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner", "Work"]
 
@@ -66,12 +67,17 @@ class ThreadRunner:
 
 
 class Hasher:
-    """Hashes new passwords at one cost, and verifies so that an unknown account takes as long as a wrong password."""
+    """Hashes new passwords by one policy, and verifies so that an unknown account takes as long as a wrong password.
 
-    def __init__(self, runner: Runner, cost: int) -> None:
+    The policy: a scheme, and bcrypt's cost. Stored hashes of either scheme are verified; one that is not by the policy
+    takes its own time, until a sign-in has it replaced.
+    """
+
+    def __init__(self, runner: Runner, cost: int, scheme: Scheme = Scheme.BCRYPT) -> None:
         self._run = runner
         self._cost = cost
-        self._decoy = decoy(cost)
+        self._scheme = scheme.value
+        self._decoy = decoy(cost, scheme)
 
     def check_room(self, client: str) -> None:
         """Raise the runner's refusal, where it is known already, before a request costs anything."""
@@ -79,7 +85,11 @@ class Hasher:
 
     async def hash(self, password: str, *, client: str = "", work: Work = Work.REGISTER) -> str:
         """The stored form of a new password. `client`: whose request it is; clients take turns."""
-        return await self._run(hash_password, password, self._cost, work=work, client=client)
+        return await self._run(hash_password, password, self._cost, self._scheme, work=work, client=client)
+
+    def is_below_policy(self, stored: str) -> bool:
+        """Whether a stored hash ought to be replaced."""
+        return needs_rehash(stored, self._cost, self._scheme)
 
     async def verify(self, password: str, stored: str | None, *, client: str = "") -> bool:
         """Whether the password is the stored one; `stored` is None where there is no account."""

@@ -1,5 +1,8 @@
 """The stored form of a password, as plain functions: text in, text out, nothing awaited.
 
+New passwords are hashed with one scheme; stored ones of both are verified. Of several calls together, bcrypt's are
+computed interleaved and argon2id's one after another, for they use threads of their own.
+
 bcrypt reads 72 bytes of a password and treats it as a string that repeats with a NUL after it, so longer passwords
 would be cut, and some passwords with a NUL inside would be alike. Those two kinds are stored as passlib's
 `$bcrypt-sha256$v=2` (an HMAC-SHA-256 of the password, keyed by the salt, in base64, is what bcrypt hashes); all others
@@ -13,17 +16,21 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import TypeVar
 
 from devnest import bcrypt
+from devnest.passwords import argon2id
+from devnest.passwords.errors import UnusableHash
 
 __all__ = [
     "MAXIMUM_COST",
     "MINIMUM_COST",
-    "UnusableHash",
+    "Scheme",
     "decoy",
     "hash_password",
     "hash_passwords",
+    "is_interleaved",
     "needs_rehash",
     "verify_password",
     "verify_passwords",
@@ -46,16 +53,20 @@ WRAPPED = re.compile(
 )
 
 
-class UnusableHash(ValueError):
-    """A stored hash is in no known format, or asks for more work than allowed. The message does not quote it."""
+class Scheme(StrEnum):
+    """How new passwords are hashed."""
+
+    BCRYPT = "bcrypt"
+    ARGON2ID = "argon2id"
 
 
-def hash_password(password: str, cost: int) -> str:
-    """The stored form of a password with a new salt: `$2b$…` or `$bcrypt-sha256$…`.
+def hash_password(password: str, cost: int, scheme: str = Scheme.BCRYPT) -> str:
+    """The stored form of a password with a new salt: `$2b$…`, `$bcrypt-sha256$…` or `$argon2id$…`.
 
-    Takes about 0.2 s at cost 12; each step of cost doubles it. Raises ValueError for a cost outside 4 to 18.
+    With bcrypt about 0.2 s at cost 12; each step of cost doubles it. argon2id takes no notice of the cost. Raises
+    ValueError for a cost outside 4 to 18.
     """
-    return _only(hash_passwords([(password, cost)]))
+    return _only(hash_passwords([(password, cost, scheme)]))
 
 
 def verify_password(password: str, stored: str) -> bool:
@@ -63,9 +74,39 @@ def verify_password(password: str, stored: str) -> bool:
     return _only(verify_passwords([(password, stored)]))
 
 
-def hash_passwords(calls: Sequence[tuple[str, int]]) -> list[str | Exception]:
-    """`hash_password` for several (password, cost), interleaved on one core; what one would raise is its result."""
+def hash_passwords(calls: Sequence[tuple[str, int, str]]) -> list[str | Exception]:
+    """`hash_password` for several (password, cost, scheme); what one would raise is its result."""
+    bcrypt_hashes = iter(_hash_with_bcrypt([call[:2] for call in calls if call[2] != Scheme.ARGON2ID]))
+    return [
+        _result(argon2id.hash_secret_with_argon2id, password) if scheme == Scheme.ARGON2ID else next(bcrypt_hashes)
+        for password, _, scheme in calls
+    ]
 
+
+def verify_passwords(calls: Sequence[tuple[str, str]]) -> list[bool | Exception]:
+    """`verify_password` for several (password, stored); what one would raise is its result."""
+    bcrypt_answers = iter(_verify_with_bcrypt([call for call in calls if not call[1].startswith(argon2id.PREFIX)]))
+    return [
+        _result(argon2id.verify_secret_with_argon2id, password, stored)
+        if stored.startswith(argon2id.PREFIX)
+        else next(bcrypt_answers)
+        for password, stored in calls
+    ]
+
+
+def is_interleaved(scheme_or_stored: str) -> bool:
+    """Whether the work of this scheme, or for this stored hash, is done beside that of other calls."""
+    return not scheme_or_stored.startswith((Scheme.ARGON2ID, argon2id.PREFIX))
+
+
+def _result(work: Callable[..., T], password: str, *arguments: str) -> T | Exception:
+    try:
+        return work(_normal(password), *arguments)
+    except (ValueError, MemoryError) as error:
+        return error
+
+
+def _hash_with_bcrypt(calls: Sequence[tuple[str, int]]) -> list[str | Exception]:
     def prepare(password: str, cost: int) -> tuple[bytes, bytes]:
         if not MINIMUM_COST <= cost <= MAXIMUM_COST:
             raise ValueError(f"the cost {cost} is not within {MINIMUM_COST} and {MAXIMUM_COST}")
@@ -81,9 +122,7 @@ def hash_passwords(calls: Sequence[tuple[str, int]]) -> list[str | Exception]:
     return _several(calls, prepare, bcrypt.hashpw_many, finish)
 
 
-def verify_passwords(calls: Sequence[tuple[str, str]]) -> list[bool | Exception]:
-    """`verify_password` for several (password, stored), interleaved; what one would raise is its result."""
-
+def _verify_with_bcrypt(calls: Sequence[tuple[str, str]]) -> list[bool | Exception]:
     def prepare(password: str, stored: str) -> tuple[bytes, bytes]:
         cost = _cost(stored)
         secret = _normal(password)
@@ -123,16 +162,23 @@ def _only(results: list[T | Exception]) -> T:
     return result
 
 
-def needs_rehash(stored: str, cost: int) -> bool:
-    """Whether a stored hash is not what `hash_password` would write today with this cost."""
+def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
+    """Whether a stored hash is below what `hash_password` would write today: another scheme, less work, an old prefix.
+
+    One that took more work stays: a lower cost is for new passwords, and makes none that is stored weaker.
+    """
     try:
-        return _cost(stored) != cost or stored.startswith(("$2a$", "$2y$"))
+        if scheme == Scheme.ARGON2ID:
+            return not stored.startswith(argon2id.PREFIX) or argon2id.is_below_policy(stored)
+        return _cost(stored) < cost or stored.startswith(("$2a$", "$2y$"))
     except UnusableHash:
         return True
 
 
-def decoy(cost: int) -> str:
-    """A stored form that no password matches and that takes as long to check as a real one of this cost."""
+def decoy(cost: int, scheme: str = Scheme.BCRYPT) -> str:
+    """A stored form that no password matches and that takes as long to check as a new one."""
+    if scheme == Scheme.ARGON2ID:
+        return argon2id.decoy()
     return bcrypt.gensalt(cost).decode("ascii") + "".join(secrets.choice(ALPHABET) for _ in range(31))
 
 

@@ -12,6 +12,7 @@ from devnest.store.accounts import (
     find_login,
     find_profile,
     find_resettable,
+    replace_hash,
     taken_field,
 )
 from devnest.store.audit import Event, record_event
@@ -140,6 +141,7 @@ __all__ = [
     "purge",
     "record_event",
     "refresh_session",
+    "replace_hash",
     "reset_password",
     "running_url",
     "taken_field",

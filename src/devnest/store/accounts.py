@@ -22,6 +22,7 @@ __all__ = [
     "find_login",
     "find_profile",
     "find_resettable",
+    "replace_hash",
     "taken_field",
 ]
 
@@ -139,6 +140,15 @@ async def change_password(
             account_id, keep,
         )  # fmt: skip
     return [row["id"] for row in ended]
+
+
+async def replace_hash(database: Database, account_id: UUID, old_hash: str, new_hash: str) -> bool:
+    """Put a better hash of the same password in place of the old one; False where that is no longer there."""
+    replaced = await database.fetch_value(
+        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING true",
+        account_id, old_hash, new_hash,
+    )  # fmt: skip
+    return replaced is not None
 
 
 async def find_profile(database: Database, username: str) -> Profile | None:

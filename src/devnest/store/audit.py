@@ -20,6 +20,7 @@ class Event(StrEnum):
     SESSION_END = "session_end"
     SESSIONS_END = "sessions_end"
     PASSWORD_CHANGE = "password_change"  # noqa: S105 (the name of an event)
+    PASSWORD_REHASH = "password_rehash"  # noqa: S105
     PASSWORD_FORGOT = "password_forgot"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
     EMAIL_VERIFY = "email_verify"

@@ -2,14 +2,11 @@
 
 import fcntl
 import os
-import secrets
 from pathlib import Path
 
 from devnest.store.errors import DataDirectoryError, DataDirectoryInUse
 
 __all__ = ["DataDirectory", "default_data_dir"]
-
-KEY_BYTES = 48
 
 
 def default_data_dir() -> Path:
@@ -63,23 +60,3 @@ class DataDirectory:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
-
-    def signing_key(self) -> bytes:
-        """The key of the access tokens, made at the first call: random bytes in `signing.key`, mode 0600."""
-        path = self.path / "signing.key"
-        try:
-            if not path.exists():
-                new = path.with_suffix(".new")
-                new.unlink(missing_ok=True)
-                fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(fd, "wb") as file:
-                    file.write(secrets.token_bytes(KEY_BYTES))
-                    file.flush()
-                    os.fsync(fd)
-                new.rename(path)
-            key = path.read_bytes()
-        except OSError as error:
-            raise DataDirectoryError(self.path, f"signing.key: {error.strerror}") from error
-        if len(key) < KEY_BYTES:
-            raise DataDirectoryError(self.path, f"signing.key has {len(key)} bytes, {KEY_BYTES} are needed")
-        return key

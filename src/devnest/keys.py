@@ -1,0 +1,257 @@
+"""The keys of access tokens: one signs, and those before it verify until their last token has expired.
+
+They are in one file, `signing-keys.json` in the data directory, mode 0600. Every server looks at it every two seconds,
+so no signal is needed. A new key is written some time before it signs, by which time every server can verify with it.
+A key has a name (`kid`), which tokens carry, and its own algorithm: what a token says of algorithms is not asked.
+
+A key given from elsewhere may be bytes of any kind, which stay the only key, or a copy of such a file. What is called
+`.json` is always read as the latter.
+"""
+
+import base64
+import fcntl
+import hashlib
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+__all__ = [
+    "KEYS_FILE",
+    "Algorithm",
+    "Key",
+    "KeySet",
+    "KeysUnusable",
+    "ReadyKey",
+    "ensure_keys",
+    "load_keys",
+    "rotate_keys",
+]
+
+KEYS_FILE = "signing-keys.json"
+OLD_FILE = "signing.key"  # one key as bytes: what DevNest made before it could rotate
+KEY_BYTES = 32  # at least; as many as the hash (RFC 7518, 3.2), and the seed of Ed25519
+OWN_KEY_BYTES = {"HS256": 48, "EdDSA": 32}
+STILL_VERIFIES_S = 20 * 60.0  # after its successor began to sign: a token's 15 minutes, and a server that learns late
+MOST_KEYS = 16
+
+
+class KeysUnusable(Exception):
+    """A file of signing keys cannot be used. Nothing of a key is in the message."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"the signing keys in {path} cannot be used: {reason}")
+
+
+class Algorithm(StrEnum):
+    """What a key signs with. EdDSA (Ed25519) lets others verify, and needs the extra `eddsa`."""
+
+    HS256 = "HS256"
+    EDDSA = "EdDSA"
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it is stored. `named`: False for the one whose tokens may carry no name, made before keys had any."""
+
+    kid: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    algorithm: Algorithm
+    secret: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES)]
+    signs_from: float
+    named: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Key {self.kid} {self.algorithm}>"
+
+    def signing(self) -> Any:
+        """What PyJWT signs with."""
+        return self.secret if self.algorithm is Algorithm.HS256 else _ed25519(self.secret)
+
+    def verifying(self) -> Any:
+        """What PyJWT verifies with."""
+        return self.secret if self.algorithm is Algorithm.HS256 else _ed25519(self.secret).public_key()
+
+
+class _File(msgspec.Struct, frozen=True):
+    keys: Annotated[list[Key], msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ReadyKey:
+    """A key taken apart once, and its end."""
+
+    key: Key
+    signing: Any
+    verifying: Any
+    verifies_until: float
+
+
+class KeySet:
+    """Some keys, in the order in which they sign."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        ordered = sorted(keys, key=lambda key: key.signs_from)
+        ends = [*(key.signs_from + STILL_VERIFIES_S for key in ordered[1:]), math.inf]
+        self._ready = [ReadyKey(k, k.signing(), k.verifying(), end) for k, end in zip(ordered, ends, strict=True)]
+        self._by_name: dict[str | None, ReadyKey] = {ready.key.kid: ready for ready in self._ready}
+        self._by_name.update((None, ready) for ready in self._ready if not ready.key.named)
+
+    def signer(self, now: float) -> ReadyKey:
+        """The newest key whose time has come."""
+        begun = [ready for ready in self._ready if ready.key.signs_from <= now]
+        return begun[-1] if begun else self._ready[0]
+
+    def verifier(self, kid: object, now: float) -> ReadyKey | None:
+        """The key of this name, which a stranger chose: no more is done with it than to look for it here."""
+        ready = self._by_name.get(kid) if kid is None or isinstance(kid, str) else None
+        return ready if ready is not None and now < ready.verifies_until else None
+
+    def alive(self, now: float) -> list[ReadyKey]:
+        """The keys that sign, will sign, or still verify."""
+        return [ready for ready in self._ready if now < ready.verifies_until]
+
+    def public(self, now: float) -> list[dict[str, str]]:
+        """The keys others may verify with, as JWKs (RFC 8037); a secret key is never among them."""
+        return [
+            {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": ready.key.kid, "x": _encoded(ready)}
+            for ready in self.alive(now)
+            if ready.key.algorithm is Algorithm.EDDSA
+        ]
+
+
+def ensure_keys(data_dir: Path) -> Path:
+    """The data directory's file of keys, made where there is none, from the old kind of file where there is one.
+
+    Raises `KeysUnusable`.
+    """
+    path = data_dir / KEYS_FILE
+    with _locked(path):
+        if not path.exists():
+            old = data_dir / OLD_FILE
+            _write(path, [_bare_key(old, _read(old)) if old.exists() else _new_key(Algorithm.HS256, 0.0)])
+            old.unlink(missing_ok=True)
+        load_keys(path)
+    return path
+
+
+def load_keys(path: Path) -> KeySet:
+    """The keys in a file: a set as DevNest writes it, or one key as bytes. Raises `KeysUnusable`."""
+    return _key_set(path, _parse(path))
+
+
+def rotate_keys(
+    data_dir: Path, algorithm: Algorithm | None = None, *, delay_s: float, discard_old: bool = False
+) -> Key:
+    """Add a key that signs after a delay, by which every server and every reader of the public keys has to know it.
+
+    Keys whose last token has expired are dropped; with `discard_old` all are, and the new one signs at once. Without
+    an algorithm it is that of the key before. Raises `KeysUnusable`.
+    """
+    path = ensure_keys(data_dir)
+    with _locked(path):
+        now = time.time()
+        alive = [ready.key for ready in load_keys(path).alive(now)]
+        new = _new_key(algorithm or alive[-1].algorithm, now if discard_old else now + delay_s)
+        kept = [] if discard_old else alive
+        if len(kept) >= MOST_KEYS:
+            raise KeysUnusable(path, f"{len(kept)} keys are in use; the first ends within {STILL_VERIFIES_S:g} s")
+        _key_set(path, [*kept, new])  # before it is written: EdDSA may not be installed
+        _write(path, [*kept, new])
+    return new
+
+
+def _parse(path: Path) -> list[Key]:
+    content = _read(path)
+    # Damaged JSON must never pass for a key: anyone can guess what a crash leaves of a file.
+    if path.suffix != ".json" and not content.startswith(b'{"keys":'):
+        return [_bare_key(path, content.strip())]
+    try:
+        keys = msgspec.json.decode(content, type=_File).keys
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise KeysUnusable(path, "it is no file of keys, or was damaged") from None
+    if len({key.kid for key in keys}) < len(keys):
+        raise KeysUnusable(path, "two keys have one name")
+    return keys
+
+
+def _key_set(path: Path, keys: Sequence[Key]) -> KeySet:
+    try:
+        return KeySet(keys)
+    except ImportError:
+        raise KeysUnusable(path, "EdDSA needs: pip install 'devnest[eddsa]'") from None
+    except ValueError as error:  # not 32 bytes
+        raise KeysUnusable(path, str(error)) from None
+
+
+def _bare_key(path: Path, secret: bytes) -> Key:
+    """A key that came as bytes. Its name is made of it, so that it has the same on every machine."""
+    if len(secret) < KEY_BYTES:
+        raise KeysUnusable(path, f"it has {len(secret)} bytes, {KEY_BYTES} are needed")
+    kid = hashlib.sha256(b"devnest kid\0" + secret).hexdigest()[:16]
+    return Key(kid=kid, algorithm=Algorithm.HS256, secret=secret, signs_from=0.0, named=False)
+
+
+def _new_key(algorithm: Algorithm, signs_from: float) -> Key:
+    secret = secrets.token_bytes(OWN_KEY_BYTES[algorithm])
+    return Key(kid=secrets.token_hex(8), algorithm=algorithm, secret=secret, signs_from=signs_from)
+
+
+def _ed25519(seed: bytes) -> Any:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # the extra `eddsa`
+
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def _encoded(ready: ReadyKey) -> str:
+    return base64.urlsafe_b64encode(ready.verifying.public_bytes_raw()).rstrip(b"=").decode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeysUnusable(path, error.strerror or str(error)) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One writer at a time: the directory is locked, since the file is replaced."""
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise KeysUnusable(path, error.strerror or str(error)) from error
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _write(path: Path, keys: Sequence[Key]) -> None:
+    """Replace the file as a whole, for its owner alone; the owner stays where root writes for another user."""
+    new = path.with_suffix(".new")
+    try:
+        owner = path.stat() if path.exists() else path.parent.stat()
+        new.unlink(missing_ok=True)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            if os.geteuid() == 0:
+                os.fchown(fd, owner.st_uid, owner.st_gid)
+            file.write(msgspec.json.encode(_File(list(keys))) + b"\n")
+            file.flush()
+            os.fsync(fd)
+        new.rename(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise KeysUnusable(path, error.strerror or str(error)) from error

@@ -1,0 +1,88 @@
+"""argon2id, the other scheme of stored passwords: secret bytes in, the PHC string `$argon2id$v=19$…` out.
+
+The work is RFC 9106's second recommendation (section 4, for where memory is scarce): 64 MiB, three passes, four lanes.
+That is above the least that OWASP's Password Storage Cheat Sheet allows (19 MiB, two passes, one lane).
+https://www.rfc-editor.org/rfc/rfc9106.html#section-4
+https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#argon2id
+"""
+
+import base64
+import re
+import secrets
+
+import argon2
+from argon2.low_level import Type, hash_secret, verify_secret
+
+from devnest.passwords.errors import UnusableHash
+
+__all__ = ["PREFIX", "decoy", "hash_secret_with_argon2id", "is_below_policy", "verify_secret_with_argon2id"]
+
+PREFIX = "$argon2id$"
+MEMORY_KIB = 64 * 1024
+PASSES = 3
+LANES = 4
+SALT_BYTES = 16
+DIGEST_BYTES = 32
+
+# What a stored hash may ask for; beyond it is refused before any work. At most 21 times the work of our own.
+MOST_MEMORY_KIB = 256 * 1024
+MOST_PASSES = 16
+MOST_LANES = 16
+
+FORM = re.compile(
+    r"\$argon2id\$v=19\$m=(?P<memory>[1-9]\d{0,6}),t=(?P<passes>[1-9]\d{0,2}),p=(?P<lanes>[1-9]\d{0,2})"
+    r"\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,86}",  # salts of 8 to 64 bytes, digests of 16 to 64
+    re.ASCII,
+)
+
+
+def hash_secret_with_argon2id(secret: bytes) -> str:
+    """The stored form, with a new salt. Raises `MemoryError` where the memory cannot be had."""
+    salt = secrets.token_bytes(SALT_BYTES)
+    try:
+        return hash_secret(secret, salt, PASSES, MEMORY_KIB, LANES, DIGEST_BYTES, Type.ID).decode("ascii")
+    except argon2.exceptions.HashingError as error:
+        raise MemoryError(f"argon2id: {error}") from error  # the parameters are ours and right
+
+
+def verify_secret_with_argon2id(secret: bytes, stored: str) -> bool:
+    """Whether the secret is the stored one; raises `UnusableHash` before any work."""
+    _parameters(stored)
+    try:
+        return verify_secret(stored.encode("ascii"), secret, Type.ID)
+    except argon2.exceptions.VerifyMismatchError:
+        return False
+    except argon2.exceptions.VerificationError as error:
+        if "emory allocation" in str(error):
+            raise MemoryError(f"argon2id: {error}") from error
+        raise UnusableHash("a stored password hash is not well-formed argon2id") from None  # found while reading it
+
+
+def is_below_policy(stored: str) -> bool:
+    """Whether the stored hash took less work than one of today; raises `UnusableHash`."""
+    memory, passes = _parameters(stored)
+    return memory < MEMORY_KIB or passes < PASSES
+
+
+def decoy() -> str:
+    """A stored form that no password matches and that takes as long to check as a real one."""
+    salt, digest = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(DIGEST_BYTES)
+    return f"{PREFIX}v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${_encoded(salt)}${_encoded(digest)}"
+
+
+def _parameters(stored: str) -> tuple[int, int]:
+    """Memory in KiB and passes, within bounds."""
+    match = FORM.fullmatch(stored)
+    if match is None:
+        raise UnusableHash("a stored password hash is in no known format")
+    memory, passes, lanes = int(match["memory"]), int(match["passes"]), int(match["lanes"])
+    if memory > MOST_MEMORY_KIB or passes > MOST_PASSES or lanes > MOST_LANES or memory < 8 * lanes:
+        raise UnusableHash(
+            f"a stored password hash asks for {memory} KiB, {passes} passes and {lanes} lanes; "
+            f"the limits are {MOST_MEMORY_KIB}, {MOST_PASSES} and {MOST_LANES}, with 8 KiB for each lane at least"
+        )
+    return memory, passes
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).rstrip(b"=").decode("ascii")

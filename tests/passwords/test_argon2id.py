@@ -1,0 +1,99 @@
+"""argon2id, beside bcrypt."""
+
+import argon2
+import pytest
+
+from devnest.passwords import Scheme, UnusableHash, hash_password, needs_rehash, verify_password
+from devnest.passwords.scheme import hash_passwords, verify_passwords
+
+# The reference implementation's own test (phc-winner-argon2, src/test.c): "password", "somesalt"
+REFERENCE = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
+LIGHT = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+def test_the_reference_s_hash_is_verified() -> None:
+    """The format is everyone's."""
+    assert verify_password("password", REFERENCE)
+    assert not verify_password("Password", REFERENCE)
+
+
+def test_a_new_hash_takes_the_work_of_rfc_9106() -> None:
+    """Its second recommendation, and other software verifies it."""
+    stored = hash_password("caf\u00e9 au lait", 12, Scheme.ARGON2ID)
+    assert argon2.extract_parameters(stored) == argon2.profiles.RFC_9106_LOW_MEMORY
+    assert argon2.PasswordHasher().verify(stored, "caf\u00e9 au lait")
+    assert verify_password("cafe\u0301 au lait", stored)
+    assert not verify_password("cafe au lait", stored)
+
+
+@pytest.mark.parametrize("password", ["", "x" * 1024, "with\0nul", "👩‍👩‍👧‍👦"])
+def test_no_password_is_cut(password: str) -> None:
+    """All of it counts, after NFKC."""
+    stored = LIGHT.hash(password)
+    assert verify_password(password, stored)
+    assert not verify_password(password + "x", stored)
+    assert not password or not verify_password(password[:-1], stored)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "$argon2id$",
+        REFERENCE[:-1] + "ü",
+        REFERENCE[:-1] + "5",  # bits that no digest has
+        REFERENCE + "\n",
+        REFERENCE.replace("m=256", "m=262145"),
+        REFERENCE.replace("m=256", "m=99999999999"),
+        REFERENCE.replace("m=256", "m=0256"),
+        REFERENCE.replace("m=256", "m=7"),
+        REFERENCE.replace("t=2", "t=17"),
+        REFERENCE.replace("t=2", "t=0"),
+        REFERENCE.replace("t=2", "t=4294967295"),
+        REFERENCE.replace("p=1", "p=17"),
+        REFERENCE.replace("p=1", "p=16777215"),
+        REFERENCE.replace("p=1", "p=1,keyid=x"),
+        REFERENCE.replace("v=19", "v=16"),
+        REFERENCE.replace("$v=19", ""),
+        REFERENCE.replace("argon2id", "argon2i"),
+        REFERENCE.replace("c29tZXNhbHQ", "c2FsdA"),
+        REFERENCE.replace("c29tZXNhbHQ", "A" * 87),
+        REFERENCE[:-30],
+        "$argon2id$" + "x" * 1_000_000,
+    ],
+)
+def test_an_unusable_stored_hash_is_refused_before_any_work(stored: str) -> None:
+    """No row of the database takes gigabytes or minutes; the message does not quote the hash."""
+    with pytest.raises(UnusableHash) as caught:
+        verify_password("password", stored)
+    assert stored not in str(caught.value)
+
+
+def test_a_hash_below_the_policy_is_to_be_replaced() -> None:
+    """Another scheme in either direction, and less work."""
+    bcrypt_hash = hash_password("secret", 4)
+    assert needs_rehash(bcrypt_hash, 4, Scheme.ARGON2ID)
+    assert needs_rehash(REFERENCE, 4, Scheme.BCRYPT)
+    assert needs_rehash(REFERENCE, 4, Scheme.ARGON2ID)
+    good = REFERENCE.replace("m=256,t=2,p=1", "m=65536,t=3,p=4")
+    assert not needs_rehash(good, 4, Scheme.ARGON2ID)
+    assert not needs_rehash(good.replace("m=65536,t=3,p=4", "m=131072,t=4,p=1"), 4, Scheme.ARGON2ID)
+    assert needs_rehash(good.replace("t=3", "t=2"), 4, Scheme.ARGON2ID)
+    assert needs_rehash(good.replace("m=65536", "m=19456"), 4, Scheme.ARGON2ID)
+    assert needs_rehash(good.replace("t=3", "t=99"), 4, Scheme.ARGON2ID)
+
+
+def test_a_batch_of_both_gives_each_call_its_own_result() -> None:
+    """In the order of the calls, whatever fails."""
+    light, bcrypt_hash = LIGHT.hash("secret"), hash_password("secret", 4)
+    calls = [("secret", light), ("secret", bcrypt_hash), ("wrong", light), ("secret", "$argon2id$x"), ("\ud800", light)]
+    results = verify_passwords([*calls, ("wrong", bcrypt_hash)])
+    assert results[:3] == [True, True, False]
+    assert isinstance(results[3], UnusableHash)
+    assert isinstance(results[4], ValueError)
+    assert results[5] is False
+    first, second, third = hash_passwords([("a", 4, "bcrypt"), ("b", 4, "argon2id"), ("c", 99, "bcrypt")])
+    assert isinstance(first, str)
+    assert first.startswith("$2b$")
+    assert isinstance(second, str)
+    assert second.startswith("$argon2id$")
+    assert isinstance(third, ValueError)
