@@ -20,7 +20,7 @@ from devnest.load import VirtualUser
 from devnest.load.connection import Answer, Connection
 from devnest.load.target import Target
 from devnest.load.user import Session
-from profiles import Mixed
+from profiles import Light, SignIns
 from running import DevNest, devnest
 
 KINDS = ("login", "post", "feed")
@@ -88,7 +88,8 @@ class Crowd:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _client(self, number: int) -> None:
-        profile, client = Mixed(), Client(self.session, number)
+        profile = (Light, SignIns)[number % 2]()
+        client = Client(self.session, number)
         client.outcomes = self.outcomes
         while not await profile.start(client):
             await client.think(THINK_S)
