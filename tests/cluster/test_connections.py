@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 import uvloop
 from litestar import Litestar, Response, get, post
+from litestar.datastructures import State
 from litestar.params import JSONBody
 
 from devnest.api.bodies import NewComment
@@ -57,17 +58,25 @@ async def unread() -> str:
     return "unread"
 
 
+@get("/slow", media_type="text/plain")
+async def slow(request: ApiRequest) -> str:
+    """An answer that waits."""
+    await request.app.state.go.wait()
+    return "slow"
+
+
 class Serving:
     """A server in this process, with the protocol, the frame, the requests and the errors of DevNest."""
 
-    def __init__(self, server: Server, metrics: Metrics, address: tuple[str, int]) -> None:
+    def __init__(self, server: Server, metrics: Metrics, address: tuple[str, int], go: asyncio.Event) -> None:
+        self.go = go  # for /slow
         self.server = server
         self.metrics = metrics
         self.address = address
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, source: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection, accepted or not yet."""
-        return await asyncio.open_connection(*self.address)
+        return await asyncio.open_connection(*self.address, local_addr=(source, 0))
 
     async def counted(self, method: str, route: str, status: int) -> None:
         """Wait until the metrics have a request."""
@@ -83,8 +92,10 @@ class Serving:
 @asynccontextmanager
 async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
     """From ready to a clean stop."""
+    go = asyncio.Event()
     app = Litestar(
-        [small, huge, echo, unread],
+        [small, huge, echo, unread, slow],
+        state=State({"go": go}),
         request_class=ApiRequest,
         exception_handlers={Exception: respond_to},
         logging_config=None,
@@ -98,7 +109,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
         server = Server(config, listener, lambda: None)
         server.lifespan = config.lifespan_class(config)
         await server.startup()  # `serve` would turn the loop before the end; some tests are about just that turn
-        at = Serving(server, metrics, address)
+        at = Serving(server, metrics, address, go)
         yield at
         if listener.fileno() != -1:
             server.leave()
@@ -281,6 +292,60 @@ async def test_a_client_that_leaves_within_its_body_is_counted_as_gone(tmp_path:
             await asyncio.sleep(0)
         writer.close()
         await at.counted("POST", "/echo", 499)
+
+
+@on_uvloop
+async def test_an_address_with_many_idle_connections_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes is accepted, and an address with few connections keeps its own."""
+    monkeypatch.setattr("devnest.cluster.connections.MOST_CONNECTIONS", 10)
+    monkeypatch.setattr("devnest.cluster.connections.ROOM", 2)
+    async with serving(tmp_path) as at:
+        modest = await answered(at, "127.0.0.1")
+        greedy = [await answered(at, "127.0.0.2") for _ in range(9)]
+        another = await answered(at, "127.0.0.1")
+        ended = [asyncio.create_task(reader.read()) for reader, _ in greedy]
+        await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+        for reader, writer in (modest, another):
+            writer.write(GET)
+            assert b" 200 " in await reader.readuntil(b"small")
+        assert 1 <= sum(each.done() for each in ended) <= 2
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
+        for _, writer in (modest, another, *greedy):
+            writer.close()
+
+
+async def answered(at: Serving, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that is idle after a request."""
+    reader, writer = await at.connect(source)
+    writer.write(GET)
+    await reader.readuntil(b"small")
+    return reader, writer
+
+
+@on_uvloop
+async def test_nobody_is_thrown_out_while_being_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every connection has a request, whoever comes waits until one has not."""
+    monkeypatch.setattr("devnest.cluster.connections.MOST_CONNECTIONS", 3)
+    async with serving(tmp_path) as at:
+        busy = [await at.connect() for _ in range(3)]
+        for _, writer in busy:
+            writer.write(GET.replace(b"small", b"slow"))
+        while at.metrics.active_requests < 3:
+            await asyncio.sleep(0)
+        reader, writer = await at.connect()
+        writer.write(GET)
+        await asyncio.sleep(SHORT_S)
+        assert len(at.server.server_state.connections) == 3
+        at.go.set()
+        for each, _ in busy:
+            await each.readuntil(b"slow")
+        await reader.readuntil(b"small")
+        for _, each_writer in (*busy, (reader, writer)):
+            each_writer.close()
 
 
 # The end of a server. It waits for no turn of the loop here, so what it does not look for it does not see.

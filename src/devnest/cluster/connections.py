@@ -6,15 +6,17 @@ takes fewer; asyncio's own server takes all that wait, and one process would ser
 
 import asyncio
 import errno
+import resource
 import socket
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from devnest.api import BODY_IS_LATE
 
-__all__ = ["Acceptor", "BoundedProtocol"]
+__all__ = ["Acceptor", "BoundedProtocol", "has_room", "most_connections"]
 
 HEAD_TIMEOUT_S = 15.0  # from a request's first byte, or a connection's beginning, to the end of its headers
 BODY_TIMEOUT_S = 10.0  # from there to the end of its body, of 1 MiB at most
@@ -22,17 +24,23 @@ LAST_HEAD_TIMEOUT_S = 5.0  # the head's, from when the server begins to stop
 UNREAD_TIMEOUT_S = 30.0  # for a client that does not read its answer
 MOST_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
 MOST_BODY_BYTES = 16 * 1024 * 1024  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
+MOST_CONNECTIONS = 20_000  # of one server, at about 10 KiB for an idle one
+OTHER_DESCRIPTORS = 100  # of a server: database, pool, metrics, mail
+ROOM = 100  # connections closed at once where there are as many
 PAUSE_S = 0.1
 HEAD, BODY = "head", "body"
 
 
 class Acceptor:
-    """Accepts on a socket it is given and does not close."""
+    """Accepts on a socket it is given and does not close, as long as `has_room` says so."""
 
-    def __init__(self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], has_room: Callable[[], bool]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._make_protocol = make_protocol
+        self._has_room = has_room
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_open = True
         self._resume()
@@ -56,7 +64,15 @@ class Acceptor:
         if self._is_open:
             self._loop.add_reader(self._listener, self._accept)
 
+    def _pause(self) -> None:
+        """What waits stays in the backlog, for another server perhaps."""
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(PAUSE_S, self._resume)
+
     def _accept(self) -> bool:
+        if not self._has_room():
+            self._pause()
+            return False
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -64,8 +80,7 @@ class Acceptor:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
-            self._loop.remove_reader(self._listener)  # what waits stays in the backlog, for another server perhaps
-            self._loop.call_later(PAUSE_S, self._resume)
+            self._pause()
             return False
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -150,6 +165,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer = None
         super().resume_writing()
 
+    def is_idle(self) -> bool:
+        """Whether the client has yet to send a request, and could as well connect again."""
+        has_been_answered = self._awaited is None and self.cycle.response_complete
+        return (self._awaited is HEAD or has_been_answered) and not self.transport.is_closing()
+
     def timeout_keep_alive_handler(self) -> None:
         """An idle connection is closed; one whose last answer was never read is cut."""
         if self.transport.get_write_buffer_size():
@@ -195,3 +215,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.scope["state"][BODY_IS_LATE] = True
             self.cycle.keep_alive = self.cycle.more_body = False
             self.cycle.message_event.set()
+
+
+def most_connections() -> int:
+    """How many a server takes: so many, or what its descriptors allow."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(limit - OTHER_DESCRIPTORS, limit // 2))
+
+
+def has_room(connections: Collection[BoundedProtocol], most: int) -> bool:
+    """Whether one more may come. Where there are too many, the address with most idle ones loses some of those."""
+    if len(connections) < most:
+        return True
+    idle: defaultdict[str, list[BoundedProtocol]] = defaultdict(list)
+    for connection in connections:
+        if connection.is_idle():
+            idle[connection.client[0] if connection.client else ""].append(connection)
+    for connection in max(idle.values(), key=len, default=[])[:ROOM]:
+        connection.transport.close()
+    return bool(idle)

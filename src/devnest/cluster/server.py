@@ -13,7 +13,7 @@ import uvloop
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Services, TokenIssuer, create_app
-from devnest.cluster.connections import Acceptor, BoundedProtocol
+from devnest.cluster.connections import Acceptor, BoundedProtocol, has_room, most_connections
 from devnest.cluster.control import Control
 from devnest.hashing import PoolRunner
 from devnest.logs import configure_logging
@@ -49,7 +49,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept, and say so."""
         self.servers = []
-        self._acceptor = Acceptor(self._listener, self._protocol)
+        connections: set[BoundedProtocol] = self.server_state.connections  # type: ignore[assignment]
+        most = most_connections()
+        self._acceptor = Acceptor(self._listener, self._protocol, lambda: has_room(connections, most))
         self.started = True
         self._ready()
 
