@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+
 from running import DevNest, cpu_s, devnest
 
 CONNECTIONS = 64
@@ -41,9 +42,7 @@ def main() -> None:
         sys.exit("wrk is needed: apt install wrk")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devnest-bench-")))
-        running = [
-            stack.enter_context(devnest("--hash-cost=4", f"--processes={count}")) for count in options.processes
-        ]
+        running = [stack.enter_context(devnest("--hash-cost=4", f"--processes={count}")) for count in options.processes]
         scripts = [script(at.url, directory / f"{at.port}.lua") for at in running]
         measure(running, scripts, options)
 
