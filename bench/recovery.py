@@ -108,17 +108,12 @@ async def kill(crowd: Crowd, kind: str, options: argparse.Namespace) -> dict[str
     await asyncio.sleep(options.calm)
     crowd.outcomes.clear()
     victim = max(crowd.at.parts(kind), key=lambda process: sum(process.cpu_times()[:2]))
-    count = len(crowd.at.parts(kind))
     its_ports = ports(victim) if kind == "server" else set()
     killed = time.perf_counter()
     victim.kill()
-    replaced = killed
-    while len([p for p in crowd.at.parts(kind) if p != victim]) < count and time.perf_counter() < killed + 10:
-        await asyncio.sleep(0.01)
-        replaced = time.perf_counter()
-    await asyncio.sleep(max(0.0, killed + options.after - time.perf_counter()))
+    await asyncio.sleep(options.after)
     after = [outcome for outcome in crowd.outcomes if outcome.ended > killed]
-    return {"replaced": replaced - killed} | summary(after, killed, its_ports)
+    return summary(after, killed, its_ports)
 
 
 def summary(after: list[Outcome], killed: float, its_ports: set[int]) -> dict[str, float]:
