@@ -108,8 +108,9 @@ async def kill(crowd: Crowd, kind: str, options: argparse.Namespace) -> dict[str
     await asyncio.sleep(options.calm)
     crowd.outcomes.clear()
     victim = max(crowd.at.parts(kind), key=lambda process: sum(process.cpu_times()[:2]))
-    its_ports = ports(victim) if kind == "server" else set()
     killed = time.perf_counter()
+    victim.suspend()  # from now on its connections are those it has
+    its_ports = ports(victim) if kind == "server" else set()
     victim.kill()
     await asyncio.sleep(options.after)
     after = [outcome for outcome in crowd.outcomes if outcome.ended > killed]
