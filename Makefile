@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-enumeration bench-flood bench-lanes bench-load bench-pool clean pins
+.PHONY: help run test lint bench bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,19 @@ bench-enumeration: $(VENV)/.installed ## refused sign-ins for unknown, wrong and
 
 bench-flood: $(VENV)/.installed-bench ## sign-ins at ten times capacity beside honest clients (FLOOD="--extremes" for the choice of --hash-nice)
 	$(BIN)/python bench/flood.py $(FLOOD)
+
+bench-idle: $(VENV)/.installed ## memory of an idle connection, and light requests beside 5,000 of them (about 80 s; IDLE="--rounds 1" for less)
+	$(BIN)/python bench/idle.py $(IDLE)
+
+bench-recovery: $(VENV)/.installed ## SIGKILL to each kind of process under a mixed load: what fails, and for how long (RECOVERY="--rounds 1" for less)
+	$(BIN)/python bench/recovery.py $(RECOVERY)
+
+bench-saturation: $(VENV)/.installed-bench ## hashes through HTTP beside the kernel's; the light routes with one server and two (about three minutes)
+	$(BIN)/python bench/saturation.py $(SATURATION)
+	$(BIN)/python bench/routes.py --processes 1 2 $(BENCH)
+
+bench-soak: $(VENV)/.installed ## half load for ten minutes, and the memory of every process (SOAK="--minutes 2" for less)
+	$(BIN)/python bench/soak.py $(SOAK)
 
 bench-lanes: $(VENV)/.installed ## bcrypt's lanes beside pyca/bcrypt, on one core and on two (about two minutes; PART=lanes for less)
 	$(BIN)/python bench/lanes.py $(PART)

@@ -10,23 +10,18 @@ import asyncio
 import itertools
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import httptools
 import msgspec
 import uvloop
 
-from devnest import bcrypt
-from devnest.bcrypt import LANES, checkpw_many
+from devnest.bcrypt import LANES
+from kernel import PASSWORD, kernel_rate
+from running import devnest
 
 COST = 10
-PASSWORD = "correct horse battery"
 FLOODERS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 HONEST, LIGHT = "127.0.0.9", "127.0.0.10"
 
@@ -174,53 +169,28 @@ class Bench:
         await asyncio.gather(*(read() for _ in range(32)))
 
 
-@contextmanager
-def devnest(workers: int, *options: str) -> Iterator[Bench]:
-    """A fresh DevNest, and its end."""
-    with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
-        Path(directory).chmod(0o711)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "devnest", "serve", "--port=0", f"--hash-cost={COST}", "--log-level=error",
-             "--no-limits", f"--hash-workers={workers}", f"--data-dir={directory}/d", *options],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            bench = Bench(int(process.stdout.readline().rsplit(":", 1)[1]))
-            yield bench
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def kernel_rate(seconds: float = 2.0) -> tuple[float, float]:
-    """Hashes per second of one core with all lanes, and the seconds of one full batch."""
-    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(COST))
-    batch = [PASSWORD.encode()] * LANES, [hashed] * LANES
-    started, batches = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        checkpw_many(*batch)
-        batches += 1
-    batch_s = (time.perf_counter() - started) / batches
-    return LANES / batch_s, batch_s
-
-
 def percentile(values: list[float], p: float) -> float:
     """The p-th percentile."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * p / 100))] if ordered else float("nan")
 
 
+def fixed(options: argparse.Namespace) -> tuple[str, ...]:
+    """The options of DevNest that are the same in every run."""
+    return f"--hash-cost={COST}", f"--hash-workers={options.workers}"
+
+
 async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
     """All the figures for one value of `--hash-nice`."""
-    rate, batch_s = kernel_rate()
+    rate, batch_s = kernel_rate(COST, 2.0)
     capacity = rate * options.workers
     idle: list[float] = []
     light: list[float] = []
     accepted: list[float] = []
     refused: list[float] = []
     waits: list[float] = []
-    with devnest(options.workers, f"--hash-nice={nice}") as bench:
+    with devnest(*fixed(options), f"--hash-nice={nice}") as at:
+        bench = Bench(at.port)
         await bench.prepare()
         await bench.light(options.seconds / 2, 200, idle)
         await asyncio.gather(
@@ -249,7 +219,8 @@ async def sign_ins_under_reads(options: argparse.Namespace, nice: int) -> dict[s
     """The other extreme: one client's sign-ins while reads take all they can get."""
     alone: list[float] = []
     waits: list[float] = []
-    with devnest(options.workers, f"--hash-nice={nice}") as bench:
+    with devnest(*fixed(options), f"--hash-nice={nice}") as at:
+        bench = Bench(at.port)
         await bench.prepare()
         await bench.honest(options.seconds / 2, alone)
         await asyncio.gather(bench.readers(options.seconds), bench.honest(options.seconds, waits))

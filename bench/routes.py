@@ -9,15 +9,16 @@ import collections
 import os
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import psutil
+
+from running import DevNest, cpu_s, devnest
 
 CONNECTIONS = 64
 POST = {"title": "Hello wrk", "body": "A body of ordinary length, as people write them in a forum.", "tags": ["python"]}
@@ -30,33 +31,23 @@ wrk.headers["Authorization"] = "Bearer %s"
 
 
 def main() -> None:
-    """Measure, alternating between the two routes; print medians, and with `--profile` the profile of each."""
+    """Measure, alternating between routes and numbers of servers; print medians, and with `--profile` the profile."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="times each route is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
-    parser.add_argument("--processes", type=int, default=1, help="server processes")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1], help="server processes; several: the ratio")
     parser.add_argument("--profile", action="store_true", help="one run more of each, sampled by py-spy")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is needed: apt install wrk")
-    with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
-        Path(directory).chmod(0o711)
-        server = subprocess.Popen(
-            [sys.executable, "-m", "devnest", "serve", "--port=0", "--hash-cost=4", f"--data-dir={directory}/d",
-             f"--processes={options.processes}"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        try:
-            assert server.stdout is not None
-            url = server.stdout.readline().split()[-1]
-            lua = script(url, Path(directory))
-            measure(f"{url}/api/v1/posts", lua, psutil.Process(server.pid), options)
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devnest-bench-")))
+        running = [stack.enter_context(devnest("--hash-cost=4", f"--processes={count}")) for count in options.processes]
+        scripts = [script(at.url, directory / f"{at.port}.lua") for at in running]
+        measure(running, scripts, options)
 
 
-def script(url: str, directory: Path) -> Path:
+def script(url: str, path: Path) -> Path:
     """Make an account and some posts; the wrk script that posts as it."""
     account = {"username": "bench", "email": "bench@example.org", "password": "correct horse battery"}
     with httpx.Client(base_url=f"{url}/api/v1") as client:
@@ -65,45 +56,51 @@ def script(url: str, directory: Path) -> Path:
         token = client.post("/auth/login", json=login).raise_for_status().json()["access_token"]
         for _ in range(20):
             client.post("/posts", json=POST, headers={"authorization": f"Bearer {token}"}).raise_for_status()
-    path = directory / "post.lua"
     path.write_text(SCRIPT % token)
     return path
 
 
-def measure(url: str, lua: Path, devnest: psutil.Process, options: argparse.Namespace) -> None:
-    """Both routes in turn."""
-    routes = {"POST /posts": ["-s", str(lua)], "GET /posts (20 posts)": []}
-    figures: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in routes}
+def measure(running: list[DevNest], scripts: list[Path], options: argparse.Namespace) -> None:
+    """Both routes of each DevNest in turn."""
+    names = ("POST /posts", "GET /posts (20 posts)")
+    figures: dict[tuple[str, int], list[tuple[float, float, float, float]]] = collections.defaultdict(list)
     for _ in range(options.runs):
-        for name, arguments in routes.items():
-            before = cpu_s(devnest)
-            rate, p99 = wrk(url, arguments, options.seconds)
-            us = 1e6 / (rate * options.seconds)
-            server_us, postgres_us = ((now - then) * us for now, then in zip(cpu_s(devnest), before, strict=True))
-            figures[name].append((rate, p99, server_us, postgres_us))
-    size = f"{options.processes} server(s), {CONNECTIONS} connections, {os.cpu_count()} CPUs"
-    print(f"{size}; medians of {options.runs} runs")
-    for name, runs in figures.items():
+        for name in names:
+            for at, lua in zip(running, scripts, strict=True):
+                before = used_s(at)
+                rate, p99 = wrk(posts(at), arguments(name, lua), options.seconds)
+                us = 1e6 / (rate * options.seconds)
+                server_us, postgres_us = ((now - then) * us for now, then in zip(used_s(at), before, strict=True))
+                figures[name, len(at.parts("server"))].append((rate, p99, server_us, postgres_us))
+    print(f"{CONNECTIONS} connections, {os.cpu_count()} CPUs; medians of {options.runs} runs")
+    for (name, servers), runs in figures.items():
         rate, p99, cpu_us, postgres_us = (statistics.median(values) for values in zip(*runs, strict=True))
+        first = statistics.median(run[0] for run in figures[name, options.processes[0]])
         print(
-            f"{name:24} {rate:7.0f} requests/s   p99 {p99:6.1f} ms   "
-            f"CPU a request: server {cpu_us:5.0f} us, PostgreSQL {postgres_us:5.0f} us"
+            f"{name:24} {servers} server(s) {rate:7.0f} requests/s (x {rate / first:.2f})   p99 {p99:6.1f} ms   "
+            f"CPU a request: servers {cpu_us:5.0f} us, PostgreSQL {postgres_us:5.0f} us"
         )
     if options.profile:
-        for name, arguments in routes.items():
-            profile(name, url, arguments, servers(devnest)[0].pid, options.seconds, lua.with_suffix(".profile"))
+        for name in names:
+            at, lua = running[0], scripts[0]
+            pid = at.parts("server")[0].pid
+            profile(name, posts(at), arguments(name, lua), pid, options.seconds, lua.with_suffix(".profile"))
 
 
-def servers(devnest: psutil.Process) -> list[psutil.Process]:
-    """The server processes."""
-    return [child for child in devnest.children() if "devnest.cluster.server" in child.cmdline()]
+def posts(at: DevNest) -> str:
+    """Where the posts are."""
+    return f"{at.url}/api/v1/posts"
 
 
-def cpu_s(devnest: psutil.Process) -> tuple[float, float]:
+def arguments(name: str, lua: Path) -> list[str]:
+    """wrk's for a route."""
+    return ["-s", str(lua)] if name.startswith("POST") else []
+
+
+def used_s(at: DevNest) -> tuple[float, float]:
     """The seconds of CPU that the servers have used, and PostgreSQL."""
-    postgres = [child for child in devnest.children(recursive=True) if child.name() == "postgres"]
-    used = [[sum(process.cpu_times()[:2]) for process in part] for part in (servers(devnest), postgres)]
-    return sum(used[0]), sum(used[1])
+    postgres = [process for process in at.tree() if process.name() == "postgres"]
+    return cpu_s(at.parts("server")), cpu_s(postgres)
 
 
 def wrk(url: str, arguments: list[str], seconds: int) -> tuple[float, float]:

@@ -123,7 +123,7 @@ class Metrics:
         self.gauge("http_server_active_requests", "Requests that run", {}, lambda: self.active_requests)
 
     def request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
-        """A request is over; `status` is 0 where the client had gone before its answer."""
+        """A request is over; `status` is 499 where the client had gone before its answer."""
         key = (method if method in METHODS else OTHER_METHOD, route, status)
         times = self._requests.get(key)
         if times is None:

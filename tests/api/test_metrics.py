@@ -1,19 +1,21 @@
 """`/metrics` and `/readyz` of real clusters, read as Prometheus reads them."""
 
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import PATIENCE_S, DevNest, running, sign_up
+from tests.support import PASSWORD, PATIENCE_S, DevNest, running, sign_up
 
 SERVERS = ("server-0", "server-1", "server-2")
 REQUESTS = "http_server_request_duration_seconds"
@@ -86,7 +88,8 @@ def stopped(*processes: psutil.Process) -> Iterator[None]:
         yield
     finally:
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):  # a worker whose task nobody waits for is replaced
+                process.resume()
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +170,28 @@ def test_every_process_and_part_is_there(cluster: DevNest, username: str) -> Non
     assert total(page, "pool_up") == 1
     assert total(page, "pool_idle") + total(page, "pool_busy") == len(pids(page, "worker"))
     assert total(page, "pool_mean_batch") >= 1
+    assert total(page, "pool_batch_size_sum") == total(before, "pool_batch_size_sum") + 2
+    assert total(page, "pool_batch_size_count") == total(page, "pool_batch_size_bucket", le="+Inf")
+
+
+def test_a_client_that_leaves_during_a_hash_is_no_refusal(cluster: DevNest, username: str) -> None:
+    """It counts as 499, and its hash leaves the pool."""
+    with cluster.client() as client:
+        sign_up(client, username)
+    before = scrape(cluster.url)
+    address = urlsplit(cluster.url)
+    body = f'{{"username": "{username}", "password": "{PASSWORD}"}}'
+    head = "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with stopped(*named(before, "worker")):
+        with socket.create_connection((address.hostname, address.port)) as leaving:
+            leaving.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            until(cluster.url, lambda page: total(page, "pool_running") == 1)
+        page = until(cluster.url, lambda page: requests(page, "POST", "/api/v1/auth/login", 499) > 0)
+    assert requests(page, "POST", "/api/v1/auth/login", 499) == 1
+    for status in (500, 503):
+        counts = [requests(each, "POST", "/api/v1/auth/login", status) for each in (before, page)]
+        assert counts[0] == counts[1]
+    assert total(page, "pool_refused_total", reason="full") == total(before, "pool_refused_total", reason="full")
 
 
 def test_a_pool_that_hangs_is_named(cluster: DevNest) -> None:

@@ -69,6 +69,8 @@ def test_stats_survive_json_and_print_for_prometheus() -> None:
     recorder = Recorder(0.0)
     recorder.refused["full"] += 2
     recorder.ran(0.3, 1.0)
+    for size in (5, 5, 1, 1000):
+        recorder.sent([0.0] * size, 1.0)
     stats = recorder.read(2.0, **SIZES)
     assert Stats.from_dict(json.loads(json.dumps(stats.as_dict()))) == stats
     lines = stats.prometheus().splitlines()
@@ -77,6 +79,10 @@ def test_stats_survive_json_and_print_for_prometheus() -> None:
     assert 'pool_run_seconds_bucket{le="0.25"} 0' in lines
     assert 'pool_run_seconds_bucket{le="0.5"} 1' in lines
     assert "pool_run_seconds_sum 0.3" in lines
+    for bound, count in (("4", 1), ("5", 3), ("256", 3), ("+Inf", 4)):
+        assert f'pool_batch_size_bucket{{le="{bound}"}} {count}' in lines
+    assert "pool_batch_size_sum 1011" in lines
+    assert "pool_batch_size_count 4" in lines
     assert len([line for line in lines if line.startswith("# TYPE")]) == len(
         {line for line in lines if "# TYPE" in line}
     )

@@ -3,7 +3,17 @@
 from devnest.api.app import create_app
 from devnest.api.bodies import Registration
 from devnest.api.rehash import Rehasher
+from devnest.api.requests import BODY_IS_LATE
 from devnest.api.services import Services
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, TokenIssuer
 
-__all__ = ["ACCESS_TOKEN_LIFETIME_S", "LEEWAY_S", "Registration", "Rehasher", "Services", "TokenIssuer", "create_app"]
+__all__ = [
+    "ACCESS_TOKEN_LIFETIME_S",
+    "BODY_IS_LATE",
+    "LEEWAY_S",
+    "Registration",
+    "Rehasher",
+    "Services",
+    "TokenIssuer",
+    "create_app",
+]

@@ -30,7 +30,7 @@ class Tokens(msgspec.Struct, frozen=True):
     "/auth/register",
     tags=["accounts"],
     summary="Make an account",
-    responses=answers(400, 409, 413, 415, 422, 429, 503),
+    responses=answers(400, 409, 408, 413, 415, 422, 429, 503),
 )
 async def register(data: Registration, request: ApiRequest) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
@@ -62,7 +62,7 @@ async def _taken(request: ApiRequest, field: str) -> AlreadyTaken:
     status_code=200,
     tags=["accounts"],
     summary="Sign in",
-    responses=answers(400, 401, 413, 415, 422, 429, 503),
+    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
 async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account, a wrong password and a disabled account get the same answer after the same time."""

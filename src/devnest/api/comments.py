@@ -33,7 +33,7 @@ class CommentPage(msgspec.Struct, frozen=True):
     summary="Comment on a post",
     security=BEARER,
     guards=[authenticate],
-    responses=answers(400, 401, 404, 413, 415, 422, 503),
+    responses=answers(400, 401, 404, 408, 413, 415, 422, 503),
 )
 async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Comment:
     """The answer is sent after the comment is on disk."""

@@ -34,6 +34,7 @@ MEANINGS = {
     401: "No valid access token, or wrong credentials",
     403: "Not yours to do",
     404: "There is nothing at this path",
+    408: "The body took longer than 10 s to come",
     409: "Taken",
     412: "`If-Match` names another version than there is",
     413: "The body is too large",

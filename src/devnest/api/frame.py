@@ -62,6 +62,7 @@ class RequestFrame:
                 await _send_failure(send_with_id, request_id)
         finally:
             elapsed_s = time.perf_counter() - started
+            status = status or 500  # it was cancelled at the end of the drain time, and uvicorn answers that
             self._metrics.active_requests -= 1
             # The router leaves the template, never the path: "/posts/{post_id}" is one label, whatever the id.
             self._metrics.request(scope["method"], scope.get("path_template", NO_ROUTE), status, elapsed_s)
@@ -69,7 +70,7 @@ class RequestFrame:
                 "request",
                 method=scope["method"],
                 path=scope["path"],
-                status=status or None,
+                status=status,
                 elapsed_ms=round(elapsed_s * 1000, 1),
             )
             structlog.contextvars.unbind_contextvars("request_id")

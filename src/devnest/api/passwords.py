@@ -35,7 +35,7 @@ TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no se
     summary="Change your password",
     security=BEARER,
     guards=[authenticate],
-    responses=answers(400, 401, 403, 413, 415, 422, 429, 503),
+    responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
 )
 async def change(data: PasswordChange, request: ApiRequest) -> None:
     """Your other sessions end, this one goes on. You are told by mail."""
@@ -83,7 +83,7 @@ async def _replace(
     status_code=202,
     tags=["passwords"],
     summary="Ask for a way to set a new password",
-    responses=answers(400, 413, 415, 422, 429, 503),
+    responses=answers(400, 408, 413, 415, 422, 429, 503),
 )
 async def forgot(data: Forgotten, request: ApiRequest) -> None:
     """The same answer in the same time for every address; where there is an account, a mail follows."""
@@ -97,7 +97,7 @@ async def forgot(data: Forgotten, request: ApiRequest) -> None:
     status_code=204,
     tags=["passwords"],
     summary="Set a new password with a mailed token",
-    responses=answers(400, 413, 415, 422, 429, 503),
+    responses=answers(400, 408, 413, 415, 422, 429, 503),
 )
 async def reset(data: PasswordReset, request: ApiRequest) -> None:
     """All sessions end. The token is used up, unless the new password is refused."""
@@ -120,7 +120,7 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     status_code=204,
     tags=["accounts"],
     summary="Confirm an e-mail address",
-    responses=answers(400, 413, 415, 422, 429, 503),
+    responses=answers(400, 408, 413, 415, 422, 429, 503),
 )
 async def verify(data: MailedToken, request: ApiRequest) -> None:
     """With the token that was mailed there. A changed address takes effect now."""

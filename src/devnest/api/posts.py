@@ -36,7 +36,7 @@ class Page(msgspec.Struct, frozen=True):
 
 @post(
     "/posts", tags=["posts"], summary="Publish a post", security=BEARER, guards=[authenticate],
-    responses=answers(400, 401, 413, 415, 422, 503),
+    responses=answers(400, 401, 408, 413, 415, 422, 503),
     response_headers=[ResponseHeader(name="Location", description="The post's path", documentation_only=True)],
 )  # fmt: skip
 async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
@@ -91,7 +91,7 @@ async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     summary="Change your post",
     security=BEARER,
     guards=[authenticate],
-    responses=answers(400, 401, 403, 404, 412, 413, 415, 422, 503),
+    responses=answers(400, 401, 403, 404, 412, 408, 413, 415, 422, 503),
     response_headers=ETAG,
 )
 async def edit_post(

@@ -16,6 +16,7 @@ from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, Throttl
 __all__ = ["PROBLEM_JSON", "ClientGone", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
 
 PROBLEM_JSON = "application/problem+json"
+CLIENT_CLOSED_REQUEST = 499  # nginx's, for the log and the metrics; there is nobody to send it to
 log = structlog.get_logger("devnest.api")
 
 
@@ -63,6 +64,8 @@ class ProblemError(Exception):
 
 def respond_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The answer to any exception a request can end with."""
+    if isinstance(error, ClientGone):
+        return Response(b"", status_code=CLIENT_CLOSED_REQUEST, media_type=PROBLEM_JSON)
     problem = _as_problem(error)
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unexpected error", path=request.url.path, exc_info=error)
@@ -96,8 +99,6 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
         case Throttled() | DatabaseUnavailable() | PoolError():
             return _not_now(error)
-        case ClientGone():
-            return ProblemError(503, "the client has gone", headers={"Connection": "close"})
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
             errors = [FieldError(e.get("key", ""), e.get("message", "")) for e in extra]

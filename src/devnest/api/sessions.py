@@ -25,7 +25,7 @@ log = structlog.get_logger("devnest.api")
     status_code=200,
     tags=["sessions"],
     summary="Continue a session",
-    responses=answers(400, 401, 413, 415, 422, 429, 503),
+    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
 async def refresh(data: RefreshToken, request: ApiRequest) -> Tokens:
     """A new pair for a session's newest refresh token.

@@ -10,7 +10,7 @@ import typer
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import HashCost, HashScheme
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, smtp_server
-from devnest.cluster import serve as run
+from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import Scheme
 from devnest.settings import Hashing, Settings, usable_cpus

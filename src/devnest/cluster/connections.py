@@ -6,26 +6,41 @@ takes fewer; asyncio's own server takes all that wait, and one process would ser
 
 import asyncio
 import errno
+import resource
 import socket
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["Acceptor", "BoundedProtocol"]
+from devnest.api import BODY_IS_LATE
+
+__all__ = ["Acceptor", "BoundedProtocol", "has_room", "most_connections"]
 
 HEAD_TIMEOUT_S = 15.0  # from a request's first byte, or a connection's beginning, to the end of its headers
+BODY_TIMEOUT_S = 10.0  # from there to the end of its body, of 1 MiB at most
+LAST_HEAD_TIMEOUT_S = 5.0  # the head's, from when the server begins to stop
 UNREAD_TIMEOUT_S = 30.0  # for a client that does not read its answer
+MOST_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
+MOST_BODY_BYTES = 16 * 1024 * 1024  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
+MOST_CONNECTIONS = 20_000  # of one server, at about 10 KiB for an idle one
+OTHER_DESCRIPTORS = 100  # of a server: database, pool, metrics, mail
+ROOM = 100  # connections closed at once where there are as many
 PAUSE_S = 0.1
+HEAD, BODY = "head", "body"
 
 
 class Acceptor:
-    """Accepts on a socket it is given and does not close."""
+    """Accepts on a socket it is given and does not close, as long as `has_room` says so."""
 
-    def __init__(self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], has_room: Callable[[], bool]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._make_protocol = make_protocol
+        self._has_room = has_room
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_open = True
         self._resume()
@@ -40,11 +55,24 @@ class Acceptor:
         while self._accept():
             pass
 
+    async def settle(self) -> None:
+        """Wait until every connection that was accepted has its protocol, or has failed."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def _resume(self) -> None:
         if self._is_open:
             self._loop.add_reader(self._listener, self._accept)
 
+    def _pause(self) -> None:
+        """What waits stays in the backlog, for another server perhaps."""
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(PAUSE_S, self._resume)
+
     def _accept(self) -> bool:
+        if not self._has_room():
+            self._pause()
+            return False
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -52,8 +80,7 @@ class Acceptor:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
-            self._loop.remove_reader(self._listener)  # what waits stays in the backlog, for another server perhaps
-            self._loop.call_later(PAUSE_S, self._resume)
+            self._pause()
             return False
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -69,45 +96,79 @@ class Acceptor:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with an end for requests that never come and answers that are never read."""
+    """uvicorn's protocol with an end for requests that never come and answers that are never read.
 
-    _head_timer: asyncio.TimerHandle | None = None
+    A request that comes in one piece costs no timer. `_awaited` is what has yet to come of the present request, and
+    None from its end to the next one's beginning.
+    """
+
+    _awaited: str | None = HEAD
+    _timer: asyncio.TimerHandle | None = None  # of what is awaited
+    _received_bytes = 0  # since that timer began
     _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No timer outlives its connection."""
-        self._stop_head_timer()
+        self._stop_timer()
         if self._unread_timer is not None:
             self._unread_timer.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """What is not complete yet has so long to come, and is so large."""
+        super().data_received(data)
+        if self._awaited is None and self.cycle.response_complete:
+            self._awaited = HEAD  # line feeds after an answer: any byte ends the keep-alive timer
+        if self._awaited is not None:
+            if self._timer is None:
+                self._start_timer()
+            self._count(len(data))
+
     def on_message_begin(self) -> None:
-        """The first byte of a request: its head has so long to come."""
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+        """The first byte of a request."""
+        self._awaited = HEAD
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """It came."""
-        self._stop_head_timer()
+        """Its head has come."""
+        self._awaited = BODY
+        self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of it has come."""
+        self._awaited = None
+        self._stop_timer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Where the answer ends the connection, it is still to be read."""
+        super().on_response_complete()
+        if self._unread_timer is None and self.transport.is_closing():
+            self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered."""
         super().pause_writing()
-        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It has read."""
-        if self._unread_timer is not None:
+        """It has read most of it. On a connection that ends, no other timer sees to the rest."""
+        if self._unread_timer is not None and not self.transport.is_closing():
             self._unread_timer.cancel()
             self._unread_timer = None
         super().resume_writing()
+
+    def is_idle(self) -> bool:
+        """Whether the client has yet to send a request, and could as well connect again."""
+        has_been_answered = self._awaited is None and self.cycle.response_complete
+        return (self._awaited is HEAD or has_been_answered) and not self.transport.is_closing()
 
     def timeout_keep_alive_handler(self) -> None:
         """An idle connection is closed; one whose last answer was never read is cut."""
@@ -116,7 +177,62 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def shutdown(self) -> None:
+        """The server stops: an idle connection ends now, one that owes a request ends with its answer."""
+        if self._awaited is HEAD:
+            self._stop_timer()
+            self._timer = self.loop.call_later(LAST_HEAD_TIMEOUT_S, self.transport.abort)
+        else:
+            super().shutdown()
+
+    def _count(self, size_bytes: int) -> None:
+        self._received_bytes += size_bytes
+        if self._awaited is HEAD and self._received_bytes > MOST_HEAD_BYTES:
+            self.send_400_response("The head is too large.")
+        elif self._received_bytes > MOST_BODY_BYTES:
+            self.transport.abort()
+
+    def _start_timer(self) -> None:
+        self._received_bytes = 0
+        if self._awaited is HEAD:
+            self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+        else:
+            self._timer = self.loop.call_later(BODY_TIMEOUT_S, self._end_body)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_body(self) -> None:
+        """Give the application the part of the body that has come, marked as late: it answers, and that is the end."""
+        self._timer = None
+        if self.cycle.response_complete or self.transport.is_closing():
+            self.transport.abort()  # it was answered without its body
+        elif self.pipeline:
+            self._start_timer()  # it is we who do not read: an earlier request of the connection runs
+        else:
+            self.cycle.scope["state"][BODY_IS_LATE] = True
+            self.cycle.keep_alive = self.cycle.more_body = False
+            self.cycle.message_event.set()
+
+
+def most_connections() -> int:
+    """How many a server takes: so many, or what its descriptors allow."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(limit - OTHER_DESCRIPTORS, limit // 2))
+
+
+def has_room(connections: Collection[BoundedProtocol], most: int) -> bool:
+    """Whether one more may come. Where there are too many, the address with most idle ones loses some of those."""
+    if len(connections) < most:
+        return True
+    idle: defaultdict[str, list[BoundedProtocol]] = defaultdict(list)
+    for connection in connections:
+        if connection.is_idle():
+            idle[connection.client[0] if connection.client else ""].append(connection)
+    for connection in max(idle.values(), key=len, default=[])[:ROOM]:
+        connection.transport.close()
+    return bool(idle)

@@ -14,7 +14,7 @@ import uvloop
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Rehasher, Services, TokenIssuer, create_app
-from devnest.cluster.connections import Acceptor, BoundedProtocol
+from devnest.cluster.connections import Acceptor, BoundedProtocol, has_room, most_connections
 from devnest.cluster.control import Control
 from devnest.cluster.keywatch import KeyWatch
 from devnest.hashing import PoolRunner
@@ -40,6 +40,7 @@ __all__ = ["main"]
 
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
+TURN_S = 0.02
 MOST_TOGETHER = 100  # posts in one statement
 GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 
@@ -61,21 +62,26 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept, and say so."""
         self.servers = []
-        self._acceptor = Acceptor(self._listener, self._protocol)
+        connections: set[BoundedProtocol] = self.server_state.connections  # type: ignore[assignment]
+        most = most_connections()
+        self._acceptor = Acceptor(self._listener, self._protocol, lambda: has_room(connections, most))
         self.started = True
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, tell clients with their next answer that the connection ends, then close what is idle."""
-        self._acceptor.take_all()
-        self._acceptor.close()
-        self._listener.close()
         for headers in (self.config.encoded_headers, self.server_state.default_headers):
             headers.append((b"connection", b"close"))
-        deadline = asyncio.get_running_loop().time() + min(LINGER_S, self.config.timeout_graceful_shutdown or 0)
-        loop = asyncio.get_running_loop()
-        while self.server_state.connections and not self.force_exit and loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        self._acceptor.take_all()
+        self._acceptor.close()
+        await self._acceptor.settle()
+        self._listener.close()
+        # Turns, not seconds by the clock: a process that was not scheduled for a while has read nothing meanwhile.
+        turns = min(LINGER_S, self.config.timeout_graceful_shutdown or 0) / TURN_S
+        while self.server_state.connections and not self.force_exit and turns > 0:
+            await asyncio.sleep(TURN_S)
+            turns -= 1
+        await asyncio.sleep(0)  # a turn's timers run before its reads: read what has arrived, then close what is idle
         await super().shutdown(None)
 
     def stop(self) -> None:
@@ -145,6 +151,7 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         config = uvicorn.Config(
             app,
             lifespan="off",
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

@@ -113,7 +113,8 @@ def _parts(name: str) -> list[str]:
 @cache
 def _common() -> frozenset[str]:
     """30,000 passwords, most common first in the list that zxcvbn carries."""
-    return frozenset(_LISTS.FREQUENCY_LISTS["passwords"])
+    # Not at the import: workers have no policy, and need neither the time nor the memory.
+    return frozenset(_module_alone("zxcvbn", "frequency_lists").FREQUENCY_LISTS["passwords"])
 
 
 def _module_alone(package: str, name: str) -> ModuleType:
@@ -128,6 +129,3 @@ def _module_alone(package: str, name: str) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-_LISTS = _module_alone("zxcvbn", "frequency_lists")

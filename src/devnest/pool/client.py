@@ -33,7 +33,7 @@ __all__ = ["RemotePool"]
 
 MAX_OPEN = 10_000  # calls of one client that are not answered yet
 MAX_SENDS = 16  # of one pure call, to one server after another
-RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.5  # between attempts to connect
+RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.1  # between attempts to connect
 DEADLINE_SLACK_S = 0.05  # the server reports a deadline first, unless it hangs
 
 

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["BOUNDS_S", "Histogram", "Recorder", "Stats"]
+__all__ = ["BATCH_BOUNDS", "BOUNDS_S", "Histogram", "Recorder", "Stats"]
 
 # Upper bounds of the histograms' buckets: 1, 2.5 and 5 of each decade from 10 microseconds to 100 seconds.
 BOUNDS_S = (*(digit * 10.0**power for power in range(-5, 2) for digit in (1.0, 2.5, 5.0)), 100.0)
+
+# Upper bounds of a batch's size in tasks: every lane count of a hash, and what larger batches need.
+BATCH_BOUNDS = (1, 2, 3, 4, 5, 6, 8, 16, 32, 64, 128, 256)
 
 WINDOW_S = 60.0
 SLICES = 12  # the window moves in steps of 5 seconds
@@ -57,6 +60,8 @@ class Stats:
     restarts: Mapping[str, int]
     utilisation: float
     mean_batch: float
+    batch_counts: tuple[int, ...]  # batches of up to BATCH_BOUNDS[i] tasks, the last beyond
+    batched: int  # tasks in all of them
     wait: Histogram
     run: Histogram
     wait_last_minute: Histogram
@@ -71,6 +76,7 @@ class Stats:
         """Return the reading that :meth:`as_dict` gave, also after a trip through JSON."""
         fields = dict(data)
         fields["queued_by_priority"] = {int(key): value for key, value in data["queued_by_priority"].items()}
+        fields["batch_counts"] = tuple(data["batch_counts"])
         for name in ("wait", "run", "wait_last_minute", "run_last_minute"):
             fields[name] = Histogram(tuple(data[name]["counts"]), data[name]["sum_s"])
         return cls(**fields)
@@ -85,8 +91,9 @@ class Stats:
             lines += [f"# TYPE {prefix}_{name}_total counter", f"{prefix}_{name}_total {getattr(self, name)}"]
         lines += _labelled(f"{prefix}_refused_total", "counter", "reason", self.refused)
         lines += _labelled(f"{prefix}_restarts_total", "counter", "reason", self.restarts)
-        lines += _buckets(f"{prefix}_wait_seconds", self.wait)
-        lines += _buckets(f"{prefix}_run_seconds", self.run)
+        lines += _buckets(f"{prefix}_batch_size", BATCH_BOUNDS, self.batch_counts, self.batched)
+        lines += _buckets(f"{prefix}_wait_seconds", BOUNDS_S, self.wait.counts, self.wait.sum_s)
+        lines += _buckets(f"{prefix}_run_seconds", BOUNDS_S, self.run.counts, self.run.sum_s)
         return "\n".join(lines) + "\n"
 
 
@@ -94,13 +101,13 @@ def _labelled(name: str, kind: str, label: str, values: Mapping[Any, int]) -> li
     return [f"# TYPE {name} {kind}", *(f'{name}{{{label}="{key}"}} {value}' for key, value in values.items())]
 
 
-def _buckets(name: str, histogram: Histogram) -> list[str]:
+def _buckets(name: str, bounds: tuple[float, ...], counts: tuple[int, ...], whole: float) -> list[str]:
     lines = [f"# TYPE {name} histogram"]
     total = 0
-    for count, bound in zip(histogram.counts, (*(f"{bound:g}" for bound in BOUNDS_S), "+Inf"), strict=True):
+    for count, bound in zip(counts, (*(f"{bound:g}" for bound in bounds), "+Inf"), strict=True):
         total += count
         lines.append(f'{name}_bucket{{le="{bound}"}} {total}')
-    return [*lines, f"{name}_sum {histogram.sum_s:.9g}", f"{name}_count {total}"]
+    return [*lines, f"{name}_sum {whole:.9g}", f"{name}_count {total}"]
 
 
 class _Slice:
@@ -130,6 +137,7 @@ class Recorder:
     def __init__(self, now: float) -> None:
         self.done = self.failed = self.cancelled = self.retried = 0
         self.batches = self.batched = 0
+        self._batch_counts = [0] * (len(BATCH_BOUNDS) + 1)
         self.refused: Counter[str] = Counter()
         self.restarts: Counter[str] = Counter()
         self._busy = self._workers = 0
@@ -150,6 +158,7 @@ class Recorder:
             newest.wait_s += wait_s
         self.batches += 1
         self.batched += len(waits_s)
+        self._batch_counts[bisect_left(BATCH_BOUNDS, len(waits_s))] += 1
 
     def ran(self, run_s: float, now: float) -> None:
         """Note a batch that was answered."""
@@ -175,6 +184,8 @@ class Recorder:
             restarts=dict(self.restarts),
             utilisation=window.busy_s / window.worker_s if window.worker_s else 0.0,
             mean_batch=self.batched / self.batches if self.batches else 0.0,
+            batch_counts=tuple(self._batch_counts),
+            batched=self.batched,
             wait=Histogram(tuple(total.wait), total.wait_s),
             run=Histogram(tuple(total.run), total.run_s),
             wait_last_minute=Histogram(tuple(window.wait), window.wait_s),

@@ -1,0 +1,174 @@
+"""How long a death is felt: SIGKILL to each kind of process in turn, under sign-ins, posts and reads.
+
+Times are from the kill. "Next" is the end of the first good answer of a kind whose request was sent after the kill.
+"Last failure" is the end of the last request that failed or was refused; "longest answer" counts those good ones that
+had not ended when the process died, or were sent later.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import psutil
+import uvloop
+
+from devnest.load import VirtualUser
+from devnest.load.connection import Answer, Connection
+from devnest.load.target import Target
+from devnest.load.user import Session
+from profiles import Light, SignIns
+from running import DevNest, devnest
+
+KINDS = ("login", "post", "feed")
+REFUSED = 503
+VICTIMS = {"server": 1.0, "worker": 1.0, "pool": 1.0, "backend": 3.0, "postmaster": 3.0}  # and the target in seconds
+TIMEOUT_S = 30.0
+THINK_S = 0.02
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One request: when it was sent and when it ended, from which port, and its status, 0 for no answer."""
+
+    kind: str
+    status: int
+    port: int
+    sent: float
+    ended: float
+
+    @property
+    def is_good(self) -> bool:
+        return self.status in (200, 201)
+
+
+class Client(VirtualUser):
+    """A virtual user whose requests are all remembered."""
+
+    outcomes: list[Outcome]
+    port = 0
+
+    async def request(
+        self, name: str, method: str, path: str, body: bytes = b"", *, expect: Collection[int] = (200,)
+    ) -> Answer:
+        sent = time.perf_counter()
+        answer = await super().request(name, method, path, body, expect=expect)
+        self.outcomes.append(Outcome(name, answer.status, self.port, sent, answer.ended))
+        return answer
+
+    async def _connect(self) -> Connection:
+        connection = await super()._connect()
+        assert connection._transport is not None
+        self.port = connection._transport.get_extra_info("sockname")[1]
+        return connection
+
+
+class Crowd:
+    """Clients that go round and round, and what came of it."""
+
+    def __init__(self, at: DevNest, size: int) -> None:
+        self.at = at
+        self.outcomes: list[Outcome] = []
+        self.session = Session(Target.parse(at.url), seed=1, timeout_s=TIMEOUT_S, run_tag="r")
+        self._size = size
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Crowd":
+        self.session.target = await self.session.target.reached()
+        self._tasks = [asyncio.create_task(self._client(number)) for number in range(self._size)]
+        self._tasks.append(asyncio.create_task(self.session.keep_time()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _client(self, number: int) -> None:
+        profile = (Light, SignIns)[number % 2]()
+        client = Client(self.session, number)
+        client.outcomes = self.outcomes
+        while not await profile.start(client):
+            await client.think(THINK_S)
+        while True:
+            await profile.iteration(client)
+            await client.think(THINK_S)
+
+
+def ports(process: psutil.Process) -> set[int]:
+    """The ports of the clients on a server's connections."""
+    return {each.raddr.port for each in process.net_connections("tcp") if each.raddr}
+
+
+async def kill(crowd: Crowd, kind: str, options: argparse.Namespace) -> dict[str, float]:
+    """One death, and what is seen of it."""
+    await asyncio.sleep(options.calm)
+    crowd.outcomes.clear()
+    victim = max(crowd.at.parts(kind), key=lambda process: sum(process.cpu_times()[:2]))
+    killed = time.perf_counter()
+    victim.suspend()  # from now on its connections are those it has
+    its_ports = ports(victim) if kind == "server" else set()
+    victim.kill()
+    await asyncio.sleep(options.after)
+    after = [outcome for outcome in crowd.outcomes if outcome.ended > killed]
+    return summary(after, killed, its_ports)
+
+
+def summary(after: list[Outcome], killed: float, its_ports: set[int]) -> dict[str, float]:
+    """Counts, and seconds from the kill."""
+    counts = Counter((outcome.status, outcome.port in its_ports) for outcome in after if not outcome.is_good)
+    figures = {
+        "failed, its connections": sum(count for (status, its), count in counts.items() if its and status != REFUSED),
+        "failed, others": sum(count for (status, its), count in counts.items() if not its and status != REFUSED),
+        "refused (503)": sum(count for (status, _), count in counts.items() if status == REFUSED),
+        "last failure": max((o.ended for o in after if not o.is_good), default=killed) - killed,
+        "longest answer": max((o.ended - o.sent for o in after if o.is_good), default=0.0),
+    }
+    for kind in KINDS:
+        good = [o.ended for o in after if o.kind == kind and o.is_good and o.sent > killed]
+        figures[f"next {kind}"] = min(good, default=float("inf")) - killed
+    return figures
+
+
+def show(kind: str, runs: list[dict[str, float]]) -> None:
+    """The worst of the rounds."""
+    target = VICTIMS[kind]
+    worst = {name: max(run[name] for run in runs) for name in runs[0]}
+    late = max(worst[f"next {each}"] for each in KINDS) > target or worst["failed, others"]
+    print(f"{kind} ({len(runs)} killed; the worst of them; target {target:g} s): {'MISSED' if late else 'met'}")
+    for name, value in worst.items():
+        is_count = name.startswith(("failed", "refused"))
+        print(f"  {name:26} {value:10.0f}" if is_count else f"  {name:26} {value:10.3f} s")
+
+
+async def measure(at: DevNest, options: argparse.Namespace) -> None:
+    """Every kind in turn, again and again."""
+    figures: dict[str, list[dict[str, float]]] = {kind: [] for kind in options.victims}
+    async with Crowd(at, options.clients) as crowd:
+        with contextlib.suppress(asyncio.CancelledError):
+            for _ in range(options.rounds):
+                for kind in options.victims:
+                    figures[kind].append(await kill(crowd, kind, options))
+    for kind, runs in figures.items():
+        show(kind, runs)
+
+
+def main() -> None:
+    """Kill, look and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--calm", type=float, default=2, help="seconds before a kill")
+    parser.add_argument("--after", type=float, default=5, help="seconds after a kill")
+    parser.add_argument("--cost", type=int, default=8)
+    parser.add_argument("--victims", nargs="+", choices=list(VICTIMS), default=list(VICTIMS))
+    options = parser.parse_args()
+    with devnest(f"--hash-cost={options.cost}", "--processes=2", "--hash-workers=2") as at:
+        uvloop.run(measure(at, options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A soak: sign-ins, posts and reads at half of what the machine can do, and the memory of every process meanwhile."""
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+
+import psutil
+import uvloop
+
+from devnest.load import Plan, constant, run
+from running import DevNest, devnest, pss_bytes
+
+PROFILE = f"{Path(__file__).with_name('profiles.py')}:Mixed"
+SAMPLES = 60
+WARM_UP = 0.1  # share of the time; what is made once is made by then
+Sample = dict[psutil.Process, tuple[str, int]]
+
+
+def look(at: DevNest) -> Sample:
+    """The memory of every process there is."""
+    sample: Sample = {}
+    for process, kind in at.tree().items():
+        try:
+            sample[process] = kind, pss_bytes(process)
+        except psutil.NoSuchProcess:
+            continue
+    return sample
+
+
+async def watch(at: DevNest, seconds: float, samples: list[tuple[float, Sample]]) -> None:
+    """Look again and again, for ever."""
+    started = time.monotonic()
+    while True:
+        samples.append((time.monotonic() - started, await asyncio.to_thread(look, at)))
+        await asyncio.sleep(seconds / SAMPLES)
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Least squares."""
+    x = sum(at for at, _ in points) / len(points)
+    y = sum(value for _, value in points) / len(points)
+    spread = sum((at - x) ** 2 for at, _ in points)
+    return sum((at - x) * (value - y) for at, value in points) / spread if spread else 0.0
+
+
+def show(samples: list[tuple[float, Sample]]) -> None:
+    """A line for each process that lived from the warm-up to the end, and one for all there were."""
+    print(f"{'MiB, PSS':36} {'start':>9} {'middle':>9} {'end':>9} {'KiB/min':>9}")
+    times = [at for at, _ in samples]
+    series = {f"{kind} {process.pid}": [sample.get(process, ("", 0))[1] for _, sample in samples]
+              for process, (kind, _) in samples[0][1].items() if process in samples[-1][1]}  # fmt: skip
+    series["all processes"] = [sum(size for _, size in sample.values()) for _, sample in samples]
+    for name, sizes in series.items():
+        start, middle, end = (sizes[place] / 2**20 for place in (0, len(sizes) // 2, -1))
+        rise = slope(list(zip(times, sizes, strict=True))) * 60 / 1024
+        print(f"{name:36} {start:9.2f} {middle:9.2f} {end:9.2f} {rise:9.1f}")
+    first, last = samples[0][1].keys(), samples[-1][1].keys()
+    print(f"{len(last - first)} processes came and {len(first - last)} went meanwhile")
+
+
+async def soak(at: DevNest, options: argparse.Namespace) -> None:
+    """Full load for a moment, where no rate is given; then half of it."""
+    rate = options.rate
+    if rate is None:
+        full = await run(Plan(at.url, PROFILE, stages=constant(options.vus, options.full_seconds)))
+        rate = full.iterations.count / full.elapsed_s / 2
+        print(f"full load: {2 * rate:.1f} rounds (a sign-in, a post, two reads) a second")
+    seconds = options.minutes * 60
+    samples: list[tuple[float, Sample]] = []
+    watching = asyncio.create_task(watch(at, seconds, samples))
+    result = await run(Plan(at.url, PROFILE, stages=constant(options.vus, seconds), rate=rate))
+    watching.cancel()
+    p99 = result.trend(expected=True).percentile(99)
+    print(f"{rate:.1f} rounds a second for {options.minutes:g} min: {result.requests} requests, p99 {p99:.1f} ms, "
+          f"{result.failed} failed, {result.dropped} rounds dropped")  # fmt: skip
+    warm = [(at_s, sample) for at_s, sample in samples if at_s >= WARM_UP * seconds]
+    show(warm)
+
+
+def main() -> None:
+    """Soak and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--rate", type=float, help="rounds a second (default: half of what is measured first)")
+    parser.add_argument("--full-seconds", type=float, default=10, help="length of that measurement")
+    parser.add_argument("--vus", type=int, default=32)
+    parser.add_argument("--cost", type=int, default=10)
+    options = parser.parse_args()
+    with devnest(f"--hash-cost={options.cost}") as at:
+        uvloop.run(soak(at, options))
+
+
+if __name__ == "__main__":
+    main()

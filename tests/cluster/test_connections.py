@@ -1,0 +1,407 @@
+"""Connections of clients that stall, lie or are about to write when the server stops, on real sockets."""
+
+import asyncio
+import functools
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import uvicorn
+import uvloop
+from litestar import Litestar, Response, get, post
+from litestar.datastructures import State
+from litestar.params import JSONBody
+
+from devnest.api.bodies import NewComment
+from devnest.api.frame import RequestFrame
+from devnest.api.problems import respond_to
+from devnest.api.requests import ApiRequest
+from devnest.cluster.server import Server
+from devnest.cluster.sockets import listen
+from devnest.metrics import Metrics
+from tests.support import PATIENCE_S
+
+SHORT_S = 0.05
+HUGE = b" " * 32 * 1024 * 1024  # more than two sockets hold
+GET = b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n"
+POST = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+BODY = b'{"body": "hello"}'
+LENGTH = b"content-length: %d\r\n\r\n" % len(BODY)
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+
+
+@get("/small", media_type="text/plain")
+async def small() -> str:
+    """A few bytes."""
+    return "small"
+
+
+@get("/huge")
+async def huge() -> Response[bytes]:
+    """An answer that has to be read."""
+    return Response(HUGE, media_type="text/plain")
+
+
+@post("/echo", media_type="text/plain")
+async def echo(data: JSONBody[NewComment]) -> str:
+    """A body, read as every route reads it."""
+    return data.body
+
+
+@post("/unread", media_type="text/plain")
+async def unread() -> str:
+    """An answer that does not wait for the body."""
+    return "unread"
+
+
+@get("/slow", media_type="text/plain")
+async def slow(request: ApiRequest) -> str:
+    """An answer that waits."""
+    await request.app.state.go.wait()
+    return "slow"
+
+
+class Serving:
+    """A server in this process, with the protocol, the frame, the requests and the errors of DevNest."""
+
+    def __init__(self, server: Server, metrics: Metrics, address: tuple[str, int], go: asyncio.Event) -> None:
+        self.go = go  # for /slow
+        self.server = server
+        self.metrics = metrics
+        self.address = address
+
+    async def connect(self, source: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection, accepted or not yet."""
+        return await asyncio.open_connection(*self.address, local_addr=(source, 0))
+
+    async def counted(self, method: str, route: str, status: int) -> None:
+        """Wait until the metrics have a request."""
+        while (method, route, status) not in self.metrics._requests:
+            await asyncio.sleep(0)
+
+    async def is_empty(self) -> None:
+        """Wait until no connection is left."""
+        while self.server.server_state.connections:
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
+    """From ready to a clean stop."""
+    go = asyncio.Event()
+    app = Litestar(
+        [small, huge, echo, unread, slow],
+        state=State({"go": go}),
+        request_class=ApiRequest,
+        exception_handlers={Exception: respond_to},
+        logging_config=None,
+        openapi_config=None,
+    )
+    listener = listen("127.0.0.1", 0)
+    address = listener.getsockname()
+    with Metrics(tmp_path, "server-0") as metrics:
+        config = uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none", timeout_graceful_shutdown=10)
+        config.load()
+        server = Server(config, listener, lambda: None)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup()  # `serve` would turn the loop before the end; some tests are about just that turn
+        at = Serving(server, metrics, address, go)
+        yield at
+        if listener.fileno() != -1:
+            server.leave()
+            await server.shutdown()
+
+
+def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Servers run on it, and it has an order of timers and reads of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        uvloop.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE_S))
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def metrics_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Metrics` sets it."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+
+def bound(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Make some of the waits short."""
+    for name in names:
+        monkeypatch.setattr(f"devnest.cluster.connections.{name}", SHORT_S)
+
+
+async def rest(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the end, which may be a reset."""
+    received = b""
+    try:
+        while data := await reader.read(65536):
+            received += data
+    except ConnectionError:
+        pass
+    return received
+
+
+async def trickle(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    """Write a piece again and again, until the connection ends."""
+    while not writer.is_closing():
+        writer.write(piece)
+        await asyncio.sleep(SHORT_S / 10)
+
+
+@pytest.mark.parametrize(("framing", "piece"), [(LENGTH, b""), (b"content-length: 99999\r\n\r\n", b" "),
+                                                (CHUNKED, b"1\r\n \r\n")])  # fmt: skip
+@on_uvloop
+async def test_a_body_that_trickles_in_is_answered_408(
+    framing: bytes, piece: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is framed: a problem, and the end of the connection."""
+    bound(monkeypatch, "BODY_TIMEOUT_S")
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(POST + framing)
+        trickling = asyncio.create_task(trickle(writer, piece))
+        head, _, body = (await rest(reader)).partition(b"\r\n\r\n")
+        trickling.cancel()
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert b"application/problem+json" in head
+        assert head.lower().count(b"connection: close") == 1
+        problem = msgspec.json.decode(body)
+        assert (problem["status"], problem["type"]) == (408, "urn:devnest:slow")
+        assert problem["request_id"].encode() in head
+        await at.counted("POST", "/echo", 408)
+        writer.close()
+
+
+@on_uvloop
+async def test_a_body_in_pieces_is_read(tmp_path: Path) -> None:
+    """And once it is there nothing waits for it any more; one that came with its head was never waited for."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        for pieces in ([POST + LENGTH + BODY], [POST + LENGTH, BODY], [POST, LENGTH + BODY[:5], BODY[5:]]):
+            for piece in pieces:
+                writer.write(piece)
+                await asyncio.sleep(SHORT_S)
+            assert b" 201 " in await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(5) == b"hello"
+            (connection,) = at.server.server_state.connections
+            assert connection._timer is None  # type: ignore[union-attr]
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "piece"),
+    [
+        (b"", b""),
+        (b"GET /small HTTP/1.1\r\n", b"x: y\r\n"),
+        (GET, b"\r\n"),
+        (GET + GET[:-2], b"x: y\r\n"),
+        (POST.replace(b"echo", b"unread") + b"content-length: 99999\r\n\r\n", b" "),
+        (b"\r\n", b"\r\n"),
+    ],
+    ids=["nothing", "a head", "line feeds after an answer", "a second head", "an unread body", "line feeds"],
+)
+@on_uvloop
+async def test_whatever_trickles_in_has_an_end(
+    request_bytes: bytes, piece: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every state of a connection in which the client is to write is bounded in time."""
+    bound(monkeypatch, "HEAD_TIMEOUT_S", "BODY_TIMEOUT_S")
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(request_bytes)
+        trickling = asyncio.create_task(trickle(writer, piece))
+        answers = await rest(reader)
+        trickling.cancel()
+        assert answers.count(b"HTTP/1.1 20") == (b"/unread" in request_bytes) + request_bytes.count(GET)
+        assert b" 40" not in answers
+        await at.is_empty()
+        writer.close()
+
+
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"])
+@on_uvloop
+async def test_an_answer_that_is_not_read_has_an_end(
+    last: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is cut, and the rest of the answer with it."""
+    bound(monkeypatch, "UNREAD_TIMEOUT_S")
+    async with serving(tmp_path) as at:
+        with socket.create_connection(at.address) as deaf:
+            deaf.sendall(b"GET /huge HTTP/1.1\r\nhost: x\r\n" + last + b"\r\n")
+            await at.counted("GET", "/huge", 200)
+            await at.is_empty()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@on_uvloop
+async def test_more_body_than_announced_is_no_request(at_once: bool, tmp_path: Path) -> None:
+    """What follows the announced length is read as the next request, refused, and ends the connection."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(POST + LENGTH + BODY + b"and more" * at_once)
+        if not at_once:
+            assert b" 201 " in await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(5) == b"hello"
+            writer.write(b"and more\r\n\r\n")
+        assert (await rest(reader)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+@pytest.mark.parametrize(("begun", "piece", "answer"), [
+    (b"GET /small HTTP/1.1\r\n", b"x: %s\r\n" % (b"y" * 1000), b"HTTP/1.1 400 "),
+    (POST + CHUNKED, b"1;%s\r\n \r\n" % (b"y" * 10000), b""),
+    (POST.replace(b"echo", b"unread") + CHUNKED + b"0\r\n", b"x: %s\r\n" % (b"y" * 10000), b"HTTP/1.1 201 "),
+], ids=["headers", "chunk extensions", "trailers"])  # fmt: skip
+@on_uvloop
+async def test_what_has_no_end_is_cut_off(begun: bytes, piece: bytes, answer: bytes, tmp_path: Path) -> None:
+    """Headers, chunk extensions and trailers fill no memory, however fast they come."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(begun)
+
+        async def flood() -> None:
+            while True:
+                writer.write(piece)
+                await writer.drain()
+
+        flooding = asyncio.create_task(flood())
+        received = await rest(reader)  # nothing, where the client's next write fails before it reads
+        assert answer.startswith(received[: len(answer)])
+        assert received.count(b"HTTP/1.1 ") <= 1
+        await at.is_empty()
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
+        writer.close()
+
+
+@on_uvloop
+async def test_a_client_that_leaves_within_its_body_is_counted_as_gone(tmp_path: Path) -> None:
+    """Neither an error of ours nor a refusal."""
+    async with serving(tmp_path) as at:
+        _, writer = await at.connect()
+        writer.write(POST + LENGTH + BODY[:5])
+        while not any(c.cycle for c in at.server.server_state.connections):  # type: ignore[union-attr]
+            await asyncio.sleep(0)
+        writer.close()
+        await at.counted("POST", "/echo", 499)
+
+
+@on_uvloop
+async def test_an_address_with_many_idle_connections_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes is accepted, and an address with few connections keeps its own."""
+    monkeypatch.setattr("devnest.cluster.connections.MOST_CONNECTIONS", 10)
+    monkeypatch.setattr("devnest.cluster.connections.ROOM", 2)
+    async with serving(tmp_path) as at:
+        modest = await answered(at, "127.0.0.1")
+        greedy = [await answered(at, "127.0.0.2") for _ in range(9)]
+        another = await answered(at, "127.0.0.1")
+        ended = [asyncio.create_task(reader.read()) for reader, _ in greedy]
+        await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+        for reader, writer in (modest, another):
+            writer.write(GET)
+            assert b" 200 " in await reader.readuntil(b"small")
+        assert 1 <= sum(each.done() for each in ended) <= 2
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
+        for _, writer in (modest, another, *greedy):
+            writer.close()
+
+
+async def answered(at: Serving, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that is idle after a request."""
+    reader, writer = await at.connect(source)
+    writer.write(GET)
+    await reader.readuntil(b"small")
+    return reader, writer
+
+
+@on_uvloop
+async def test_nobody_is_thrown_out_while_being_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every connection has a request, whoever comes waits until one has not."""
+    monkeypatch.setattr("devnest.cluster.connections.MOST_CONNECTIONS", 3)
+    async with serving(tmp_path) as at:
+        busy = [await at.connect() for _ in range(3)]
+        for _, writer in busy:
+            writer.write(GET.replace(b"small", b"slow"))
+        while at.metrics.active_requests < 3:
+            await asyncio.sleep(0)
+        reader, writer = await at.connect()
+        writer.write(GET)
+        await asyncio.sleep(SHORT_S)
+        assert len(at.server.server_state.connections) == 3
+        at.go.set()
+        for each, _ in busy:
+            await each.readuntil(b"slow")
+        await reader.readuntil(b"small")
+        for _, each_writer in (*busy, (reader, writer)):
+            each_writer.close()
+
+
+# The end of a server. It waits for no turn of the loop here, so what it does not look for it does not see.
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not linger."""
+    monkeypatch.setattr("devnest.cluster.server.LINGER_S", 0)
+
+
+@pytest.mark.usefixtures("hurried")
+@on_uvloop
+async def test_a_request_that_has_arrived_is_answered_by_a_server_that_stops(tmp_path: Path) -> None:
+    """On a connection that was idle; the server had not been scheduled since."""
+    async with serving(tmp_path) as at:
+        with socket.create_connection(at.address) as client:
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(client, GET)
+            first = await loop.sock_recv(client, 65536)
+            assert b"connection: close" not in first.lower()
+            client.send(GET)
+            await at.server.shutdown()
+            last = await loop.sock_recv(client, 65536)
+            assert last.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in last.lower()
+            assert await loop.sock_recv(client, 1) == b""
+
+
+@pytest.mark.parametrize("begun", [b"", GET[:10]])
+@pytest.mark.usefixtures("hurried")
+@on_uvloop
+async def test_a_new_connection_is_answered_by_a_server_that_stops(begun: bytes, tmp_path: Path) -> None:
+    """Also one that the server accepts only now, and whose request comes later."""
+    async with serving(tmp_path) as at:
+        with socket.create_connection(at.address) as client:
+            client.setblocking(False)
+            client.send(begun)
+            stopping = asyncio.create_task(at.server.shutdown())
+            await asyncio.sleep(0.1)
+            client.send(GET[len(begun) :])
+            last = await asyncio.get_running_loop().sock_recv(client, 65536)
+            assert last.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in last.lower()
+            await stopping
+
+
+@pytest.mark.usefixtures("hurried")
+@on_uvloop
+async def test_a_connection_that_stays_silent_does_not_hold_a_server_that_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has so long, and no longer."""
+    bound(monkeypatch, "LAST_HEAD_TIMEOUT_S")
+    async with serving(tmp_path) as at:
+        with socket.create_connection(at.address):
+            await at.server.shutdown()
+            assert not at.server.server_state.connections
