@@ -11,23 +11,24 @@ from devnest.cluster.child import Child, ChildFailed
 from devnest.cluster.slot import Slot
 
 MODULE = """
-import os, sys
+import os
 from pathlib import Path
 import msgspec
 from devnest.cluster.control import Control
-count = Path(sys.argv[0]).with_name("count")
-count.write_text(str(int(count.read_text()) + 1 if count.exists() else 1))
-control = Control(int(sys.argv[1]))
-how = control.settings(dict)["how"]
-if how == "good" or int(count.read_text()) == 1:
-    control.ready()
-    control._socket.recv(1)
-elif how == "exits":
-    os._exit(7)
-elif how == "says why":
-    control.failed(4, "no luck")
-elif how == "garbage":
-    control._socket.sendall(b"\\xff not json\\n")
+def main(fd):
+    count = Path(__file__).with_name("count")
+    count.write_text(str(int(count.read_text()) + 1 if count.exists() else 1))
+    control = Control(fd)
+    how = control.settings(dict)["how"]
+    if how == "good" or int(count.read_text()) == 1:
+        control.ready()
+        control._socket.recv(1)
+    elif how == "exits":
+        os._exit(7)
+    elif how == "says why":
+        control.failed(4, "no luck")
+    elif how == "garbage":
+        control._socket.sendall(b"\\xff not json\\n")
 """
 
 

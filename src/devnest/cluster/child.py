@@ -29,9 +29,9 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """A Python module run by a fresh interpreter, in a session of its own so that Ctrl-C is the supervisor's.
+    """A module's `main` run by a fresh interpreter, in a session of its own so that Ctrl-C is the supervisor's.
 
-    `inherited`: a descriptor the child gets, its number being the second argument of the module.
+    Its argument is the number of the control socket; `inherited` is another descriptor it gets, the second argument.
     """
 
     def __init__(self, name: str, module: str, inherited: int | None = None) -> None:
@@ -56,8 +56,8 @@ class Child:
             fds = [theirs.fileno()] if self._inherited is None else [theirs.fileno(), self._inherited]
             self.started_at = time.monotonic()
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self._module, *map(str, fds), pass_fds=fds, stdin=DEVNULL, stdout=DEVNULL,
-                start_new_session=True,
+                sys.executable, "-m", "devnest.cluster.start", self._module, *map(str, fds), pass_fds=fds, stdin=DEVNULL,
+                stdout=DEVNULL, start_new_session=True,
             )  # fmt: skip
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
 

@@ -1,9 +1,8 @@
-"""The machine's pool, as a child of the supervisor: `python -m devnest.cluster.hashing_pool CONTROL`."""
+"""The machine's pool, as a child of the supervisor."""
 
 import asyncio
 import itertools
 import os
-import sys
 from pathlib import Path
 
 from devnest.cluster.control import Control
@@ -19,9 +18,9 @@ MAX_WAITING = 1000  # hashes; at 40 a second the last would wait 25 s, and its d
 DRAIN_S = 10.0
 
 
-def main() -> None:
+def main(control_fd: int) -> None:
     """Serve until told to end."""
-    control = Control(int(sys.argv[1]))
+    control = Control(control_fd)
     settings = control.settings(PoolSettings)
     configure_logging(settings.log_level)
     asyncio.run(_serve(control, settings))
@@ -45,7 +44,3 @@ async def _serve(control: Control, settings: PoolSettings) -> None:
         control.ready()
         await stop.wait()
         await server.close(deadline=DRAIN_S)
-
-
-if __name__ == "__main__":
-    main()

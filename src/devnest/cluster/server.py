@@ -1,9 +1,8 @@
-"""A server, as a child of the supervisor: `python -m devnest.cluster.server CONTROL LISTENER`."""
+"""A server, as a child of the supervisor."""
 
 import asyncio
 import gc
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -96,10 +95,10 @@ class Server(uvicorn.Server):
         return BoundedProtocol(config=self.config, server_state=self.server_state, app_state={})
 
 
-def main() -> None:
+def main(control_fd: int, listener_fd: int) -> None:
     """Serve until told to end."""
-    control = Control(int(sys.argv[1]))
-    listener = socket.socket(fileno=int(sys.argv[2]))
+    control = Control(control_fd)
+    listener = socket.socket(fileno=listener_fd)
     settings = control.settings(ServerSettings)
     configure_logging(settings.log_level)
     try:
@@ -191,7 +190,3 @@ async def _runner(settings: ServerSettings) -> AsyncIterator[tuple[Runner, Remot
                 threads.close()
         case Hashing.INLINE:
             yield InlineRunner(), None
-
-
-if __name__ == "__main__":
-    main()
