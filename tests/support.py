@@ -143,9 +143,10 @@ class DevNest:
 
         async def ask() -> list[dict[str, Any]]:
             connection = await asyncpg.connect(f"postgresql://devnest@/devnest?host={quote(socket_dir)}")
-            rows = await connection.fetch(sql, *arguments)
-            await connection.close()
-            return [dict(row) for row in rows]
+            try:
+                return [dict(row) for row in await connection.fetch(sql, *arguments)]
+            finally:
+                await connection.close()
 
         return asyncio.run(ask())
 

@@ -37,6 +37,7 @@ class Settings:
     hash_workers: int
     hash_nice: int
     trusted_proxies: list[str]
+    cors_origins: list[str]
     log_level: str
     database_url: str | None
     postgres_bin: Path | None
@@ -63,6 +64,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     pool_url: str
     drain_timeout_s: float
     trusted_proxies: list[str]
+    cors_origins: list[str]
     log_level: str
     limits: bool
     password_min_length: int

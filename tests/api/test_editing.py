@@ -133,10 +133,11 @@ def test_a_wrong_search_is_named(client: httpx.Client, q: str) -> None:
 def test_tags_are_counted(member: httpx.Client) -> None:
     """Most used first."""
     one, two = uuid.uuid4().hex, uuid.uuid4().hex
-    for tags in ([one, two], [one], [one]):
+    for tags in ([one, two], [one, two], [one]):
         member.post(POSTS, json={"title": "t", "body": "b", "tags": tags})
-    counts = {row["tag"]: row["count"] for row in member.get("/api/v1/tags").json()}
-    assert (counts[one], counts[two]) == (3, 1)
+    counts: dict[str, int] = {}
+    while (counts.get(one), counts.get(two)) != (3, 2):  # counts of before these posts may still be remembered
+        counts = {row["tag"]: row["count"] for row in member.get("/api/v1/tags").json()}
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
 
 

@@ -1,24 +1,40 @@
 """The OpenAPI document against the server: what schemathesis finds in some hundreds of requests."""
 
+import http
 import os
 import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from devnest.api.auth import Tokens
+from devnest.api.comments import CommentPage
+from devnest.api.examples import ANSWERS
+from devnest.api.health import Readiness
+from devnest.api.jwks import PublicKeys
+from devnest.api.posts import Page
+from devnest.api.problems import Problem
+from devnest.store import Account, Comment, Post, Profile, Session, TagCount
 from tests.support import DevNest, sign_up
 
+TYPES = {
+    kind.__name__: kind
+    for kind in (Account, Profile, Tokens, Session, Post, Page, Comment, CommentPage, TagCount, Readiness, PublicKeys)
+}
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 ENDS_THE_SESSION = ["--include-path", "/api/v1/auth/logout", "--include-path", "/api/v1/auth/sessions"]
 KEEPS_IT = [option.replace("include", "exclude") for option in ENDS_THE_SESSION]
+NO_LINKS = ["--phases=examples,coverage,fuzzing"]  # none leads from or to these
 
 
-@pytest.mark.parametrize("routes", [KEEPS_IT, ENDS_THE_SESSION], ids=["keeping the session", "ending it"])
+@pytest.mark.parametrize("routes", [KEEPS_IT, [*ENDS_THE_SESSION, *NO_LINKS]], ids=["keeping the session", "ending it"])
 def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_path: Path, routes: list[str]) -> None:
-    """Examples, boundary values, random and wrong input, and chains of requests; all its checks."""
+    """Examples, boundary values, random and wrong input, and chains of requests along the links; all its checks."""
     token = sign_up(client, f"u{uuid.uuid4().hex[:20]}")
     program = Path(sys.executable).with_name("schemathesis")
     run = subprocess.run(
@@ -33,3 +49,67 @@ def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_
     )  # fmt: skip
     report = run.stdout[max(0, run.stdout.find("= ")) :]  # the failures or errors
     assert run.returncode == 0, "\n".join(line[:300] for line in report.splitlines()[:150])
+    assert ("✅ Stateful" in run.stdout) is (routes is KEEPS_IT), run.stdout
+
+
+@pytest.fixture(scope="module")
+def document(devnest: DevNest) -> dict[str, Any]:
+    """The document, as it is served."""
+    with devnest.client() as client:
+        read: dict[str, Any] = client.get("/openapi.json").json()
+        return read
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(m, path, operation) for path, of in document["paths"].items() for m, operation in of.items()]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_an_example_is_what_the_server_could_answer(name: str) -> None:
+    """Of the answer's type, all fields and none else."""
+    example = msgspec.convert(ANSWERS[name], TYPES[name])
+    assert msgspec.to_builtins(example) == ANSWERS[name]
+    assert set(ANSWERS) == set(TYPES)
+
+
+def test_every_answer_has_an_example(document: dict[str, Any]) -> None:
+    """Of each route, success and errors; an error's says what an error says."""
+    for method, path, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            if status in ("202", "204"):
+                assert not answer.get("content")
+                continue
+            (content,) = answer["content"].values()
+            assert content["example"], (method, path, status)
+            if path.startswith("/api/") and status >= "400":
+                problem = msgspec.convert(content["example"], Problem)
+                assert (str(problem.status), problem.title) == (status, http.HTTPStatus(int(status)).phrase)
+                assert ("Retry-After" in answer.get("headers", {})) == (status in ("429", "503"))
+
+
+def test_every_route_names_its_errors(document: dict[str, Any]) -> None:
+    """What a token, a body, a parameter of the query and the database can lead to."""
+    for method, path, operation in operations(document):
+        if not path.startswith("/api/"):
+            continue
+        listed = set(operation["responses"])
+        parameters = [parameter["in"] for parameter in operation.get("parameters", [])]
+        assert "503" in listed, (method, path)
+        assert ("401" in listed) or not operation.get("security"), (method, path)
+        assert {"400", "408", "413", "415", "422"} <= listed or "requestBody" not in operation, (method, path)
+        assert "400" in listed or "query" not in parameters, (method, path)
+
+
+def test_links_lead_somewhere(document: dict[str, Any]) -> None:
+    """From registering to signing in and on, and from a post to all that can be done with it."""
+    known = {operation["operationId"]: (method, path) for method, path, operation in operations(document)}
+    found = {
+        (path, known[link["operationId"]])
+        for _, path, operation in operations(document)
+        for answer in operation["responses"].values()
+        for link in answer.get("links", {}).values()
+    }
+    assert ("/api/v1/auth/register", ("post", "/api/v1/auth/login")) in found
+    assert ("/api/v1/auth/login", ("post", "/api/v1/auth/refresh")) in found
+    assert ("/api/v1/posts", ("get", "/api/v1/posts/{post_id}")) in found
+    assert len(found) >= 10

@@ -5,8 +5,10 @@ import socket
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 
+from devnest.api.documentation import BODIES
 from tests.support import DevNest
 
 REGISTER = "/api/v1/auth/register"
@@ -50,6 +52,36 @@ def test_an_error_is_a_problem(
     assert {"type", "title", "status", "detail", "request_id"} <= set(problem)
     assert problem["status"] == status
     assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "kind"),
+    [
+        (b'{"a":' + b"[" * 500 + b"]" * 500 + b"}", 422, "invalid"),
+        (b'{"username":' + b"[" * 500 + b"]" * 500 + b"}", 422, "invalid"),
+        (b'{"a":' + b"[" * 500_000 + b"]" * 500_000 + b"}", 400, "depth"),
+        (b'{"username":' + b"[" * 500_000 + b"]" * 500_000 + b"}", 400, "depth"),
+        (b'{"a":' + b'{"b":[' * 100_000 + b"]}" * 100_000 + b"}", 400, "depth"),
+        (b'{"a":' + b"[" * 1_000_000, 400, "depth"),
+        (b'{"a":"' + b"[" * 1_000_000 + b'"}', 422, "invalid"),
+        (b'{"a":"' + b'\\"[{' * 200_000 + b'"}', 422, "invalid"),
+        (b'{"a":[' + b"[]," * 300_000 + b"[]]}", 422, "invalid"),
+        (b'{"a":"' + b'\\"' * 400_000, 400, "malformed"),
+    ],
+    ids=range(10),
+)
+def test_a_deep_body_is_refused(client: httpx.Client, content: bytes, status: int, kind: str) -> None:
+    """Stepped over to the interpreter's limit, then 400; brackets in text and beside each other are not deep."""
+    answer = client.post(REGISTER, content=content, headers=JSON)
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:devnest:{kind}"), answer.text
+
+
+@pytest.mark.parametrize("of", BODIES, ids=lambda of: of.__name__)
+def test_a_body_is_never_decoded_deeper_than_its_type(of: type[msgspec.Struct]) -> None:
+    """Deep content is refused where it begins, known field or not: what follows is not even JSON."""
+    for name in ["unknown", *(field.encode_name for field in msgspec.structs.fields(of))]:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(b'{"%b":%b' % (name.encode(), b"[" * 100_000), type=of)
 
 
 def test_a_json_body_may_name_its_charset(client: httpx.Client) -> None:

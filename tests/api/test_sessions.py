@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres, ensure_database, migrate
-from tests.support import PATIENCE_S, DevNest, running, sign_in, sign_up
+from tests.support import PASSWORD, PATIENCE_S, DevNest, running, sign_in, sign_up
 
 SESSIONS = "/api/v1/auth/sessions"
 REFRESH = "/api/v1/auth/refresh"
@@ -161,15 +161,15 @@ def two_servers(data_dir: Path) -> Iterator[tuple[DevNest, DevNest, EmbeddedPost
 
 
 def refused(client: httpx.Client) -> bool:
-    """Whether the client's access token stops working, within the tests' patience."""
+    """Whether the client's access token stops working, within the tests' patience; not for want of an account."""
     deadline = time.monotonic() + PATIENCE_S
-    while client.get(ME).status_code == 200 and time.monotonic() < deadline:
+    while client.get(SESSIONS).status_code == 200 and time.monotonic() < deadline:
         time.sleep(0.005)
-    return client.get(ME).status_code == 401
+    return client.get(SESSIONS).status_code == 401
 
 
 def test_a_session_ended_on_one_server_is_over_on_the_other(data_dir: Path, username: str) -> None:
-    """By notification, and where the notification's connection was killed before."""
+    """By notification, and where the notification's connection was killed before; a deleted account's too."""
 
     async def kill_listeners(url: str) -> None:
         connection = await asyncpg.connect(url)
@@ -179,12 +179,16 @@ def test_a_session_ended_on_one_server_is_over_on_the_other(data_dir: Path, user
 
     with two_servers(data_dir) as (one, two, postgres), one.client() as here, two.client() as there:
         sign_up(here, username)
-        for killed in (False, True):
+        for killed, way, path, body in (
+            (False, "POST", "/api/v1/auth/logout", None),
+            (True, "POST", "/api/v1/auth/logout", None),
+            (True, "DELETE", ME, {"password": PASSWORD}),
+        ):
             sign_in(here, username)
             there.headers["authorization"] = here.headers["authorization"]
             assert there.get(ME).status_code == 200
             if killed:
                 asyncio.run(kill_listeners(postgres.url))
-            assert here.post("/api/v1/auth/logout").status_code == 204
+            assert here.request(way, path, json=body).status_code == 204
             assert here.get(ME).status_code == 401
             assert refused(there)

@@ -7,10 +7,13 @@ import pytest
 
 from devnest.store import (
     Account,
+    AlreadyTaken,
     Database,
     RefreshRefused,
+    change_username,
     create_account,
     create_session,
+    delete_account,
     end_session,
     end_sessions,
     list_sessions,
@@ -167,3 +170,37 @@ async def test_what_ended_long_ago_is_deleted(database: Database, account: Accou
     left = await database.fetch("SELECT id FROM sessions WHERE account_id = $1", account.id)
     assert [row["id"] for row in left] == [young]
     assert not await database.fetch("SELECT 1 FROM refresh_tokens WHERE session_id = $1", old)
+
+
+@pytest.mark.parametrize("way", ["disable", "delete"])
+async def test_a_sign_in_at_the_account_s_end_gets_no_session(database: Database, account: Account, way: str) -> None:
+    """Whoever ends the account ends this session too, or comes before it."""
+    async with database.connection() as connection:
+        async with connection.transaction():  # the end begins before the sign-in and is done after it asked
+            await connection.execute("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
+            if way == "delete":
+                await connection.execute("UPDATE accounts SET deleted_at = now() WHERE id = $1", account.id)
+            signing_in = asyncio.create_task(create_session(database, account.id))
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.005)
+        assert await signing_in is None
+
+
+async def test_of_a_deletion_and_a_sign_in_at_once_no_session_lives(database: Database, account: Account) -> None:
+    """In any order."""
+    sign_ins = [create_session(database, account.id) for _ in range(8)]
+    ended, *_ = await asyncio.gather(delete_account(database, account.id, "hash"), *sign_ins)
+    assert ended is not None
+    assert await list_sessions(database, account.id, UNSEEN) == []
+
+
+async def test_two_accounts_that_take_each_other_s_name_get_neither(database: Database, account: Account) -> None:
+    """Nor does one of them hang: a name that is being given up is taken."""
+    name = f"u{uuid4().hex[:20]}"
+    other = await create_account(database, name, f"{name}@example.org", "hash")
+    results = await asyncio.gather(
+        change_username(database, account.id, other.username),
+        change_username(database, other.id, account.username),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [AlreadyTaken, AlreadyTaken]

@@ -1,5 +1,7 @@
 """The ASGI application: routes, their dependencies, and the frame around every request."""
 
+from collections.abc import Sequence
+
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.routes import HTTPRoute
@@ -7,6 +9,7 @@ from litestar.types import ASGIApp
 
 from devnest.api import auth, comments, health, jwks, passwords, posts, sessions, users
 from devnest.api.bodies import MAXIMUM_BODY_BYTES
+from devnest.api.cors import Cors
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
 from devnest.api.problems import respond_to
@@ -16,8 +19,8 @@ from devnest.api.services import Services
 __all__ = ["create_app"]
 
 
-def create_app(services: Services) -> ASGIApp:
-    """The API on the given parts, which the caller opens and closes."""
+def create_app(services: Services, cors_origins: Sequence[str] = ()) -> ASGIApp:
+    """The API on the given parts, which the caller opens and closes; for pages of these origins besides its own."""
     v1 = Router(
         "/api/v1",
         route_handlers=[
@@ -40,7 +43,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
     )
     _mend_options(app)
-    return RequestFrame(app, services.metrics)
+    return RequestFrame(Cors(app, cors_origins) if cors_origins else app, services.metrics)
 
 
 def _mend_options(app: Litestar) -> None:

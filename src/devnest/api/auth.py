@@ -6,13 +6,26 @@ from litestar import post
 from devnest.api.audit import audit
 from devnest.api.bodies import Login, Registration
 from devnest.api.documentation import answers
-from devnest.api.limits import begin_attempt, count_failure
+from devnest.api.idempotency import claim_of
+from devnest.api.limits import begin_attempt, network, refuse_taken
 from devnest.api.mails import send_verification
 from devnest.api.problems import ProblemError
 from devnest.api.requests import ApiRequest
 from devnest.api.strength import check_strength
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S
-from devnest.store import Account, AlreadyTaken, Event, create_account, create_session, find_credentials, taken_field
+from devnest.store import (
+    Account,
+    AlreadyTaken,
+    Claim,
+    Event,
+    KeyReused,
+    create_account,
+    create_session,
+    find_answer,
+    find_credentials,
+    find_login,
+    taken_field,
+)
 
 __all__ = ["Tokens", "login", "register"]
 
@@ -35,26 +48,43 @@ class Tokens(msgspec.Struct, frozen=True):
 async def register(data: Registration, request: ApiRequest) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
     request.services.hasher.check_room(request.client_address)
+    claim = claim_of(request, network(request.client_address), (data.username, data.email))
+    if earlier := await _earlier(request, claim):
+        return await _again(request, data, earlier)
     await check_strength(request.services, "password", data.password, (data.username, data.email))
-    # The cheap question first; between it and the insert the indexes decide. No connection is held over the hash.
-    if taken := await taken_field(request.services.database, data.username, data.email):
-        raise await _taken(request, taken)
-    hasher = request.services.hasher
-    password_hash = await request.unless_gone(hasher.hash(data.password, client=request.client_address))
     try:
-        account = await create_account(request.services.database, data.username, data.email, password_hash)
+        account = await _create(request, data, claim)
     except AlreadyTaken as error:
-        raise await _taken(request, error.field) from None
+        if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
+            return await _again(request, data, earlier)
+        raise await refuse_taken(request, Event.REGISTER, error.field) from None
     await audit(request, Event.REGISTER, account_id=account.id)
     send_verification(request.services, account, account.email)
     return account
 
 
-async def _taken(request: ApiRequest, field: str) -> AlreadyTaken:
-    """The refusal, counted: asking for names until one is taken is a way to list accounts."""
-    await count_failure(request, Event.REGISTER)
-    await audit(request, Event.REGISTER, f"{field} taken")
-    return AlreadyTaken(field)
+async def _create(request: ApiRequest, data: Registration, claim: Claim | None) -> Account:
+    """The cheap question first; between it and the insert the indexes decide. No connection is held over the hash."""
+    database, hasher = request.services.database, request.services.hasher
+    if taken := await taken_field(database, data.username, data.email):
+        raise AlreadyTaken(taken)
+    password_hash = await request.unless_gone(hasher.hash(data.password, client=request.client_address))
+    return await create_account(database, data.username, data.email, password_hash, claim)
+
+
+async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
+    return None if claim is None else await find_answer(request.services.database, claim, Account)
+
+
+async def _again(request: ApiRequest, data: Registration, account: Account) -> Account:
+    """The same account for the same password, checked as a sign-in is; raises `KeyReused` for another one."""
+    found = await find_login(request.services.database, account.id)
+    attempt = await begin_attempt(request, Event.REGISTER, account.email, account.id)
+    if not await attempt.verify(data.password, found.password_hash if found else None):
+        await audit(request, Event.REGISTER, "wrong password", account_id=account.id)
+        raise KeyReused
+    await attempt.succeeded()
+    return account
 
 
 @post(

@@ -1,6 +1,9 @@
 """Request bodies: what they may hold, and how they are read.
 
 A body is decoded straight into its type by msgspec, strictly: a number is no string, an unknown field is an error.
+msgspec stops at what does not fit, so nothing deeper than the types is ever built. To name every mistake, each field is
+then decoded by itself; unknown and misplaced content is stepped over, down to the interpreter's recursion limit (about
+a thousand levels), beyond which the body is refused.
 """
 
 from functools import cache
@@ -15,7 +18,9 @@ __all__ = [
     "NAME",
     "NOT_AT_THE_END",
     "TAG",
+    "AccountChange",
     "EmailAddress",
+    "Farewell",
     "Forgotten",
     "Login",
     "MailedToken",
@@ -98,6 +103,20 @@ class PasswordChange(Struct, frozen=True, forbid_unknown_fields=True):
     new: Password
 
 
+class AccountChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change of your account; the rest stays. Another e-mail address needs the current password."""
+
+    username: Username | UnsetType = UNSET
+    email: EmailAddress | UnsetType = UNSET
+    password: AnyPassword | UnsetType = UNSET
+
+
+class Farewell(Struct, frozen=True, forbid_unknown_fields=True):
+    """Your current password, to show that it is you who wants to go."""
+
+    password: AnyPassword
+
+
 class Forgotten(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose password is forgotten."""
 
@@ -149,7 +168,9 @@ def read(body: bytes, of: Any) -> Any:
         except msgspec.ValidationError as error:
             errors = _field_errors(body, of) or [FieldError("", str(error))]
             raise ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise ProblemError(400, "the body is nested too deep", kind="urn:devnest:depth") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError(400, f"the body is not JSON: {error}", kind="urn:devnest:malformed") from None
 
 
@@ -160,8 +181,10 @@ def _decoder(of: Any) -> msgspec.json.Decoder[Any]:
 
 def _field_errors(body: bytes, of: type[Struct]) -> list[FieldError]:
     """Every wrong field; msgspec itself stops at the first."""
-    given = msgspec.json.decode(body)
-    if not isinstance(given, dict):
+    try:
+        given = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:  # no object; nothing at all, it may turn out here
+        msgspec.json.decode(body, type=msgspec.Raw)
         return []
     fields = {field.encode_name: field for field in msgspec.structs.fields(of)}
     errors = [FieldError(name[:64], "unknown field") for name in given.keys() - fields.keys()][:10]
@@ -171,7 +194,7 @@ def _field_errors(body: bytes, of: type[Struct]) -> list[FieldError]:
                 errors.append(FieldError(name, "missing"))
             continue
         try:
-            msgspec.convert(given[name], field.type)
+            msgspec.json.decode(given[name], type=field.type)
         except msgspec.ValidationError as error:
             errors.append(FieldError(name, str(error)))
     return sorted(errors, key=lambda error: error.field)

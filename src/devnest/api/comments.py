@@ -10,6 +10,7 @@ from litestar.params import Parameter
 from devnest.api.bodies import NewComment
 from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
 from devnest.api.documentation import BEARER, answers
+from devnest.api.idempotency import claim_of
 from devnest.api.problems import ProblemError
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import Comment, create_comment, delete_comment, list_comments
@@ -37,7 +38,9 @@ class CommentPage(msgspec.Struct, frozen=True):
 )
 async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Comment:
     """The answer is sent after the comment is on disk."""
-    written = await create_comment(request.services.database, post_id, request.principal.account_id, data.body)
+    author_id = request.principal.account_id
+    claim = claim_of(request, author_id, data)
+    written = await create_comment(request.services.database, post_id, author_id, data.body, claim)
     if written is None:
         raise ProblemError(404, "there is no such post")
     return written

@@ -13,6 +13,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from devnest import __version__
 from devnest.api.bodies import (
+    AccountChange,
+    Farewell,
     Forgotten,
     Login,
     MailedToken,
@@ -24,6 +26,8 @@ from devnest.api.bodies import (
     RefreshToken,
     Registration,
 )
+from devnest.api.examples import add_examples, add_links
+from devnest.api.idempotency import IDEMPOTENCY_KEY
 from devnest.api.problems import PROBLEM_JSON, Problem
 
 __all__ = ["BEARER", "PAGE_POLICY", "answers", "openapi_config"]
@@ -48,6 +52,8 @@ BODIES = (
     Login,
     RefreshToken,
     PasswordChange,
+    AccountChange,
+    Farewell,
     Forgotten,
     PasswordReset,
     MailedToken,
@@ -55,6 +61,15 @@ BODIES = (
     PostChange,
     NewComment,
 )
+# Read by hand in the routes that know it, since a declared header costs every request of theirs a little.
+ONCE = ("/api/v1/auth/register", "/api/v1/posts", "/api/v1/posts/{post_id}/comments")
+IDEMPOTENCY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key with the same body gets the same answer for a day, and the work is done once",
+    "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
+    "example": "7d2a8f6e-0c1b-4f0e-9a53-2b7c1de0a4f8",
+}
 SWAGGER = find_spec("swagger_ui")  # Swagger UI's own files, from the package swagger-ui-py; its code is not loaded
 assert SWAGGER is not None
 assert SWAGGER.origin is not None
@@ -111,11 +126,20 @@ class Documentation(Controller):
 def _document(schema: dict[str, Any]) -> bytes:
     """The document with the bodies as msgspec itself reads them; Litestar leaves inner constraints out.
 
-    No type says that a login names the account in one of two ways, so that is added here.
+    No type says that a login names the account in one of two ways, or which field needs which, so that is added here.
     """
     _, components = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
     components["Login"]["oneOf"] = [{"required": [name]} for name in ("email", "username")]
+    components["AccountChange"]["dependentRequired"] = {"email": ["password"]}
     schema["components"]["schemas"].update(components)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("400", {}).get("content", {}):
+                del operation["responses"]["400"]  # Litestar's own, where a path has a parameter; here it is a 404
+    for path in ONCE:
+        schema["paths"][path]["post"].setdefault("parameters", []).append(IDEMPOTENCY_PARAMETER)
+    add_examples(schema)
+    add_links(schema)
     return msgspec.json.encode(schema)
 
 

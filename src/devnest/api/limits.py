@@ -13,9 +13,19 @@ from uuid import UUID
 from devnest.api.audit import audit
 from devnest.api.requests import ApiRequest
 from devnest.pool import PoolError
-from devnest.store import Event, Rule, Subject, Throttled, charge, clear_charges, has_signed_in_from, pay_back
+from devnest.store import (
+    AlreadyTaken,
+    Event,
+    Rule,
+    Subject,
+    Throttled,
+    charge,
+    clear_charges,
+    has_signed_in_from,
+    pay_back,
+)
 
-__all__ = ["Attempt", "begin_attempt", "count_failure", "mail_allowed"]
+__all__ = ["Attempt", "begin_attempt", "count_failure", "mail_allowed", "network", "refuse_taken"]
 
 ADDRESS = Rule("address", free=30, longest=timedelta(minutes=15))  # a household, an office
 ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
@@ -67,14 +77,21 @@ async def count_failure(request: ApiRequest, event: Event) -> None:
         await _charge(request, event, None, _address(request))
 
 
-async def mail_allowed(request: ApiRequest, email: str) -> bool:
-    """Count a mail that a stranger may ask for; False where that mailbox got enough, which the stranger is not told.
+async def refuse_taken(request: ApiRequest, event: Event, field: str, account_id: UUID | None = None) -> AlreadyTaken:
+    """The refusal of a taken name, counted: asking for names until one is taken is a way to list accounts."""
+    await count_failure(request, event)
+    await audit(request, event, f"{field} taken", account_id=account_id)
+    return AlreadyTaken(field)
+
+
+async def mail_allowed(request: ApiRequest, event: Event, email: str) -> bool:
+    """Count a mail to an address that anyone may name; False where that mailbox got enough, which nobody is told.
 
     Raises `Throttled` where the client's address asked too often.
     """
     if not request.services.limited:
         return True
-    await count_failure(request, Event.PASSWORD_FORGOT)
+    await count_failure(request, event)
     try:
         await charge(request.services.database, Subject(MAILBOX, email.lower()))
     except Throttled:
@@ -92,14 +109,17 @@ async def _charge(request: ApiRequest, event: Event, account_id: UUID | None, *s
 
 
 def _address(request: ApiRequest) -> Subject:
+    return Subject(ADDRESS, network(request.client_address))
+
+
+def network(client_address: str) -> str:
     """One subscriber's network: an IPv6 customer has a /64 at least."""
-    given = request.client_address or "none"
     try:
-        address = ip_address(given)
+        address = ip_address(client_address)
     except ValueError:
-        return Subject(ADDRESS, given)
+        return client_address or "none"
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
-            return Subject(ADDRESS, str(address.ipv4_mapped))
-        return Subject(ADDRESS, str(ip_network((int(address), 64), strict=False)))
-    return Subject(ADDRESS, given)
+            return str(address.ipv4_mapped)
+        return str(ip_network((int(address), 64), strict=False))
+    return client_address

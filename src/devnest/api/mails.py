@@ -11,7 +11,7 @@ from devnest.api.services import Services
 from devnest.mail import compose
 from devnest.store import Account, Purpose, create_mailed_token, find_account, find_resettable
 
-__all__ = ["send_notice", "send_reset", "send_verification"]
+__all__ = ["send_farewell", "send_moved", "send_notice", "send_reset", "send_verification"]
 
 VERIFY = """Hello {username},
 
@@ -35,6 +35,35 @@ NOTICE = """Hello {username},
 
 If it was not you, set a new password now (ask for a code with "forgot password") and sign out everywhere.
 """
+MOVED = """Hello,
+
+the e-mail address of your account at DevNest is {email} from now on. This was the last mail to this one.
+
+If it was not you, tell whoever runs this service now: the new address can ask for a new password, this one no longer.
+"""
+FAREWELL = """Hello {username},
+
+your account at DevNest was deleted with your password. What you published stays, without your name.
+
+This was the last mail.
+"""
+
+
+def send_farewell(services: Services, username: str, email: str) -> None:
+    """Tell who was the account's holder that it has gone."""
+    _send(services, email, "Your account was deleted", FAREWELL.format(username=username))
+
+
+def send_moved(services: Services, email: str, new_email: str) -> None:
+    """Tell the old address that another has taken its place."""
+    _send(services, email, "Your e-mail address was changed", MOVED.format(email=new_email))
+
+
+def _send(services: Services, email: str, subject: str, text: str) -> None:
+    async def job() -> EmailMessage:
+        return compose(services.outbox.sender, email, subject, text)
+
+    services.outbox.put(job)
 
 
 def send_verification(services: Services, account: Account, email: str) -> None:

@@ -8,7 +8,7 @@ from devnest.api.audit import audit
 from devnest.api.bodies import Forgotten, MailedToken, PasswordChange, PasswordReset
 from devnest.api.documentation import BEARER, answers
 from devnest.api.limits import Attempt, begin_attempt, count_failure, mail_allowed
-from devnest.api.mails import send_notice, send_reset
+from devnest.api.mails import send_moved, send_notice, send_reset
 from devnest.api.problems import ProblemError
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.api.strength import check_strength
@@ -87,7 +87,7 @@ async def _replace(
 )
 async def forgot(data: Forgotten, request: ApiRequest) -> None:
     """The same answer in the same time for every address; where there is an account, a mail follows."""
-    if await mail_allowed(request, data.email):
+    if await mail_allowed(request, Event.PASSWORD_FORGOT, data.email):
         send_reset(request.services, data.email)
     await audit(request, Event.PASSWORD_FORGOT)
 
@@ -125,12 +125,14 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
 async def verify(data: MailedToken, request: ApiRequest) -> None:
     """With the token that was mailed there. A changed address takes effect now."""
     try:
-        account_id = await verify_email(request.services.database, data.token)
+        verified = await verify_email(request.services.database, data.token)
     except AlreadyTaken:
-        account_id = None
-    if account_id is None:
+        verified = None
+    if verified is None:
         raise await _unknown_token(request, Event.EMAIL_VERIFY)
-    await audit(request, Event.EMAIL_VERIFY, account_id=account_id)
+    await audit(request, Event.EMAIL_VERIFY, account_id=verified.account_id)
+    if verified.email_before.lower() != verified.email.lower():
+        send_moved(request.services, verified.email_before, verified.email)
 
 
 async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:

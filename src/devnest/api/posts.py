@@ -13,10 +13,11 @@ from devnest.api.bodies import NAME, NOT_AT_THE_END, TAG, NewPost, PostChange
 from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
 from devnest.api.documentation import BEARER, answers
 from devnest.api.entity_tags import entity_tag, versions
+from devnest.api.idempotency import claim_of
 from devnest.api.problems import ProblemError
 from devnest.api.reply import Reply, encode
 from devnest.api.requests import ApiRequest, authenticate
-from devnest.store import Draft, Post, TagCount, change_post, count_tags, delete_post, find_post, list_posts
+from devnest.store import Draft, Post, TagCount, change_post, create_post, delete_post, find_post, list_posts
 
 __all__ = ["ROUTES", "Page"]
 
@@ -42,7 +43,10 @@ class Page(msgspec.Struct, frozen=True):
 async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
     """The answer is sent after the post is on disk."""
     draft = Draft(request.principal.account_id, data.title, data.body, list(dict.fromkeys(data.tags)))
-    published = await request.services.publisher(draft)
+    if claim := claim_of(request, draft.author_id, data):
+        published = await create_post(request.services.database, *draft, claim)
+    else:
+        published = await request.services.publisher(draft)
     return Reply(published, headers={"Location": f"/api/v1/posts/{published.id}"})
 
 
@@ -140,8 +144,8 @@ async def _refusal(request: ApiRequest, post_id: UUID) -> ProblemError:
 
 @get("/tags", tags=["posts"], summary="The tags in use", responses=answers(503))
 async def read_tags(request: ApiRequest) -> list[TagCount]:
-    """The 200 most used, with the number of posts that carry each."""
-    return await count_tags(request.services.database)
+    """The 200 most used, with the number of posts that carry each, as of some seconds ago."""
+    return await request.services.tags.most_used()
 
 
 ROUTES = [publish, read_page, read_post, edit_post, remove_post, read_tags]

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from devnest.api.tokens import InvalidToken
 from devnest.pool import PoolError, PoolFull
-from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, Throttled
+from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReused, Throttled
 
 __all__ = ["PROBLEM_JSON", "ClientGone", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
 
@@ -97,6 +97,8 @@ def _as_problem(error: Exception) -> ProblemError:
         case AlreadyTaken():
             taken = FieldError(error.field, str(error))
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
+        case KeyReused():
+            return ProblemError(422, str(error), kind="urn:devnest:key-reused")
         case Throttled() | DatabaseUnavailable() | PoolError():
             return _not_now(error)
         case ValidationException():

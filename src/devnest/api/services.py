@@ -9,7 +9,7 @@ from devnest.mail import Outbox
 from devnest.metrics import Metrics
 from devnest.passwords import Hasher, Policy
 from devnest.pool import RemotePool
-from devnest.store import Database, Draft, Grouped, Post, RevokedSessions
+from devnest.store import Database, Draft, Grouped, Post, RevokedSessions, Tags
 
 __all__ = ["Services"]
 
@@ -27,6 +27,7 @@ class Services:
     policy: Policy
     metrics: Metrics
     publisher: Grouped[Draft, Post]
+    tags: Tags
     pool: RemotePool | None
     limited: bool = True
     pages: Rounds[bytes] = field(default_factory=Rounds)

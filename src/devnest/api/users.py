@@ -1,14 +1,30 @@
-"""`/users`: an account's own view of itself, and everyone's."""
+"""`/users`: an account's own view of itself, what its holder can do to it, and everyone's view."""
 
 import re
 
-from litestar import get
+from litestar import delete, get, patch
+from msgspec import UNSET
 
-from devnest.api.bodies import NAME
+from devnest.api.audit import audit
+from devnest.api.bodies import NAME, AccountChange, Farewell
 from devnest.api.documentation import BEARER, answers
-from devnest.api.problems import ProblemError
+from devnest.api.limits import Attempt, begin_attempt, mail_allowed, refuse_taken
+from devnest.api.mails import send_farewell, send_notice, send_verification
+from devnest.api.problems import FieldError, ProblemError
 from devnest.api.requests import ApiRequest, authenticate
-from devnest.store import Account, Profile, find_account, find_profile
+from devnest.store import (
+    Account,
+    AlreadyTaken,
+    Event,
+    Login,
+    Profile,
+    change_username,
+    delete_account,
+    find_account,
+    find_login,
+    find_profile,
+    taken_field,
+)
 
 __all__ = ["ROUTES"]
 
@@ -25,10 +41,124 @@ NAME_PATTERN = re.compile(NAME["pattern"])
 )
 async def me(request: ApiRequest) -> Account:
     """The account the access token was given to."""
+    return await _own_account(request)
+
+
+@patch(
+    "/users/me",
+    tags=["accounts"],
+    summary="Change your name or address",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
+)
+async def change_me(data: AccountChange, request: ApiRequest) -> Account:
+    """A new name is yours at once; the old one is kept for you for 90 days, and nobody else can take it.
+
+    A new address takes effect when the code that is mailed there comes back to `/auth/email/verify`; until then the
+    answer shows the old one, which is told by mail. The address that you have gets the code once more.
+    """
+    account = await _own_account(request)
+    mail = data.email is not UNSET and await _may_move(request, account, data.email, data.password)
+    if data.username is not UNSET and data.username != account.username:
+        before, account = account.username, await _rename(request, data.username)
+        what = f"your name at DevNest is {account.username} from now on; it was {before}."
+        send_notice(request.services, account.id, what)
+    if data.email is not UNSET:
+        await _ask_for_address(request, account, data.email, mail=mail)
+    return account
+
+
+async def _own_account(request: ApiRequest) -> Account:
     account = await find_account(request.services.database, request.principal.account_id)
     if account is None:
-        raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
+        raise _gone()
     return account
+
+
+async def _rename(request: ApiRequest, username: str) -> Account:
+    account_id = request.principal.account_id
+    try:
+        renamed = await change_username(request.services.database, account_id, username)
+    except AlreadyTaken:
+        raise await refuse_taken(request, Event.USERNAME_CHANGE, "username", account_id) from None
+    if renamed is None:
+        raise _gone()
+    await audit(request, Event.USERNAME_CHANGE, account_id=account_id, session_id=request.principal.session_id)
+    return renamed
+
+
+async def _may_move(request: ApiRequest, account: Account, email: str, password: object) -> bool:
+    """Raise what forbids the new address; False where its mailbox got enough, which nobody is told."""
+    if not isinstance(password, str):
+        errors = [FieldError("password", "missing")]
+        raise ProblemError(422, "another address needs the password", kind="urn:devnest:invalid", errors=errors)
+    attempt, _ = await _confirm(request, Event.EMAIL_CHANGE, password)
+    await attempt.succeeded()
+    if _is_other(account, email) and await taken_field(request.services.database, "", email):
+        raise await refuse_taken(request, Event.EMAIL_CHANGE, "email", account.id)
+    return await mail_allowed(request, Event.EMAIL_CHANGE, email)
+
+
+async def _ask_for_address(request: ApiRequest, account: Account, email: str, *, mail: bool) -> None:
+    """Mail a code to the new address, and word of it to the old one."""
+    if mail:
+        send_verification(request.services, account, email)
+    if _is_other(account, email):
+        what = f"someone gave your password and asked to change your e-mail address at DevNest to {email}."
+        send_notice(request.services, account.id, what)
+    await audit(request, Event.EMAIL_CHANGE, account_id=account.id, session_id=request.principal.session_id)
+
+
+def _is_other(account: Account, email: str) -> bool:
+    return email.lower() != account.email.lower()
+
+
+@delete(
+    "/users/me",
+    status_code=204,
+    tags=["accounts"],
+    summary="Delete your account",
+    security=BEARER,
+    guards=[authenticate],
+    responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
+)
+async def delete_me(data: Farewell, request: ApiRequest) -> None:
+    """For good. Your sessions end everywhere; your posts and comments stay without your name.
+
+    To take them with you, delete them first. Nobody can register your name for 90 days.
+    """
+    attempt, found = await _confirm(request, Event.ACCOUNT_DELETE, data.password)
+    account_id = request.principal.account_id
+    ended = await delete_account(request.services.database, account_id, found.password_hash)
+    if ended is None:  # the password was changed meanwhile
+        raise await _wrong_password(request, Event.ACCOUNT_DELETE)
+    await attempt.succeeded()
+    for session_id in ended:
+        request.services.revoked.add(session_id)
+    await audit(request, Event.ACCOUNT_DELETE, account_id=account_id, session_id=request.principal.session_id)
+    send_farewell(request.services, found.username, found.email)
+
+
+async def _confirm(request: ApiRequest, event: Event, password: str) -> tuple[Attempt, Login]:
+    """What the account logs in with, if this is its password; raises `ProblemError` 401 or 403, or `Throttled`."""
+    account_id = request.principal.account_id
+    found = await find_login(request.services.database, account_id)
+    if found is None:
+        raise _gone()
+    attempt = await begin_attempt(request, event, str(account_id), account_id)
+    if not await attempt.verify(password, found.password_hash):
+        raise await _wrong_password(request, event)
+    return attempt, found
+
+
+async def _wrong_password(request: ApiRequest, event: Event) -> ProblemError:
+    await audit(request, event, "wrong password", account_id=request.principal.account_id)
+    return ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
+
+
+def _gone() -> ProblemError:
+    return ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
 
 
 @get("/users/{username:str}", tags=["accounts"], summary="An account's public page", responses=answers(404, 503))
@@ -41,4 +171,4 @@ async def profile(username: str, request: ApiRequest) -> Profile:
     return found
 
 
-ROUTES = [me, profile]
+ROUTES = [me, change_me, delete_me, profile]

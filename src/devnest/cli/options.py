@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -8,13 +9,31 @@ import typer
 
 from devnest.mail import SmtpTransport
 
-__all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "smtp_server"]
+__all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "origins", "smtp_server"]
+
+HOST = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
+ORIGIN = re.compile(rf"(?P<site>(?P<scheme>https?)://{HOST})(?::(?P<port>[0-9]{{1,5}}))?")
 
 
 def _postgresql_url(value: str | None) -> str | None:
     if value is not None and urlsplit(value).scheme not in ("postgresql", "postgres"):
         raise typer.BadParameter("a PostgreSQL URL is needed: postgresql://user:password@host:5432/name")
     return value
+
+
+def origins(value: str) -> str:
+    """Origins as browsers send them, with commas between, or `*` alone."""
+    given = [part.strip().lower() for part in value.split(",") if part.strip()]
+    return "*" if given == ["*"] else ",".join(_origin(part) for part in given)
+
+
+def _origin(text: str) -> str:
+    match = ORIGIN.fullmatch(text)
+    port = int(match["port"] or 0) if match else 0
+    if match is None or port > 65535:
+        raise typer.BadParameter(f"{text!r} is no origin; one is like https://app.example.org, or * alone for all")
+    unsaid = {"http": 80, "https": 443}[match["scheme"]]  # browsers leave it out
+    return match["site"] + (f":{port}" if port not in (0, unsaid) else "")
 
 
 def smtp_server(value: str | None) -> str | None:

@@ -9,7 +9,7 @@ import typer
 
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import HashCost, HashScheme
-from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, smtp_server
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, smtp_server
 from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import Scheme
@@ -76,6 +76,15 @@ def serve(
             envvar="DEVNEST_TRUSTED_PROXIES",
             callback=_networks,
             help="Addresses or networks, with commas between, whose X-Forwarded-For is believed.",
+        ),
+    ] = "",
+    cors_origins: Annotated[
+        str,
+        typer.Option(
+            envvar="DEVNEST_CORS_ORIGINS",
+            callback=origins,
+            help="Sites whose pages may call the API: https://app.example.org, with commas between, or * for all.",
+            show_default="none",
         ),
     ] = "",
     database_url: DatabaseUrl = None,
@@ -159,6 +168,7 @@ def serve(
         hash_workers=hash_workers or usable_cpus(),
         hash_nice=hash_nice,
         trusted_proxies=[part.strip() for part in trusted_proxies.split(",") if part.strip()],
+        cors_origins=[part for part in cors_origins.split(",") if part],
         log_level=log_level,
         database_url=database_url,
         postgres_bin=postgres_bin,

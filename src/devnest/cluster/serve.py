@@ -82,6 +82,7 @@ async def _supervise(
                 pool_url=f"unix://{pool_socket}",
                 drain_timeout_s=settings.drain_timeout_s,
                 trusted_proxies=settings.trusted_proxies,
+                cors_origins=settings.cors_origins,
                 log_level=settings.log_level,
                 limits=settings.limits,
                 password_min_length=settings.password_min_length,

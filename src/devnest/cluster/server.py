@@ -32,6 +32,7 @@ from devnest.store import (
     RevokedSessions,
     SchemaBehind,
     StoreError,
+    Tags,
     create_posts,
 )
 
@@ -140,11 +141,12 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
             policy=_policy(settings),
             metrics=metrics,
             publisher=Grouped(partial(create_posts, database), MOST_TOGETHER),
+            tags=Tags(database),
             pool=pool,
             limited=settings.limits,
         )
         await stack.enter_async_context(Housekeeper(database))
-        app = create_app(services)
+        app = create_app(services, settings.cors_origins)
         if settings.trusted_proxies:
             app = ProxyHeadersMiddleware(app, settings.trusted_proxies)  # type: ignore[arg-type, assignment]
         config = uvicorn.Config(

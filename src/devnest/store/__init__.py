@@ -1,5 +1,6 @@
 """The store: an embedded PostgreSQL or any other, its schema, and every query DevNest asks."""
 
+from devnest.store.account_changes import change_username, delete_account
 from devnest.store.accounts import (
     Account,
     Credentials,
@@ -26,6 +27,7 @@ from devnest.store.errors import (
     DatabaseUnavailable,
     DataDirectoryError,
     DataDirectoryInUse,
+    KeyReused,
     PostgresFailed,
     PostgresNotFound,
     RefreshRefused,
@@ -36,6 +38,7 @@ from devnest.store.errors import (
 )
 from devnest.store.grouped import Grouped
 from devnest.store.housekeeping import Housekeeper, purge
+from devnest.store.idempotency import Claim, find_answer
 from devnest.store.mailed_tokens import (
     Purpose,
     ResetTarget,
@@ -49,9 +52,7 @@ from devnest.store.operators import disable_account, enable_account, find_accoun
 from devnest.store.posts import (
     Draft,
     Post,
-    TagCount,
     change_post,
-    count_tags,
     create_post,
     create_posts,
     delete_post,
@@ -69,12 +70,14 @@ from devnest.store.sessions import (
     list_sessions,
     refresh_session,
 )
+from devnest.store.tags import TagCount, Tags
 from devnest.store.throttles import Rule, Subject, charge, clear_charges, pay_back
 
 __all__ = [
     "Account",
     "AlreadyTaken",
     "AuthorGone",
+    "Claim",
     "Comment",
     "Credentials",
     "DataDirectory",
@@ -87,6 +90,7 @@ __all__ = [
     "Event",
     "Grouped",
     "Housekeeper",
+    "KeyReused",
     "Login",
     "Post",
     "PostgresFailed",
@@ -103,13 +107,14 @@ __all__ = [
     "StoreError",
     "Subject",
     "TagCount",
+    "Tags",
     "Throttled",
     "VersionMismatch",
     "change_password",
     "change_post",
+    "change_username",
     "charge",
     "clear_charges",
-    "count_tags",
     "create_account",
     "create_comment",
     "create_mailed_token",
@@ -117,6 +122,7 @@ __all__ = [
     "create_posts",
     "create_session",
     "default_data_dir",
+    "delete_account",
     "delete_comment",
     "delete_post",
     "disable_account",
@@ -126,6 +132,7 @@ __all__ = [
     "ensure_database",
     "find_account",
     "find_account_id",
+    "find_answer",
     "find_credentials",
     "find_login",
     "find_post",

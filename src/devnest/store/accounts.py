@@ -7,8 +7,10 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from devnest.store.connections import Connection
 from devnest.store.database import Database
-from devnest.store.errors import AlreadyTaken
+from devnest.store.errors import AlreadyTaken, KeyTaken
+from devnest.store.idempotency import Claim, keep_answer
 
 __all__ = [
     "Account",
@@ -27,6 +29,13 @@ __all__ = [
 ]
 
 FIELD_OF_INDEX = {"accounts_username_key": "username", "accounts_email_key": "email"}
+
+
+# Who had the old password may have asked for another address; the code for the address that is stays good.
+DROP_TOKENS = (
+    "DELETE FROM mailed_tokens t USING accounts a WHERE t.account_id = $1 AND a.id = $1"
+    " AND (purpose = 'reset' OR lower(t.email) <> lower(a.email))"
+)
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -62,17 +71,34 @@ class Login(msgspec.Struct, frozen=True):
     password_hash: str
 
 
-async def create_account(database: Database, username: str, email: str, password_hash: str) -> Account:
-    """Store a new account; raises `AlreadyTaken` where the username or the e-mail address exists in any case."""
+async def create_account(
+    database: Database, username: str, email: str, password_hash: str, claim: Claim | None = None
+) -> Account:
+    """Store a new account, and with it the answer under its claim.
+
+    Raises `AlreadyTaken` where the username or the e-mail address exists in any case. Where the claim is taken, so is
+    the username: by the same request, or the claim's own check tells.
+    """
     try:
-        row = await database.fetch_row(
-            "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $3, $4) RETURNING created_at",
-            account_id := uuid7(), username, email, password_hash,
-        )  # fmt: skip
+        async with database.connection() as connection:
+            if claim is None:
+                return await _insert(connection, username, email, password_hash)
+            async with connection.transaction():
+                account = await _insert(connection, username, email, password_hash)
+                await keep_answer(connection, claim, account.id, account)
+                return account
     except asyncpg.UniqueViolationError as error:
         raise AlreadyTaken(FIELD_OF_INDEX[error.constraint_name or ""]) from error
-    assert row is not None
-    return Account(account_id, username, email, row["created_at"])
+    except KeyTaken as error:
+        raise AlreadyTaken("username") from error
+
+
+async def _insert(connection: Connection, username: str, email: str, password_hash: str) -> Account:
+    created_at = await connection.fetchval(
+        "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $3, $4) RETURNING created_at",
+        account_id := uuid7(), username, email, password_hash,
+    )  # fmt: skip
+    return Account(account_id, username, email, created_at)
 
 
 async def taken_field(database: Database, username: str, email: str) -> str | None:
@@ -87,7 +113,9 @@ async def taken_field(database: Database, username: str, email: str) -> str | No
 
 async def find_account(database: Database, account_id: UUID) -> Account | None:
     """The account with this id."""
-    row = await database.fetch_row("SELECT id, username, email, created_at FROM accounts WHERE id = $1", account_id)
+    row = await database.fetch_row(
+        "SELECT id, username, email, created_at FROM accounts WHERE id = $1 AND deleted_at IS NULL", account_id
+    )
     return None if row is None else Account(*row)
 
 
@@ -116,7 +144,9 @@ async def find_resettable(database: Database, email: str) -> Account | None:
 
 async def find_login(database: Database, account_id: UUID) -> Login | None:
     """What the account logs in with."""
-    row = await database.fetch_row("SELECT username, email, password_hash FROM accounts WHERE id = $1", account_id)
+    row = await database.fetch_row(
+        "SELECT username, email, password_hash FROM accounts WHERE id = $1 AND deleted_at IS NULL", account_id
+    )
     return None if row is None else Login(*row)
 
 
@@ -125,7 +155,7 @@ async def change_password(
 ) -> list[UUID] | None:
     """Replace the hash if it is still the old one, and end all sessions but `keep`; the ids of those that lived.
 
-    None where the hash is another by now. A mailed reset token is of no more use.
+    None where the hash is another by now. Mailed tokens for a reset or for another address are of no more use.
     """
     async with database.connection() as connection, connection.transaction():
         changed = await connection.fetchval(
@@ -134,7 +164,7 @@ async def change_password(
         )  # fmt: skip
         if not changed:
             return None
-        await connection.execute("DELETE FROM mailed_tokens WHERE account_id = $1 AND purpose = 'reset'", account_id)
+        await connection.execute(DROP_TOKENS, account_id)
         ended = await connection.fetch(
             "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL AND id <> $2 RETURNING id",
             account_id, keep,

@@ -24,6 +24,9 @@ class Event(StrEnum):
     PASSWORD_FORGOT = "password_forgot"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
     EMAIL_VERIFY = "email_verify"
+    EMAIL_CHANGE = "email_change"
+    USERNAME_CHANGE = "username_change"
+    ACCOUNT_DELETE = "account_delete"
     ACCOUNT_DISABLE = "account_disable"
     ACCOUNT_ENABLE = "account_enable"
 

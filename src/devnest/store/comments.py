@@ -7,8 +7,10 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AuthorGone
+from devnest.store.idempotency import Claim, once
 from devnest.store.posts import Author
 
 __all__ = ["Comment", "create_comment", "delete_comment", "list_comments"]
@@ -23,20 +25,29 @@ class Comment(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-async def create_comment(database: Database, post_id: UUID, author_id: UUID, body: str) -> Comment | None:
-    """Store a comment; None where there is no such post. Raises `AuthorGone` where the account no longer exists."""
-    try:
-        row = await database.fetch_row(
+async def create_comment(
+    database: Database, post_id: UUID, author_id: UUID, body: str, claim: Claim | None = None
+) -> Comment | None:
+    """Store a comment, once under its claim; None where there is no such post.
+
+    Raises `AuthorGone` where the account no longer exists, or `KeyReused`.
+    """
+
+    async def make(connection: Connection) -> Comment:
+        row = await connection.fetchrow(
             "WITH c AS (INSERT INTO comments (id, post_id, author_id, body) VALUES ($1, $2, $3, $4) RETURNING *)"
             " SELECT c.id, a.id, a.username, c.body, c.created_at FROM c JOIN accounts a ON a.id = c.author_id",
             uuid7(), post_id, author_id, body,
         )  # fmt: skip
+        assert row is not None
+        return _comment(row)
+
+    try:
+        return await once(database, claim, author_id, Comment, make)
     except asyncpg.ForeignKeyViolationError as error:
         if error.constraint_name == "comments_post_id_fkey":
             return None
         raise AuthorGone("the account no longer exists") from error
-    assert row is not None
-    return _comment(row)
 
 
 async def list_comments(

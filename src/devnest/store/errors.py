@@ -9,6 +9,8 @@ __all__ = [
     "DataDirectoryError",
     "DataDirectoryInUse",
     "DatabaseUnavailable",
+    "KeyReused",
+    "KeyTaken",
     "PostgresFailed",
     "PostgresNotFound",
     "RefreshRefused",
@@ -88,6 +90,17 @@ class AlreadyTaken(StoreError):
 
 class AuthorGone(StoreError):
     """The account that writes no longer exists."""
+
+
+class KeyReused(StoreError):
+    """An idempotency key stands for another request."""
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used for another request")
+
+
+class KeyTaken(StoreError):
+    """Another request with the same idempotency key was done meanwhile; its answer can be found."""
 
 
 class RefreshRefused(StoreError):

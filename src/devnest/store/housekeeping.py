@@ -19,6 +19,8 @@ STALE = [
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
     ("audit_log", "at < now() - interval '180 days'"),
     ("mailed_tokens", "expires_at < now()"),
+    ("held_names", "until < now()"),
+    ("idempotency_keys", "created_at < now() - interval '24 hours'"),
     ("throttles", "last_at < now() - interval '1 hour' AND blocked_until < now()"),
 ]
 log = structlog.get_logger("devnest.store")

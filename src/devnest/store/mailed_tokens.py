@@ -9,10 +9,19 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from devnest.store.accounts import DROP_TOKENS
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken
 
-__all__ = ["Purpose", "ResetTarget", "create_mailed_token", "find_reset_target", "reset_password", "verify_email"]
+__all__ = [
+    "Purpose",
+    "ResetTarget",
+    "Verified",
+    "create_mailed_token",
+    "find_reset_target",
+    "reset_password",
+    "verify_email",
+]
 
 TOKEN_BYTES = 32
 
@@ -33,6 +42,14 @@ class ResetTarget(msgspec.Struct, frozen=True):
     account_id: UUID
     username: str
     email: str
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """Whose address was confirmed, which it is, and which it was before."""
+
+    account_id: UUID
+    email: str
+    email_before: str
 
 
 async def create_mailed_token(database: Database, account_id: UUID, purpose: Purpose, email: str) -> str:
@@ -73,28 +90,37 @@ async def reset_password(database: Database, token: str, password_hash: str) -> 
         )  # fmt: skip
         if account_id is None:
             return None
+        await connection.execute(DROP_TOKENS, account_id)
         ended = await connection.fetch(
             "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id", account_id
         )
     return [row["id"] for row in ended]
 
 
-async def verify_email(database: Database, token: str) -> UUID | None:
+async def verify_email(database: Database, token: str) -> Verified | None:
     """Use the token up: the address it was sent to is the account's, and verified. None where it is not good.
 
-    Raises `AlreadyTaken` where another account has the address by now.
+    A reset token that was mailed to another address is of no more use. Raises `AlreadyTaken` where another account
+    has the address by now.
     """
     try:
-        account_id: UUID | None = await database.fetch_value(
-            "WITH used AS (DELETE FROM mailed_tokens"
-            " WHERE token_sha256 = $1 AND purpose = 'verify' AND expires_at > now() RETURNING account_id, email)"
-            " UPDATE accounts SET email = used.email, email_verified_at = now() FROM used WHERE id = account_id"
-            " RETURNING id",
-            _hashed(token),
-        )
+        async with database.connection() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "WITH used AS (DELETE FROM mailed_tokens"
+                " WHERE token_sha256 = $1 AND purpose = 'verify' AND expires_at > now() RETURNING account_id, email),"
+                " before AS (SELECT a.id, a.email FROM accounts a JOIN used ON a.id = account_id"
+                " WHERE deleted_at IS NULL FOR UPDATE OF a)"
+                " UPDATE accounts SET email = used.email, email_verified_at = now() FROM used, before"
+                " WHERE accounts.id = before.id RETURNING accounts.id, accounts.email, before.email",
+                _hashed(token),
+            )
+            if row is None:
+                return None
+            verified = Verified(*row)
+            await connection.execute(DROP_TOKENS, verified.account_id)
     except asyncpg.UniqueViolationError as error:
         raise AlreadyTaken("email") from error
-    return account_id
+    return verified
 
 
 def _hashed(token: str) -> bytes:

@@ -32,4 +32,4 @@ async def disable_account(database: Database, account_id: UUID) -> int:
 
 async def enable_account(database: Database, account_id: UUID) -> None:
     """Let its holder sign in again."""
-    await database.fetch("UPDATE accounts SET disabled_at = NULL WHERE id = $1", account_id)
+    await database.fetch("UPDATE accounts SET disabled_at = NULL WHERE id = $1 AND deleted_at IS NULL", account_id)

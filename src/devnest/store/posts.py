@@ -9,24 +9,22 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AuthorGone
+from devnest.store.idempotency import Claim, once
 
 __all__ = [
     "Author",
     "Draft",
     "Post",
-    "TagCount",
     "change_post",
-    "count_tags",
     "create_post",
     "create_posts",
     "delete_post",
     "find_post",
     "list_posts",
 ]
-
-MOST_TAGS = 200
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -57,13 +55,6 @@ class Draft(NamedTuple):
     tags: list[str]
 
 
-class TagCount(msgspec.Struct, frozen=True):
-    """A tag, and how many posts carry it."""
-
-    tag: str
-    count: int
-
-
 SEPARATOR = "\x1f"  # a control character, which no tag holds
 COLUMNS = "p.id, a.id AS author_id, a.username, p.title, p.body, p.tags, p.created_at, p.updated_at"
 ONE = f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"  # noqa: S608 (constants only)
@@ -86,14 +77,22 @@ WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, bod
 SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
 
 
-async def create_post(database: Database, author_id: UUID, title: str, body: str, tags: list[str]) -> Post:
-    """Store a post; raises `AuthorGone` where the account no longer exists."""
+async def create_post(
+    database: Database, author_id: UUID, title: str, body: str, tags: list[str], claim: Claim | None = None
+) -> Post:
+    """Store a post, once under its claim; raises `AuthorGone` where the account no longer exists, or `KeyReused`."""
+
+    async def make(connection: Connection) -> Post:
+        row = await connection.fetchrow(INSERT, uuid7(), author_id, title, body, tags)
+        assert row is not None
+        return _post(row)
+
     try:
-        row = await database.fetch_row(INSERT, uuid7(), author_id, title, body, tags)
+        post = await once(database, claim, author_id, Post, make)
     except asyncpg.ForeignKeyViolationError as error:
         raise AuthorGone("the account no longer exists") from error
-    assert row is not None
-    return _post(row)
+    assert post is not None
+    return post
 
 
 async def create_posts(database: Database, drafts: Sequence[Draft]) -> list[Post | Exception]:
@@ -150,15 +149,6 @@ async def delete_post(database: Database, post_id: UUID, author_id: UUID, versio
         post_id, author_id, versions,
     )  # fmt: skip
     return deleted is not None
-
-
-async def count_tags(database: Database) -> list[TagCount]:
-    """The 200 tags that most posts carry. Reads every post's tags."""
-    rows = await database.fetch(
-        "SELECT tag, count(*) FROM posts, unnest(tags) AS tag GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $1",
-        MOST_TAGS,
-    )
-    return [TagCount(*row) for row in rows]
 
 
 async def list_posts(

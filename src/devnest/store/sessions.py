@@ -70,7 +70,9 @@ async def create_session(
     session_id, token = uuid7(), secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
     opened = await database.fetch_value(
         "WITH opened AS (INSERT INTO sessions (id, account_id, expires_at, address, user_agent)"
-        " SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND disabled_at IS NULL RETURNING id)"
+        " SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND disabled_at IS NULL"
+        # Locked: whoever disables or deletes the account now ends this session too, or comes before it.
+        " FOR SHARE RETURNING id)"
         " INSERT INTO refresh_tokens (token_sha256, session_id, expires_at)"
         " SELECT $6, id, now() + $7 FROM opened RETURNING true",
         session_id, account_id, LIFETIME, address, user_agent and user_agent[:LONGEST_USER_AGENT],

@@ -1,0 +1,246 @@
+"""What holders do to their accounts: another name, another address, an end."""
+
+import re
+import uuid
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.support import PASSWORD, DevNest, sign_in, sign_up
+
+ME = "/api/v1/users/me"
+REGISTER = "/api/v1/auth/register"
+LOGIN = "/api/v1/auth/login"
+VERIFY = "/api/v1/auth/email/verify"
+FORGOT = "/api/v1/auth/password/forgot"
+RESET = "/api/v1/auth/password/reset"
+POSTS = "/api/v1/posts"
+
+
+def other_name() -> str:
+    return f"n{uuid.uuid4().hex[:20]}"
+
+
+def register(client: httpx.Client, username: str, email: str | None = None) -> httpx.Response:
+    account = {"username": username, "email": email or f"{username}@example.org", "password": PASSWORD}
+    return client.post(REGISTER, json=account)
+
+
+def mailed_code(devnest: DevNest, address: str, count: int) -> str:
+    text = devnest.mails_to(address, count)[count - 1].get_content()
+    found = re.search(r"^([A-Za-z0-9_-]{43})\s*$", text, re.MULTILINE)
+    assert found, text
+    return found[1]
+
+
+def leave(client: httpx.Client, password: str = PASSWORD) -> httpx.Response:
+    return client.request("DELETE", ME, json={"password": password})
+
+
+def events(devnest: DevNest, account_id: str) -> list[tuple[str, str | None]]:
+    rows = devnest.query("SELECT event, reason FROM audit_log WHERE account_id = $1 ORDER BY id", account_id)
+    return [(row["event"], row["reason"]) for row in rows]
+
+
+def test_a_new_name_is_taken_at_once(devnest: DevNest, member: httpx.Client, username: str) -> None:
+    """Posts, page and sign-in go by it; the holder is told; the session goes on."""
+    before = member.get(ME).json()
+    member.post(POSTS, json={"title": "t", "body": "b"})
+    name = other_name()
+    answer = member.patch(ME, json={"username": name})
+    assert (answer.status_code, answer.json()) == (200, {**before, "username": name})
+    assert member.get(ME).json() == answer.json()
+    assert len(member.get(POSTS, params={"author": name}).json()["items"]) == 1
+    assert member.get(f"/api/v1/users/{username}").status_code == 404
+    assert member.post(LOGIN, json={"username": username, "password": PASSWORD}).status_code == 401
+    sign_in(member, name)
+    assert name in devnest.mails_to(f"{username}@example.org", 2)[-1].get_content()
+    assert ("username_change", None) in events(devnest, before["id"])
+
+
+def test_a_change_of_nothing_changes_nothing(member: httpx.Client, username: str) -> None:
+    """An empty body, and the name that is; another case of the name is a change."""
+    before = member.get(ME).json()
+    assert member.patch(ME, json={}).json() == before
+    assert member.patch(ME, json={"username": username}).json() == before
+    assert member.patch(ME, json={"username": username.upper()}).json()["username"] == username.upper()
+
+
+def test_a_taken_name_or_address_is_refused(devnest: DevNest, member: httpx.Client, username: str) -> None:
+    """409 with the field, whatever the case; nothing of the request is done."""
+    taken = other_name()
+    with devnest.client() as other:
+        sign_up(other, taken)
+    change = {"username": taken.upper(), "email": f"new-{username}@example.org", "password": PASSWORD}
+    for body, field in (
+        (change, "username"),
+        ({**change, "username": other_name(), "email": f"{taken}@EXAMPLE.org"}, "email"),
+    ):
+        answer = member.patch(ME, json=body)
+        assert answer.status_code == 409
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert member.get(ME).json()["username"] == username
+    assert devnest.query("SELECT 1 FROM mailed_tokens WHERE email = $1", f"new-{username}@example.org") == []
+
+
+def test_a_name_that_was_given_up_misleads_nobody(devnest: DevNest, member: httpx.Client, username: str) -> None:
+    """For 90 days its holder alone may take it back; then it is free. An account keeps three at most."""
+    names = [username, *(other_name() for _ in range(4))]
+    assert [member.patch(ME, json={"username": name}).status_code for name in names[1:]] == [200] * 4
+    with devnest.client() as other:
+        email = f"{other_name()}@example.org"
+        for held in (names[3], names[1].upper()):
+            answer = register(other, held, email)
+            assert answer.status_code == 409
+            assert [error["field"] for error in answer.json()["errors"]] == ["username"]
+        sign_up(other, other_name())
+        assert other.patch(ME, json={"username": names[2]}).status_code == 409
+        assert other.patch(ME, json={"username": username}).status_code == 200  # the fourth last
+        assert member.patch(ME, json={"username": names[1]}).status_code == 200
+        assert other.patch(ME, json={"username": names[4]}).status_code == 409
+        devnest.query("UPDATE held_names SET until = now() WHERE username = $1", names[4])
+        assert other.patch(ME, json={"username": names[4]}).status_code == 200
+
+
+def test_a_new_address_takes_effect_when_it_is_confirmed(devnest: DevNest, member: httpx.Client, username: str) -> None:
+    """Not before; the old address is told at both moments; a reset mailed to the old one is of no more use."""
+    old, new = f"{username}@example.org", f"new-{username}@example.org"
+    answer = member.patch(ME, json={"email": new, "password": PASSWORD})
+    assert (answer.status_code, answer.json()["email"]) == (200, old)
+    assert new in devnest.mails_to(old, 2)[1].get_content()
+    assert member.post(LOGIN, json={"email": new, "password": PASSWORD}).status_code == 401
+    member.post(FORGOT, json={"email": old})
+    reset = mailed_code(devnest, old, 3)
+    assert member.post(VERIFY, json={"token": mailed_code(devnest, new, 1)}).status_code == 204
+    assert member.get(ME).json()["email"] == new
+    assert "from now on" in devnest.mails_to(old, 4)[3].get_content()
+    assert member.post(LOGIN, json={"email": old, "password": PASSWORD}).status_code == 401
+    assert member.post(LOGIN, json={"email": new, "password": PASSWORD}).status_code == 200
+    assert member.post(RESET, json={"token": reset, "new": "another long phrase"}).status_code == 400
+    names = [event for event, _ in events(devnest, answer.json()["id"])]
+    assert [name for name in names if name.startswith("email")] == ["email_change", "email_verify"]
+
+
+@pytest.mark.parametrize(("password", "status"), [(None, 422), ("not the password", 403)])
+def test_another_address_needs_the_password(
+    devnest: DevNest, member: httpx.Client, username: str, password: str | None, status: int
+) -> None:
+    """A stolen access token moves no account, and a request that is refused does nothing."""
+    new = f"new-{username}@example.org"
+    body = {"email": new, "username": other_name(), **({"password": password} if password else {})}
+    answer = member.patch(ME, json=body)
+    assert answer.status_code == status
+    assert member.get(ME).json()["username"] == username
+    assert devnest.query("SELECT 1 FROM mailed_tokens WHERE email = $1", new) == []
+
+
+@pytest.mark.parametrize("way", ["change", "reset"])
+def test_a_new_password_stops_a_thief_s_change_of_address(
+    devnest: DevNest, member: httpx.Client, username: str, way: str
+) -> None:
+    """The code that was mailed to the thief is of no more use; the one for the address that is, is."""
+    old, new = f"{username}@example.org", f"thief-{username}@example.org"
+    own = mailed_code(devnest, old, 1)
+    member.patch(ME, json={"email": new, "password": PASSWORD})
+    stolen = mailed_code(devnest, new, 1)
+    if way == "change":
+        body = {"current": PASSWORD, "new": "another long phrase"}
+        assert member.post("/api/v1/auth/password/change", json=body).status_code == 204
+    else:
+        member.post(FORGOT, json={"email": old})
+        body = {"token": mailed_code(devnest, old, 3), "new": "another long phrase"}
+        assert member.post(RESET, json=body).status_code == 204
+    assert member.post(VERIFY, json={"token": stolen}).status_code == 400
+    assert member.post(VERIFY, json={"token": own}).status_code == 400  # replaced by the thief's
+    sign_in(member, username, "another long phrase")
+    body = {"email": old, "password": "another long phrase"}
+    assert member.patch(ME, json=body).status_code == 200
+    count = 4 if way == "change" else 5
+    assert member.post(VERIFY, json={"token": mailed_code(devnest, old, count)}).status_code == 204
+
+
+def test_an_address_taken_meanwhile_stays_another_s(devnest: DevNest, member: httpx.Client, username: str) -> None:
+    """The code is refused like any unknown one."""
+    new = f"new-{username}@example.org"
+    member.patch(ME, json={"email": new, "password": PASSWORD})
+    code = mailed_code(devnest, new, 1)
+    with devnest.client() as other:
+        assert register(other, other_name(), new).status_code == 201
+    assert member.post(VERIFY, json={"token": code}).status_code == 400
+    assert member.get(ME).json()["email"] == f"{username}@example.org"
+
+
+def test_a_deleted_account_leaves_no_person(devnest: DevNest, member: httpx.Client, username: str) -> None:
+    """Name, address, password, mailed codes, addresses and devices of sessions go; what was said to others stays."""
+    account_id = member.get(ME).json()["id"]
+    post = member.post(POSTS, json={"title": "t", "body": "b"}).json()
+    comments = f"{POSTS}/{post['id']}/comments"
+    assert member.post(comments, json={"body": "c"}).status_code == 201
+    assert leave(member).status_code == 204
+    with devnest.client() as anyone:
+        read = anyone.get(f"{POSTS}/{post['id']}").json()
+        author = read["author"]
+        assert read == {**post, "author": author}
+        assert re.fullmatch("deleted:[0-9a-f]{16}", author["username"])
+        assert [comment["author"] for comment in anyone.get(comments).json()["items"]] == [author]
+        assert anyone.get(f"/api/v1/users/{username}").status_code == 404
+        assert anyone.get(f"/api/v1/users/{author['username']}").status_code == 404
+    assert "deleted" in devnest.mails_to(f"{username}@example.org", 2)[1].get_content()
+    (row,) = devnest.query("SELECT email, password_hash FROM accounts WHERE id = $1", account_id)
+    assert row == {"email": author["username"], "password_hash": ""}
+    left = "SELECT address, user_agent, ended_at IS NOT NULL AS ended FROM sessions WHERE account_id = $1"
+    assert devnest.query(left, account_id) == [{"address": None, "user_agent": None, "ended": True}]
+    assert devnest.query("SELECT 1 FROM mailed_tokens WHERE account_id = $1", account_id) == []
+    assert events(devnest, account_id)[-1] == ("account_delete", None)
+
+
+def test_a_deleted_account_is_over_at_once(devnest: DevNest, client: httpx.Client, username: str) -> None:
+    """No session, no refresh, no sign-in, no reset; an operator cannot bring it back."""
+    sign_up(client, username)
+    other = sign_in(client, username)
+    account_id = client.get(ME).json()["id"]
+    assert leave(client).status_code == 204
+    refused: dict[str, dict[str, Any]] = {
+        "/api/v1/auth/refresh": {"refresh_token": other["refresh_token"]},
+        LOGIN: {"username": username, "password": PASSWORD},
+        POSTS: {"title": "t", "body": "b"},
+    }
+    assert [client.post(path, json=body).status_code for path, body in refused.items()] == [401] * 3
+    assert [client.get(ME).status_code, client.patch(ME, json={}).status_code] == [401] * 2
+    assert leave(client).status_code == 401
+    assert client.post(FORGOT, json={"email": f"{username}@example.org"}).status_code == 202
+    sign_up(client, other_name())
+    client.post(FORGOT, json={"email": f"{username}@example.org"})
+    assert devnest.query("SELECT 1 FROM mailed_tokens WHERE account_id = $1", account_id) == []
+
+
+def test_a_deleted_account_s_name_waits_and_its_address_does_not(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
+    """Nobody speaks under the name at once, not even its holder; the address may have an account again."""
+    sign_up(client, username)
+    assert leave(client).status_code == 204
+    assert register(client, username).status_code == 409
+    assert register(client, other_name(), f"{username}@example.org").status_code == 201
+    devnest.query("UPDATE held_names SET until = now() WHERE username = $1", username)
+    assert register(client, username, f"{other_name()}@example.org").status_code == 201
+
+
+def test_an_account_is_not_deleted_without_its_password(member: httpx.Client) -> None:
+    """403 with a wrong one, 422 without."""
+    assert leave(member, "not the password").status_code == 403
+    assert member.request("DELETE", ME, json={}).status_code == 422
+    assert member.get(ME).status_code == 200
+
+
+def test_two_accounts_cannot_have_one_name(devnest: DevNest) -> None:
+    """The database itself refuses a name that is held, however the row is made."""
+    with devnest.client() as client:
+        name = other_name()
+        sign_up(client, name)
+        assert client.patch(ME, json={"username": other_name()}).status_code == 200
+    insert = "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $2, '')"
+    with pytest.raises(asyncpg.UniqueViolationError, match="given up"):
+        devnest.query(insert, uuid.uuid4(), name)
