@@ -94,3 +94,16 @@ async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="before it was ready, with status 1"):
         await slot.fill()
     await slot.leave(60)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_slot_can_be_left_while_its_child_is_being_started(tmp_path: Path, module: str, turns: int) -> None:
+    """Whatever turn of the event loop the stop comes in, nothing stays and nothing is raised."""
+    slot = Slot(lambda: Child("child", module), lambda: Settings("good"), Census(tmp_path))
+    starting = asyncio.create_task(slot.spawn())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait((starting,))
+    await slot.leave(60)
+    assert slot.child.has_ended()

@@ -40,26 +40,31 @@ class Child:
         self.is_ready = False
         self._module = module
         self._inherited = inherited
-        self._process: Process
+        self._process: Process | None = None  # until `spawn` is through, which a stop may interrupt
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Its process id, once spawned."""
+        assert self._process is not None
         return self._process.pid
 
     async def spawn(self) -> None:
         """Start the interpreter; it loads its modules and waits for `configure`."""
         ours, theirs = socket.socketpair()
         with theirs:
+            self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
             fds = [theirs.fileno()] if self._inherited is None else [theirs.fileno(), self._inherited]
             self.started_at = time.monotonic()
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "devnest.cluster.start", self._module, *map(str, fds), pass_fds=fds, stdin=DEVNULL,
-                stdout=DEVNULL, start_new_session=True,
-            )  # fmt: skip
-        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+            command = [sys.executable, "-m", "devnest.cluster.start", self._module, *map(str, fds)]
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command, pass_fds=fds, stdin=DEVNULL, stdout=DEVNULL, start_new_session=True
+                )
+            except BaseException:
+                self._writer.close()
+                raise
 
     def configure(self, settings: msgspec.Struct) -> None:
         """Send the settings."""
@@ -83,6 +88,8 @@ class Child:
 
     async def wait_end(self) -> str:
         """Wait for its end, and say how it came."""
+        if self._process is None:
+            return "before it began"
         code = await self._process.wait()
         self._writer.close()
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
@@ -109,18 +116,18 @@ class Child:
 
     def has_ended(self) -> bool:
         """Whether it is gone."""
-        return self._process.returncode is not None
+        return self._process is None or self._process.returncode is not None
 
     def terminate(self) -> None:
         """Ask it to finish what it does and end."""
         with suppress(ProcessLookupError):  # it ended meanwhile
-            if not self.has_ended():
+            if self._process is not None and not self.has_ended():
                 self._process.terminate()
 
     def kill(self) -> None:
         """End it now."""
         with suppress(ProcessLookupError):
-            if not self.has_ended():
+            if self._process is not None and not self.has_ended():
                 self._process.kill()
 
     async def stop(self, patience_s: float) -> None:
