@@ -99,7 +99,16 @@ def test_a_hash_that_asks_for_too_much_is_no_way_to_keep_a_server_busy(
     assert "KiB" not in answer.text
 
 
-async def test_a_rehash_does_not_get_in_the_way_of_a_change(devnest: DevNest, username: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/v1/auth/password/change", {"current": PASSWORD, "new": "a new staple"}),
+        ("DELETE", "/api/v1/users/me", {"password": PASSWORD}),
+    ],
+)
+async def test_a_rehash_does_not_get_in_the_way_of_a_change(
+    devnest: DevNest, username: str, method: str, path: str, body: dict[str, str]
+) -> None:
     """One that is stored while the change computes is another hash of the same password: the change holds."""
     with devnest.client() as client:
         await asyncio.to_thread(sign_up, client, username)
@@ -108,18 +117,16 @@ async def test_a_rehash_does_not_get_in_the_way_of_a_change(devnest: DevNest, us
         try:
             async with connection.transaction():
                 await connection.execute(STORE, username, hash_password(PASSWORD, 4))
-                changed = asyncio.create_task(
-                    asyncio.to_thread(
-                        client.post, "/api/v1/auth/password/change", json={"current": PASSWORD, "new": "a new staple"}
-                    )
-                )
+                changed = asyncio.create_task(asyncio.to_thread(client.request, method, path, json=body))
                 waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid)))"
                 while not await connection.fetchval(waits, connection.get_server_pid()):
                     await asyncio.sleep(0.01)
             assert (await changed).status_code == 204
         finally:
             await connection.close()
-        await asyncio.to_thread(sign_in, client, username, "a new staple")
+        login = {"username": username, "password": body.get("new", PASSWORD)}
+        status = (await asyncio.to_thread(client.post, "/api/v1/auth/login", json=login)).status_code
+        assert status == (200 if method == "POST" else 401)
 
 
 class Gate(InlineRunner):

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from devnest.keys import KEYS_FILE, load_keys
 from tests.support import DevNest, sign_up
@@ -79,6 +80,16 @@ def twice(claims: dict[str, Any]) -> bytes:
 
 NO_ALGORITHMS: list[object] = ["none", "None", "NONE", "nOnE", "", None, 0, [], "HS256", "HS1"]
 NO_IDS: list[object] = ["", "admin", 1, True, [], {}, "' OR 1=1 --", "ü", "\0"]
+
+
+def attackers_key(token: Token) -> str:
+    """A signature that is right, by a key that the header brings along."""
+    key = Ed25519PrivateKey.generate()
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": part(key.public_key().public_bytes_raw())}
+    signed = f"{part({**token.header, 'alg': 'EdDSA', 'jwk': jwk})}.{part(token.claims)}"
+    return f"{signed}.{part(key.sign(signed.encode()))}"
+
+
 FORGERIES: dict[str, Forge] = {
     # the algorithm
     **{f"alg {alg!r}": unsigned(alg) for alg in NO_ALGORITHMS},
@@ -126,6 +137,7 @@ FORGERIES: dict[str, Forge] = {
     "x5c": lambda t: t.heading(x5c=[base64.b64encode(b"no certificate").decode()]),
     "jwk, symmetric": lambda t: t.heading(jwk={"kty": "oct", "k": part(b"x" * 48)}),
     "jwk, asymmetric": lambda t: t.heading(alg="EdDSA", jwk={"kty": "OKP", "crv": "Ed25519", "x": part(bytes(32))}),
+    "jwk, the attacker's own, rightly signed": attackers_key,
     "crit": lambda t: t.heading(crit=["exp"], exp=NOW()),
     "b64 false": lambda t: t.heading(b64=False, crit=["b64"]),
     "typ of another": lambda t: t.heading(typ="dpop+jwt"),

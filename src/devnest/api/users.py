@@ -128,10 +128,13 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
 
     To take them with you, delete them first. Nobody can register your name for 90 days.
     """
-    attempt, found = await _confirm(request, Event.ACCOUNT_DELETE, data.password)
     account_id = request.principal.account_id
-    ended = await delete_account(request.services.database, account_id, found.password_hash)
-    if ended is None:  # the password was changed meanwhile
+    for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
+        attempt, found = await _confirm(request, Event.ACCOUNT_DELETE, data.password)
+        ended = await delete_account(request.services.database, account_id, found.password_hash)
+        if ended is not None:
+            break
+    else:
         raise await _wrong_password(request, Event.ACCOUNT_DELETE)
     await attempt.succeeded()
     for session_id in ended:
