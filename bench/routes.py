@@ -13,11 +13,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 
+from devnest.bench import NoDesign, every_design, started
 from running import DevNest, cpu_s, devnest
 
 CONNECTIONS = 64
@@ -36,6 +38,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="times each route is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
     parser.add_argument("--processes", type=int, nargs="+", default=[1], help="server processes; several: the ratio")
+    parser.add_argument(
+        "--against", default="", help="another design of `devnest bench`, in the same run (node-piscina)"
+    )
     parser.add_argument("--profile", action="store_true", help="one run more of each, sampled by py-spy")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -44,7 +49,22 @@ def main() -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devnest-bench-")))
         running = [stack.enter_context(devnest("--hash-cost=4", f"--processes={count}")) for count in options.processes]
         scripts = [script(at.url, directory / f"{at.port}.lua") for at in running]
-        measure(running, scripts, options)
+        measure(running, scripts, options, stack.enter_context(another(options.against, directory)))
+
+
+@contextmanager
+def another(name: str, directory: Path) -> Iterator[tuple[str, Path] | None]:
+    """The URL of a design's posts and wrk's script for it, while it runs; None where none was named."""
+    if not name:
+        yield None
+        return
+    if name not in every_design():
+        sys.exit(f"there is no design {name!r}")
+    try:
+        with started(every_design()[name], 4, 0, None) as url:
+            yield f"{url}/api/v1/posts", script(url, directory / "another.lua")
+    except NoDesign as error:
+        sys.exit(f"{name}: {error}")
 
 
 def script(url: str, path: Path) -> Path:
@@ -52,7 +72,7 @@ def script(url: str, path: Path) -> Path:
     account = {"username": "bench", "email": "bench@example.org", "password": "correct horse battery"}
     with httpx.Client(base_url=f"{url}/api/v1") as client:
         client.post("/auth/register", json=account).raise_for_status()
-        login = {"username": account["username"], "password": account["password"]}
+        login = {"email": account["email"], "password": account["password"]}
         token = client.post("/auth/login", json=login).raise_for_status().json()["access_token"]
         for _ in range(20):
             client.post("/posts", json=POST, headers={"authorization": f"Bearer {token}"}).raise_for_status()
@@ -60,12 +80,17 @@ def script(url: str, path: Path) -> Path:
     return path
 
 
-def measure(running: list[DevNest], scripts: list[Path], options: argparse.Namespace) -> None:
-    """Both routes of each DevNest in turn."""
+def measure(
+    running: list[DevNest], scripts: list[Path], options: argparse.Namespace, other: tuple[str, Path] | None
+) -> None:
+    """Both routes of each DevNest in turn, and of the other design."""
     names = ("POST /posts", "GET /posts (20 posts)")
     figures: dict[tuple[str, int], list[tuple[float, float, float, float]]] = collections.defaultdict(list)
+    others: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
     for _ in range(options.runs):
         for name in names:
+            if other is not None:
+                others[name].append(wrk(other[0], arguments(name, other[1]), options.seconds))
             for at, lua in zip(running, scripts, strict=True):
                 before = used_s(at)
                 rate, p99 = wrk(posts(at), arguments(name, lua), options.seconds)
@@ -80,6 +105,11 @@ def measure(running: list[DevNest], scripts: list[Path], options: argparse.Names
             f"{name:24} {servers} server(s) {rate:7.0f} requests/s (x {rate / first:.2f})   p99 {p99:6.1f} ms   "
             f"CPU a request: servers {cpu_us:5.0f} us, PostgreSQL {postgres_us:5.0f} us"
         )
+    for name, pairs in others.items():
+        rate, p99 = (statistics.median(values) for values in zip(*pairs, strict=True))
+        best = statistics.median(run[0] for run in figures[name, options.processes[-1]])
+        line = f"{rate:7.0f} requests/s (DevNest's x {best / rate:.2f})   p99 {p99:6.1f} ms"
+        print(f"{name:24} {options.against} {line}")
     if options.profile:
         for name in names:
             at, lua = running[0], scripts[0]

@@ -1,6 +1,6 @@
 """The published experiment on this machine: each design started on a fresh database, loaded, stopped, compared."""
 
-from devnest.bench.conduct import Stopped, Teller, conduct, stages_of
+from devnest.bench.conduct import NoDesign, Stopped, Teller, conduct, stages_of, started
 from devnest.bench.designs import DEFAULT_DESIGNS, Design, choose, every_design
 from devnest.bench.document import check_section, section, write_section
 from devnest.bench.report import report
@@ -12,6 +12,7 @@ __all__ = [
     "HEAD",
     "Conditions",
     "Design",
+    "NoDesign",
     "Run",
     "Session",
     "Stopped",
@@ -27,6 +28,7 @@ __all__ = [
     "report",
     "section",
     "stages_of",
+    "started",
     "void_runs",
     "write_section",
 ]

@@ -19,7 +19,7 @@ from devnest.bench.session import Conditions, Kind, Run, Session, Trouble
 from devnest.load import LoadError, Plan, Result, Stage, constant, run
 from devnest.load.run import OnPrepared, OnSecond
 
-__all__ = ["Stopped", "Teller", "conduct", "stages_of"]
+__all__ = ["NoDesign", "Stopped", "Teller", "conduct", "stages_of", "started"]
 
 WARM_VUS, WARM_S = 10, 3.0
 QUICK_WARM_S = 0.3
@@ -48,7 +48,9 @@ class Teller(Protocol):
         """The design has no figures."""
 
 
-class _Trouble(Exception):
+class NoDesign(Exception):
+    """A design is not here, did not start, or did not last."""
+
     def __init__(self, kind: Kind, reason: str, log: list[str]) -> None:
         super().__init__(reason)
         self.kind = kind
@@ -91,7 +93,7 @@ def _add_run(
     try:
         busy_before = busy(QUICK_LOOK_S if session.conditions.quick else LOOK_S)
         result = _measured(session.conditions, design, teller, port, postgres_bin)
-    except _Trouble as error:
+    except NoDesign as error:
         session.troubles.append(Trouble(design.name, error.kind, error.reason, error.log))
         teller.troubled(session.troubles[-1])
     else:
@@ -101,7 +103,7 @@ def _add_run(
 
 def _measured(conditions: Conditions, design: Design, teller: Teller, port: int, postgres_bin: Path | None) -> Result:
     warming = constant(WARM_VUS, QUICK_WARM_S if conditions.quick else WARM_S)
-    with _started(design, conditions.hash_cost, port, postgres_bin) as url:
+    with started(design, conditions.hash_cost, port, postgres_bin) as url:
         _loaded(Plan(url, stages=warming), None, None)
         with teller.loads(conditions) as (on_prepared, on_second):
             plan = Plan(url, conditions.profile, stages=stages_of(conditions))
@@ -134,8 +136,8 @@ def _end_on_signals() -> None:
 
 
 @contextmanager
-def _started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None) -> Iterator[str]:
-    """The design, running; its URL. Afterwards nothing of it is left; raises `_Trouble` if it was not well."""
+def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None) -> Iterator[str]:
+    """The design, running; its URL. Afterwards nothing of it is left. Raises `NoDesign`."""
     guard = subprocess.Popen(
         [sys.executable, "-P", "-m", "devnest.bench.guard"],
         stdin=subprocess.PIPE,
@@ -168,27 +170,27 @@ def _started(design: Design, hash_cost: int, port: int, postgres_bin: Path | Non
             _wait_for(guard)
         _heard(guard.stdout, at_the_end=True)  # that it died explains more than what the load saw of it
     if unloaded is not None:
-        raise _Trouble("failed", str(unloaded), [])
+        raise NoDesign("failed", str(unloaded), [])
 
 
 def _wait_for(guard: subprocess.Popen[bytes]) -> None:
     try:
         guard.wait(SETTLE_S)
     except subprocess.TimeoutExpired:
-        raise _Trouble("failed", f"its guard (process {guard.pid}) cannot stop it", []) from None
+        raise NoDesign("failed", f"its guard (process {guard.pid}) cannot stop it", []) from None
 
 
 def _heard(stream: IO[bytes], *, at_the_end: bool = False) -> Ready:
-    """The guard's word; raises `_Trouble` for a bad one. Saying nothing is good at the end only."""
+    """The guard's word; raises `NoDesign` for a bad one. Saying nothing is good at the end only."""
     line = stream.readline()
     if not line:
         if at_the_end:
             return Ready("")
-        raise _Trouble("failed", "its guard process ended; its messages are above", [])
+        raise NoDesign("failed", "its guard process ended; its messages are above", [])
     match decode_word(line):
         case Ready() as ready:
             return ready
         case Skipped(reason):
-            raise _Trouble("skipped", reason, [])
+            raise NoDesign("skipped", reason, [])
         case Dead(reason, log):
-            raise _Trouble("failed", reason, log)
+            raise NoDesign("failed", reason, log)
