@@ -75,7 +75,8 @@ def test_the_pages_of_the_repository_have_their_sections(page: str, profile: str
 
 def test_every_option_and_design_is_documented() -> None:
     page = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
-    command = typer.main.get_command(app).commands["bench"]  # type: ignore[attr-defined]
+    devnest = typer.main.get_command(app)
+    command = devnest.get_command(typer.Context(devnest), "bench")  # type: ignore[attr-defined]
     options = {name for option in command.params for name in option.opts if name.startswith("--")}
     assert set(re.findall(r"^\| `(--[a-z-]+)", page, re.MULTILINE)) == options
     for name in DEFAULT_DESIGNS:
