@@ -224,7 +224,7 @@ class History(RuleBasedStateMachine):
         assert task not in self.gone, "answered after it was cancelled"
         self.answers[task] = answer
         if isinstance(answer, DeadlineExceeded):
-            assert task.deadline_at <= self.now
+            assert task.deadline_at <= self.now or (self.runs[task] == 0 and task.start_by <= self.now)
         elif isinstance(answer, TaskTimeout):
             assert task.run_until <= self.now
         elif isinstance(answer, WorkerCrashed):
@@ -456,6 +456,33 @@ def test_estimated_wait_refuses_what_would_be_late() -> None:
         bench.submit(deadline_at=bench.now + 2.0)
     assert full.value.retry_after == pytest.approx(2.0)
     bench.submit(deadline_at=bench.now + 4.5)
+
+
+def test_work_that_cannot_be_done_in_time_is_not_begun() -> None:
+    """A queue whose wait is the deadline itself would otherwise be nothing but work that is done too late."""
+    bench = Bench()
+    bench.submit()
+    (send,) = bench.sends()
+    bench.finish(send, took=1.0)
+    bench.submit()
+    (send,) = bench.sends()
+    late, later = bench.submit(deadline_at=bench.now + 4.0), bench.submit(deadline_at=bench.now + 9.0)
+    bench.finish(send, took=3.5)
+    (send,) = bench.sends()
+    assert send.batch == [later]
+    assert late.state is TaskState.DONE
+
+
+def test_one_slow_batch_does_not_forbid_all_that_follow() -> None:
+    """Half of the time to the deadline is always for waiting, so something runs and is learnt from."""
+    bench = Bench()
+    bench.submit()
+    (send,) = bench.sends()
+    bench.finish(send, took=1000.0)
+    task = bench.submit(deadline_at=bench.now + 1.0)
+    assert task.start_by == bench.now + 0.5
+    (send,) = bench.sends()
+    assert send.batch == [task]
 
 
 def test_task_refused_for_its_deadline_takes_nobodys_place() -> None:

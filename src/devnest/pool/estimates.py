@@ -39,6 +39,14 @@ class Estimates:
             return 0.0
         return now + queue.cost_ahead(task.priority, task.source, task.key) / workers + seen[1] - task.deadline_at
 
+    def start_by(self, task: Task, now: float) -> float:
+        """Return when a task that joins now has to begin, to be done by its deadline.
+
+        At most half of its time is kept for the run, so that one slow batch cannot forbid all that come after it.
+        """
+        _, batch_s = self._seen.get(task.function, (0.0, 0.0))
+        return task.deadline_at - min(batch_s, (task.deadline_at - now) / 2)
+
     @staticmethod
     def retry_after_s(wait_s: float) -> float:
         """Return the wait to tell a refused caller: the expected one, within limits."""

@@ -100,7 +100,8 @@ class Scheduler:
         if displaced is not None:
             self._actions.append(Answer(displaced, self.room.full(max(1, workers))))
         if task.deadline_at < math.inf:
-            self._alarms.add(task.deadline_at, task)
+            task.start_by = self.room.estimates.start_by(task, now)
+            self._alarms.add(task.start_by, task)
         return self._take_actions()
 
     def cancel(self, task: Task, now: float) -> list[Action]:
@@ -251,6 +252,8 @@ class Scheduler:
         for task in batch:
             task.state = TaskState.RUNNING
             task.worker_id, task.batch_id = worker.id, self._batches
+            if task.deadline_at < math.inf:
+                self._alarms.add(task.deadline_at, task)
             if task.timeout_s < math.inf:
                 task.run_until = now + task.timeout_s
                 self._alarms.add(task.run_until, task)
@@ -285,7 +288,10 @@ class Scheduler:
 
     def _is_live(self, when: float, subject: _Subject) -> bool:
         if isinstance(subject, Task):
-            return subject.state is not TaskState.DONE and when in (subject.deadline_at, subject.run_until)
+            is_waiting = subject.state is TaskState.WAITING and when == subject.start_by
+            return is_waiting or (
+                subject.state is not TaskState.DONE and when in (subject.deadline_at, subject.run_until)
+            )
         if isinstance(subject, Worker):
             look_at = (subject.boot_until, subject.idle_look_at, subject.retire_at, subject.kill_at, subject.hold_at)
             return subject.id in self.crew.all and when in look_at
@@ -299,11 +305,12 @@ class Scheduler:
                 self._look_at(subject, now)
 
     def _expire(self, task: Task, now: float) -> None:
-        # 1. Its deadline has passed: nobody needs the answer, waiting or running.
-        if task.deadline_at <= now:
-            running = task.state is TaskState.RUNNING
+        # 1. Its deadline has passed, or will before it can be done: nobody needs the answer, waiting or running. A
+        # worker that began it now would be wasted on it, and a long queue would have nothing but such work done.
+        running = task.state is TaskState.RUNNING
+        if task.deadline_at <= now or (not running and task.start_by <= now):
             self._drop(task, now, "deadline")
-            text = "the task was not done by its deadline" if running else "no worker was free before the deadline"
+            text = "the task was not done by its deadline" if running else "no worker was free in time for the deadline"
             self._actions.append(Answer(task, DeadlineExceeded(text)))
             self.recorder.refused["expired"] += 1
         # 2. It runs, and has used up its time: it and all those of its batch of which that is true are at

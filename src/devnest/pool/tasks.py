@@ -39,6 +39,7 @@ class Task:
         "priority",
         "run_until",
         "source",
+        "start_by",
         "state",
         "timeout_s",
         "worker_id",
@@ -67,6 +68,7 @@ class Task:
 
         self.state = TaskState.WAITING
         self.enqueued_at = 0.0
+        self.start_by = math.inf  # begun later, it is not expected to be done by its deadline
         self.cost_s = 0.0  # seconds of a worker it is expected to take
         self.crashes = 0
         self.batch_id = 0
