@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from devnest.bcrypt import LANES
-from kernel import PASSWORD, kernel_rate
+from kernel import PASSWORD, kernel_rates
 from running import devnest
 
 COST = 10
@@ -182,8 +182,8 @@ def fixed(options: argparse.Namespace) -> tuple[str, ...]:
 
 async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
     """All the figures for one value of `--hash-nice`."""
-    rate, batch_s = kernel_rate(COST, 2.0)
-    capacity = rate * options.workers
+    capacity = kernel_rates(COST, 2.0, options.workers, nice)  # all at once: two CPUs may be two threads of one core
+    batch_s = LANES * options.workers / capacity
     idle: list[float] = []
     light: list[float] = []
     accepted: list[float] = []
@@ -199,7 +199,7 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
             bench.honest(options.seconds, waits),
         )
     return {
-        "kernel rate x workers, /s": capacity,
+        "kernel, all workers, /s": capacity,
         "light p50 idle, ms": percentile(idle, 50),
         "light p99 idle, ms": percentile(idle, 99),
         "light p50 flooded, ms": percentile(light, 50),
