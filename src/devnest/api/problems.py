@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 import structlog
-from litestar import Request, Response
+from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
 
+from devnest.api.reply import Reply
 from devnest.api.tokens import InvalidToken
 from devnest.pool import PoolError, PoolFull
 from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReused, Throttled
@@ -16,6 +17,7 @@ from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReus
 __all__ = ["PROBLEM_JSON", "ClientGone", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
 
 PROBLEM_JSON = "application/problem+json"
+PROBLEM_TYPE = (b"content-type", PROBLEM_JSON.encode())
 CLIENT_CLOSED_REQUEST = 499  # nginx's, for the log and the metrics; there is nobody to send it to
 log = structlog.get_logger("devnest.api")
 
@@ -62,17 +64,17 @@ class ProblemError(Exception):
         self.headers = headers or {}
 
 
-def respond_to(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def respond_to(request: Request[Any, Any, Any], error: Exception) -> Reply[Problem]:
     """The answer to any exception a request can end with."""
     if isinstance(error, ClientGone):
-        return Response(b"", status_code=CLIENT_CLOSED_REQUEST, media_type=PROBLEM_JSON)
+        return Reply(b"", status=CLIENT_CLOSED_REQUEST, content_type=PROBLEM_TYPE)
     problem = _as_problem(error)
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unexpected error", path=request.url.path, exc_info=error)
     elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         log.info("refused", reason=str(error) or type(error).__name__)
     body, headers = problem_response(problem, request.scope["state"].get("request_id", ""))
-    return Response(body, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
+    return Reply(body, status=problem.status, content_type=PROBLEM_TYPE, headers=headers)
 
 
 def problem_response(problem: ProblemError, request_id: str) -> tuple[bytes, dict[str, str]]:

@@ -15,25 +15,33 @@ encode = msgspec.json.Encoder().encode
 
 
 class Reply(Response[T]):
-    """Litestar's response for a route's own answer: a value that msgspec can encode, or its encoded bytes.
+    """Litestar's response for an answer of ours: a value that msgspec can encode, or its encoded bytes.
 
     Litestar builds a response twice, copying headers, cookies and encoders that no route here has: as much work as all
     the rest of a light request. This one keeps the type for the OpenAPI document, and is itself what answers.
     """
 
-    def __init__(self, content: T | bytes, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        content: T | bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        status: int = 0,
+        content_type: tuple[bytes, bytes] = JSON,
+    ) -> None:
         self._body = content if isinstance(content, bytes) else encode(content)
         self._headers = headers
-        self._status = 0
+        self._status = status
+        self._content_type = content_type
 
-    def to_asgi_response(self, *_: Any, status_code: int, **__: Any) -> "Reply[T]":  # type: ignore[override]
-        """Itself, with the route's status."""
-        self._status = status_code
+    def to_asgi_response(self, *_: Any, status_code: int = 0, **__: Any) -> "Reply[T]":  # type: ignore[override]
+        """Itself, with the route's status where it has none of its own."""
+        self._status = self._status or status_code
         return self
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        headers = [JSON, (b"content-length", b"%d" % len(self._body))]
+        headers = [self._content_type, (b"content-length", b"%d" % len(self._body))]
         if self._headers:
             headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         start: HTTPResponseStartEvent = {"type": "http.response.start", "status": self._status, "headers": headers}
