@@ -1,12 +1,13 @@
 """Examples of every answer in the OpenAPI document, and the links that lead from one route's answer to the next."""
 
+from http import HTTPStatus
 from typing import Any
 
 from devnest.api.problems import PROBLEM_JSON
 
 __all__ = ["ANSWERS", "PROBLEMS", "add_examples", "add_links"]
 
-Problems = dict[str, tuple[str, str, str, dict[str, str]]]
+Problems = dict[str, tuple[str, str, dict[str, str]]]
 ID = "019c2f4e-7a60-7d31-9c5b-3f1f0a9b7e21"
 OTHER_ID = "019c2f51-08b2-7c44-8a1e-64d2b7c0f9a3"
 REQUEST_ID = "5f0c6d1e9b7a4c3d8e2f1a0b9c8d7e6f"
@@ -49,28 +50,28 @@ ANSWERS: dict[str, Any] = {
 }  # fmt: skip
 UNREADY = {"status": "unavailable", "database": "the database does not answer: connection refused", "pool": "ok"}
 TEXTS = {"/healthz": "ok\n", "/metrics": "# TYPE pool_up gauge\npool_up 1\n"}
-# By status: type, title, detail, and the fields that are wrong.
+# By status: type, detail, and the fields that are wrong.
 PROBLEMS: Problems = {
-    "400": ("urn:devnest:malformed", "Bad Request", "the body is not JSON: Input data was truncated", {}),
-    "401": ("about:blank", "Unauthorized", "this route needs a bearer token", {}),
-    "403": ("about:blank", "Forbidden", "the post is another's", {}),
-    "404": ("about:blank", "Not Found", "there is no such post", {}),
-    "408": ("urn:devnest:slow", "Request Timeout", "the body did not come in time", {}),
-    "409": ("urn:devnest:taken", "Conflict", "this username is taken", {"username": "this username is taken"}),
-    "412": ("urn:devnest:changed", "Precondition Failed", "the post was changed since", {}),
-    "413": ("about:blank", "Request Entity Too Large", "the request body is too large", {}),
-    "415": ("urn:devnest:media-type", "Unsupported Media Type", "the body has to be application/json", {}),
-    "422": ("urn:devnest:invalid", "Unprocessable Entity", "the body is not valid", {"color": "unknown field"}),
-    "429": ("urn:devnest:throttled", "Too Many Requests", "too many failed attempts; try again in 4 s", {}),
-    "503": ("urn:devnest:database", "Service Unavailable", "the service cannot reach its database", {}),
+    "400": ("urn:devnest:malformed", "the body is not JSON: Input data was truncated", {}),
+    "401": ("about:blank", "this route needs a bearer token", {}),
+    "403": ("about:blank", "the post is another's", {}),
+    "404": ("about:blank", "there is no such post", {}),
+    "408": ("urn:devnest:slow", "the body did not come in time", {}),
+    "409": ("urn:devnest:taken", "this username is taken", {"username": "this username is taken"}),
+    "412": ("urn:devnest:changed", "the post was changed since", {}),
+    "413": ("about:blank", "the request body is too large", {}),
+    "415": ("urn:devnest:media-type", "the body has to be application/json", {}),
+    "422": ("urn:devnest:invalid", "the body is not valid", {"color": "unknown field"}),
+    "429": ("urn:devnest:throttled", "too many failed attempts; try again in 4 s", {}),
+    "503": ("urn:devnest:database", "the service cannot reach its database", {}),
 }
-PASSWORDS: Problems = {"403": ("urn:devnest:credentials", "Forbidden", "the current password is wrong", {})}
-CREDENTIALS: Problems = {"401": ("urn:devnest:credentials", "Unauthorized", "the account or the password is wrong", {})}
+PASSWORDS: Problems = {"403": ("urn:devnest:credentials", "the current password is wrong", {})}
+CREDENTIALS: Problems = {"401": ("urn:devnest:credentials", "the account or the password is wrong", {})}
 OWN_PROBLEMS: dict[str, Problems] = {
     "/api/v1/auth/login": CREDENTIALS,
     "/api/v1/auth/password/change": PASSWORDS,
     "/api/v1/users/me": PASSWORDS,
-    "/api/v1/users/{username}": {"404": ("about:blank", "Not Found", "there is no such account", {})},
+    "/api/v1/users/{username}": {"404": ("about:blank", "there is no such account", {})},
 }
 RETRY = {"Retry-After": {"description": "Seconds until another try makes sense", "schema": {"type": "integer"}}}
 BODY_ID = "$response.body#/id"
@@ -118,7 +119,8 @@ def add_examples(document: dict[str, Any]) -> None:
 
 def _example(path: str, status: str, media_type: str, schema: dict[str, Any]) -> Any:
     if media_type == PROBLEM_JSON:
-        kind, title, detail, errors = OWN_PROBLEMS.get(path, {}).get(status) or PROBLEMS[status]
+        kind, detail, errors = OWN_PROBLEMS.get(path, {}).get(status) or PROBLEMS[status]
+        title = HTTPStatus(int(status)).phrase  # as of this Python: 3.13 has RFC 9110's names
         problem = {"type": kind, "title": title, "status": int(status), "detail": detail, "request_id": REQUEST_ID}
         return {**problem, "errors": [{"field": f, "detail": d} for f, d in errors.items()]} if errors else problem
     if path in TEXTS:
