@@ -9,6 +9,7 @@ from devnest.store import (
     Account,
     AlreadyTaken,
     Database,
+    Origin,
     RefreshRefused,
     change_username,
     create_account,
@@ -32,7 +33,7 @@ async def account(database: Database) -> Account:
 
 
 async def opened(database: Database, account: Account) -> tuple[UUID, str]:
-    session = await create_session(database, account.id, address="192.0.2.1", user_agent="a browser")
+    session = await create_session(database, account.id, Origin("192.0.2.1", "a browser"))
     assert session is not None
     return session
 
@@ -159,6 +160,21 @@ async def test_a_disabled_account_opens_none(database: Database, account: Accoun
     """Like one that is gone."""
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
     assert await create_session(database, account.id) is None
+
+
+async def test_a_sign_in_and_its_line_are_one(database: Database, account: Account) -> None:
+    """A session has one line in the audit log, with where it came from; a refused sign-in has none from here."""
+    session_id, _ = await opened(database, account)
+    await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
+    assert await create_session(database, account.id, Origin("192.0.2.1")) is None
+    lines = await database.fetch(
+        "SELECT event, succeeded, session_id, address, user_agent FROM audit_log WHERE account_id = $1 ORDER BY id",
+        account.id,
+    )
+    assert [tuple(line) for line in lines] == [
+        ("register", True, None, None, None),
+        ("login", True, session_id, "192.0.2.1", "a browser"),
+    ]
 
 
 async def test_what_ended_long_ago_is_deleted(database: Database, account: Account) -> None:

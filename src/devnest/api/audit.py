@@ -18,7 +18,5 @@ async def audit(
 ) -> None:
     """Write what happened before the client is told; a `reason` means that it failed."""
     await record_event(
-        request.services.database, event, succeeded=reason is None, reason=reason, account_id=account_id,
-        session_id=session_id, address=request.client_address, user_agent=request.user_agent,
-        request_id=request.scope["state"].get("request_id"),
-    )  # fmt: skip
+        request.services.database, event, request.origin, reason=reason, account_id=account_id, session_id=session_id
+    )

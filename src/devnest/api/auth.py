@@ -58,7 +58,6 @@ async def register(data: Registration, request: ApiRequest) -> Account:
         if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
             return await _again(request, data, earlier)
         raise await refuse_taken(request, Event.REGISTER, error.field) from None
-    await audit(request, Event.REGISTER, account_id=account.id)
     send_verification(request.services, account, account.email)
     return account
 
@@ -69,7 +68,7 @@ async def _create(request: ApiRequest, data: Registration, claim: Claim | None) 
     if taken := await taken_field(database, data.username, data.email):
         raise AlreadyTaken(taken)
     password_hash = await request.unless_gone(hasher.hash(data.password, client=request.client_address))
-    return await create_account(database, data.username, data.email, password_hash, claim)
+    return await create_account(database, data.username, data.email, password_hash, claim, request.origin)
 
 
 async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
@@ -104,9 +103,7 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
     matches = await attempt.verify(data.password, stored)
     session = None
     if found and matches and not found.disabled:
-        session = await create_session(
-            request.services.database, found.account_id, address=request.client_address, user_agent=request.user_agent
-        )
+        session = await create_session(request.services.database, found.account_id, request.origin)
     if found is None or session is None:
         reason = "unknown account" if found is None else "wrong password" if not matches else "disabled account"
         await audit(request, Event.LOGIN, reason, account_id=account_id)
@@ -116,7 +113,6 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
         )  # fmt: skip
     await attempt.succeeded()
     session_id, refresh_token = session
-    await audit(request, Event.LOGIN, account_id=account_id, session_id=session_id)
     request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
     access_token = request.services.tokens.issue(found.account_id, session_id)
     return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refresh_token)

@@ -54,7 +54,7 @@ class Rehasher:
         try:
             better = await self._hasher.hash(password, client=CLIENT, work=Work.REHASH)
             if await replace_hash(self._database, account_id, stored, better):
-                await record_event(self._database, Event.PASSWORD_REHASH, succeeded=True, account_id=account_id)
+                await record_event(self._database, Event.PASSWORD_REHASH, account_id=account_id)
         except (PoolError, StoreError) as error:
             log.info("password not rehashed", account_id=str(account_id), reason=type(error).__name__)
         except Exception as error:

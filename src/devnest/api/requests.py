@@ -13,6 +13,7 @@ from devnest.api.bodies import MAXIMUM_BODY_BYTES, read
 from devnest.api.problems import ClientGone, ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import InvalidToken, Principal
+from devnest.store import Origin
 
 __all__ = ["BODY_IS_LATE", "ApiRequest", "authenticate"]
 
@@ -53,6 +54,11 @@ class ApiRequest(Request[Any, Any, Any]):
     def client_address(self) -> str:
         """Whose request it is, as far as fairness goes."""
         return self.client.host if self.client else ""
+
+    @property
+    def origin(self) -> Origin:
+        """What the audit log says of where it came from."""
+        return Origin(self.client_address, self.user_agent, self.scope["state"].get("request_id"))
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of some work, which is cancelled where the client disconnects first.

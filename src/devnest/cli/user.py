@@ -20,6 +20,7 @@ from devnest.store import (
     AlreadyTaken,
     Database,
     Event,
+    Origin,
     create_account,
     disable_account,
     enable_account,
@@ -33,6 +34,7 @@ __all__ = ["user"]
 
 T = TypeVar("T")
 NOBODY = UUID(int=0)
+ORIGIN = Origin(user_agent="devnest user")
 Username = Annotated[str, typer.Argument(help="The account's username.")]
 user = typer.Typer(
     help="Accounts, for operators: while DevNest runs, or while it does not.",
@@ -67,10 +69,9 @@ def create(
     async def work(database: Database) -> str:
         try:
             password_hash = hash_password(password, hash_cost, hash_scheme.value)
-            account = await create_account(database, username, email, password_hash)
+            account = await create_account(database, username, email, password_hash, origin=ORIGIN)
         except AlreadyTaken as taken:
             raise typer.BadParameter(str(taken)) from None
-        await _record(database, Event.REGISTER, account.id)
         return f"{account.username} is {account.id}"
 
     typer.echo(_run(work, database_url, data_dir, postgres_bin))
@@ -156,4 +157,4 @@ async def _account(database: Database, username: str) -> UUID:
 
 
 async def _record(database: Database, event: Event, account_id: UUID) -> None:
-    await record_event(database, event, succeeded=True, account_id=account_id, user_agent="devnest user")
+    await record_event(database, event, ORIGIN, account_id=account_id)

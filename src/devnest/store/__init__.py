@@ -16,7 +16,7 @@ from devnest.store.accounts import (
     replace_hash,
     taken_field,
 )
-from devnest.store.audit import Event, record_event
+from devnest.store.audit import Event, Origin, record_event
 from devnest.store.comments import Comment, create_comment, delete_comment, list_comments
 from devnest.store.database import Database
 from devnest.store.datadir import DataDirectory, default_data_dir
@@ -92,6 +92,7 @@ __all__ = [
     "Housekeeper",
     "KeyReused",
     "Login",
+    "Origin",
     "Post",
     "PostgresFailed",
     "PostgresNotFound",

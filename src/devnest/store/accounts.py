@@ -7,6 +7,7 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from devnest.store.audit import NO_ORIGIN, Event, Origin
 from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken, KeyTaken
@@ -72,9 +73,14 @@ class Login(msgspec.Struct, frozen=True):
 
 
 async def create_account(
-    database: Database, username: str, email: str, password_hash: str, claim: Claim | None = None
+    database: Database,
+    username: str,
+    email: str,
+    password_hash: str,
+    claim: Claim | None = None,
+    origin: Origin = NO_ORIGIN,
 ) -> Account:
-    """Store a new account, and with it the answer under its claim.
+    """Store a new account, and with it its line in the audit log and the answer under its claim.
 
     Raises `AlreadyTaken` where the username or the e-mail address exists in any case. Where the claim is taken, so is
     the username: by the same request, or the claim's own check tells.
@@ -82,9 +88,9 @@ async def create_account(
     try:
         async with database.connection() as connection:
             if claim is None:
-                return await _insert(connection, username, email, password_hash)
+                return await _insert(connection, username, email, password_hash, origin)
             async with connection.transaction():
-                account = await _insert(connection, username, email, password_hash)
+                account = await _insert(connection, username, email, password_hash, origin)
                 await keep_answer(connection, claim, account.id, account)
                 return account
     except asyncpg.UniqueViolationError as error:
@@ -93,10 +99,13 @@ async def create_account(
         raise AlreadyTaken("username") from error
 
 
-async def _insert(connection: Connection, username: str, email: str, password_hash: str) -> Account:
+async def _insert(connection: Connection, username: str, email: str, password_hash: str, origin: Origin) -> Account:
     created_at = await connection.fetchval(
-        "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $3, $4) RETURNING created_at",
-        account_id := uuid7(), username, email, password_hash,
+        "WITH created AS ("
+        " INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $3, $4) RETURNING id, created_at)"
+        " INSERT INTO audit_log (id, event, succeeded, account_id, address, user_agent, request_id)"
+        " SELECT $5, $6, true, id, $7, $8, $9 FROM created RETURNING (SELECT created_at FROM created)",
+        account_id := uuid7(), username, email, password_hash, uuid7(), Event.REGISTER, *origin,
     )  # fmt: skip
     return Account(account_id, username, email, created_at)
 

@@ -1,13 +1,14 @@
 """The audit log: who did what to an account or a session, from where, and whether it worked. Never a secret."""
 
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from devnest.store.database import Database
 
-__all__ = ["Event", "record_event"]
+__all__ = ["NO_ORIGIN", "Event", "Origin", "record_event"]
 
 
 class Event(StrEnum):
@@ -31,21 +32,30 @@ class Event(StrEnum):
     ACCOUNT_ENABLE = "account_enable"
 
 
+class Origin(NamedTuple):
+    """Where an operation came from: the client's network address, what it calls itself, and its request's id."""
+
+    address: str | None = None
+    user_agent: str | None = None
+    request_id: str | None = None
+
+
+NO_ORIGIN = Origin()
+
+
 async def record_event(
     database: Database,
     event: Event,
+    origin: Origin = NO_ORIGIN,
     *,
-    succeeded: bool,
     reason: str | None = None,
     account_id: UUID | None = None,
     session_id: UUID | None = None,
-    address: str | None = None,
-    user_agent: str | None = None,
-    request_id: str | None = None,
 ) -> None:
-    """Write one line. `reason` is one of our own words, never what a client sent: people type passwords anywhere."""
+    """Write one line; a `reason` means failure. It is one of our own words, never what a client sent: people type
+    passwords anywhere."""
     await database.fetch(
         "INSERT INTO audit_log (id, event, succeeded, reason, account_id, session_id, address, user_agent, request_id)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        uuid7(), event, succeeded, reason, account_id, session_id, address, user_agent, request_id,
+        uuid7(), event, reason is None, reason, account_id, session_id, *origin,
     )  # fmt: skip

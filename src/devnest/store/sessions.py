@@ -20,6 +20,7 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from devnest.store.audit import NO_ORIGIN, Event, Origin
 from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
@@ -40,7 +41,19 @@ GRACE = timedelta(seconds=30)
 INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
 LONGEST_LIST = 100
-LONGEST_USER_AGENT = 256
+
+
+# Locked: whoever disables or deletes the account now ends this session too, or comes before it.
+OPEN = """
+WITH opened AS (
+    INSERT INTO sessions (id, account_id, expires_at, address, user_agent)
+    SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND disabled_at IS NULL
+    FOR SHARE RETURNING *
+), token AS (
+    INSERT INTO refresh_tokens (token_sha256, session_id, expires_at) SELECT $6, id, now() + $7 FROM opened
+)
+INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent, request_id)
+SELECT $8, $9, true, account_id, id, address, user_agent, $10 FROM opened RETURNING true"""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -63,20 +76,15 @@ class Refreshed(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-async def create_session(
-    database: Database, account_id: UUID, *, address: str | None = None, user_agent: str | None = None
-) -> tuple[UUID, str] | None:
-    """Open a session; its id and its first refresh token, or None where the account has gone or is disabled."""
+async def create_session(database: Database, account_id: UUID, origin: Origin = NO_ORIGIN) -> tuple[UUID, str] | None:
+    """Open a session; its id and its first refresh token, or None where the account has gone or is disabled.
+
+    Its line in the audit log is written with it: there is no session without one.
+    """
     session_id, token = uuid7(), secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
     opened = await database.fetch_value(
-        "WITH opened AS (INSERT INTO sessions (id, account_id, expires_at, address, user_agent)"
-        " SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND disabled_at IS NULL"
-        # Locked: whoever disables or deletes the account now ends this session too, or comes before it.
-        " FOR SHARE RETURNING id)"
-        " INSERT INTO refresh_tokens (token_sha256, session_id, expires_at)"
-        " SELECT $6, id, now() + $7 FROM opened RETURNING true",
-        session_id, account_id, LIFETIME, address, user_agent and user_agent[:LONGEST_USER_AGENT],
-        _hashed(token), INACTIVITY,
+        OPEN, session_id, account_id, LIFETIME, origin.address, origin.user_agent, _hashed(token), INACTIVITY,
+        uuid7(), Event.LOGIN, origin.request_id,
     )  # fmt: skip
     return (session_id, token) if opened else None
 
