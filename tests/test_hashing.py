@@ -8,24 +8,39 @@ import psutil
 import pytest
 
 from devnest.bcrypt import LANES
-from devnest.hashing import PoolRunner, hash_batch, verify_batch
-from devnest.passwords import Hasher, Scheme, UnusableHash, hash_password, verify_password
+from devnest.hashing import PoolRunner, compute_batch
+from devnest.passwords import Guess, Hasher, NewPassword, Scheme, UnusableHash, Work, hash_password, verify_password
 from devnest.pool import Pool, PoolFull, PoolServer
 
 
 def test_one_bad_call_spoils_no_other() -> None:
-    """In a batch each call has its own result."""
+    """In a batch of new passwords and guesses each call has its own result."""
     stored = hash_password("secret", 4)
-    results = verify_batch([("secret", stored), ("secret", "garbage"), ("wrong", stored), ("x" * 100, stored)])
-    assert results[0] is True
-    assert isinstance(results[1], UnusableHash)
-    assert results[2:] == [False, False]
-    first, second, third = hash_batch([("a", 4, "bcrypt"), ("b", 99, "bcrypt"), ("c" * 100, 4, "bcrypt")])
+    guesses = [Guess("secret", stored), Guess("secret", "garbage"), Guess("wrong", stored), Guess("x" * 100, stored)]
+    new = [NewPassword("a", 4), NewPassword("b", 99), NewPassword("c" * 100, 4)]
+    calls: list[NewPassword | Guess] = [*guesses[:3], new[0], guesses[3], *new[1:]]
+    right, unusable, wrong, first, too_long, second, third = compute_batch([(call,) for call in calls])
+    assert right is True
+    assert isinstance(unusable, UnusableHash)
+    assert wrong is False
+    assert too_long is False
     assert isinstance(second, ValueError)
-    assert isinstance(first, str)
-    assert isinstance(third, str)
-    assert verify_password("a", first)
-    assert verify_password("c" * 100, third)
+    assert verify_password("a", str(first))
+    assert verify_password("c" * 100, str(third))
+
+
+async def test_new_passwords_and_guesses_share_a_batch() -> None:
+    """And whoever has a hash replaced does not keep them waiting."""
+    async with Pool(workers=1) as pool:
+        hasher = Hasher(PoolRunner(pool), 4)
+        stored = await hasher.hash("secret")
+        first = asyncio.create_task(hasher.hash("busy"))
+        while not pool.stats().busy and not first.done():
+            await asyncio.sleep(0)
+        before = sum(pool.stats().batch_counts)
+        calls = [hasher.hash("new"), hasher.verify("secret", stored), hasher.hash("old", work=Work.REHASH)]
+        await asyncio.gather(first, *calls)
+        assert LANES == 1 or sum(pool.stats().batch_counts) - before <= 2
 
 
 async def test_many_at_once_share_the_lanes_and_get_their_own_answers() -> None:

@@ -1,61 +1,44 @@
 """Passwords on the pool: the operations its workers know, and the runner that asks for them.
 
-bcrypt's hashes gain from being computed together, so they wait for a worker as calls of one batched operation.
-argon2id's gain nothing, and five together would keep a sign-in waiting for five times as long: they go one by one.
+bcrypt's hashes gain from being computed together, so new passwords and guesses wait for a worker as calls of one
+batched operation. Those that replace a stored hash have one of their own: they may cost many times as much, and a
+sign-in beside them would wait for them. argon2id's gain nothing from company, and five together would keep a sign-in
+waiting for five times as long: they go one by one.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from devnest.bcrypt import LANES
-from devnest.passwords import (
-    Work,
-    hash_password,
-    hash_passwords,
-    is_interleaved,
-    verify_password,
-    verify_passwords,
-)
+from devnest.passwords import Guess, NewPassword, Work, compute, compute_all
 from devnest.pool import Pool, PoolFull, RemotePool, batched, pure
 
-__all__ = ["OPERATIONS", "PoolRunner", "hash_alone", "hash_batch", "verify_alone", "verify_batch"]
+__all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash_batch"]
 
-T = TypeVar("T")
 REST_S = 0.5  # how long a refused client is refused without asking
 MOST_REFUSED = 10_000  # clients to remember
 DEADLINE_S = 10.0  # whoever would wait longer is refused at once, with a time to come back
 
 
 @batched(max_size=LANES, pure=True)
-def hash_batch(calls: Sequence[tuple[str, int, str]]) -> Sequence[str | Exception]:
-    """Hash several (password, cost, scheme); those with bcrypt are interleaved."""
-    return hash_passwords(calls)
+def compute_batch(calls: Sequence[tuple[NewPassword | Guess]]) -> Sequence[str | bool | Exception]:
+    """Hash new passwords and check guesses; those with bcrypt are interleaved."""
+    return compute_all([call for (call,) in calls])
 
 
 @batched(max_size=LANES, pure=True)
-def verify_batch(calls: Sequence[tuple[str, str]]) -> Sequence[bool | Exception]:
-    """Verify several (password, stored); those with bcrypt are interleaved."""
-    return verify_passwords(calls)
+def rehash_batch(calls: Sequence[tuple[NewPassword]]) -> Sequence[str | bool | Exception]:
+    """The same for hashes that nobody waits for."""
+    return compute_all([call for (call,) in calls])
 
 
 @pure
-def hash_alone(password: str, cost: int, scheme: str) -> str:
-    """Hash one password."""
-    return hash_password(password, cost, scheme)
+def compute_alone(call: NewPassword | Guess) -> str | bool:
+    """Hash one new password, or check one guess."""
+    return compute(call)
 
 
-@pure
-def verify_alone(password: str, stored: str) -> bool:
-    """Verify one password."""
-    return verify_password(password, stored)
-
-
-# Each function that a runner is asked for: in batches, and alone.
-OPERATIONS: dict[Callable[..., object], tuple[Callable[..., object], Callable[..., object]]] = {
-    hash_password: (hash_batch, hash_alone),
-    verify_password: (verify_batch, verify_alone),
-}
+OPERATIONS = (compute_batch, rehash_batch, compute_alone)
 
 
 class PoolRunner:
@@ -80,12 +63,12 @@ class PoolRunner:
         if left_s > 0:
             raise PoolFull(max(left_s, REST_S), "this client has been refused just now")
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
-        together, alone = OPERATIONS[function]
-        operation = together if is_interleaved(str(arguments[-1])) else alone
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
+        together = rehash_batch if work is Work.REHASH else compute_batch
+        operation = together if call.is_interleaved else compute_alone
         try:
-            result: T = await self._pool.run(
-                operation, *arguments, deadline=self._deadline_s, priority=work.priority, key=client
+            result: str | bool = await self._pool.run(
+                operation, call, deadline=self._deadline_s, priority=work.priority, key=client
             )
         except PoolFull as full:
             if len(self._full_until) >= MOST_REFUSED:

@@ -5,8 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import argon2
 import asyncpg
@@ -14,12 +13,11 @@ import httpx
 import pytest
 
 from devnest.api import Rehasher
-from devnest.passwords import Hasher, InlineRunner, Scheme, Work, hash_password, verify_password
+from devnest.passwords import Guess, Hasher, InlineRunner, NewPassword, Scheme, Work, hash_password, verify_password
 from devnest.pool import PoolFull
 from devnest.store import Account, Database, change_password, create_account, find_login
 from tests.support import PASSWORD, PATIENCE_S, DevNest, data_directory, running, sign_in, sign_up
 
-T = TypeVar("T")
 LIGHT = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 HASH = "SELECT password_hash FROM accounts WHERE username = $1"
 STORE = "UPDATE accounts SET password_hash = $2 WHERE username = $1"
@@ -137,13 +135,13 @@ class Gate(InlineRunner):
         self.waiting = 0
         self.failure: Exception | None = None
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
         assert work is Work.REHASH
         self.waiting += 1
         await self.open.wait()
         if self.failure:
             raise self.failure
-        return function(*arguments)
+        return await super().__call__(call, work, client)
 
 
 @pytest.fixture

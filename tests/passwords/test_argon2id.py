@@ -4,7 +4,7 @@ import argon2
 import pytest
 
 from devnest.passwords import Scheme, UnusableHash, hash_password, needs_rehash, verify_password
-from devnest.passwords.scheme import hash_passwords, verify_passwords
+from devnest.passwords.scheme import Guess, NewPassword, compute_all
 
 # The reference implementation's own test (phc-winner-argon2, src/test.c): "password", "somesalt"
 REFERENCE = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
@@ -86,12 +86,14 @@ def test_a_batch_of_both_gives_each_call_its_own_result() -> None:
     """In the order of the calls, whatever fails."""
     light, bcrypt_hash = LIGHT.hash("secret"), hash_password("secret", 4)
     calls = [("secret", light), ("secret", bcrypt_hash), ("wrong", light), ("secret", "$argon2id$x"), ("\ud800", light)]
-    results = verify_passwords([*calls, ("wrong", bcrypt_hash)])
+    new = [("a", 4, "bcrypt"), ("b", 4, "argon2id"), ("c", 99, "bcrypt")]
+    guesses = [Guess(*call) for call in [*calls, ("wrong", bcrypt_hash)]]
+    results = compute_all([*guesses, *(NewPassword(*call) for call in new)])
     assert results[:3] == [True, True, False]
     assert isinstance(results[3], UnusableHash)
     assert isinstance(results[4], ValueError)
     assert results[5] is False
-    first, second, third = hash_passwords([("a", 4, "bcrypt"), ("b", 4, "argon2id"), ("c", 99, "bcrypt")])
+    first, second, third = results[6:]
     assert isinstance(first, str)
     assert first.startswith("$2b$")
     assert isinstance(second, str)

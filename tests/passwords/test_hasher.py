@@ -1,14 +1,12 @@
 """Passwords for a service."""
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator
 
 import pytest
 
-from devnest.passwords import Hasher, InlineRunner, Runner, Scheme, ThreadRunner, UnusableHash, Work, verify_password
-
-T = TypeVar("T")
+from devnest.passwords import Guess, Hasher, InlineRunner, NewPassword, Runner, Scheme, ThreadRunner, UnusableHash, Work
 
 
 @pytest.fixture(params=["inline", "thread"])
@@ -38,10 +36,10 @@ async def test_without_an_account_the_same_work_is_done(scheme: Scheme, work: st
     seen: list[str] = []
 
     class Recorder(InlineRunner):
-        async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
-            if function is verify_password:
-                seen.append(str(arguments[1]))
-            return function(*arguments)
+        async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
+            if isinstance(call, Guess):
+                seen.append(call.stored)
+            return await super().__call__(call, work, client)
 
     hasher = Hasher(Recorder(), 5, scheme)
     assert not await hasher.verify("secret", None)
@@ -57,24 +55,13 @@ async def test_a_broken_stored_hash_costs_the_same_and_is_told() -> None:
 
 
 async def test_threads_are_their_own_and_bounded() -> None:
-    """Never more at once than asked for, and none of the event loop's."""
+    """Never more than asked for, and none of the event loop's."""
+    before = set(threading.enumerate())
     runner = ThreadRunner(2)
-    running, most, lock = 0, 0, threading.Lock()
-    both = threading.Barrier(2)
-
-    def wait() -> str:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        both.wait(60)
-        with lock:
-            running -= 1
-        return threading.current_thread().name
-
-    import asyncio
-
-    names = await asyncio.gather(*(runner(wait, work=Work.SIGN_IN, client="") for _ in range(8)))
+    hasher = Hasher(runner, 6)
+    stored = await asyncio.gather(*(hasher.hash(f"password {n}") for n in range(12)))
+    threads = set(threading.enumerate()) - before
     runner.close()
-    assert most == 2
-    assert all(name.startswith("hashing") for name in names)
+    assert len(set(stored)) == 12
+    assert 1 <= len(threads) <= 2
+    assert all(thread.name.startswith("hashing") for thread in threads)

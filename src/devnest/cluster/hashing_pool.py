@@ -1,7 +1,6 @@
 """The machine's pool, as a child of the supervisor."""
 
 import asyncio
-import itertools
 import os
 from pathlib import Path
 
@@ -30,7 +29,7 @@ async def _serve(control: Control, settings: PoolSettings) -> None:
     server = PoolServer(
         settings.path, workers=settings.workers, nice=settings.nice, max_queue=MAX_WAITING, allow=["devnest.hashing"]
     )
-    for operation in itertools.chain.from_iterable(OPERATIONS.values()):
+    for operation in OPERATIONS:
         server.warm(f"{operation.__module__}:{operation.__qualname__}")
     try:
         await server.start()

@@ -6,13 +6,14 @@ from devnest.passwords.policy import BreachedFile, BreachedPasswords, Policy, We
 from devnest.passwords.scheme import (
     MAXIMUM_COST,
     MINIMUM_COST,
+    Guess,
+    NewPassword,
     Scheme,
+    compute,
+    compute_all,
     hash_password,
-    hash_passwords,
-    is_interleaved,
     needs_rehash,
     verify_password,
-    verify_passwords,
 )
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "MINIMUM_COST",
     "BreachedFile",
     "BreachedPasswords",
+    "Guess",
     "Hasher",
     "InlineRunner",
+    "NewPassword",
     "Policy",
     "Runner",
     "Scheme",
@@ -29,10 +32,9 @@ __all__ = [
     "UnusableHash",
     "WeakPassword",
     "Work",
+    "compute",
+    "compute_all",
     "hash_password",
-    "hash_passwords",
-    "is_interleaved",
     "needs_rehash",
     "verify_password",
-    "verify_passwords",
 ]

@@ -1,17 +1,14 @@
 """Passwords for a service: the same functions as awaitables, on whatever runs them."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from devnest.passwords.errors import UnusableHash
-from devnest.passwords.scheme import Scheme, decoy, hash_password, needs_rehash, verify_password
+from devnest.passwords.scheme import Guess, NewPassword, Scheme, compute, decoy, needs_rehash
 
 __all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner", "Work"]
-
-T = TypeVar("T")
 
 
 class Work(Enum):
@@ -28,9 +25,9 @@ class Work(Enum):
 
 
 class Runner(Protocol):
-    """What runs the work: a call of a function with arguments, awaited; for whom and what for is a hint."""
+    """What runs the work: `compute`, awaited; what for and for whom is a hint."""
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T: ...
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool: ...
 
     def check_room(self, client: str) -> None:
         """Raise at once what a call for this client would raise for want of room; costs nothing."""
@@ -42,8 +39,8 @@ class InlineRunner:
     def check_room(self, client: str) -> None:
         """There is no queue."""
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
-        return function(*arguments)
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
+        return compute(call)
 
 
 class ThreadRunner:
@@ -55,8 +52,8 @@ class ThreadRunner:
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="hashing")
 
-    async def __call__(self, function: Callable[..., T], /, *arguments: object, work: Work, client: str) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, compute, call)
 
     def check_room(self, client: str) -> None:
         """The queue has no bound but the connections there are."""
@@ -85,7 +82,7 @@ class Hasher:
 
     async def hash(self, password: str, *, client: str = "", work: Work = Work.REGISTER) -> str:
         """The stored form of a new password. `client`: whose request it is; clients take turns."""
-        return await self._run(hash_password, password, self._cost, self._scheme, work=work, client=client)
+        return str(await self._run(NewPassword(password, self._cost, self._scheme), work, client))
 
     def is_below_policy(self, stored: str) -> bool:
         """Whether a stored hash ought to be replaced."""
@@ -95,8 +92,8 @@ class Hasher:
         """Whether the password is the stored one; `stored` is None where there is no account."""
         checked = self._decoy if stored is None else stored
         try:
-            matches = await self._run(verify_password, password, checked, work=Work.SIGN_IN, client=client)
+            matches = await self._run(Guess(password, checked), Work.SIGN_IN, client)
         except UnusableHash:
-            await self._run(verify_password, password, self._decoy, work=Work.SIGN_IN, client=client)
+            await self._run(Guess(password, self._decoy), Work.SIGN_IN, client)
             raise
-        return matches and stored is not None
+        return matches is True and stored is not None

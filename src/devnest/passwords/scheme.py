@@ -1,7 +1,8 @@
 """The stored form of a password, as plain functions: text in, text out, nothing awaited.
 
-New passwords are hashed with one scheme; stored ones of both are verified. Of several calls together, bcrypt's are
-computed interleaved and argon2id's one after another, for they use threads of their own.
+New passwords are hashed with one scheme; guesses at stored ones of both are checked. Of several calls together,
+bcrypt's are computed interleaved, whether they are new or guesses: both are a hash of a password with a salt.
+argon2id's go one after another, for they use threads of their own.
 
 bcrypt reads 72 bytes of a password and treats it as a string that repeats with a NUL after it, so longer passwords
 would be cut, and some passwords with a NUL inside would be alike. Those two kinds are stored as passlib's
@@ -15,9 +16,9 @@ import hmac
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from devnest import bcrypt
 from devnest.passwords import argon2id
@@ -26,24 +27,23 @@ from devnest.passwords.errors import UnusableHash
 __all__ = [
     "MAXIMUM_COST",
     "MINIMUM_COST",
+    "Guess",
+    "NewPassword",
     "Scheme",
+    "compute",
+    "compute_all",
     "decoy",
     "hash_password",
-    "hash_passwords",
-    "is_interleaved",
     "needs_rehash",
     "verify_password",
-    "verify_passwords",
 ]
 
-A = TypeVar("A")
-B = TypeVar("B")
-R = TypeVar("R")
 T = TypeVar("T")
 
 MINIMUM_COST = 4  # bcrypt's own bounds are 4 and 31; 4 is for tests only
 MAXIMUM_COST = 18  # 2^6 times the work of the default: about 15 s. A stored hash above it is refused before any work.
 BCRYPT_BYTES = 72
+DIGEST_CHARACTERS = 31
 ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 PLAIN = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
@@ -60,106 +60,101 @@ class Scheme(StrEnum):
     ARGON2ID = "argon2id"
 
 
+class NewPassword(NamedTuple):
+    """A password to be hashed with a new salt. argon2id takes no notice of the cost."""
+
+    password: str
+    cost: int
+    scheme: str = Scheme.BCRYPT
+
+    @property
+    def is_interleaved(self) -> bool:
+        """Whether the work is done beside that of other calls."""
+        return self.scheme != Scheme.ARGON2ID
+
+
+class Guess(NamedTuple):
+    """A password, and the stored form it may be that of."""
+
+    password: str
+    stored: str
+
+    @property
+    def is_interleaved(self) -> bool:
+        """Whether the work is done beside that of other calls."""
+        return not self.stored.startswith(argon2id.PREFIX)
+
+
 def hash_password(password: str, cost: int, scheme: str = Scheme.BCRYPT) -> str:
     """The stored form of a password with a new salt: `$2b$…`, `$bcrypt-sha256$…` or `$argon2id$…`.
 
-    With bcrypt about 0.2 s at cost 12; each step of cost doubles it. argon2id takes no notice of the cost. Raises
-    ValueError for a cost outside 4 to 18.
+    With bcrypt about 0.2 s at cost 12; each step of cost doubles it. Raises ValueError for a cost outside 4 to 18.
     """
-    return _only(hash_passwords([(password, cost, scheme)]))
+    return str(compute(NewPassword(password, cost, scheme)))
 
 
 def verify_password(password: str, stored: str) -> bool:
     """Whether the password is the one that was stored. Raises `UnusableHash` before any work."""
-    return _only(verify_passwords([(password, stored)]))
+    return bool(compute(Guess(password, stored)))
 
 
-def hash_passwords(calls: Sequence[tuple[str, int, str]]) -> list[str | Exception]:
-    """`hash_password` for several (password, cost, scheme); what one would raise is its result."""
-    bcrypt_hashes = iter(_hash_with_bcrypt([call[:2] for call in calls if call[2] != Scheme.ARGON2ID]))
-    return [
-        _result(argon2id.hash_secret_with_argon2id, password) if scheme == Scheme.ARGON2ID else next(bcrypt_hashes)
-        for password, _, scheme in calls
-    ]
-
-
-def verify_passwords(calls: Sequence[tuple[str, str]]) -> list[bool | Exception]:
-    """`verify_password` for several (password, stored); what one would raise is its result."""
-    bcrypt_answers = iter(_verify_with_bcrypt([call for call in calls if not call[1].startswith(argon2id.PREFIX)]))
-    return [
-        _result(argon2id.verify_secret_with_argon2id, password, stored)
-        if stored.startswith(argon2id.PREFIX)
-        else next(bcrypt_answers)
-        for password, stored in calls
-    ]
-
-
-def is_interleaved(scheme_or_stored: str) -> bool:
-    """Whether the work of this scheme, or for this stored hash, is done beside that of other calls."""
-    return not scheme_or_stored.startswith((Scheme.ARGON2ID, argon2id.PREFIX))
-
-
-def _result(work: Callable[..., T], password: str, *arguments: str) -> T | Exception:
-    try:
-        return work(_normal(password), *arguments)
-    except (ValueError, MemoryError) as error:
-        return error
-
-
-def _hash_with_bcrypt(calls: Sequence[tuple[str, int]]) -> list[str | Exception]:
-    def prepare(password: str, cost: int) -> tuple[bytes, bytes]:
-        if not MINIMUM_COST <= cost <= MAXIMUM_COST:
-            raise ValueError(f"the cost {cost} is not within {MINIMUM_COST} and {MAXIMUM_COST}")
-        salt = bcrypt.gensalt(cost)
-        return _fit(_normal(password), salt), salt
-
-    def finish(index: int, hashed: bytes) -> str:
-        plain = hashed.decode("ascii")
-        if _fits(_normal(calls[index][0])):
-            return plain
-        return f"$bcrypt-sha256$v=2,t=2b,r={int(plain[4:6])}${plain[7:29]}${plain[29:]}"
-
-    return _several(calls, prepare, bcrypt.hashpw_many, finish)
-
-
-def _verify_with_bcrypt(calls: Sequence[tuple[str, str]]) -> list[bool | Exception]:
-    def prepare(password: str, stored: str) -> tuple[bytes, bytes]:
-        cost = _cost(stored)
-        secret = _normal(password)
-        if wrapped := WRAPPED.fullmatch(stored):
-            salt = wrapped["salt"].encode("ascii")
-            return _short(secret, salt), b"$2b$%02d$%b%b" % (cost, salt, wrapped["digest"].encode("ascii"))
-        # A plain hash is never of a password that does not fit; the same work is done to say no.
-        plain = stored.encode("ascii")
-        return _fit(secret, plain), plain
-
-    return _several(calls, prepare, bcrypt.checkpw_many, lambda _, matches: matches)
-
-
-def _several(
-    calls: Sequence[tuple[A, B]],
-    prepare: Callable[[A, B], tuple[bytes, bytes]],
-    work: Callable[[list[bytes], list[bytes]], list[R]],
-    finish: Callable[[int, R], T],
-) -> list[T | Exception]:
-    """Do the work of all calls that can be prepared as one batch, and put every result in its call's place."""
-    results: dict[int, T | Exception] = {}
-    prepared: dict[int, tuple[bytes, bytes]] = {}
-    for index, (first, second) in enumerate(calls):
-        try:
-            prepared[index] = prepare(first, second)
-        except ValueError as error:
-            results[index] = error
-    done = work([secret for secret, _ in prepared.values()], [salt for _, salt in prepared.values()])
-    results |= {index: finish(index, result) for index, result in zip(prepared, done, strict=True)}
-    return [results[index] for index in range(len(calls))]
-
-
-def _only(results: list[T | Exception]) -> T:
-    (result,) = results
+def compute(call: NewPassword | Guess) -> str | bool:
+    """The stored form of a new password; whether a guess is right. Raises as the two functions above do."""
+    (result,) = compute_all([call])
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def compute_all(calls: Sequence[NewPassword | Guess]) -> list[str | bool | Exception]:
+    """`compute` for several; what one would raise is its result."""
+    results: list[str | bool | Exception] = [False] * len(calls)
+    prepared: dict[int, tuple[bytes, bytes]] = {}
+    for index, call in enumerate(calls):
+        try:
+            if call.is_interleaved:
+                prepared[index] = _prepare(call)
+            else:
+                results[index] = _with_argon2id(call)
+        except (ValueError, MemoryError) as error:
+            results[index] = error
+    hashed = bcrypt.hashpw_many([secret for secret, _ in prepared.values()], [salt for _, salt in prepared.values()])
+    for index, computed in zip(prepared, hashed, strict=True):
+        results[index] = _finish(calls[index], prepared[index], computed)
+    return results
+
+
+def _with_argon2id(call: NewPassword | Guess) -> str | bool:
+    secret = _normal(call.password)
+    if isinstance(call, Guess):
+        return argon2id.verify_secret_with_argon2id(secret, call.stored)
+    return argon2id.hash_secret_with_argon2id(secret)
+
+
+def _prepare(call: NewPassword | Guess) -> tuple[bytes, bytes]:
+    """What bcrypt hashes, and with which salt; a stored form is a salt with its digest after it."""
+    secret = _normal(call.password)
+    if isinstance(call, NewPassword):
+        if not MINIMUM_COST <= call.cost <= MAXIMUM_COST:
+            raise ValueError(f"the cost {call.cost} is not within {MINIMUM_COST} and {MAXIMUM_COST}")
+        salt = bcrypt.gensalt(call.cost)
+        return _fit(secret, salt), salt
+    cost = _cost(call.stored)
+    if wrapped := WRAPPED.fullmatch(call.stored):
+        salt = wrapped["salt"].encode("ascii")
+        return _short(secret, salt), b"$2b$%02d$%b%b" % (cost, salt, wrapped["digest"].encode("ascii"))
+    # A plain hash is never of a password that does not fit; the same work is done to say no.
+    plain = call.stored.encode("ascii")
+    return _fit(secret, plain), plain
+
+
+def _finish(call: NewPassword | Guess, prepared: tuple[bytes, bytes], computed: bytes) -> str | bool:
+    if isinstance(call, Guess):
+        return hmac.compare_digest(computed[-DIGEST_CHARACTERS:], prepared[1][-DIGEST_CHARACTERS:])
+    plain = computed.decode("ascii")
+    if _fits(_normal(call.password)):
+        return plain
+    return f"$bcrypt-sha256$v=2,t=2b,r={int(plain[4:6])}${plain[7:29]}${plain[29:]}"
 
 
 def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
