@@ -10,11 +10,12 @@ import resource
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from devnest.api import BODY_IS_LATE
+from devnest.cluster.corked import Corked
 
 __all__ = ["Acceptor", "BoundedProtocol", "has_room", "most_connections"]
 
@@ -109,7 +110,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Corked(transport, self.loop)))
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
