@@ -31,7 +31,7 @@ def desk() -> Desk:
 
 async def test_who_asks_during_a_round_shares_the_next(desk: Desk) -> None:
     """Its look-up begins after they asked."""
-    rounds = Rounds[int]()
+    rounds = Rounds[int](rest=0)
     first = asyncio.create_task(rounds.ask("q", desk.look_up))
     await settle()
     later = [asyncio.create_task(rounds.ask("q", desk.look_up)) for _ in range(10)]
@@ -49,7 +49,7 @@ async def test_who_asks_during_a_round_shares_the_next(desk: Desk) -> None:
 
 async def test_other_questions_do_not_wait(desk: Desk) -> None:
     """Rounds are of one question."""
-    rounds = Rounds[int]()
+    rounds = Rounds[int](rest=0)
     tasks = [asyncio.create_task(rounds.ask(question, desk.look_up)) for question in "abc"]
     await settle()
     assert len(desk.open) == 3
@@ -60,7 +60,7 @@ async def test_other_questions_do_not_wait(desk: Desk) -> None:
 
 async def test_a_failure_is_told_to_all_of_its_round_and_to_no_other(desk: Desk) -> None:
     """The next round is another question to the database."""
-    rounds = Rounds[int]()
+    rounds = Rounds[int](rest=0)
     first = asyncio.create_task(rounds.ask("q", desk.look_up))
     await settle()
     second = asyncio.create_task(rounds.ask("q", desk.look_up))
@@ -75,7 +75,7 @@ async def test_a_failure_is_told_to_all_of_its_round_and_to_no_other(desk: Desk)
 @pytest.mark.parametrize("ends", [lambda future: future.set_result(1), lambda future: future.set_exception(OSError())])
 async def test_who_leaves_takes_nothing_along(desk: Desk, ends: Callable[[asyncio.Future[int]], None]) -> None:
     """Not the answer of the others, and no warning about an answer that nobody heard."""
-    rounds = Rounds[int]()
+    rounds = Rounds[int](rest=0)
     leaver, stayer = (asyncio.create_task(rounds.ask("q", desk.look_up)) for _ in range(2))
     await settle()
     next_one = asyncio.create_task(rounds.ask("q", desk.look_up))
@@ -94,7 +94,7 @@ async def test_who_leaves_takes_nothing_along(desk: Desk, ends: Callable[[asynci
 
 async def test_a_chain_of_rounds_is_as_long_as_the_questions_last() -> None:
     """Asked without a pause, each answer is newer than its question."""
-    rounds = Rounds[int]()
+    rounds = Rounds[int](rest=0)
     clock = 0
 
     async def tick() -> int:
@@ -111,3 +111,45 @@ async def test_a_chain_of_rounds_is_as_long_as_the_questions_last() -> None:
 
     await asyncio.gather(*(reader(lambda: rounds.ask("q", tick)) for _ in range(8)))
     assert clock < 8 * 50
+
+
+async def test_a_question_rests_between_its_rounds() -> None:
+    """As long as the last look-up took, or a multiple of it; other questions do not."""
+    rounds = Rounds[float](rest=1)
+    loop = asyncio.get_running_loop()
+
+    async def look_up() -> float:
+        began_at = loop.time()
+        await asyncio.sleep(0.01)
+        return began_at
+
+    first = await rounds.ask("q", look_up)
+    ended_at = loop.time()
+    second, third, other = await asyncio.gather(*(rounds.ask(question, look_up) for question in ("q", "q", "r")))
+    assert second == third
+    assert second - first >= 0.019  # of 0.02, for timers are not exact
+    assert ended_at <= other <= second
+
+
+async def test_after_a_failure_there_is_no_rest(desk: Desk) -> None:
+    """The next one asks at once."""
+    rounds = Rounds[int](rest=1000)
+    for _ in range(3):
+        asking = asyncio.create_task(rounds.ask("q", desk.look_up))
+        await settle()
+        desk.open[-1].set_exception(OSError("gone"))
+        with pytest.raises(OSError, match="gone"):
+            await asking
+    assert len(desk.open) == 3
+
+
+async def test_what_rests_is_bounded() -> None:
+    """Questions come from clients."""
+    rounds = Rounds[int]()
+
+    async def look_up() -> int:
+        return 1
+
+    for number in range(3000):
+        await rounds.ask(number, look_up)
+    assert len(rounds._rested_at) <= 1000

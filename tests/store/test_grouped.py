@@ -31,7 +31,7 @@ async def settle() -> None:
 async def test_what_comes_meanwhile_goes_together() -> None:
     """The first at once, the others as one group of a bounded size."""
     counter = Counter()
-    grouped = Grouped(counter.work, 3)
+    grouped = Grouped(counter.work, 3, rest=0)
     calls = [asyncio.create_task(grouped(1))]
     await settle()
     assert counter.groups == [[1]]
@@ -48,7 +48,7 @@ async def test_what_comes_meanwhile_goes_together() -> None:
 async def test_an_error_is_its_own_items() -> None:
     """The others of the group have their results; an error of the whole group is everyone's, and of no other."""
     counter = Counter()
-    grouped = Grouped(counter.work, 10)
+    grouped = Grouped(counter.work, 10, rest=0)
     for _ in range(3):
         counter.go.release()
     first = asyncio.create_task(grouped(0))
@@ -66,7 +66,7 @@ async def test_an_error_is_its_own_items() -> None:
 async def test_who_leaves_before_the_group_begins_is_left_out() -> None:
     """And who leaves later changes nothing for the others."""
     counter = Counter()
-    grouped = Grouped(counter.work, 10)
+    grouped = Grouped(counter.work, 10, rest=0)
     running, stays, leaves = (asyncio.create_task(grouped(number)) for number in (1, 2, 3))
     await settle()
     assert counter.groups == [[1, 2, 3]]
@@ -81,3 +81,23 @@ async def test_who_leaves_before_the_group_begins_is_left_out() -> None:
     await asyncio.gather(leaves, late[0], return_exceptions=True)
     assert leaves.cancelled()
     assert late[0].cancelled()
+
+
+async def test_after_a_group_there_is_a_rest_as_long() -> None:
+    """In which company comes."""
+    groups: list[tuple[float, list[int]]] = []
+    loop = asyncio.get_running_loop()
+
+    async def work(items: Sequence[int]) -> Sequence[int | Exception]:
+        groups.append((loop.time(), list(items)))
+        await asyncio.sleep(0.01)
+        return items
+
+    grouped = Grouped(work, 10, rest=1)
+    assert await grouped(1) == 1
+    second = asyncio.create_task(grouped(2))
+    await asyncio.sleep(0)
+    assert list(await asyncio.gather(second, grouped(3))) == [2, 3]
+    (first_at, first), (second_at, rest) = groups
+    assert (first, rest) == ([1], [2, 3])
+    assert second_at - first_at >= 0.019

@@ -7,25 +7,48 @@ from typing import Generic, TypeVar
 __all__ = ["Rounds"]
 
 T = TypeVar("T")
+REST = 3.0  # times as long as its look-up took, a question rests before it is looked up again
+MOST_REST_S = 0.02
+MOST_RESTING = 1000  # questions; past them all are taken for rested
 
 
 class Rounds(Generic[T]):
     """Questions are answered in rounds: who asks while a round of the same question runs waits for the next one.
 
-    So nobody gets an answer that was looked up before they asked: what a client has just written it also reads. A busy
-    server looks up less often than it is asked, and the busier it is the less often. Belongs to one event loop.
+    So nobody gets an answer that was looked up before they asked: what a client has just written it also reads. A
+    question rests between its rounds in proportion to what the last one took: a client alone, for which a look-up is
+    quick, hardly notices, and on a busy machine, where it is slow, it is made for many. Belongs to one event loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rest: float = REST) -> None:
+        self._rest = rest
         self._last: dict[Hashable, _Round[T]] = {}  # by question; gone when its answer is there
+        self._rested_at: dict[Hashable, float] = {}
 
     async def ask(self, question: Hashable, look_up: Callable[[], Awaitable[T]]) -> T:
         """The answer to a question, and what `look_up` raises. Who is cancelled leaves the others their answer."""
         last = self._last.get(question)
         if last is None or last.has_begun:
-            last = self._last[question] = _Round(last, look_up)
+            last = self._last[question] = _Round(last)
+            last.task = asyncio.ensure_future(self._run(last, question, look_up))
             last.task.add_done_callback(lambda task: self._end(question, task))
         return await asyncio.shield(last.task)
+
+    async def _run(self, this: "_Round[T]", question: Hashable, look_up: Callable[[], Awaitable[T]]) -> T:
+        loop = asyncio.get_running_loop()
+        if this.before is not None:
+            await asyncio.wait((this.before.task,))
+            this.before = None
+        left_s = self._rested_at.get(question, 0.0) - loop.time()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
+        this.has_begun, began_at = True, loop.time()
+        answer = await look_up()
+        now = loop.time()
+        if len(self._rested_at) >= MOST_RESTING:
+            self._rested_at.clear()
+        self._rested_at[question] = now + min(MOST_REST_S, self._rest * (now - began_at))
+        return answer
 
     def _end(self, question: Hashable, task: "asyncio.Task[T]") -> None:
         task.exception()  # whoever asked may have gone; a failure is told to those who have not
@@ -34,12 +57,7 @@ class Rounds(Generic[T]):
 
 
 class _Round(Generic[T]):
-    def __init__(self, after: "_Round[T] | None", look_up: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, before: "_Round[T] | None") -> None:
+        self.before = before
         self.has_begun = False
-        self.task = asyncio.ensure_future(self._run(after, look_up))
-
-    async def _run(self, after: "_Round[T] | None", look_up: Callable[[], Awaitable[T]]) -> T:
-        if after is not None:
-            await asyncio.wait((after.task,))
-        self.has_begun = True
-        return await look_up()
+        self.task: asyncio.Task[T]

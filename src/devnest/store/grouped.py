@@ -9,20 +9,28 @@ __all__ = ["Grouped"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+REST = 1.0  # times as long as a group took, before the next one begins
+MOST_REST_S = 0.02
 
 
 class Grouped(Generic[T, R]):
     """`await grouped(item)` is that item's result of `work(items)`, of which one runs at a time.
 
-    Nobody waits for company: a call that finds nothing running starts at once, and the next group is whoever came
-    meanwhile. So a busy server pays for one statement and one commit where it would have paid for many, as PostgreSQL
-    itself does with the writes of its log. `work` gives a result or an exception for each item, in order; what it
-    raises is raised for each. A call that is cancelled before its group begins is left out. Belongs to one event loop.
+    A call that finds nothing running starts at once, and the next group is whoever came meanwhile, and in a rest as
+    long as the last group took. So a busy server pays for one statement and one commit where it would have paid for
+    many, as PostgreSQL itself does with the writes of its log; on an idle one a group is quick, and so is the rest.
+
+    `work` gives a result or an exception for each item, in order; what it raises is raised for each. A call that is
+    cancelled before its group begins is left out. Belongs to one event loop.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]], most: int) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]], most: int, rest: float = REST
+    ) -> None:
         self._work = work
         self._most = most
+        self._rest = rest
+        self._rested_at = 0.0
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
@@ -35,8 +43,16 @@ class Grouped(Generic[T, R]):
         return await result
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            while group := self._next_group():
+            while self._waiting:
+                left_s = self._rested_at - loop.time()
+                if left_s > 0 and len(self._waiting) < self._most:
+                    await asyncio.sleep(left_s)
+                began_at = loop.time()
+                group = self._next_group()
+                if not group:
+                    break
                 for (_, result), outcome in zip(group, await self._outcomes(group), strict=True):
                     if result.done():  # its caller has gone
                         continue
@@ -44,6 +60,8 @@ class Grouped(Generic[T, R]):
                         result.set_exception(outcome)
                     else:
                         result.set_result(outcome)
+                now = loop.time()
+                self._rested_at = now + min(MOST_REST_S, self._rest * (now - began_at))
         finally:
             self._runner = None
 
