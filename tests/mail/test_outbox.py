@@ -1,7 +1,7 @@
 """The queue of mail that is written and sent after the answer."""
 
 import asyncio
-from email.message import EmailMessage
+from email.message import Message
 
 import pytest
 
@@ -15,18 +15,18 @@ class Recorder:
         self.sent: list[str] = []
         self.failures = failures
 
-    async def send(self, message: EmailMessage) -> None:
+    async def send(self, message: Message) -> None:
         if self.failures:
             self.failures -= 1
             raise ConnectionRefusedError("not now")
         self.sent.append(message["Subject"])
 
 
-def mail(subject: str) -> EmailMessage:
+def mail(subject: str) -> Message:
     return compose("devnest@example.org", "ada@example.org", subject, "text")
 
 
-async def message(subject: str) -> EmailMessage:
+async def message(subject: str) -> Message:
     return mail(subject)
 
 
@@ -34,7 +34,7 @@ async def nothing() -> None:
     return None
 
 
-async def broken() -> EmailMessage:
+async def broken() -> Message:
     raise RuntimeError("a job fails")
 
 
@@ -68,7 +68,7 @@ async def test_the_queue_is_bounded_and_the_end_does_not_wait_for_ever(monkeypat
     monkeypatch.setattr("devnest.mail.outbox.DRAIN_S", 0.05)
     made = []
 
-    async def hangs() -> EmailMessage | None:
+    async def hangs() -> Message | None:
         made.append(True)
         await asyncio.Event().wait()
         return None

@@ -4,7 +4,7 @@ A mail holds a token and no link: which page takes it is the front end's busines
 Host header would be the sender's to choose.
 """
 
-from email.message import EmailMessage
+from email.message import Message
 from uuid import UUID
 
 from devnest.api.services import Services
@@ -60,7 +60,7 @@ def send_moved(services: Services, email: str, new_email: str) -> None:
 
 
 def _send(services: Services, email: str, subject: str, text: str) -> None:
-    async def job() -> EmailMessage:
+    async def job() -> Message:
         return compose(services.outbox.sender, email, subject, text)
 
     services.outbox.put(job)
@@ -69,7 +69,7 @@ def _send(services: Services, email: str, subject: str, text: str) -> None:
 def send_verification(services: Services, account: Account, email: str) -> None:
     """Ask whoever reads `email` to confirm it for this account."""
 
-    async def job() -> EmailMessage:
+    async def job() -> Message:
         token = await create_mailed_token(services.database, account.id, Purpose.VERIFY, email)
         text = VERIFY.format(username=account.username, token=token)
         return compose(services.outbox.sender, email, "Confirm your e-mail address", text)
@@ -80,7 +80,7 @@ def send_verification(services: Services, account: Account, email: str) -> None:
 def send_reset(services: Services, email: str) -> None:
     """A reset token to the account with this address, if there is one and it is not disabled."""
 
-    async def job() -> EmailMessage | None:
+    async def job() -> Message | None:
         account = await find_resettable(services.database, email)
         if account is None:
             return None
@@ -94,7 +94,7 @@ def send_reset(services: Services, email: str) -> None:
 def send_notice(services: Services, account_id: UUID, what: str) -> None:
     """Tell the account's holder what was changed."""
 
-    async def job() -> EmailMessage | None:
+    async def job() -> Message | None:
         account = await find_account(services.database, account_id)
         if account is None:
             return None

@@ -9,7 +9,7 @@ waits for a mail asks again. In the database it would hold tokens that are good.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from email.message import EmailMessage
+from email.message import Message
 from typing import Self
 
 import structlog
@@ -18,7 +18,7 @@ from devnest.mail.transports import MailRefused, Transport
 
 __all__ = ["Job", "Outbox"]
 
-Job = Callable[[], Awaitable[EmailMessage | None]]
+Job = Callable[[], Awaitable[Message | None]]
 WAITING = 1_000
 SENDERS = 2
 TRIES = 3
@@ -69,7 +69,7 @@ class Outbox:
             finally:
                 self._jobs.task_done()
 
-    async def _send(self, message: EmailMessage) -> None:
+    async def _send(self, message: Message) -> None:
         for tried in range(1, TRIES + 1):
             try:
                 await self._transport.send(message)
