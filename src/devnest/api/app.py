@@ -8,6 +8,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
 from devnest.api import auth, comments, health, jwks, passwords, posts, sessions, users
+from devnest.api.admission import Admission
 from devnest.api.bodies import MAXIMUM_BODY_BYTES
 from devnest.api.cors import Cors
 from devnest.api.documentation import openapi_config
@@ -43,7 +44,8 @@ def create_app(services: Services, cors_origins: Sequence[str] = ()) -> ASGIApp:
         logging_config=None,
     )
     _mend_options(app)
-    return RequestFrame(Cors(app, cors_origins) if cors_origins else app, services.metrics)
+    admitted = Admission(app, services.hasher)
+    return RequestFrame(Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics)
 
 
 def _mend_options(app: Litestar) -> None:

@@ -47,7 +47,6 @@ class Tokens(msgspec.Struct, frozen=True):
 )
 async def register(data: Registration, request: ApiRequest) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
-    request.services.hasher.check_room(request.client_address)
     claim = claim_of(request, network(request.client_address), (data.username, data.email))
     if earlier := await _earlier(request, claim):
         return await _again(request, data, earlier)
@@ -95,7 +94,6 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
 )
 async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account, a wrong password and a disabled account get the same answer after the same time."""
-    request.services.hasher.check_room(request.client_address)
     found = await find_credentials(request.services.database, email=data.email or None, username=data.username or None)
     account_id = found.account_id if found else None
     attempt = await begin_attempt(request, Event.LOGIN, data.email or data.username or "", account_id)

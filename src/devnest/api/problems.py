@@ -8,13 +8,23 @@ import msgspec
 import structlog
 from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Scope
 
 from devnest.api.reply import Reply
 from devnest.api.tokens import InvalidToken
 from devnest.pool import PoolError, PoolFull
 from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReused, Throttled
 
-__all__ = ["PROBLEM_JSON", "ClientGone", "FieldError", "Problem", "ProblemError", "problem_response", "respond_to"]
+__all__ = [
+    "PROBLEM_JSON",
+    "ClientGone",
+    "FieldError",
+    "Problem",
+    "ProblemError",
+    "answer_to",
+    "problem_response",
+    "respond_to",
+]
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_TYPE = (b"content-type", PROBLEM_JSON.encode())
@@ -65,15 +75,20 @@ class ProblemError(Exception):
 
 
 def respond_to(request: Request[Any, Any, Any], error: Exception) -> Reply[Problem]:
+    """Litestar's way to ask for `answer_to`."""
+    return answer_to(error, request.scope)
+
+
+def answer_to(error: Exception, scope: Scope) -> Reply[Problem]:
     """The answer to any exception a request can end with."""
     if isinstance(error, ClientGone):
         return Reply(b"", status=CLIENT_CLOSED_REQUEST, content_type=PROBLEM_TYPE)
     problem = _as_problem(error)
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("unexpected error", path=request.url.path, exc_info=error)
+        log.error("unexpected error", path=scope["path"], exc_info=error)
     elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         log.info("refused", reason=str(error) or type(error).__name__)
-    body, headers = problem_response(problem, request.scope["state"].get("request_id", ""))
+    body, headers = problem_response(problem, scope["state"].get("request_id", ""))
     return Reply(body, status=problem.status, content_type=PROBLEM_TYPE, headers=headers)
 
 

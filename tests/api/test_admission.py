@@ -1,0 +1,55 @@
+"""Refused before the router: whoever the pool has just refused, and nobody else."""
+
+import httpx
+import pytest
+from litestar.types import Receive, Scope, Send
+
+from devnest.api.admission import Admission
+from devnest.passwords import Hasher, InlineRunner
+from devnest.pool import PoolFull
+
+
+class RefusedOne(InlineRunner):
+    """A runner whose pool has just refused one client."""
+
+    def check_room(self, client: str) -> None:
+        if client == "flooder":
+            raise PoolFull(1.5)
+
+
+async def passed(scope: Scope, receive: Receive, send: Send) -> None:
+    """What comes after it."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+admission = Admission(passed, Hasher(RefusedOne(), 4))
+
+
+async def framed(scope: Scope, receive: Receive, send: Send) -> None:
+    scope["state"] = {"request_id": "given by the frame"}
+    await admission(scope, receive, send)
+
+
+async def answer(address: str, method: str, path: str) -> httpx.Response:
+    transport = httpx.ASGITransport(framed, client=(address, 1))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://devnest") as client:
+        return await client.request(method, path, content=b"\xff" * 100)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/auth/login", "/api/v1/auth/register"])
+async def test_a_flooder_is_refused_at_once(path: str) -> None:
+    """On the routes that hash for anybody, with a time to come back; its body is not looked at."""
+    refused = await answer("flooder", "POST", path)
+    problem = refused.json()
+    assert (refused.status_code, problem["type"], refused.headers["Retry-After"]) == (503, "urn:devnest:full", "2")
+    assert problem["request_id"] == "given by the frame"
+    assert (await answer("honest", "POST", path)).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/api/v1/auth/login"), ("POST", "/api/v1/posts"), ("POST", "/api/v1/auth/login/")]
+)
+async def test_other_requests_of_a_flooder_pass(method: str, path: str) -> None:
+    """They hash nothing."""
+    assert (await answer("flooder", method, path)).status_code == 204
