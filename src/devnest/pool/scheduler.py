@@ -254,6 +254,8 @@ class Scheduler:
     # Small steps, each of which leaves the records consistent.
 
     def _take_actions(self) -> list[Action]:
+        if not self._actions:
+            return []
         actions = self._actions.copy()
         self._actions.clear()  # the crew has the same list
         return actions
