@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak clean pins
+.PHONY: help run test lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000
 
 test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less)
 	$(BIN)/python -m pytest $(TEST)
+
+bench-before: $(VENV)/.installed-bench ## the light routes of an earlier commit beside those of today (BEFORE="COMMIT --runs 3"; else before the accounts)
+	$(BIN)/python bench/before.py $(BEFORE)
 
 bench-enumeration: $(VENV)/.installed ## refused sign-ins for unknown, wrong and disabled: do their times differ? (ENUMERATION="--cost 8" for more)
 	$(BIN)/python bench/enumeration.py $(ENUMERATION)
@@ -35,6 +38,9 @@ bench-saturation: $(VENV)/.installed-bench ## hashes through HTTP beside the ker
 
 bench-soak: $(VENV)/.installed ## half load for ten minutes, and the memory of every process (SOAK="--minutes 2" for less)
 	$(BIN)/python bench/soak.py $(SOAK)
+
+bench-start: $(VENV)/.installed ## from `devnest serve` to its ready line, on a new data directory and an existing one (START="--runs 2" for less)
+	$(BIN)/python bench/start.py $(START)
 
 bench-lanes: $(VENV)/.installed ## bcrypt's lanes beside pyca/bcrypt, on one core and on two (about two minutes; PART=lanes for less)
 	$(BIN)/python bench/lanes.py $(PART)

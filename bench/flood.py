@@ -1,7 +1,8 @@
 """Sign-ins at ten times what the machine can hash, from a few addresses, beside honest clients.
 
 Asks four questions. How slow do light requests get, beside an idle machine? How much of the kernel's rate arrives as
-answered sign-ins (goodput)? How fast is a refusal? How long does an honest client wait for its own sign-in?
+answered sign-ins (goodput)? How fast is a refusal? How long does an honest client wait for its own sign-in? To see why,
+it prints who used the CPUs while flooded, and what a batch took then and beside nothing else.
 `--extremes` asks them for several values of `--hash-nice` and adds the other extreme, sign-ins under a flood of reads.
 """
 
@@ -13,65 +14,17 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 
-import httptools
 import msgspec
 import uvloop
 
+from client import Client, connected, http
 from devnest.bcrypt import LANES
 from kernel import PASSWORD, kernel_rates
-from running import devnest
+from running import cpu_use, devnest
 
 COST = 10
 FLOODERS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 HONEST, LIGHT = "127.0.0.9", "127.0.0.10"
-
-
-class Client(asyncio.Protocol):
-    """One keep-alive connection from one address; one request at a time."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport
-        self.waiter: asyncio.Future[int] | None = None
-        self.body = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-        self.parser = httptools.HttpResponseParser(self)
-
-    def data_received(self, data: bytes) -> None:
-        self.parser.feed_data(data)
-
-    def on_message_begin(self) -> None:
-        self.body = b""
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        if self.waiter is not None and not self.waiter.done():  # its request was given up at the end
-            self.waiter.set_result(self.parser.get_status_code())
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(0)
-
-    async def request(self, request: bytes) -> tuple[int, float]:
-        """The status, 0 for a broken connection, and the milliseconds it took."""
-        self.waiter = asyncio.get_running_loop().create_future()
-        started = time.perf_counter()
-        self.transport.write(request)
-        return await self.waiter, (time.perf_counter() - started) * 1000
-
-
-def http(method: str, path: str, body: object = None, token: str = "") -> bytes:
-    """A request as bytes."""
-    content = b"" if body is None else msgspec.json.encode(body)
-    head = f"{method} /api/v1{path} HTTP/1.1\r\nhost: bench\r\n"
-    if content:
-        head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
-    if token:
-        head += f"authorization: Bearer {token}\r\n"
-    return head.encode() + b"\r\n" + content
 
 
 class Bench:
@@ -82,9 +35,7 @@ class Bench:
         self.token = ""
 
     async def connect(self, address: str) -> Client:
-        loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(Client, "127.0.0.1", self.port, local_addr=(address, 0))
-        return client
+        return await connected(self.port, address)
 
     async def prepare(self) -> None:
         """An account for each kind of client, and some posts."""
@@ -97,6 +48,15 @@ class Bench:
         for _ in range(20):
             await client.request(http("POST", "/posts", {"title": "t", "body": "b"}, self.token))
         client.transport.close()
+
+    async def batches(self) -> tuple[float, float]:
+        """The seconds that the workers spent on batches since they were started, and how many batches."""
+        client = await self.connect(LIGHT)
+        await client.request(b"GET /metrics HTTP/1.1\r\nhost: bench\r\n\r\n")
+        client.transport.close()
+        lines = client.body.decode().splitlines()
+        values = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if name[:1] != "#"}
+        return values["pool_run_seconds_sum"], values["pool_run_seconds_count"]
 
     async def light(self, seconds: float, rate: float, times: list[float]) -> None:
         """Reads and posts at a constant rate, timed from when each was due."""
@@ -193,11 +153,14 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
         bench = Bench(at.port)
         await bench.prepare()
         await bench.light(options.seconds / 2, 200, idle)
-        await asyncio.gather(
-            bench.flood(options.seconds, 10 * capacity, accepted, refused),
-            bench.light(options.seconds, 200, light),
-            bench.honest(options.seconds, waits),
-        )
+        earlier_s, earlier = await bench.batches()
+        with cpu_use(at) as use:
+            await asyncio.gather(
+                bench.flood(options.seconds, 10 * capacity, accepted, refused),
+                bench.light(options.seconds, 200, light),
+                bench.honest(options.seconds, waits),
+            )
+        run_s, count = await bench.batches()
     return {
         "kernel, all workers, /s": capacity,
         "light p50 idle, ms": percentile(idle, 50),
@@ -212,6 +175,9 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
         "honest wait p50, ms": percentile(waits, 50),
         "honest wait max, ms": max(waits, default=float("nan")),
         "honest wait max, batches": max(waits, default=float("nan")) / 1000 / batch_s,
+        "batch, kernel alone, ms": 1000 * batch_s,
+        "batch, flooded, ms": 1000 * (run_s - earlier_s) / max(1.0, count - earlier),
+        **use.figures(),
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import uvloop
 
 from devnest.load import Plan, constant, run
-from running import DevNest, devnest, pss_bytes, raise_descriptor_limit
+from running import CpuUse, DevNest, cpu_use, devnest, pss_bytes, raise_descriptor_limit
 
 GET = b"GET /healthz HTTP/1.1\r\nhost: bench\r\n\r\n"
 PROFILE = f"{Path(__file__).with_name('profiles.py')}:Light"
@@ -64,15 +64,18 @@ async def measure(at: DevNest, options: argparse.Namespace) -> None:
     """In turn without and with the connections; memory from the first time they come."""
     servers = at.parts("server")
     figures: dict[bool, list[tuple[float, float, int]]] = {False: [], True: []}
+    uses: dict[bool, CpuUse] = {}  # of the last time
     await light(at, options.rate, 2)  # what every server makes once
     memory = 0
     for number in range(options.rounds):
-        figures[False].append(await light(at, options.rate, options.seconds))
+        with cpu_use(at) as uses[False]:
+            figures[False].append(await light(at, options.rate, options.seconds))
         before = sum(map(pss_bytes, servers))
         idle = await connect(at.port, options.connections)
         if number == 0:
             memory = sum(map(pss_bytes, servers)) - before
-        figures[True].append(await light(at, options.rate, options.seconds))
+        with cpu_use(at) as uses[True]:
+            figures[True].append(await light(at, options.rate, options.seconds))
         lost = sum(not each.is_open for each in idle)
         for each in idle:
             each.transport.abort()
@@ -83,6 +86,7 @@ async def measure(at: DevNest, options: argparse.Namespace) -> None:
     for with_them, runs in figures.items():
         p50, p99, failed = (statistics.median(values) for values in zip(*runs, strict=True))
         print(f"  {'with' if with_them else 'without'} them, ms: p50 {p50:.2f}, p99 {p99:.2f}; {failed:g} failed")
+        print(f"    {uses[with_them]}")
 
 
 def main() -> None:

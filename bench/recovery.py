@@ -8,19 +8,17 @@ had not ended when the process died, or were sent later.
 import argparse
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 
+import msgspec
 import psutil
 import uvloop
 
-from devnest.load import VirtualUser
-from devnest.load.connection import Answer, Connection
-from devnest.load.target import Target
-from devnest.load.user import Session
-from profiles import Light, SignIns
+from client import Client, connected, http
+from kernel import PASSWORD
 from running import DevNest, devnest
 
 KINDS = ("login", "post", "feed")
@@ -45,41 +43,62 @@ class Outcome:
         return self.status in (200, 201)
 
 
-class Client(VirtualUser):
-    """A virtual user whose requests are all remembered."""
+class Person:
+    """Somebody with an account and a connection, whose requests are all remembered."""
 
-    outcomes: list[Outcome]
-    port = 0
+    def __init__(self, port: int, number: int, outcomes: list[Outcome]) -> None:
+        self._port = port
+        self._client: Client | None = None
+        self._outcomes = outcomes
+        self._name = f"person{number}"
+        self._token = ""
 
-    async def request(
-        self, name: str, method: str, path: str, body: bytes = b"", *, expect: Collection[int] = (200,)
-    ) -> Answer:
-        sent = time.perf_counter()
-        answer = await super().request(name, method, path, body, expect=expect)
-        self.outcomes.append(Outcome(name, answer.status, self.port, sent, answer.ended))
-        return answer
+    async def enter(self) -> None:
+        """Register and sign in."""
+        account = {"username": self._name, "email": f"{self._name}@example.org", "password": PASSWORD}
+        assert await self.request("register", http("POST", "/auth/register", account)) == 201
+        assert await self.sign_in() == 200
+        assert self._client is not None
+        self._token = msgspec.json.decode(self._client.body)["access_token"]
 
-    async def _connect(self) -> Connection:
-        connection = await super()._connect()
-        assert connection._transport is not None
-        self.port = connection._transport.get_extra_info("sockname")[1]
-        return connection
+    async def sign_in(self) -> int:
+        return await self.request("login", http("POST", "/auth/login", {"username": self._name, "password": PASSWORD}))
+
+    async def post(self) -> int:
+        return await self.request("post", http("POST", "/posts", {"title": "t", "body": "b"}, self._token))
+
+    async def read(self) -> int:
+        return await self.request("feed", http("GET", "/posts"))
+
+    async def request(self, kind: str, request: bytes) -> int:
+        """One request; its status, 0 for none, which is also what becomes of one that cannot connect."""
+        sent, status = time.perf_counter(), 0
+        client = self._client
+        with contextlib.suppress(OSError):  # a timeout is one too
+            async with asyncio.timeout(TIMEOUT_S):
+                if client is None or client.transport.is_closing():
+                    client = self._client = await connected(self._port)
+                status, _ = await client.request(request)
+        port = client.port if client is not None else 0
+        self._outcomes.append(Outcome(kind, status, port, sent, time.perf_counter()))
+        if not status and client is not None:
+            client.transport.abort()  # a late answer must meet no other request
+        return status
 
 
 class Crowd:
-    """Clients that go round and round, and what came of it."""
+    """Half of them sign in again and again, half read and post; and what came of it."""
 
     def __init__(self, at: DevNest, size: int) -> None:
         self.at = at
         self.outcomes: list[Outcome] = []
-        self.session = Session(Target.parse(at.url), seed=1, timeout_s=TIMEOUT_S, run_tag="r")
         self._size = size
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Crowd":
-        self.session.target = await self.session.target.reached()
-        self._tasks = [asyncio.create_task(self._client(number)) for number in range(self._size)]
-        self._tasks.append(asyncio.create_task(self.session.keep_time()))
+        people = [Person(self.at.port, number, self.outcomes) for number in range(self._size)]
+        await asyncio.gather(*(person.enter() for person in people))
+        self._tasks = [asyncio.create_task(self._live(*each)) for each in enumerate(people)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -87,15 +106,11 @@ class Crowd:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _client(self, number: int) -> None:
-        profile = (Light, SignIns)[number % 2]()
-        client = Client(self.session, number)
-        client.outcomes = self.outcomes
-        while not await profile.start(client):
-            await client.think(THINK_S)
-        while True:
-            await profile.iteration(client)
-            await client.think(THINK_S)
+    async def _live(self, number: int, person: Person) -> None:
+        habits = [person.sign_in] if number % 2 else [person.post, person.read, person.read]
+        for habit in itertools.cycle(habits):
+            await habit()
+            await asyncio.sleep(THINK_S)
 
 
 def ports(process: psutil.Process) -> set[int]:

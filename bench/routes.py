@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 from devnest.bench import NoDesign, every_design, started
-from running import DevNest, cpu_s, devnest
+from running import DevNest, cpu_use, devnest
 
 CONNECTIONS = 64
 POST = {"title": "Hello wrk", "body": "A body of ordinary length, as people write them in a forum.", "tags": ["python"]}
@@ -92,10 +92,10 @@ def measure(
             if other is not None:
                 others[name].append(wrk(other[0], arguments(name, other[1]), options.seconds))
             for at, lua in zip(running, scripts, strict=True):
-                before = used_s(at)
-                rate, p99 = wrk(posts(at), arguments(name, lua), options.seconds)
+                with cpu_use(at) as use:
+                    rate, p99 = wrk(posts(at), arguments(name, lua), options.seconds)
                 us = 1e6 / (rate * options.seconds)
-                server_us, postgres_us = ((now - then) * us for now, then in zip(used_s(at), before, strict=True))
+                server_us, postgres_us = use.seconds["server"] * us, use.seconds["PostgreSQL"] * us
                 figures[name, len(at.parts("server"))].append((rate, p99, server_us, postgres_us))
     print(f"{CONNECTIONS} connections, {os.cpu_count()} CPUs; medians of {options.runs} runs")
     for (name, servers), runs in figures.items():
@@ -125,12 +125,6 @@ def posts(at: DevNest) -> str:
 def arguments(name: str, lua: Path) -> list[str]:
     """wrk's for a route."""
     return ["-s", str(lua)] if name.startswith("POST") else []
-
-
-def used_s(at: DevNest) -> tuple[float, float]:
-    """The seconds of CPU that the servers have used, and PostgreSQL."""
-    postgres = [process for process in at.tree() if process.name() == "postgres"]
-    return cpu_s(at.parts("server")), cpu_s(postgres)
 
 
 def wrk(url: str, arguments: list[str], seconds: int) -> tuple[float, float]:

@@ -1,11 +1,14 @@
 """A fresh DevNest as a real process, and what its processes use; shared by the benchmarks."""
 
 import contextlib
+import os
 import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import psutil
 SERVER, POOL, WORKER, POSTMASTER, BACKEND = (
     "devnest.cluster.server", "devnest.cluster.hashing_pool", "devnest.pool.worker", "bin/postgres", "[local]",
 )  # fmt: skip
+OURS = ("supervisor", "server", "pool", "worker")  # the other kinds are PostgreSQL's
 
 
 class DevNest:
@@ -50,31 +54,96 @@ def _kind(command: str) -> str:
 
 
 @contextmanager
-def devnest(*options: str) -> Iterator[DevNest]:
-    """From its ready line to its end, on a data directory of its own and without limits on failures."""
+def fresh_directory() -> Iterator[Path]:
+    """A place for data that DevNest has yet to make, which PostgreSQL's user can reach."""
     with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
         Path(directory).chmod(0o711)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "devnest", "serve", "--port=0", "--log-level=error", "--no-limits",
-             f"--data-dir={directory}/d", *options],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        try:
-            yield DevNest(process)
-        finally:
-            process.terminate()
-            process.wait()
+        yield Path(directory) / "d"
+
+
+@contextmanager
+def serving(data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[DevNest]:
+    """From its ready line to its end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "devnest", "serve", "--port=0", "--log-level=error", f"--data-dir={data_dir}", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(environment or {})},
+    )  # fmt: skip
+    try:
+        yield DevNest(process)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def devnest(*options: str) -> Iterator[DevNest]:
+    """One on a data directory of its own, and without limits on failures."""
+    with fresh_directory() as data_dir, serving(data_dir, "--no-limits", *options) as at:
+        yield at
+
+
+class CpuUse:
+    """What used the CPUs from the beginning of a block to its end; its figures are there from then on."""
+
+    def __init__(self) -> None:
+        self.elapsed_s = 0.0
+        self.seconds: Counter[str] = Counter()  # of CPU, by kind of process
+        self.steal = float("nan")  # share of the machine's time that its host gave to other machines
+
+    def figures(self) -> dict[str, float]:
+        """CPUs by kind of process, and the steal in percent, with names to print."""
+        cpus = {f"CPUs used, {kind}": seconds / self.elapsed_s for kind, seconds in sorted(self.seconds.items())}
+        return cpus | {"steal, %": 100 * self.steal}
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{kind} {seconds / self.elapsed_s:.2f}" for kind, seconds in self.seconds.most_common())
+        return f"CPUs used: {parts}; of {os.cpu_count()}, {self.steal:.0%} stolen by other machines"
+
+
+@contextmanager
+def cpu_use(at: DevNest) -> Iterator[CpuUse]:
+    """Who uses the CPUs while the block runs: each kind of DevNest's processes, whoever drives it, anything else.
+
+    A process that ends meanwhile is missing, but PostgreSQL's and the generator's own: their parents count them.
+    """
+    use, began, before, machine = CpuUse(), time.perf_counter(), _cpu_seconds(at), _machine_seconds()
+    yield use
+    use.elapsed_s = time.perf_counter() - began
+    stolen, used, whole = (now - then for now, then in zip(_machine_seconds(), machine, strict=True))
+    use.steal = stolen / whole if whole else 0.0
+    for process, (kind, seconds) in _cpu_seconds(at).items():
+        use.seconds[kind] += seconds - before.get(process, (kind, 0.0))[1]
+    use.seconds["anything else"] = max(0.0, used - use.seconds.total())
+
+
+def _cpu_seconds(at: DevNest) -> dict[psutil.Process, tuple[str, float]]:
+    tree = at.tree()
+    kinds = {process: kind if kind in OURS else "PostgreSQL" for process, kind in tree.items()}
+    me = psutil.Process()
+    kinds |= {process: "generator" for process in [me, *me.children(recursive=True)] if process not in tree}
+    found = {}
+    for process, kind in kinds.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            counts_children = process == me or tree.get(process) == "postmaster"
+            ended_s = times.children_user + times.children_system if counts_children else 0.0
+            found[process] = kind, times.user + times.system + ended_s
+    return found
+
+
+def _machine_seconds() -> tuple[float, float, float]:
+    """Of all CPUs since the machine began: stolen (0 where the system does not tell), used here, and everything."""
+    times = psutil.cpu_times()
+    stolen = getattr(times, "steal", 0.0)
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)  # those are in others
+    return stolen, whole - idle - stolen, whole
 
 
 def pss_bytes(process: psutil.Process) -> int:
     """The memory of a process, what it shares divided among those who share it (all of it where that is not told)."""
     used = process.memory_full_info()
     return int(getattr(used, "pss", 0) or used.rss)
-
-
-def cpu_s(processes: list[psutil.Process]) -> float:
-    """The seconds of CPU some processes have used."""
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def raise_descriptor_limit(wanted: int) -> None:

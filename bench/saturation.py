@@ -13,7 +13,7 @@ import uvloop
 from devnest.bcrypt import LANES
 from devnest.load import Plan, constant, run
 from kernel import kernel_rates
-from running import DevNest, devnest
+from running import CpuUse, DevNest, cpu_use, devnest
 
 PROFILE = f"{Path(__file__).with_name('profiles.py')}:SignIns"
 
@@ -29,10 +29,13 @@ async def sign_ins(at: DevNest, vus: int, seconds: float) -> tuple[float, int]:
 async def measure(at: DevNest, options: argparse.Namespace, vus: int) -> None:
     """In turn; medians."""
     kernel, served, ratios = [], [], []
+    uses: list[CpuUse] = []
     refusals = 0
     for _ in range(options.runs):
         kernel.append(kernel_rates(options.cost, options.seconds, options.workers, options.nice))
-        rate, refused = await sign_ins(at, vus, options.seconds)
+        with cpu_use(at) as use:
+            rate, refused = await sign_ins(at, vus, options.seconds)
+        uses.append(use)
         served.append(rate)
         refusals += refused
         kernel.append(kernel_rates(options.cost, options.seconds, options.workers, options.nice))
@@ -43,6 +46,8 @@ async def measure(at: DevNest, options: argparse.Namespace, vus: int) -> None:
     print(f"  sign-ins through HTTP, hashes/s   {statistics.median(served):8.1f}")
     print(f"  ratio (target 0.9)                {statistics.median(ratios):8.3f}   of the runs: "
           + ", ".join(f"{ratio:.3f}" for ratio in ratios))  # fmt: skip
+    for use in uses:
+        print(f"  {use}")
 
 
 def main() -> None:

@@ -13,11 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from devnest.pool import DeadlineExceeded, PoolClosed, PoolError, PoolFull, TaskTimeout, WorkerCrashed
 from devnest.pool.actions import Action, Answer, Hold, Kill, Reclaim, Send, Start, Stop
 from devnest.pool.board import ALL
-from devnest.pool.crew import Limits, WorkerState
+from devnest.pool.crew import STALL_S
 from devnest.pool.functions import Function
 from devnest.pool.queue import AGEING_S
+from devnest.pool.records import Limits, WorkerState
 from devnest.pool.room import MAX_RIDERS
-from devnest.pool.scheduler import STALL_S, Scheduler
+from devnest.pool.scheduler import Scheduler
 from devnest.pool.tasks import Task, TaskState
 
 PLAIN, PURE = Function("m:plain"), Function("m:pure", pure=True)
@@ -97,13 +98,13 @@ class History(RuleBasedStateMachine):
         try:
             actions = self.scheduler.submit(task, self.now)
         except PoolClosed:
-            assert self.scheduler.closing
+            assert self.scheduler.crew.closing
         except DeadlineExceeded:
             assert task.deadline_at <= self.now
         except PoolFull as full:
             assert 0 < full.retry_after <= 60
         else:
-            assert not self.scheduler.closing
+            assert not self.scheduler.crew.closing
             assert task.deadline_at > self.now
             self.tasks.append(task)
             self.perform(actions)
@@ -116,8 +117,7 @@ class History(RuleBasedStateMachine):
         if open_tasks:
             task = choice.choice(open_tasks)  # type: ignore[attr-defined]
             self.gone.add(task)
-            steps = self.scheduler.orphan if orphan else self.scheduler.cancel
-            self.perform(steps(task, self.now))
+            self.perform(self.scheduler.orphan(task, self.now) if orphan else self.scheduler.cancel(task))
             assert task.state is TaskState.DONE
 
     @rule(seconds=st.floats(0.0, 3.0))
@@ -128,7 +128,7 @@ class History(RuleBasedStateMachine):
     @rule()
     def pass_time_to_the_next_alarm(self) -> None:
         next_at = self.scheduler.next_at()
-        if next_at is not None:
+        if next_at < math.inf:
             self.now = max(self.now, next_at)
             self.dispatch()
 
@@ -183,7 +183,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: len(self.tasks) > 10)
     @rule(force=st.booleans())
     def close(self, force: bool) -> None:
-        self.perform(self.scheduler.close(self.now, force=force))
+        self.perform(self.scheduler.close(force=force))
         self.dispatch()
 
     # What must hold.
@@ -288,7 +288,7 @@ class History(RuleBasedStateMachine):
         """Close, let every worker answer or end, and find that everything is answered and nothing is left."""
         if not hasattr(self, "scheduler"):
             return
-        self.perform(self.scheduler.close(self.now, force=False))
+        self.perform(self.scheduler.close(force=False))
         for _ in range(1000):
             self.dispatch()
             if self.scheduler.ended:
@@ -308,6 +308,7 @@ class History(RuleBasedStateMachine):
         assert self.scheduler.ended
         assert all((task in self.answers) != (task in self.gone) for task in self.tasks), "a task was lost"
         assert len(self.scheduler._alarms) <= 64 + 2 * len(self.tasks)
+        assert len(self.scheduler.crew.alarms) <= 64
 
 
 History.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
@@ -437,7 +438,7 @@ def test_cancel_takes_constant_time() -> None:
 
     for task in tasks:
         task.__class__ = Watched
-    bench.scheduler.cancel(tasks[5000], 0.0)
+    bench.scheduler.cancel(tasks[5000])
     assert 0 < len(touched) < 40
     assert bench.scheduler.waiting == 9_999
 
@@ -515,8 +516,8 @@ def test_restarts_back_off_and_never_stop() -> None:
         next_at = scheduler.next_at()
         actions = scheduler.dispatch(now)
         if not actions:
-            assert next_at is not None
-            now = max(now, scheduler.next_at() or now)
+            assert next_at < math.inf
+            now = max(now, scheduler.next_at())
             actions = scheduler.dispatch(now)
     gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert gaps[0] == 0

@@ -12,7 +12,7 @@ from devnest.keys import KeySet, KeysUnusable, load_keys
 
 __all__ = ["KeyWatch"]
 
-PERIOD_S = 2.0
+PERIOD_S = 2.0  # looked at, not waited for: no event for a file is portable, and one on a network share has none
 log = structlog.get_logger("devnest.cluster")
 
 

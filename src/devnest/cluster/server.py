@@ -40,7 +40,7 @@ __all__ = ["main"]
 
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
-TURN_S = 0.02
+TURN_S = 0.02  # how often the connections are counted: that the last one has gone is no event of uvicorn's
 MOST_TOGETHER = 100  # posts in one statement
 GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 

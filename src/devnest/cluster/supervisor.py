@@ -26,7 +26,7 @@ KILL_MARGIN_S = 2.0  # beyond the drain time
 POOL_PATIENCE_S = 15.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
-POLL_S = 0.02
+POLL_S = 0.02  # how often PostgreSQL is looked at
 POSTGRESQL = "postgresql"  # its name in the log and the metrics
 log = structlog.get_logger("devnest.cluster")
 

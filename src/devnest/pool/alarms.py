@@ -1,7 +1,8 @@
-"""Moments at which the scheduler has something to do, soonest first."""
+"""Moments at which there is something to do, soonest first."""
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -36,9 +37,9 @@ class Alarms(Generic[T]):
             self._sweep_at = max(_SLACK, 2 * len(self._heap))
         heapq.heappush(self._heap, (when, next(self._numbers), subject))
 
-    def next_at(self) -> float | None:
-        """Return the soonest moment, stale or not; None where there is none."""
-        return self._heap[0][0] if self._heap else None
+    def next_at(self) -> float:
+        """Return the soonest moment, stale or not; infinity where there is none."""
+        return self._heap[0][0] if self._heap else math.inf
 
     def pop_due(self, now: float) -> T | None:
         """Take out the next subject whose moment has come; None where there is none."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from devnest.pool.actions import Action, Answer, Hold, Reclaim, Send, Start, Stop
-from devnest.pool.crew import Limits
 from devnest.pool.process import Events
+from devnest.pool.records import Limits
 from devnest.pool.scheduler import Scheduler
 from devnest.pool.stats import Stats
 from devnest.pool.tasks import Task
@@ -65,7 +65,7 @@ class Engine:
 
     def cancel(self, task: Task) -> None:
         """Drop a task; it is not answered."""
-        self._perform(self.scheduler.cancel(task, time.monotonic()))
+        self._perform(self.scheduler.cancel(task))
         self.end_turn_soon()
 
     def orphan(self, task: Task) -> None:
@@ -90,14 +90,14 @@ class Engine:
 
     async def close(self, *, force: bool, deadline: float | None) -> None:
         """Take no more tasks, wait for those there are at most ``deadline`` seconds, end all workers."""
-        self._perform(self.scheduler.close(time.monotonic(), force=force))
+        self._perform(self.scheduler.close(force=force))
         self.end_turn_soon()
         try:
             async with asyncio.timeout(None if force else deadline):
                 await asyncio.shield(self._ended)
         except (TimeoutError, asyncio.CancelledError) as reason:
             # Out of time, or whoever waits wants to be gone: end it now, and still leave nothing behind.
-            self._perform(self.scheduler.close(time.monotonic(), force=True))
+            self._perform(self.scheduler.close(force=True))
             self.end_turn_soon()
             await asyncio.shield(self._ended)
             if isinstance(reason, asyncio.CancelledError):
@@ -136,7 +136,7 @@ class Engine:
         self._turn_is_due = False
         self._perform(self.scheduler.dispatch(time.monotonic()))
         next_at = self.scheduler.next_at()
-        if next_at is not None and next_at < self._timer_at:
+        if next_at < self._timer_at:
             self._cancel_timer()
             self._timer_at = next_at
             self._timer = self.loop.call_later(max(0.0, next_at - time.monotonic()), self._ring)

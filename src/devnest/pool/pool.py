@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from devnest.pool.cpus import usable_cpus
-from devnest.pool.crew import Limits
 from devnest.pool.engine import Engine, WorkerHandle
 from devnest.pool.errors import (
     InvalidTask,
@@ -24,6 +23,7 @@ from devnest.pool.errors import (
 from devnest.pool.functions import Function, describe
 from devnest.pool.payload import Packed, pack_call, unpack
 from devnest.pool.process import HAS_BOARD, Events, ProcessWorker, boot_frame
+from devnest.pool.records import Limits
 from devnest.pool.stats import Stats
 from devnest.pool.tasks import Task, check_options
 from devnest.pool.thread import Outcome, ThreadWorker

@@ -3,10 +3,10 @@
 import math
 from collections import OrderedDict
 
-from devnest.pool.crew import Limits
 from devnest.pool.errors import PoolFull
 from devnest.pool.estimates import Estimates
 from devnest.pool.queue import Queue
+from devnest.pool.records import Limits
 from devnest.pool.stats import Recorder
 from devnest.pool.tasks import Task, TaskState
 
