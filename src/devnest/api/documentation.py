@@ -34,7 +34,7 @@ __all__ = ["BEARER", "PAGE_POLICY", "answers", "openapi_config"]
 
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 MEANINGS = {
-    400: "The body is not JSON, or a parameter is not valid",
+    400: "The body is not JSON, or is nested deeper than 32 levels, or a parameter is not valid",
     401: "No valid access token, or wrong credentials",
     403: "Not yours to do",
     404: "There is nothing at this path",
