@@ -9,7 +9,6 @@ import httpx
 import pytest
 import typer
 
-from devnest.api.cors import Cors
 from devnest.cli.options import origins
 from tests.support import DevNest, data_directory, running
 
@@ -88,29 +87,22 @@ def test_only_the_api_is_open(open_to_app: DevNest) -> None:
             assert cors(client.get(path, headers={"origin": APP})) == {}
 
 
-async def test_a_star_lets_all_in() -> None:
-    """With the star itself, so that caches may share the answer, and no credentials."""
-    sent = []
-
-    async def app(_scope: object, _receive: object, send: object) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
-
-    async def send(message: dict[str, object]) -> None:
-        sent.append(message)
-
-    for method, headers in (
-        ("GET", []),
-        ("GET", [(b"origin", b"https://any.example")]),
-        ("OPTIONS", [(b"origin", b"https://any.example"), (b"access-control-request-method", b"POST")]),
-    ):
-        scope = {"type": "http", "path": POSTS, "method": method, "headers": headers}
-        await Cors(app, ["*"])(scope, None, send)  # type: ignore[arg-type]
-    starts = [message for message in sent if message["type"] == "http.response.start"]
-    assert [start["status"] for start in starts] == [200, 200, 204]
-    for start in starts:
-        given = dict(start["headers"])  # type: ignore[call-overload]
-        assert given[b"access-control-allow-origin"] == b"*"
-        assert not {b"vary", b"access-control-allow-credentials"} & set(given)
+def test_a_star_lets_all_in() -> None:
+    """With the star itself, so that caches may share the answer, and no credentials; metrics stay closed."""
+    with data_directory() as data_dir, running(data_dir, "--cors-origins=*") as process, process.client() as client:
+        for origin in ({}, {"origin": "https://any.example"}, {"origin": "null"}):
+            for answer in (
+                client.get(POSTS, headers=origin),
+                client.post(POSTS, json={}, headers=origin),
+                client.get(f"{POSTS}/x", headers=origin),
+                client.options(POSTS, headers={**origin, **PREFLIGHT}),
+            ):
+                allowed = cors(answer)
+                assert allowed["access-control-allow-origin"] == "*"
+                assert not {"vary", "access-control-allow-credentials"} & set(allowed)
+            assert answer.status_code == 204
+            assert "authorization" in allowed["access-control-allow-headers"].lower()
+            assert cors(client.get("/metrics", headers=origin)) == {}
 
 
 @pytest.mark.parametrize(

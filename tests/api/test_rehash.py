@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import argon2
 import asyncpg
 import httpx
+import psutil
 import pytest
 
 from devnest.api import Rehasher
@@ -83,6 +84,26 @@ def test_bcrypt_is_replaced_by_argon2id(argon2id_devnest: DevNest, username: str
         unknown = client.post("/api/v1/auth/login", json={"username": f"x{username[1:]}", "password": PASSWORD})
         assert unknown.status_code == 401
     assert PASSWORD not in str(argon2id_devnest.query("SELECT * FROM audit_log"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone bounds the memory of a running process")
+def test_without_memory_for_a_hash_the_client_is_told_to_come_back(argon2id_devnest: DevNest, username: str) -> None:
+    """503 with `Retry-After`, for a sign-in and a registration; the worker lives, and goes on when there is memory."""
+    with argon2id_devnest.client() as client:
+        sign_up(client, username)
+        (pool,) = (p for p in argon2id_devnest.descendants() if "devnest.cluster.hashing_pool" in p.cmdline())
+        (worker,) = pool.children()
+        unbounded = worker.rlimit(psutil.RLIMIT_AS)
+        worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + 32 * 1024 * 1024, unbounded[1]))
+        other = {"username": f"x{username[1:]}", "email": f"x{username}@example.org", "password": PASSWORD}
+        for path, body in (("login", {"username": username, "password": PASSWORD}), ("register", other)):
+            answer = client.post(f"/api/v1/auth/{path}", json=body)
+            assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), answer.text
+            assert answer.json()["type"] == "urn:devnest:memory"
+        worker.rlimit(psutil.RLIMIT_AS, unbounded)
+        sign_in(client, username)
+        assert client.post("/api/v1/auth/register", json=other).status_code == 201
+        assert pool.children() == [worker]
 
 
 def test_a_hash_that_asks_for_too_much_is_no_way_to_keep_a_server_busy(

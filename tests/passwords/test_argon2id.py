@@ -1,9 +1,13 @@
 """argon2id, beside bcrypt."""
 
+import subprocess
+import sys
+
 import argon2
 import pytest
 
 from devnest.passwords import Scheme, UnusableHash, hash_password, needs_rehash, verify_password
+from devnest.passwords.argon2id import MOST_LANES, MOST_MEMORY_KIB, MOST_PASSES
 from devnest.passwords.scheme import Guess, NewPassword, compute_all
 
 # The reference implementation's own test (phc-winner-argon2, src/test.c): "password", "somesalt"
@@ -66,6 +70,52 @@ def test_an_unusable_stored_hash_is_refused_before_any_work(stored: str) -> None
     with pytest.raises(UnusableHash) as caught:
         verify_password("password", stored)
     assert stored not in str(caught.value)
+
+
+# Digests of "password" and "somesalt", the same by OpenSSL; all limits together would take half a minute.
+AT_THE_LIMITS = {
+    "passes and lanes": "$argon2id$v=19$m=128,t=16,p=16$c29tZXNhbHQ$p0oikKLaagiVCKaTF637jl41lEbbwQuKIG+162tFeYk",
+    "memory": "$argon2id$v=19$m=262144,t=1,p=1$c29tZXNhbHQ$aJ554/e2qIXeTF4yIQ5dsbiqq7ERE2tGm1SSLTNIxlo",
+}
+
+
+@pytest.mark.parametrize("which", AT_THE_LIMITS)
+def test_a_stored_hash_at_the_limits_is_verified(which: str) -> None:
+    """What is above is refused, by the test before; what asks for just as much is not."""
+    stored = AT_THE_LIMITS[which]
+    assert {f"m={MOST_MEMORY_KIB}", f"t={MOST_PASSES}", f"p={MOST_LANES}"} & set(stored.replace("$", ",").split(","))
+    assert verify_password("password", stored)
+
+
+# One after the other in a process of its own, since the C library keeps the stacks of threads that have ended. The
+# address space is bounded; the memory of the first two is refused, then, with enough for its 32 KiB, a thread's stack.
+STARVED = """
+import resource
+from devnest.passwords import hash_password, verify_password
+
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 4 * 1024 * 1024, resource.RLIM_INFINITY))
+stored = "$argon2id$v=19$m={},t=1,p=4$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
+for work in (
+    lambda: hash_password("secret", 4, "argon2id"),
+    lambda: verify_password("secret", stored.format(65536)),
+    lambda: verify_password("secret", stored.format(32)),
+):
+    try:
+        work()
+    except MemoryError as error:
+        print(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(verify_password("secret", hash_password("secret", 4, "argon2id")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone holds to RLIMIT_AS")
+def test_without_memory_or_threads_it_is_a_memory_error() -> None:
+    """Never "a wrong password", nor "a broken hash"; and when there is memory again, all is well."""
+    run = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, check=False, timeout=120)
+    expected = ["argon2id: Memory allocation error"] * 2 + ["argon2id: Threading failure", "True"]
+    assert run.stdout.splitlines() == expected, run.stderr
 
 
 def test_a_hash_below_the_policy_is_to_be_replaced() -> None:

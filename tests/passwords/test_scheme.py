@@ -83,6 +83,7 @@ GOOD = hash_password("secret", 4)
         GOOD[:-1] + "ü",
         PASSLIB.replace("v=2", "v=1"),
         PASSLIB.replace("r=12", "r=31"),
+        PASSLIB.replace("r=12", f"r={MAXIMUM_COST + 1}"),
         PASSLIB[:-1],
         "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA",
         "x" * 1_000_000,
@@ -94,6 +95,12 @@ def test_an_unusable_stored_hash_is_refused_before_any_work(stored: str) -> None
         verify_password("secret", stored)
     assert not stored or stored not in str(caught.value)
     assert needs_rehash(stored, 12)
+
+
+def test_a_stored_hash_of_the_highest_cost_is_accepted() -> None:
+    """In both forms; one more is refused, by the test before. Told by the check alone: the work takes 15 s."""
+    assert not needs_rehash(GOOD.replace("$04$", f"${MAXIMUM_COST}$"), 12)
+    assert not needs_rehash(PASSLIB.replace("r=12", f"r={MAXIMUM_COST}"), 12)
 
 
 @pytest.mark.parametrize("cost", [-1, 3, MAXIMUM_COST + 1, 31])

@@ -47,7 +47,7 @@ class Attempt:
             return await self.request.unless_gone(
                 services.hasher.verify(password, stored, client=self.request.client_address)
             )
-        except PoolError:
+        except (PoolError, MemoryError):
             if services.limited:
                 await pay_back(services.database, self.address)
                 await pay_back(services.database, self.account)

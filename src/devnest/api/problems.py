@@ -116,7 +116,7 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
         case KeyReused():
             return ProblemError(422, str(error), kind="urn:devnest:key-reused")
-        case Throttled() | DatabaseUnavailable() | PoolError():
+        case Throttled() | DatabaseUnavailable() | PoolError() | MemoryError():
             return _not_now(error)
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(500, "the server failed; the log has the reason under this request id")
 
 
-def _not_now(error: Throttled | DatabaseUnavailable | PoolError) -> ProblemError:
+def _not_now(error: Throttled | DatabaseUnavailable | PoolError | MemoryError) -> ProblemError:
     """A refusal with a time to come back."""
     status, retry_after = 503, 1.0
     match error:
@@ -138,6 +138,8 @@ def _not_now(error: Throttled | DatabaseUnavailable | PoolError) -> ProblemError
             retry_after, detail, kind = error.retry_after, "the service cannot reach its database", "database"
         case PoolFull():
             retry_after, detail, kind = error.retry_after, "too many passwords wait to be hashed", "full"
+        case MemoryError():  # argon2id's, as a rule
+            detail, kind = "the service is out of memory", "memory"
         case _:
             detail, kind = "the password could not be hashed now", "full"
     headers = {"Retry-After": str(math.ceil(retry_after))}

@@ -11,7 +11,7 @@ import re
 import secrets
 
 import argon2
-from argon2.low_level import Type, hash_secret, verify_secret
+from argon2.low_level import Type, error_to_str, hash_secret, verify_secret
 
 from devnest.passwords.errors import UnusableHash
 
@@ -29,6 +29,9 @@ MOST_MEMORY_KIB = 256 * 1024
 MOST_PASSES = 16
 MOST_LANES = 16
 
+# What argon2.h calls ARGON2_MEMORY_ALLOCATION_ERROR and ARGON2_THREAD_FAIL; argon2-cffi gives the text alone.
+STARVED = (error_to_str(-22), error_to_str(-33))
+
 FORM = re.compile(
     r"\$argon2id\$v=19\$m=(?P<memory>[1-9]\d{0,6}),t=(?P<passes>[1-9]\d{0,2}),p=(?P<lanes>[1-9]\d{0,2})"
     r"\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,86}",  # salts of 8 to 64 bytes, digests of 16 to 64
@@ -37,7 +40,7 @@ FORM = re.compile(
 
 
 def hash_secret_with_argon2id(secret: bytes) -> str:
-    """The stored form, with a new salt. Raises `MemoryError` where the memory cannot be had."""
+    """The stored form, with a new salt. Raises `MemoryError` where the memory or a thread cannot be had."""
     salt = secrets.token_bytes(SALT_BYTES)
     try:
         return hash_secret(secret, salt, PASSES, MEMORY_KIB, LANES, DIGEST_BYTES, Type.ID).decode("ascii")
@@ -46,14 +49,14 @@ def hash_secret_with_argon2id(secret: bytes) -> str:
 
 
 def verify_secret_with_argon2id(secret: bytes, stored: str) -> bool:
-    """Whether the secret is the stored one; raises `UnusableHash` before any work."""
+    """Whether the secret is the stored one; raises `UnusableHash` before any work, and `MemoryError` as above."""
     _parameters(stored)
     try:
         return verify_secret(stored.encode("ascii"), secret, Type.ID)
     except argon2.exceptions.VerifyMismatchError:
         return False
     except argon2.exceptions.VerificationError as error:
-        if "emory allocation" in str(error):
+        if str(error) in STARVED:
             raise MemoryError(f"argon2id: {error}") from error
         raise UnusableHash("a stored password hash is not well-formed argon2id") from None  # found while reading it
 
