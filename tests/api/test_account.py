@@ -123,6 +123,26 @@ def test_a_new_address_takes_effect_when_it_is_confirmed(devnest: DevNest, membe
     assert [name for name in names if name.startswith("email")] == ["email_change", "email_verify"]
 
 
+@pytest.mark.parametrize("way", ["change", "reset"])
+def test_a_code_that_never_came_is_asked_for_again(
+    devnest: DevNest, member: httpx.Client, username: str, way: str
+) -> None:
+    """As where a server died before it sent the mail: naming the same address mails another, and so does "forgot"."""
+    email = f"{username}@example.org"
+    lost = mailed_code(devnest, email, 1)
+    if way == "change":
+        assert member.patch(ME, json={"email": email, "password": PASSWORD}).status_code == 200
+        body = {"token": mailed_code(devnest, email, 2)}
+        assert member.post(VERIFY, json={"token": lost}).status_code == 400
+        assert member.post(VERIFY, json=body).status_code == 204
+    else:
+        member.post(FORGOT, json={"email": email})
+        body = {"token": mailed_code(devnest, email, 2), "new": "another long phrase"}
+        assert member.post(RESET, json=body).status_code == 204
+    (row,) = devnest.query("SELECT email_verified_at FROM accounts WHERE email = $1", email)
+    assert row["email_verified_at"] is not None
+
+
 @pytest.mark.parametrize(("password", "status"), [(None, 422), ("not the password", 403)])
 def test_another_address_needs_the_password(
     devnest: DevNest, member: httpx.Client, username: str, password: str | None, status: int

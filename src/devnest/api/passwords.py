@@ -123,7 +123,10 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     responses=answers(400, 408, 413, 415, 422, 429, 503),
 )
 async def verify(data: MailedToken, request: ApiRequest) -> None:
-    """With the token that was mailed there. A changed address takes effect now."""
+    """With the token that was mailed there. A changed address takes effect now.
+
+    One that never came is mailed again on `PATCH /users/me` with the address that you have and your password.
+    """
     try:
         verified = await verify_email(request.services.database, data.token)
     except AlreadyTaken:
