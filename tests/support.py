@@ -182,11 +182,11 @@ def running(
             assert devnest.stop() == 0, devnest.log()
 
 
-def sign_up(client: httpx.Client, username: str) -> str:
+def sign_up(client: httpx.Client, username: str, password: str = PASSWORD) -> str:
     """Register, log in, and give the access token to the client."""
-    account = {"username": username, "email": f"{username}@example.org", "password": PASSWORD}
+    account = {"username": username, "email": f"{username}@example.org", "password": password}
     assert client.post("/api/v1/auth/register", json=account).status_code == 201
-    return sign_in(client, username)["access_token"]
+    return sign_in(client, username, password)["access_token"]
 
 
 def sign_in(client: httpx.Client, username: str, password: str = PASSWORD) -> dict[str, str]:

@@ -4,11 +4,9 @@ import http
 import os
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
@@ -20,38 +18,42 @@ from devnest.api.jwks import PublicKeys
 from devnest.api.posts import Page
 from devnest.api.problems import Problem
 from devnest.store import Account, Comment, Post, Profile, Session, TagCount
-from tests.support import DevNest, sign_up
+from tests.support import DevNest
 
 TYPES = {
     kind.__name__: kind
     for kind in (Account, Profile, Tokens, Session, Post, Page, Comment, CommentPage, TagCount, Readiness, PublicKeys)
 }
-CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
-ENDS_THE_SESSION = ["--include-path", "/api/v1/auth/logout", "--include-path", "/api/v1/auth/sessions"]
-KEEPS_IT = [option.replace("include", "exclude") for option in ENDS_THE_SESSION]
-NO_LINKS = ["--phases=examples,coverage,fuzzing"]  # none leads from or to these
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("routes", [KEEPS_IT, [*ENDS_THE_SESSION, *NO_LINKS]], ids=["keeping the session", "ending it"])
-def test_schemathesis_finds_nothing(devnest: DevNest, client: httpx.Client, tmp_path: Path, routes: list[str]) -> None:
-    """Examples, boundary values, random and wrong input, and chains of requests along the links; all its checks."""
-    token = sign_up(client, f"u{uuid.uuid4().hex[:20]}")
+def test_schemathesis_finds_nothing(devnest: DevNest, tmp_path: Path) -> None:
+    """Examples, boundary values, random and wrong input, and chains of requests along the links; all its checks.
+
+    Each route has accepted something, but those that need a mailed token, which no answer has. (Where a path has an
+    id, that is left to chance.)
+    """
     program = Path(sys.executable).with_name("schemathesis")
+    hooks = {"SCHEMATHESIS_HOOKS": "tests.api.tokens_for_schemathesis", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [
-            program, "--config-file", str(CONFIG), "run", f"{devnest.url}/openapi.json",
-            "--header", f"Authorization: Bearer {token}", *routes,
+            program, "--config-file", ROOT / "tests" / "schemathesis.toml", "run", f"{devnest.url}/openapi.json",
             # One worker: two threads that parse source at once can trip over each other in CPython 3.11 ("AST
             # constructor recursion depth mismatch"), and hypothesis parses lambdas.
             "--max-examples=25", "--request-timeout=120", "--seed=1", "--no-color", "--workers=1",
-            "--continue-on-failure",
+            "--continue-on-failure", "--report=json", "--report-json-path", report := tmp_path / "report.json",
         ],
-        cwd=tmp_path, env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
+        cwd=tmp_path, env={**os.environ, **hooks, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    report = run.stdout[max(0, run.stdout.find("= ")) :]  # the failures or errors
-    assert run.returncode == 0, "\n".join(line[:300] for line in report.splitlines()[:150])
-    assert ("✅ Stateful" in run.stdout) is (routes is KEEPS_IT), run.stdout
+    findings = run.stdout[max(0, run.stdout.find("= ")) :]  # the failures or errors
+    assert run.returncode == 0, "\n".join(line[:300] for line in findings.splitlines()[:150])
+    assert "✅ Stateful" in run.stdout, run.stdout
+    rates = msgspec.json.decode(report.read_bytes())["valid_rates"]
+    refused = {name for name, phases in rates.items() if not any(phase["accepted"] for phase in phases.values())}
+    assert len(rates) > 20
+    needs_mail = {"POST /api/v1/auth/password/reset", "POST /api/v1/auth/email/verify"}
+    assert {name for name in refused if "{" not in name} == needs_mail
 
 
 @pytest.fixture(scope="module")
