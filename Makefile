@@ -60,7 +60,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed-bench ## requests per second of the light routes on one server process (BENCH="--profile" for more)
 	$(BIN)/python bench/routes.py $(BENCH)
 
-pins: $(VENV)/.installed-dev ## write the versions installed in .venv into constraints.txt
+pins: $(VENV)/.installed-dev $(VENV)/.installed-bench ## write the versions installed in .venv into constraints.txt
 	$(PIP) freeze --exclude-editable --all > constraints.txt
 
 clean: ## remove what the other targets made here (not DevNest's data)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,15 @@ def test_the_tests_that_the_security_page_names_exist() -> None:
     items = [item for row in rows for item in row.split(", ")]
     assert len(items) == len(set(items)) > 50
     assert all(re.fullmatch(r"\d{1,2}\.\d\.\d{1,2}", item) for item in items)
+
+
+def test_what_is_installed_is_pinned() -> None:
+    """`constraints.txt` has every package that `make test` installed, at its version: CI tests what users get."""
+
+    def normal(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    lines = (line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
+    pinned = {normal(name): version for name, version in lines}
+    installed = {normal(found.metadata["Name"]): found.version for found in distributions()}
+    assert not dict(installed.items() - pinned.items()).keys() - {"devnest"}
