@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from devnest.load import Result
+from devnest.load.charts import LOGARITHMIC
 from devnest.load.messages import Second
 from devnest.load.report import report
 from devnest.load.tally import Tally
@@ -77,6 +78,12 @@ def test_every_chart_has_its_place_and_nothing_is_loaded(failed: bool) -> None:
     assert elements.scripts == 4
     assert HOSTILE not in text
     assert ("No request failed." in text) is not failed
+
+
+def test_a_logarithmic_scale_says_20_and_not_2() -> None:
+    """Each tick has its whole number beside it."""
+    ticks = dict(zip(LOGARITHMIC["tickvals"], LOGARITHMIC["ticktext"], strict=True))
+    assert {0.01: "0.01", 2: "2", 20: "20", 5000: "5,000", 500_000: "500,000"}.items() <= ticks.items()
 
 
 def test_the_report_says_what_was_run_and_whether_it_counts() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from devnest.bench.designs import AFTER, BEFORE
 from devnest.bench.session import Run, Session
 from devnest.bench.table import HEAD, PUBLISHED, compared, neighbours, ratios, void_runs
-from devnest.load.charts import COLOURS, curve, frame
+from devnest.load.charts import COLOURS, LOGARITHMIC, curve, frame
 from devnest.load.page import Figure, figure, page, table, tiles
 from devnest.load.summary import milliseconds
 
@@ -43,7 +43,7 @@ def report(session: Session, command: str) -> str:
         "rate-over-time": _over_time(session, measured, "requests_per_s", "req/s"),
         "p95-over-time": _over_time(session, measured, "p95_ms", "ms"),
     }
-    figures["p95-over-time"]["layout"]["yaxis"].update(type="log", dtick="D2")
+    figures["p95-over-time"]["layout"]["yaxis"].update(LOGARITHMIC)
     return page(title, body, figures)
 
 

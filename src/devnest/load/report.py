@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from devnest.load.charts import COLOURS, curve, frame
+from devnest.load.charts import COLOURS, LOGARITHMIC, curve, frame
 from devnest.load.page import Figure, figure, page, table, tiles
 from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
 from devnest.load.summary import milliseconds, void_words
@@ -187,7 +187,7 @@ def _percentiles(result: Result) -> Figure:
     ]
     layout = frame("ms")
     layout["xaxis"] = {"type": "category"}
-    layout["yaxis"].update(type="log", dtick="D2")  # ticks at 1, 2 and 5
+    layout["yaxis"].update(LOGARITHMIC)
     return {"data": data, "layout": layout}
 
 
