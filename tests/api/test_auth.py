@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import PASSWORD, DevNest
+from tests.support import PASSWORD, DevNest, http
 
 REGISTER = "/api/v1/auth/register"
 LOGIN = "/api/v1/auth/login"
@@ -193,7 +193,7 @@ def test_any_json_gets_an_orderly_answer(devnest: DevNest, token: str, path: str
     """Whatever the body, the answer is one of the route's own."""
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     content = json.dumps(body)
-    answer = httpx.post(f"{devnest.url}{path}", content=content, headers=headers, timeout=60)
+    answer = http.post(f"{devnest.url}{path}", content=content, headers=headers)
     assert answer.status_code in (401, 422)
     assert answer.headers["content-type"] == "application/problem+json"
 

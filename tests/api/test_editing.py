@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import PATIENCE_S, DevNest, sign_up
+from tests.support import PATIENCE_S, DevNest, http, sign_up
 
 POSTS = "/api/v1/posts"
 
@@ -143,9 +143,9 @@ def test_tags_are_counted(member: httpx.Client) -> None:
 
 def test_a_public_page_shows_no_address(member: httpx.Client, username: str) -> None:
     """In any case of the name; 404 for what is no name."""
-    answer = httpx.get(member.base_url.join(f"/api/v1/users/{username.upper()}"))
+    answer = http.get(member.base_url.join(f"/api/v1/users/{username.upper()}"))
     assert answer.status_code == 200
     assert set(answer.json()) == {"id", "username", "created_at"}
     assert answer.json()["username"] == username
     for nobody in ("nobody-at-all", "%00", "a@example.org", "%ff"):
-        assert httpx.get(f"{member.base_url}/api/v1/users/{nobody}").status_code == 404
+        assert http.get(f"{member.base_url}/api/v1/users/{nobody}").status_code == 404

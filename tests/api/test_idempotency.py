@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from devnest.store import Database, purge
-from tests.support import PASSWORD, PATIENCE_S, DevNest, running, sign_in, sign_up
+from tests.support import NO_TLS, PASSWORD, PATIENCE_S, DevNest, running, sign_in, sign_up
 
 REGISTER = "/api/v1/auth/register"
 POSTS = "/api/v1/posts"
@@ -71,7 +71,7 @@ def test_two_at_once_are_one(
     headers = {**keyed(), "authorization": member.headers["authorization"]}
 
     async def send_all() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=devnest.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=devnest.url, timeout=60, verify=NO_TLS) as client:
             return await asyncio.gather(*(client.post(path, json=body, headers=headers) for _ in range(12)))
 
     answers = asyncio.run(send_all())
@@ -170,7 +170,10 @@ async def send_and_kill_the_server(devnest: DevNest, headers: dict[str, str]) ->
     """The post is written, its key has to wait for us, and the server does not live to see it."""
     socket_dir = (devnest.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
     connection = await asyncpg.connect(f"postgresql://devnest@/devnest?host={quote(socket_dir)}")
-    async with httpx.AsyncClient(base_url=devnest.url, timeout=PATIENCE_S) as client, connection.transaction():
+    async with (
+        httpx.AsyncClient(base_url=devnest.url, timeout=PATIENCE_S, verify=NO_TLS) as client,
+        connection.transaction(),
+    ):
         await connection.execute("LOCK TABLE idempotency_keys IN EXCLUSIVE MODE")
         sent = asyncio.create_task(client.post(POSTS, json=POST, headers=headers))
         while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.support import PASSWORD, DevNest, data_directory, running, sign_in, sign_up
+from tests.support import NO_TLS, PASSWORD, DevNest, data_directory, running, sign_in, sign_up
 
 LOGIN = "/api/v1/auth/login"
 WRONG = "not the password"
@@ -42,7 +42,9 @@ def statuses(client: httpx.Client, username: str, tries: int) -> list[int]:
 def test_guessing_is_slowed_down(limited: DevNest, client: httpx.Client, username: str) -> None:
     """Ten failures are free; then 429 with the time to wait, for known and unknown names alike."""
     sign_up(client, username)
-    with httpx.Client(base_url=limited.url, transport=httpx.HTTPTransport(local_address="127.0.0.2")) as stranger:
+    with httpx.Client(
+        base_url=limited.url, transport=httpx.HTTPTransport(NO_TLS, local_address="127.0.0.2")
+    ) as stranger:
         for name in (username, f"x{username[:20]}"):
             limited.query("DELETE FROM throttles")
             assert statuses(stranger, name, 11) == [401] * 11
@@ -56,13 +58,17 @@ def test_guessing_is_slowed_down(limited: DevNest, client: httpx.Client, usernam
 def test_a_stranger_locks_nobody_out(limited: DevNest, client: httpx.Client, username: str) -> None:
     """Failures from elsewhere do not count where the account is at home, and count half a minute elsewhere."""
     sign_up(client, username)
-    with httpx.Client(base_url=limited.url, transport=httpx.HTTPTransport(local_address="127.0.0.2")) as stranger:
+    with httpx.Client(
+        base_url=limited.url, transport=httpx.HTTPTransport(NO_TLS, local_address="127.0.0.2")
+    ) as stranger:
         assert statuses(stranger, username, 11) == [401] * 11
         limited.query("UPDATE throttles SET failures = 1000, blocked_until = now()")
         assert statuses(stranger, username, 1) == [401]
         lengthen_waits(limited)
         assert statuses(stranger, username, 1) == [429]
-    with httpx.Client(base_url=limited.url, transport=httpx.HTTPTransport(local_address="127.0.0.3")) as elsewhere:
+    with httpx.Client(
+        base_url=limited.url, transport=httpx.HTTPTransport(NO_TLS, local_address="127.0.0.3")
+    ) as elsewhere:
         limited.query("UPDATE throttles SET blocked_until = now() + longest WHERE longest < interval '1 minute'")
         limited.query("UPDATE throttles SET blocked_until = now() WHERE longest > interval '1 minute'")
         refused = fail(elsewhere, username, PASSWORD)

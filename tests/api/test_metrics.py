@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import PASSWORD, PATIENCE_S, DevNest, running, sign_up
+from tests.support import PASSWORD, PATIENCE_S, DevNest, http, running, sign_up
 
 SERVERS = ("server-0", "server-1", "server-2")
 REQUESTS = "http_server_request_duration_seconds"
@@ -24,7 +23,7 @@ Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def scrape(url: str) -> Page:
     """Every sample by its name and labels, over a connection of its own, so that any server may answer."""
-    answer = httpx.get(f"{url}/metrics", timeout=PATIENCE_S)
+    answer = http.get(f"{url}/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     page: Page = {}
@@ -105,7 +104,7 @@ def test_any_server_tells_of_all(cluster: DevNest) -> None:
     """40 requests over as many connections are 40, whoever is asked."""
     before = requests(scrape(cluster.url), "GET", "/healthz", 200)
     for _ in range(40):
-        httpx.get(f"{cluster.url}/healthz")
+        http.get(f"{cluster.url}/healthz")
     until(cluster.url, lambda page: requests(page, "GET", "/healthz", 200) == before + 40)
     for _ in range(20):
         assert requests(scrape(cluster.url), "GET", "/healthz", 200) == before + 40
@@ -127,7 +126,7 @@ def test_a_request_counts_under_its_template(
 ) -> None:
     """Never under its path: who invents paths or methods makes no new labels."""
     before = requests(scrape(cluster.url), *counted)
-    httpx.request(method, cluster.url + path)
+    http.request(method, cluster.url + path)
     page = until(cluster.url, lambda page: requests(page, *counted) == before + 1)
     routes = {dict(labels)["http_route"] for name, labels in page if name == f"{REQUESTS}_count"}
     assert not [route for route in routes if "0000" in route or "nowhere" in route or "?" in route or route[-1] == "/"]
@@ -136,7 +135,7 @@ def test_a_request_counts_under_its_template(
 
 def test_the_buckets_can_prove_the_published_figures(cluster: DevNest) -> None:
     """66 and 96 ms are bounds; the last bucket holds all."""
-    httpx.get(f"{cluster.url}/healthz")
+    http.get(f"{cluster.url}/healthz")
     page = until(cluster.url, lambda page: requests(page, "GET", "/healthz", 200) > 0)
     series = {"http_route": "/healthz", "http_response_status_code": "200"}
     counts = [total(page, f"{REQUESTS}_bucket", le=bound, **series) for bound in ("0.05", "0.066", "0.096", "+Inf")]
@@ -197,7 +196,7 @@ def test_a_client_that_leaves_during_a_hash_is_no_refusal(cluster: DevNest, user
 def test_a_pool_that_hangs_is_named(cluster: DevNest) -> None:
     """`/readyz` says 503 and which part; `/metrics` goes on with the others."""
     with stopped(*named(scrape(cluster.url), "pool")):
-        answer = httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S)
+        answer = http.get(f"{cluster.url}/readyz")
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
         state = answer.json()
@@ -206,7 +205,7 @@ def test_a_pool_that_hangs_is_named(cluster: DevNest) -> None:
         page = scrape(cluster.url)
         assert total(page, "pool_up") == 0
         assert total(page, "process_resident_memory_bytes", process="pool") > 0
-    assert httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S).status_code == 200
+    assert http.get(f"{cluster.url}/readyz").status_code == 200
 
 
 def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:
@@ -214,14 +213,14 @@ def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:
     postmaster = named(scrape(cluster.url), "postgresql")[0]
     with stopped(postmaster, *postmaster.children()):
         for _ in range(3):
-            answer = httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S)
+            answer = http.get(f"{cluster.url}/readyz")
             assert answer.status_code == 503
             assert int(answer.headers["retry-after"]) > 0
             assert "no answer within 2 s" in answer.json()["database"]
             assert answer.json()["pool"] == "ok"
         assert total(scrape(cluster.url), "pool_up") == 1
     deadline = time.monotonic() + PATIENCE_S
-    while httpx.get(f"{cluster.url}/readyz", timeout=PATIENCE_S).status_code != 200:
+    while http.get(f"{cluster.url}/readyz").status_code != 200:
         assert time.monotonic() < deadline
 
 
@@ -229,7 +228,7 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
     """A killed server's successor goes on in its files; a rolling restart uses the lowest free name."""
     with running(data_dir, "--processes", "2") as devnest:
         for _ in range(30):
-            httpx.get(f"{devnest.url}/healthz")
+            http.get(f"{devnest.url}/healthz")
         page = until(devnest.url, lambda page: requests(page, "GET", "/healthz", 200) == 30)
         for death in range(1, 3):
             named(page, "server-0")[0].kill()
@@ -259,7 +258,7 @@ def _are_replaced(old: set[int], page: Page) -> bool:
 def test_what_a_killed_devnest_leaves_is_used_up_by_the_next(data_dir: Path) -> None:
     """Its numbers are not taken over, and memory does not fill up with directories."""
     devnest = DevNest(data_dir, "--processes", "1").start()
-    httpx.get(f"{devnest.url}/healthz")
+    http.get(f"{devnest.url}/healthz")
     until(devnest.url, lambda page: requests(page, "GET", "/healthz", 200) == 1)
     devnest.kill_everything()
     assert len(directories(data_dir)) == 1
@@ -273,5 +272,5 @@ def test_what_a_killed_devnest_leaves_is_used_up_by_the_next(data_dir: Path) -> 
 def test_without_a_pool_nothing_is_told_of_it(data_dir: Path, hashing: str) -> None:
     """And `/readyz` does not wait for one."""
     with running(data_dir, "--processes", "1", "--hashing", hashing) as devnest:
-        assert httpx.get(f"{devnest.url}/readyz").status_code == 200
+        assert http.get(f"{devnest.url}/readyz").status_code == 200
         assert not [name for name, _ in scrape(devnest.url) if name.startswith("pool_")]

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import DevNest, sign_up
+from tests.support import DevNest, http, sign_up
 
 POSTS = "/api/v1/posts"
 
@@ -38,7 +38,7 @@ def test_a_published_post_is_where_its_location_says(member: httpx.Client, usern
     assert set(post) == {"id", "author", "title", "body", "tags", "created_at", "updated_at"}
     assert post["author"]["username"] == username
     assert post["tags"] == ["c++", "python"]
-    assert httpx.get(member.base_url.join(answer.headers["location"])).json() == post
+    assert http.get(member.base_url.join(answer.headers["location"])).json() == post
 
 
 def test_pages_hold_each_post_once_newest_first(member: httpx.Client, username: str) -> None:

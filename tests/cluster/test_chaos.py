@@ -14,7 +14,7 @@ import jwt
 import psutil
 import pytest
 
-from tests.support import PASSWORD, DevNest, running
+from tests.support import NO_TLS, PASSWORD, DevNest, http, running
 
 CLIENTS = 6
 
@@ -53,7 +53,7 @@ class Load:
         account_id = ""
         while True:
             # A new connection every few requests, and one that is broken is given up: as browsers do.
-            async with httpx.AsyncClient(base_url=f"{self.devnest.url}/api/v1", timeout=60) as client:
+            async with httpx.AsyncClient(base_url=f"{self.devnest.url}/api/v1", timeout=60, verify=NO_TLS) as client:
                 with contextlib.suppress(_Interrupted):
                     while not account_id:
                         account = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
@@ -180,7 +180,7 @@ async def test_a_rolling_restart_fails_no_request(load: Load) -> None:
 async def every_post_is_there(load: Load) -> None:
     """All that was acknowledged, and exactly once."""
     assert len(load.acknowledged) > 20
-    async with httpx.AsyncClient(base_url=load.devnest.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=load.devnest.url, timeout=60, verify=NO_TLS) as client:
         for post_id, title in list(load.acknowledged.items()):
             answer = await client.get(f"/api/v1/posts/{post_id}")
             assert answer.status_code == 200
@@ -196,4 +196,4 @@ def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:
     devnest.wait()
     assert psutil.wait_procs(family, timeout=60)[1] == []
     with running(data_dir) as successor:
-        assert httpx.get(f"{successor.url}/readyz").status_code == 200
+        assert http.get(f"{successor.url}/readyz").status_code == 200

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import pytest
 
 from devnest.cluster.notify import notify, watchdog_interval_s
-from tests.support import PATIENCE_S, DevNest
+from tests.support import PATIENCE_S, DevNest, http
 
 UNIT = Path(__file__).parents[2] / "deploy" / "devnest.service"
 
@@ -39,7 +38,7 @@ def test_systemd_hears_of_a_whole_life(data_dir: Path, systemd: socket.socket) -
     devnest = DevNest(data_dir, "--processes", "1", environment={"NOTIFY_SOCKET": systemd.getsockname()}).start()
     assert hear(systemd) == ["READY=1"]
     before = {process.pid for process in devnest.descendants()}
-    assert httpx.get(f"{devnest.url}/readyz").status_code == 200
+    assert http.get(f"{devnest.url}/readyz").status_code == 200
     devnest.process.send_signal(signal.SIGHUP)
     reloading, moment = hear(systemd)
     assert reloading == "RELOADING=1"

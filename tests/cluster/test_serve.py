@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from devnest.cli import app
 from devnest.store import DataDirectory
-from tests.support import PASSWORD, DevNest, running, sign_up
+from tests.support import PASSWORD, DevNest, http, running, sign_up
 
 UNFINISHED = (
     b"POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
@@ -101,7 +101,7 @@ def test_a_request_that_hangs_is_cut_off_after_the_drain_time(data_dir: Path) ->
     address = urlsplit(devnest.url)
     with socket.create_connection((address.hostname, address.port)) as hanging:
         hanging.sendall(UNFINISHED)
-        httpx.get(f"{devnest.url}/healthz")
+        http.get(f"{devnest.url}/healthz")
         assert devnest.stop() == 0
 
 
@@ -111,11 +111,11 @@ def test_a_second_signal_stops_at_once(data_dir: Path) -> None:
     address = urlsplit(devnest.url)
     with socket.create_connection((address.hostname, address.port)) as hanging:
         hanging.sendall(UNFINISHED)
-        httpx.get(f"{devnest.url}/healthz")
+        http.get(f"{devnest.url}/healthz")
         devnest.process.terminate()
         while True:
             try:
-                httpx.get(f"{devnest.url}/healthz")
+                http.get(f"{devnest.url}/healthz")
             except httpx.HTTPError:
                 break
         devnest.process.terminate()
@@ -141,7 +141,7 @@ def test_a_data_directory_in_use_is_one_line(data_dir: Path) -> None:
     with running(data_dir) as devnest:
         line = one_line(serve("--port", "0", "--data-dir", str(data_dir)), 4)
         assert f"process {devnest.process.pid}" in line
-        assert httpx.get(f"{devnest.url}/readyz").status_code == 200
+        assert http.get(f"{devnest.url}/readyz").status_code == 200
 
 
 def test_an_unreadable_data_directory_is_one_line(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_given_signing_key_is_used(data_dir: Path, tmp_path: Path, username: s
         token = sign_up(client, username)
         assert not (data_dir / "signing-keys.json").exists()
     with running(data_dir, "--signing-key-file", str(key)) as devnest:
-        me = httpx.get(f"{devnest.url}/api/v1/users/me", headers={"authorization": f"Bearer {token}"})
+        me = http.get(f"{devnest.url}/api/v1/users/me", headers={"authorization": f"Bearer {token}"})
         assert me.status_code == 200
     key.write_text("short")
     line = one_line(serve("--port", "0", "--data-dir", str(data_dir), "--signing-key-file", str(key)), 4)

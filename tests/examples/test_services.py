@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.support import NO_TLS, PATIENCE_S
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -49,7 +51,7 @@ def serving(service: str, **environment: str) -> Iterator[tuple[httpx.Client, su
     uvicorn = running("uvicorn", f"{service}:app", "--port", "0", ready="Uvicorn running", **environment)
     with uvicorn as (process, line):
         url = re.findall(r"http://[\d.:]+", line)[0]
-        with httpx.Client(base_url=url, timeout=60.0) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE_S, verify=NO_TLS) as client:
             yield client, process
 
 
