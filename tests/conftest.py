@@ -1,14 +1,32 @@
 """Fixtures: one DevNest for all tests that only talk to it, and an embedded PostgreSQL for those of the store."""
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
+from devnest.settings import usable_cpus
 from devnest.store import Database, DataDirectory, EmbeddedPostgres, ensure_database, migrate
-from tests.support import ALL, DevNest, data_directory, running, sign_up
+from tests.support import ALL, SHARED, DevNest, data_directory, running, sign_up
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The first process of a session makes a directory for all: the tests run in several (pytest-xdist)."""
+    if not hasattr(config, "workerinput"):
+        keeper = ExitStack()
+        shared = keeper.enter_context(data_directory()).parent
+        os.environ[SHARED] = str(shared)
+        config.add_cleanup(keeper.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` means: they wait for servers and databases more than they compute."""
+    return min(8, usable_cpus() + 1)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What several tests need: a DevNest as a real process on a data directory of its own."""
 
 import asyncio
-import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -12,10 +12,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -26,6 +25,7 @@ import psutil
 
 PASSWORD = "correct horse battery"
 ALL: list["DevNest"] = []  # every one a test has made
+SHARED = "TESTS_SHARED"  # the variable that names what the processes of a session share: a directory
 PATIENCE_S = 120  # a safety net, never what a test measures
 
 # Reading all authorities' certificates costs httpx 40 ms for each client, and nothing here speaks TLS.
@@ -45,18 +45,26 @@ def data_directory() -> Iterator[Path]:
         shutil.rmtree(parent)
 
 
-@cache
 def prepared() -> Path:
     """A data directory with an empty database of the newest schema: most tests care for neither being made."""
-    keeper = ExitStack()
-    atexit.register(keeper.close)
-    path = keeper.enter_context(data_directory())
-    with running(path, fresh=True):
-        pass
-    for file in path.iterdir():
-        if file.is_file():  # keys: each makes its own
-            file.unlink()
+    shared = Path(os.environ[SHARED])
+    path = shared / "prepared"
+    with (shared / "lock").open("w") as lock:  # whichever process of the session comes first makes it for all
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            making = shared / "making"
+            with running(making, fresh=True):
+                pass
+            for file in making.iterdir():
+                if file.is_file():  # keys: each makes its own
+                    file.unlink()
+            making.rename(path)
     return path
+
+
+def prepare(data_dir: Path) -> None:
+    """Make a data directory with a database in it."""
+    subprocess.run(["cp", "-Rp", prepared(), data_dir], check=True)  # noqa: S607
 
 
 class DevNest:
@@ -79,7 +87,7 @@ class DevNest:
     def start(self) -> "DevNest":
         """Start, and wait for the ready line."""
         if not self.fresh and not self.data_dir.exists():
-            subprocess.run(["cp", "-Rp", prepared(), self.data_dir], check=True)  # noqa: S607
+            prepare(self.data_dir)
         small = ["--port=0", "--hash-cost=4", "--processes=1", "--hash-workers=1", "--no-limits"]
         arguments = [*small, f"--data-dir={self.data_dir}", *self.options]
         self.process = subprocess.Popen(

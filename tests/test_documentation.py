@@ -1,12 +1,14 @@
 """What the documentation names exists."""
 
 import re
-import subprocess
-import sys
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from devnest.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -22,20 +24,22 @@ def test_links_and_targets_exist(page: Path) -> None:
     assert set(re.findall(r"`make ([a-z][a-z-]*)", text)) <= targets
 
 
+@cache
+def help_of(command: str) -> str:
+    """What `devnest COMMAND --help` prints."""
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_options_exist(page: Path) -> None:
     """Every option written after `devnest COMMAND` is one of that command."""
     for command, rest in re.findall(r"devnest ([a-z]+)((?: --?[a-z][^`\n]*)?)", page.read_text()):
         if not rest:
             continue
-        shown = subprocess.run(
-            [sys.executable, "-m", "devnest", command, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
         for option in re.findall(r"--[a-z-]+", rest):
-            assert option in shown, f"{command} {option}"
+            assert option in help_of(command), f"{command} {option}"
 
 
 def test_the_tests_that_the_security_page_names_exist() -> None:

@@ -121,7 +121,7 @@ def test_a_wrong_parameter_is_named(client: httpx.Client, query: dict[str, str])
     assert [error["field"] for error in answer.json()["errors"]] == list(query)
 
 
-@pytest.mark.parametrize("post_id", [str(uuid.uuid4()), "no-uuid", "%00", "0" * 5000])
+@pytest.mark.parametrize("post_id", [str(uuid.UUID(int=1)), "no-uuid", "%00", "0" * 5000])
 def test_an_unknown_post_is_not_found(client: httpx.Client, post_id: str) -> None:
     """404, whatever stands in the path."""
     assert client.get(f"{POSTS}/{post_id}").status_code == 404

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support import DevNest, running, sign_in, sign_up
+from tests.support import DevNest, prepare, running, sign_in, sign_up
 
 ME = "/api/v1/users/me"
 
@@ -65,8 +65,7 @@ def test_sessions_are_listed_and_revoked(devnest: DevNest, client: httpx.Client,
 
 def test_an_account_is_made_without_a_running_devnest(data_dir: Path, username: str) -> None:
     """Under the API's rules; the password comes from standard input, and signs in later."""
-    with running(data_dir):
-        pass
+    prepare(data_dir)
     make = ["create", username, f"{username}@example.org", "--hash-cost", "4"]
     assert username in done(user(data_dir, *make, typed="correct horse battery\n"))
     assert user(data_dir, *make, typed="correct horse battery\n").returncode == 2

@@ -47,6 +47,15 @@ def loops_are_warm() -> None:
     uvloop.new_event_loop().close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def modules_are_no_garbage() -> Iterator[None]:
+    """Leave to the collections after each test only what is new: the rest is modules, and takes 0.2 s each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 async def nothing_is_left() -> AsyncIterator[None]:
     """Fail a test that leaves a process, a thread or a descriptor."""

@@ -168,17 +168,17 @@ def test_a_folder_that_is_no_database_is_left_alone(data_dir: Path) -> None:
         assert (data_dir / "postgres" / "letter.txt").read_text() == "keep"
 
 
-def test_a_failed_start_shows_the_end_of_the_log(data_dir: Path) -> None:
+def test_a_failed_start_shows_the_end_of_the_log(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And leaves no process and no socket directory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(data_dir.parent))
     with opened(data_dir) as postgres:
         postgres.start()
         postgres.stop()
-        before = set(Path(tempfile.gettempdir()).glob("devnest-*"))
         with (data_dir / "postgres" / "postgresql.conf").open("a") as file:
             file.write("no_such_setting = 1\n")
         with pytest.raises(PostgresFailed, match="no_such_setting"):
             postgres.start()
-        assert set(Path(tempfile.gettempdir()).glob("devnest-*")) == before
+        assert list(data_dir.parent.iterdir()) == [data_dir]
 
 
 @pytest.mark.parametrize("content", [None, "", "not a program", "#!/bin/sh\necho postgres '(PostgreSQL)' 14.9\n"])
