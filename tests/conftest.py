@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from devnest.settings import usable_cpus
-from devnest.store import Database, DataDirectory, EmbeddedPostgres, ensure_database, migrate
-from tests.support import ALL, SHARED, DevNest, data_directory, running, sign_up
+from devnest.store import Database, DataDirectory, EmbeddedPostgres
+from tests.support import ALL, SHARED, DevNest, data_directory, prepare, running, sign_up
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,8 +76,9 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """An embedded PostgreSQL without a DevNest."""
+    """An embedded PostgreSQL without a DevNest, with the newest schema."""
     with data_directory() as path:
+        prepare(path)
         directory = DataDirectory(path)
         directory.open()
         postgres = EmbeddedPostgres(directory)
@@ -91,8 +92,6 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
-    """Connections to a database with the newest schema."""
-    await ensure_database(postgres.url)
-    await migrate(postgres.url)
+    """Connections to it."""
     async with Database(postgres.url) as database:
         yield database

@@ -142,6 +142,15 @@ class DevNest:
         """Every process it started, PostgreSQL's included."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def find(self, part: str) -> list[psutil.Process]:
+        """Those of them whose command line names a part; any of PostgreSQL's may end meanwhile."""
+        found = []
+        for process in self.descendants():
+            with suppress(psutil.NoSuchProcess):
+                if part in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     def kill_everything(self) -> None:
         """SIGKILL to it and to all it started, as a power cut would."""
         processes = [psutil.Process(self.process.pid), *self.descendants()]

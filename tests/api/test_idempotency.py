@@ -178,9 +178,8 @@ async def send_and_kill_the_server(devnest: DevNest, headers: dict[str, str]) ->
         sent = asyncio.create_task(client.post(POSTS, json=POST, headers=headers))
         while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)
-        for process in devnest.descendants():
-            if "devnest.cluster.server" in process.cmdline():
-                process.kill()
+        for server in devnest.find("devnest.cluster.server"):
+            server.kill()
         with pytest.raises(httpx.TransportError):
             await sent
     await connection.close()

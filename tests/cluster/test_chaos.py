@@ -118,16 +118,6 @@ class _Interrupted(Exception):
     """The connection broke; begin again on another."""
 
 
-def find(devnest: DevNest, part: str) -> list[psutil.Process]:
-    """The processes of DevNest whose command line names a part."""
-    found = []
-    for process in devnest.descendants():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if part in " ".join(process.cmdline()):
-                found.append(process)
-    return found
-
-
 @pytest.fixture
 async def load(data_dir: Path) -> AsyncIterator[Load]:
     """A cluster of two servers and two workers under load."""
@@ -137,11 +127,11 @@ async def load(data_dir: Path) -> AsyncIterator[Load]:
 
 
 KILLS: list[tuple[str, Callable[[DevNest], psutil.Process], bool]] = [
-    ("a server", lambda devnest: find(devnest, "devnest.cluster.server")[0], False),
-    ("a worker", lambda devnest: find(devnest, "devnest.cluster.hashing_pool")[0].children()[0], False),
-    ("the pool", lambda devnest: find(devnest, "devnest.cluster.hashing_pool")[0], False),
-    ("a backend of PostgreSQL", lambda devnest: find(devnest, "devnest devnest [local]")[0], True),
-    ("the postmaster", lambda devnest: find(devnest, "bin/postgres")[0], True),
+    ("a server", lambda devnest: devnest.find("devnest.cluster.server")[0], False),
+    ("a worker", lambda devnest: devnest.find("devnest.cluster.hashing_pool")[0].children()[0], False),
+    ("the pool", lambda devnest: devnest.find("devnest.cluster.hashing_pool")[0], False),
+    ("a backend of PostgreSQL", lambda devnest: devnest.find("devnest devnest [local]")[0], True),
+    ("the postmaster", lambda devnest: devnest.find("bin/postgres")[0], True),
 ]
 
 
@@ -167,11 +157,11 @@ async def test_nothing_is_lost_whoever_dies(load: Load) -> None:
 
 async def test_a_rolling_restart_fails_no_request(load: Load) -> None:
     """HUP twice, then one server more and one less: every server is another, no connection broke."""
-    before = {process.pid for process in find(load.devnest, "devnest.cluster.server")}
+    before = {process.pid for process in load.devnest.find("devnest.cluster.server")}
     for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
         load.devnest.process.send_signal(number)
         await load.turn()
-    while len(now := {p.pid for p in find(load.devnest, "devnest.cluster.server")}) != 2 or now & before:
+    while len(now := {p.pid for p in load.devnest.find("devnest.cluster.server")}) != 2 or now & before:
         await load.turn()
     assert load.wrong == []
     assert load.broken == []

@@ -136,12 +136,11 @@ def test_an_address_of_nobody_is_one_line(data_dir: Path) -> None:
     assert "cannot listen" in one_line(serve("--host", "no.such.host.invalid", "--data-dir", str(data_dir)), 3)
 
 
-def test_a_data_directory_in_use_is_one_line(data_dir: Path) -> None:
+def test_a_data_directory_in_use_is_one_line(devnest: DevNest) -> None:
     """Status 4, with the process that uses it; that one goes on."""
-    with running(data_dir) as devnest:
-        line = one_line(serve("--port", "0", "--data-dir", str(data_dir)), 4)
-        assert f"process {devnest.process.pid}" in line
-        assert http.get(f"{devnest.url}/readyz").status_code == 200
+    line = one_line(serve("--port", "0", "--data-dir", str(devnest.data_dir)), 4)
+    assert f"process {devnest.process.pid}" in line
+    assert http.get(f"{devnest.url}/readyz").status_code == 200
 
 
 def test_an_unreadable_data_directory_is_one_line(tmp_path: Path) -> None:

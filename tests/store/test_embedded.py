@@ -25,11 +25,14 @@ from devnest.store import (
     PostgresNotFound,
     VersionMismatch,
 )
-from tests.support import data_directory
+from tests.support import data_directory, prepare
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[EmbeddedPostgres]:
+def opened(path: Path, *, fresh: bool = False) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that is not started, on a database that is there or, where `fresh`, not."""
+    if not fresh and not path.exists():
+        prepare(path)
     directory = DataDirectory(path)
     directory.open()
     postgres = EmbeddedPostgres(directory)
@@ -53,7 +56,7 @@ def ask(postgres: EmbeddedPostgres, query: str) -> object:
 
 def test_it_starts_again_and_again_on_what_it_stored(data_dir: Path) -> None:
     """A socket only, no TCP port, checksums and fsync on, one collation; nothing left after a stop."""
-    with opened(data_dir) as postgres:
+    with opened(data_dir, fresh=True) as postgres:
         postgres.start()
         ask(postgres, "CREATE TABLE kept AS SELECT 42 AS answer")
         for setting, value in [("listen_addresses", ""), ("fsync", "on"), ("synchronous_commit", "on")]:
@@ -73,7 +76,7 @@ def test_it_starts_again_and_again_on_what_it_stored(data_dir: Path) -> None:
 def test_two_run_side_by_side(data_dir: Path) -> None:
     """Two data directories, two databases."""
     data_dir.mkdir()
-    with opened(data_dir / "one") as one, opened(data_dir / "two") as two:
+    with opened(data_dir / "one", fresh=True) as one, opened(data_dir / "two") as two:
         one.start()
         two.start()
         assert ask(one, "SHOW data_directory") != ask(two, "SHOW data_directory")
@@ -149,7 +152,7 @@ def test_another_major_version_is_refused(data_dir: Path) -> None:
 
 def test_an_interrupted_initdb_is_begun_again(data_dir: Path) -> None:
     """Half a database is never taken for one."""
-    with opened(data_dir) as postgres:
+    with opened(data_dir, fresh=True) as postgres:
         unfinished = data_dir / "postgres.new"
         unfinished.mkdir(mode=0o700)
         (unfinished / "PG_VERSION").write_text("18\n")
@@ -160,7 +163,7 @@ def test_an_interrupted_initdb_is_begun_again(data_dir: Path) -> None:
 
 def test_a_folder_that_is_no_database_is_left_alone(data_dir: Path) -> None:
     """And named."""
-    with opened(data_dir) as postgres:
+    with opened(data_dir, fresh=True) as postgres:
         (data_dir / "postgres").mkdir()
         (data_dir / "postgres" / "letter.txt").write_text("keep")
         with pytest.raises(DataDirectoryError, match="no PostgreSQL database"):
