@@ -14,7 +14,7 @@ help: ## this list
 run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000 (SERVE="--port 8001" for more options)
 	@exec $(BIN)/devnest serve $(SERVE)
 
-test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less)
+test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less, TEST="-n 0" for one process)
 	$(BIN)/python -m pytest $(TEST)
 
 bench-before: $(VENV)/.installed-bench ## the light routes of an earlier commit beside those of today (BEFORE="COMMIT --runs 3"; else before the accounts)
