@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import schemathesis
 
-from tests.support import sign_up
+from tests.support import NO_TLS, PATIENCE_S, sign_up
 
 EXAMPLE = "correct horse battery staple"  # the password in the document's examples, so that those succeed
 ENDINGS = ("POST /api/v1/auth/logout", "DELETE /api/v1/auth/sessions", "DELETE /api/v1/users/me")
@@ -30,7 +30,7 @@ class Token:
 
 def fresh(url: str) -> str:
     """The access token of a new account."""
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE_S, verify=NO_TLS) as client:
         return sign_up(client, f"u{uuid.uuid4().hex[:20]}", EXAMPLE)
 
 
