@@ -17,7 +17,9 @@ __all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash
 
 REST_S = 0.5  # how long a refused client is refused without asking
 MOST_REFUSED = 10_000  # clients to remember
-DEADLINE_S = 10.0  # whoever would wait longer is refused at once, with a time to come back
+# Whoever would wait longer is refused at once, with a time to come back. Proxies and clients give up after 30 s or
+# more, and a crowd that signs in after an outage is better served late than told to try again.
+DEADLINE_S = 25.0
 
 
 @batched(max_size=LANES, pure=True)

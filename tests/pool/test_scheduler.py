@@ -318,10 +318,12 @@ TestHistory = History.TestCase
 class Bench:
     """A scheduler with ready workers and a clock, for one decision at a time."""
 
-    def __init__(self, workers: int = 1, **limits: object) -> None:
+    def __init__(self, workers: int = 1, boot_s: float = 0.0, **limits: object) -> None:
         self.now = 0.0
         self.scheduler = Scheduler(Limits(workers, workers, **limits), self.now)  # type: ignore[arg-type]
-        for action in self.scheduler.dispatch(self.now):
+        starts = self.scheduler.dispatch(self.now)
+        self.now += boot_s
+        for action in starts:
             assert isinstance(action, Start)
             self.scheduler.ready(action.worker_id, self.now)
 
@@ -500,6 +502,40 @@ def test_task_refused_for_its_deadline_takes_nobodys_place() -> None:
         bench.submit(key="late", deadline_at=bench.now + 0.5)
     assert bench.scheduler.waiting == 3
     assert bench.dispatch() == []
+
+
+@pytest.mark.parametrize("way", ["cancel", "deadline"])
+def test_work_that_is_nearly_done_is_not_killed(way: str) -> None:
+    """A replacement would be ready later than the worker itself; if it is not, it has twice the usual time."""
+    bench = Bench(boot_s=1.0)
+    bench.submit()
+    (send,) = bench.sends()
+    bench.finish(send, took=0.5)
+    for is_late in (False, True):
+        task = bench.submit(deadline_at=bench.now + 0.9 if way == "deadline" else math.inf)
+        (send,) = bench.sends()
+        bench.now += 0.9
+        dropped = bench.scheduler.cancel(task) if way == "cancel" else []
+        assert not any(isinstance(action, Kill) for action in [*dropped, *bench.dispatch()])
+        assert task.state is TaskState.DONE
+        if is_late:
+            bench.now += 0.5
+            assert [type(action) for action in bench.dispatch()] == [Kill, Start]
+            assert bench.scheduler.recorder.restarts[way] == 1
+        else:
+            bench.finish(send, took=0.0)
+            assert bench.scheduler.recorder.restarts[way] == 0
+
+
+def test_long_work_nobody_waits_for_is_killed_at_once() -> None:
+    """So is work that is not known yet, and that of a timeout, which is the caller's word for too long."""
+    bench = Bench(boot_s=1.0)
+    bench.submit()
+    (send,) = bench.sends()
+    bench.finish(send, took=3.0)
+    task = bench.submit()
+    bench.sends()
+    assert any(isinstance(action, Kill) for action in bench.scheduler.cancel(task))
 
 
 def test_restarts_back_off_and_never_stop() -> None:

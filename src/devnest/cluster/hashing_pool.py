@@ -13,7 +13,7 @@ from devnest.settings import PoolSettings
 
 __all__ = ["main"]
 
-MAX_WAITING = 1000  # hashes; at 40 a second the last would wait 25 s, and its deadline refuses it long before
+MAX_WAITING = 2000  # hashes; their deadline of 25 s refuses earlier where fewer than 80 a second are done
 DRAIN_S = 10.0
 
 

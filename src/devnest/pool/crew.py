@@ -43,6 +43,7 @@ class Crew:
         self.busy: dict[int, Worker] = {}
         self.retiring: dict[int, Worker] = {}  # idle or busy ones that go as soon as their replacement is ready
         self.next_start_at = 0.0
+        self._boot_s = 0.0  # what the last start took
         self.is_settled = False  # whether there are as many as there should be, unless more tasks wait
         self.is_elastic = False  # whether idle ones may go
         self.alarms: Alarms[Worker | Crew] = Alarms(self._is_live)  # the crew: a start that had to wait
@@ -65,6 +66,7 @@ class Crew:
     def booted(self, worker: Worker, now: float) -> None:
         """Note that a worker said it is ready, and draw when it is to be recycled."""
         del self.starting[worker.id]
+        self._boot_s = now - (worker.boot_until - self.limits.boot_timeout)
         worker.boot_until = math.inf
         if self.limits.max_tasks is not None:
             worker.tasks_left = max(1, round(self._vary(self.limits.max_tasks)))
@@ -122,10 +124,24 @@ class Crew:
         self._recorder.restarts[reason] += 1
         self.end(worker, WorkerState.KILLED)
 
-    def kill_later(self, worker: Worker, now: float) -> None:
-        """Kill a worker if it still runs this batch after ``ORPHAN_S``, and nobody waits for it."""
-        worker.kill_at = now + ORPHAN_S
-        self.alarms.add(worker.kill_at, worker)
+    def give_up(self, worker: Worker, reason: str, batch_s: float) -> None:
+        """Nobody waits for a worker's batch any more, which should take so long (0: nobody knows).
+
+        It is killed, unless it should be done before a replacement could be ready: then it has twice the usual time.
+        """
+        if 0 < batch_s <= self._boot_s:
+            self._kill_later(worker, reason, worker.sent_at + 2 * batch_s)
+        else:
+            self.kill(worker, reason)
+
+    def orphan(self, worker: Worker, now: float) -> None:
+        """The same where it was the client that went: its batch has ``ORPHAN_S``."""
+        self._kill_later(worker, "cancel", now + ORPHAN_S)
+
+    def _kill_later(self, worker: Worker, reason: str, when: float) -> None:
+        worker.kill_reason = reason
+        worker.kill_at = when
+        self.alarms.add(when, worker)
 
     def look(self, now: float) -> None:
         """Look at the workers whose moment has come."""
@@ -140,7 +156,7 @@ class Crew:
         if worker.retire_at <= now and worker.state in (WorkerState.IDLE, WorkerState.BUSY):
             self._retire(worker, "age")
         if worker.kill_at <= now and worker.state is WorkerState.BUSY and not worker.is_awaited():
-            self.kill(worker, "cancel")
+            self.kill(worker, worker.kill_reason)
         if worker.hold_at <= now and worker.state is WorkerState.BUSY:
             worker.hold_at = math.inf if worker.is_held else now + SETTLE_S
             if not worker.is_held:

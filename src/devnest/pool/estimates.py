@@ -32,6 +32,10 @@ class Estimates:
         """Return the seconds of a worker that one task of the function takes."""
         return self._seen.get(function, (0.0, 0.0))[0]
 
+    def batch_s(self, function: Function) -> float:
+        """Return the seconds of a worker that a batch of the function takes."""
+        return self._seen.get(function, (0.0, 0.0))[1]
+
     def late_s(self, task: Task, queue: Queue, workers: int, now: float) -> float:
         """Return by how many seconds a task that joined now would miss its deadline; up to 0: it is kept."""
         seen = self._seen.get(task.function)
@@ -44,8 +48,7 @@ class Estimates:
 
         At most half of its time is kept for the run, so that one slow batch cannot forbid all that come after it.
         """
-        _, batch_s = self._seen.get(task.function, (0.0, 0.0))
-        return task.deadline_at - min(batch_s, (task.deadline_at - now) / 2)
+        return task.deadline_at - min(self.batch_s(task.function), (task.deadline_at - now) / 2)
 
     @staticmethod
     def retry_after_s(wait_s: float) -> float:

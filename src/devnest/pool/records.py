@@ -59,6 +59,7 @@ class Worker:
         "idle_since",
         "is_held",
         "kill_at",
+        "kill_reason",
         "retire_at",
         "sent_at",
         "state",
@@ -78,6 +79,7 @@ class Worker:
         self.idle_look_at = math.inf  # at most one at a time: a busy pool does not set one for each task
         self.retire_at = math.inf
         self.kill_at = math.inf  # nobody waits for its batch any more
+        self.kill_reason = ""
         self.hold_at = math.inf  # quick calls ride together and should all be done by then
         self.is_held = False
 

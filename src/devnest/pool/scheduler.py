@@ -109,7 +109,7 @@ class Scheduler:
         self.recorder.cancelled += 1
         worker = self.crew.all[task.worker_id]
         if self.crew.limits.can_kill and not worker.is_awaited():
-            self.crew.kill_later(worker, now)
+            self.crew.orphan(worker, now)
         return self._take_actions()
 
     def resize(self, limits: Limits) -> list[Action]:
@@ -279,7 +279,7 @@ class Scheduler:
         task.state = TaskState.DONE
         worker = self.crew.all[task.worker_id]
         if self.crew.limits.can_kill and not worker.is_awaited():
-            self.crew.kill(worker, reason)
+            self.crew.give_up(worker, reason, self.room.estimates.batch_s(task.function))
 
 
 def _is_live(when: float, task: Task) -> bool:
