@@ -83,21 +83,23 @@ async def test_who_leaves_before_the_group_begins_is_left_out() -> None:
     assert late[0].cancelled()
 
 
-async def test_after_a_group_there_is_a_rest_as_long() -> None:
-    """In which company comes."""
+async def test_after_a_group_of_several_there_is_a_rest_as_long() -> None:
+    """In which company comes; a call alone leaves none behind."""
     groups: list[tuple[float, list[int]]] = []
     loop = asyncio.get_running_loop()
 
     async def work(items: Sequence[int]) -> Sequence[int | Exception]:
         groups.append((loop.time(), list(items)))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.005)
         return items
 
     grouped = Grouped(work, 10, rest=1)
-    assert await grouped(1) == 1
-    second = asyncio.create_task(grouped(2))
+    assert await grouped(0) == 0
+    assert grouped._rested_at == 0
+    assert list(await asyncio.gather(grouped(1), grouped(2))) == [1, 2]
+    third = asyncio.create_task(grouped(3))
     await asyncio.sleep(0)
-    assert list(await asyncio.gather(second, grouped(3))) == [2, 3]
-    (first_at, first), (second_at, rest) = groups
-    assert (first, rest) == ([1], [2, 3])
-    assert second_at - first_at >= 0.019
+    assert list(await asyncio.gather(third, grouped(4))) == [3, 4]
+    _, (first_at, first), (second_at, second) = groups
+    assert (first, second) == ([1, 2], [3, 4])
+    assert second_at - first_at >= 0.009  # of 0.01, for timers are not exact

@@ -8,16 +8,16 @@ __all__ = ["Rounds"]
 
 T = TypeVar("T")
 REST = 3.0  # times as long as its look-up took, a question rests before it is looked up again
-MOST_REST_S = 0.02
+MOST_REST_S = 0.01
 MOST_RESTING = 1000  # questions; past them all are taken for rested
 
 
 class Rounds(Generic[T]):
     """Questions are answered in rounds: who asks while a round of the same question runs waits for the next one.
 
-    So nobody gets an answer that was looked up before they asked: what a client has just written it also reads. A
-    question rests between its rounds in proportion to what the last one took: a client alone, for which a look-up is
-    quick, hardly notices, and on a busy machine, where it is slow, it is made for many. Belongs to one event loop.
+    So nobody gets an answer that was looked up before they asked: what a client has just written it also reads. After a
+    round for several a question rests in proportion to what the round took, so that on a busy machine, where a look-up
+    is slow, it is made for many. Who asks alone does not wait. Belongs to one event loop.
     """
 
     def __init__(self, rest: float = REST) -> None:
@@ -32,6 +32,7 @@ class Rounds(Generic[T]):
             last = self._last[question] = _Round(last)
             last.task = asyncio.ensure_future(self._run(last, question, look_up))
             last.task.add_done_callback(lambda task: self._end(question, task))
+        last.askers += 1
         return await asyncio.shield(last.task)
 
     async def _run(self, this: "_Round[T]", question: Hashable, look_up: Callable[[], Awaitable[T]]) -> T:
@@ -44,10 +45,11 @@ class Rounds(Generic[T]):
             await asyncio.sleep(left_s)
         this.has_begun, began_at = True, loop.time()
         answer = await look_up()
-        now = loop.time()
-        if len(self._rested_at) >= MOST_RESTING:
-            self._rested_at.clear()
-        self._rested_at[question] = now + min(MOST_REST_S, self._rest * (now - began_at))
+        if this.askers > 1:
+            now = loop.time()
+            if len(self._rested_at) >= MOST_RESTING:
+                self._rested_at.clear()
+            self._rested_at[question] = now + min(MOST_REST_S, self._rest * (now - began_at))
         return answer
 
     def _end(self, question: Hashable, task: "asyncio.Task[T]") -> None:
@@ -59,5 +61,6 @@ class Rounds(Generic[T]):
 class _Round(Generic[T]):
     def __init__(self, before: "_Round[T] | None") -> None:
         self.before = before
+        self.askers = 0
         self.has_begun = False
         self.task: asyncio.Task[T]

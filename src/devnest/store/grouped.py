@@ -10,15 +10,15 @@ __all__ = ["Grouped"]
 T = TypeVar("T")
 R = TypeVar("R")
 REST = 1.0  # times as long as a group took, before the next one begins
-MOST_REST_S = 0.02
+MOST_REST_S = 0.01
 
 
 class Grouped(Generic[T, R]):
     """`await grouped(item)` is that item's result of `work(items)`, of which one runs at a time.
 
-    A call that finds nothing running starts at once, and the next group is whoever came meanwhile, and in a rest as
-    long as the last group took. So a busy server pays for one statement and one commit where it would have paid for
-    many, as PostgreSQL itself does with the writes of its log; on an idle one a group is quick, and so is the rest.
+    A call that finds nothing running starts at once, and the next group is whoever came meanwhile; after a group of
+    several there is a rest as long as it took, in which more come. So a busy server pays for one statement and one
+    commit where it would have paid for many, as PostgreSQL itself does with the writes of its log.
 
     `work` gives a result or an exception for each item, in order; what it raises is raised for each. A call that is
     cancelled before its group begins is left out. Belongs to one event loop.
@@ -60,8 +60,9 @@ class Grouped(Generic[T, R]):
                         result.set_exception(outcome)
                     else:
                         result.set_result(outcome)
-                now = loop.time()
-                self._rested_at = now + min(MOST_REST_S, self._rest * (now - began_at))
+                if len(group) > 1:
+                    now = loop.time()
+                    self._rested_at = now + min(MOST_REST_S, self._rest * (now - began_at))
         finally:
             self._runner = None
 
