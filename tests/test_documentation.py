@@ -2,10 +2,12 @@
 
 import re
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
 from devnest.cli import app
@@ -56,12 +58,19 @@ def test_the_tests_that_the_security_page_names_exist() -> None:
 
 
 def test_what_is_installed_is_pinned() -> None:
-    """`constraints.txt` has every package that `make test` installed, at its version: CI tests what users get."""
-
-    def normal(name: str) -> str:
-        return re.sub(r"[-_.]+", "-", name).lower()
-
+    """`constraints.txt` has every package that `make test` installs, at its version: CI tests what users get."""
     lines = (line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
-    pinned = {normal(name): version for name, version in lines}
-    installed = {normal(found.metadata["Name"]): found.version for found in distributions()}
-    assert not dict(installed.items() - pinned.items()).keys() - {"devnest"}
+    pinned = {canonicalize_name(name): version for name, version in lines}
+    seen = {("devnest", "dev")}
+    waiting = list(seen)
+    while waiting:
+        package, extra = waiting.pop()
+        for line in requires(package) or []:
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                name = canonicalize_name(needed.name)
+                assert pinned.get(name) == version(name), f"{name}, for {package}"
+                asked = {(name, "")} | {(name, wanted) for wanted in needed.extras}
+                waiting += asked - seen
+                seen |= asked
+    assert len(seen) > 50
