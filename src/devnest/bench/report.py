@@ -19,6 +19,7 @@ PUBLISHED_COLOUR = "#80868f"
 def report(session: Session, command: str) -> str:
     """The whole HTML file."""
     measured = [design for design in session.conditions.designs if session.sound(design)]
+    shown = len(PUBLISHED[session.conditions.profile]) + len(measured)
     title = f"The experiment on this machine: {session.conditions.profile}"
     body = [
         f"<h1>{html.escape(title)}</h1>",
@@ -26,10 +27,10 @@ def report(session: Session, command: str) -> str:
         *(f"<p class='notice' role='alert'>{html.escape(line)}</p>" for line in _notices(session)),
         *(_headline(session, design) for design in (BEFORE, AFTER) if design in measured),
         *(f"<p>{html.escape(line)}</p>" for line in ratios(session)),
-        figure("rates", "Requests per second", "The median of each design's runs, beside the published figures."),
-        figure("slowest", "95th percentile", "Milliseconds on a logarithmic scale, all requests and posts alone."),
-        figure("rate-over-time", "Requests per second over time", "Of each design's middle run."),
-        figure("p95-over-time", "95th percentile over time", "Milliseconds, logarithmic, of each second."),
+        figure("rates", "Requests per second", "Medians of the runs, beside the published figures.", bars=shown),
+        figure("slowest", "95th percentile", "Milliseconds, logarithmic, of all and of posts.", bars=2 * shown),
+        figure("rate-over-time", "Requests per second over time", "Of each design's middle run.", lines=len(measured)),
+        figure("p95-over-time", "95th percentile over time", "Milliseconds, logarithmic.", lines=len(measured)),
         "<h2>The table</h2>",
         table(HEAD, compared(session)),
         "<h2>Every run</h2>",
@@ -87,12 +88,15 @@ def _bars(name: str, labels: list[str], values: list[float | None], colours: lis
         "y": labels,
         "marker": {"color": colours},
         "texttemplate": "%{x:,.3~r}",
+        "textposition": "outside",
+        "cliponaxis": False,
     }
 
 
 def _lying(unit: str) -> dict[str, Any]:
     layout = frame("")
     layout["hovermode"] = "closest"
+    layout["uniformtext"] = {"minsize": 10, "mode": "show"}
     layout["xaxis"] = {"title": {"text": unit}, "rangemode": "tozero"}
     layout["yaxis"] = {"autorange": "reversed", "automargin": True, "type": "category"}
     return layout

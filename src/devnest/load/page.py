@@ -32,12 +32,16 @@ def page(title: str, body: Sequence[str], figures: Mapping[str, Figure]) -> str:
     return "".join(filled)
 
 
-def figure(identity: str, title: str, description: str) -> str:
-    """A place for a chart; the description also serves those who cannot see it."""
+def figure(identity: str, title: str, description: str, *, bars: int = 0, lines: int = 0) -> str:
+    """A place for a chart; the description also serves those who cannot see it.
+
+    It is as high as its lying bars need, and on a phone as its legend of so many lines.
+    """
     label = html.escape(description, quote=True)
+    room = f"--bars:{bars};--lines:{lines}"
     return (
         f"<figure><h2>{html.escape(title)}</h2><p class='quiet'>{html.escape(description)}</p>"
-        f"<div class='plot' id='{identity}' role='img' aria-label='{label}'></div></figure>"
+        f"<div class='plot' id='{identity}' style='{room}' role='img' aria-label='{label}'></div></figure>"
     )
 
 
