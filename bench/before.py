@@ -1,11 +1,16 @@
 """The light routes of an earlier commit beside those of today, in one run: did they become dearer?
 
+As fast as they are answered, by wrk; with `--rate`, so many a second, while as many processes as there are CPUs hash at
+low priority. The second is a server's usual day: requests come alone, and find the caches full of something else.
+
 The commit's sources are run from a temporary directory with this environment's interpreter and packages. Its kernel is
 not compiled there, which no light request notices. Needs git's history, and wrk.
 """
 
 import argparse
+import asyncio
 import io
+import os
 import shutil
 import statistics
 import subprocess
@@ -15,13 +20,20 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import uvloop
+
+from devnest.load import Plan, constant, run
+from kernel import kernel_rates
 from routes import CONNECTIONS, arguments, posts, script, wrk
-from running import cpu_use, fresh_directory, serving
+from running import DevNest, cpu_use, fresh_directory, serving
 
 ROOT = Path(__file__).resolve().parent.parent
+LIGHT = f"{Path(__file__).with_name('profiles.py')}:Light"
 BEFORE_ACCOUNTS = "22be64dd"  # the last commit without sessions, throttling, search and what else the accounts brought
 ROUTES = ("POST /posts", "GET /posts (20 posts)")
 NOW = "now"
+COST, NICE = 10, 10
+Figures = dict[str, float]
 
 
 def unpack(commit: str, tree: Path) -> None:
@@ -33,47 +45,85 @@ def unpack(commit: str, tree: Path) -> None:
         archive.extractall(tree, filter="data")
 
 
+def flat_out(at: DevNest, route: str, lua: Path, seconds: int) -> Figures:
+    """One route by wrk, on 64 connections."""
+    with cpu_use(at) as use:
+        rate, p99 = wrk(posts(at), arguments(route, lua), seconds)
+    return {
+        "requests/s": rate,
+        "p99, ms": p99,
+        "CPU a request, servers, us": 1e6 * use.seconds["server"] / (rate * seconds),
+    }
+
+
+def at_rate(at: DevNest, rate: float, seconds: int) -> Figures:
+    """Reads and posts at a constant rate, beside hashing."""
+
+    async def both() -> Figures:
+        hashing = asyncio.create_task(asyncio.to_thread(kernel_rates, COST, seconds, os.cpu_count() or 1, NICE))
+        with cpu_use(at) as use:
+            result = await run(Plan(at.url, LIGHT, stages=constant(CONNECTIONS, seconds), rate=rate))
+        assert not result.failed, f"{result.failed} requests failed"
+        cpu_us = {kind: 1e6 * use.seconds[kind] / result.requests for kind in ("server", "PostgreSQL")}
+        times = result.trend(expected=True)
+        return {
+            "p50, ms": times.percentile(50),
+            "p99, ms": times.percentile(99),
+            "CPU a request, servers, us": cpu_us["server"],
+            "CPU a request, PostgreSQL, us": cpu_us["PostgreSQL"],
+            "hashes/s beside": await hashing,
+            "dropped": result.dropped,
+        }
+
+    return uvloop.run(both())
+
+
 def main() -> None:
     """Measure in turn; print medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commit", nargs="?", default=BEFORE_ACCOUNTS, help="default: the last one before the accounts")
-    parser.add_argument("--runs", type=int, default=5, help="times each route of each is measured")
+    parser.add_argument("--runs", type=int, default=5, help="times each is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
     parser.add_argument("--processes", type=int, default=1, help="server processes of each")
+    parser.add_argument("--rate", type=float, help="requests a second, one post to two pages, instead of wrk's")
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
+    if options.rate is None and shutil.which("wrk") is None:
         sys.exit("wrk is needed: apt install wrk")
     # Only options that the commit has too.
     same = ("--hash-cost=4", "--hash-workers=1", f"--processes={options.processes}")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devnest-bench-")))
         unpack(options.commit, directory)
-        trees = {options.commit: directory, NOW: ROOT}
         running = {}
-        for name, tree in trees.items():
+        for name, tree in {options.commit: directory, NOW: ROOT}.items():
             data_dir = stack.enter_context(fresh_directory())
-            environment = {"PYTHONPATH": str(tree / "src")}
-            at = stack.enter_context(serving(data_dir, *same, environment=environment))
+            at = stack.enter_context(serving(data_dir, *same, environment={"PYTHONPATH": str(tree / "src")}))
             running[name] = at, script(at.url, directory / f"{at.port}.lua")
-        figures: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+        loads = (f"{options.rate:g} requests/s",) if options.rate else ROUTES
+        figures: dict[tuple[str, str], list[Figures]] = {}
         for _ in range(options.runs):
-            for route in ROUTES:
+            for load in loads:
                 for name, (at, lua) in running.items():
-                    with cpu_use(at) as use:
-                        rate, p99 = wrk(posts(at), arguments(route, lua), options.seconds)
-                    cpu_us = 1e6 * use.seconds["server"] / (rate * options.seconds)
-                    figures.setdefault((route, name), []).append((rate, p99, cpu_us))
+                    measured = (
+                        at_rate(at, options.rate, options.seconds)
+                        if options.rate
+                        else flat_out(at, load, lua, options.seconds)
+                    )
+                    figures.setdefault((load, name), []).append(measured)
     print(f"{CONNECTIONS} connections, {options.processes} server(s); medians of {options.runs} runs")
-    for (route, name), runs in figures.items():
-        rate, p99, cpu_us = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(
-            f"{route:24} {name:10} {rate:7.0f} requests/s   p99 {p99:6.1f} ms   CPU a request: servers {cpu_us:5.0f} us"
+    for load in loads:
+        show(load, options.commit, figures[load, options.commit], figures[load, NOW])
+
+
+def show(load: str, commit: str, before: list[Figures], now: list[Figures]) -> None:
+    """A line for each figure: before, now, and the median of the runs' ratios."""
+    print(f"{load:32} {commit[:10]:>10} {NOW:>10} {'ratio':>7}")
+    for name in now[0]:
+        ratio = statistics.median(
+            b[name] / a[name] if a[name] else float("nan") for a, b in zip(before, now, strict=True)
         )
-    for route in ROUTES:
-        pairs = zip(figures[route, NOW], figures[route, options.commit], strict=True)
-        ratios = [(now[0] / then[0], now[2] / then[2]) for now, then in pairs]
-        rate, cpu = (statistics.median(values) for values in zip(*ratios, strict=True))
-        print(f"{route:24} now beside {options.commit}: requests/s x {rate:.2f}, CPU a request x {cpu:.2f}")
+        medians = (statistics.median(run[name] for run in runs) for runs in (before, now))
+        print(f"  {name:30}" + "".join(f" {median:10.1f}" for median in medians) + f" {ratio:7.2f}")
 
 
 if __name__ == "__main__":
