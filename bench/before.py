@@ -32,7 +32,7 @@ LIGHT = f"{Path(__file__).with_name('profiles.py')}:Light"
 BEFORE_ACCOUNTS = "22be64dd"  # the last commit without sessions, throttling, search and what else the accounts brought
 ROUTES = ("POST /posts", "GET /posts (20 posts)")
 NOW = "now"
-COST, NICE = 10, 10
+COST, NICE = 10, 5
 Figures = dict[str, float]
 
 

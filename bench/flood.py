@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--nice", type=int, default=None, help="the value of --hash-nice (default: DevNest's)")
     parser.add_argument("--extremes", action="store_true", help="several values, and sign-ins under a flood of reads")
     options = parser.parse_args()
-    values = [0, 5, 10, 19] if options.extremes else [10 if options.nice is None else options.nice]
+    values = [0, 3, 5, 10, 19] if options.extremes else [5 if options.nice is None else options.nice]
     questions: list[Callable[[argparse.Namespace, int], Awaitable[dict[str, float]]]] = [measure]
     if options.extremes:
         questions.append(sign_ins_under_reads)

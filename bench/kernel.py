@@ -3,13 +3,13 @@
 `python bench/kernel.py COST SECONDS NICE` is one of those.
 """
 
-import os
 import subprocess
 import sys
 import time
 
 from devnest import bcrypt
 from devnest.bcrypt import LANES, checkpw_many
+from devnest.pool.priority import Priority
 
 PASSWORD = "correct horse battery"
 
@@ -30,7 +30,8 @@ def kernel_rates(cost: int, seconds: float, processes: int, nice: int) -> float:
     """Hashes per second of as many processes at the same time, at that priority, added up."""
     command = [sys.executable, __file__, str(cost), str(seconds), str(nice)]
     running = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        for _ in range(processes)
     ]
     for process in running:
         assert process.stdout is not None
@@ -47,7 +48,10 @@ def kernel_rates(cost: int, seconds: float, processes: int, nice: int) -> float:
 
 
 if __name__ == "__main__":
-    os.nice(int(sys.argv[3]))
+    priority = Priority()
+    priority.lower(int(sys.argv[3]))
+    while not priority.settle():
+        time.sleep(0.05)
     print("ready", flush=True)
     sys.stdin.read()
     print(kernel_rate(int(sys.argv[1]), float(sys.argv[2]))[0])

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--cost", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--nice", type=int, default=10)
+    parser.add_argument("--nice", type=int, default=5)
     options = parser.parse_args()
     with devnest(
         f"--hash-cost={options.cost}", f"--hash-workers={options.workers}", f"--hash-nice={options.nice}"

@@ -69,7 +69,7 @@ def serve(
     ] = None,
     hash_nice: Annotated[
         int, typer.Option(envvar="DEVNEST_HASH_NICE", min=0, max=19, help="How far the pool's workers stand back.")
-    ] = 10,
+    ] = 5,
     trusted_proxies: Annotated[
         str,
         typer.Option(

@@ -65,7 +65,7 @@ def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
 
 
 class ProcessWorker:
-    """Owns a process in a group of its own, the wire to it, and its lifeline."""
+    """Owns a process in a session of its own, the wire to it, and its lifeline."""
 
     def __init__(
         self,
@@ -95,7 +95,8 @@ class ProcessWorker:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=fds,
-                    process_group=0,  # Ctrl-C is not for it, and what its tasks start ends with it
+                    # Ctrl-C is not for it, what its tasks start ends with it, and nice needs it (priority.py)
+                    start_new_session=True,
                 )
             except OSError:
                 wire.close()

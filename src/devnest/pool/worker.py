@@ -22,6 +22,7 @@ from devnest.pool.board import ALL, Board
 from devnest.pool.errors import NotPicklable
 from devnest.pool.functions import resolve
 from devnest.pool.payload import Packed, Segment, pack, unpack
+from devnest.pool.priority import Priority
 from devnest.pool.wire import Batch, Frame, FrameReader, Kind, frame, read_batch, write_items
 
 __all__ = ["FAILED", "MAIN_NAME", "OK", "SKIPPED", "is_loading_main", "main", "receive"]
@@ -55,14 +56,16 @@ def main(wire_fd: int, lifeline_fd: int, board_fd: int | None = None) -> None:
     # death.
     os.register_at_fork(after_in_child=wire.close)
     reader = FrameReader()
+    priority = Priority()
     own_pid = os.getpid()
     # 1. The pool has gone: leave in the ordinary way. 2. A forked child came back into this loop: end it.
     with contextlib.suppress(ConnectionError):
         for received in _frames(wire, reader):
-            reply, segments = _handle(received, board)
+            reply, segments = _handle(received, board, priority)
             if os.getpid() != own_pid:
                 os._exit(0)
             _send(wire, reply, segments)
+            priority.settle()
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[Segment], bool]:
@@ -99,9 +102,9 @@ def _die_with(lifeline_fd: int) -> None:
     fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _handle(received: Frame, board: Board | None) -> tuple[bytes, list[Segment]]:
+def _handle(received: Frame, board: Board | None, priority: Priority) -> tuple[bytes, list[Segment]]:
     if received.kind == Kind.BOOT:
-        boot(**unpack(Packed(received.body)))
+        boot(priority, **unpack(Packed(received.body)))
         return frame(Kind.READY, 0), []
     batch = read_batch(received)
     if board is not None and batch.is_batched:
@@ -112,11 +115,13 @@ def _handle(received: Frame, board: Board | None) -> tuple[bytes, list[Segment]]
     return frame(Kind.DONE, received.id, rss.to_bytes(8, "little") + body, len(segments)), segments
 
 
-def boot(*, path: list[str], main_path: str | None, main_module: str | None, nice: int, names: list[str]) -> None:
+def boot(
+    priority: Priority, *, path: list[str], main_path: str | None, main_module: str | None, nice: int, names: list[str]
+) -> None:
     """Become like the parent: its import path, its script; then import what will be needed."""
     sys.path[:] = path
     if nice:
-        os.nice(nice)
+        priority.lower(nice)
     sys.modules["__main__"] = _Main(main_path, main_module)
     for name in names:
         with contextlib.suppress(Exception):  # the task itself will say what is wrong
