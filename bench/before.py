@@ -23,6 +23,7 @@ from pathlib import Path
 import uvloop
 
 from devnest.load import Plan, constant, run
+from devnest.settings import HASH_NICE
 from kernel import kernel_rates
 from routes import CONNECTIONS, arguments, posts, script, wrk
 from running import DevNest, cpu_use, fresh_directory, serving
@@ -32,7 +33,7 @@ LIGHT = f"{Path(__file__).with_name('profiles.py')}:Light"
 BEFORE_ACCOUNTS = "22be64dd"  # the last commit without sessions, throttling, search and what else the accounts brought
 ROUTES = ("POST /posts", "GET /posts (20 posts)")
 NOW = "now"
-COST, NICE = 10, 5
+COST = 10
 Figures = dict[str, float]
 
 
@@ -65,7 +66,7 @@ def at_rate(at: DevNest, rate: float, seconds: int) -> Figures:
     """Reads and posts at a constant rate, beside hashing."""
 
     async def both() -> Figures:
-        hashing = asyncio.create_task(asyncio.to_thread(kernel_rates, COST, seconds, os.cpu_count() or 1, NICE))
+        hashing = asyncio.create_task(asyncio.to_thread(kernel_rates, COST, seconds, os.cpu_count() or 1, HASH_NICE))
         with cpu_use(at) as use:
             result = await run(Plan(at.url, LIGHT, stages=constant(CONNECTIONS, seconds), rate=rate))
         assert not result.failed, f"{result.failed} requests failed: {dict(result.errors)}"

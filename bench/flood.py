@@ -19,6 +19,7 @@ import uvloop
 
 from client import Client, connected, http
 from devnest.bcrypt import LANES
+from devnest.settings import HASH_NICE
 from kernel import PASSWORD, kernel_rates
 from running import cpu_use, devnest
 
@@ -206,10 +207,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--nice", type=int, default=None, help="the value of --hash-nice (default: DevNest's)")
+    parser.add_argument("--nice", type=int, default=HASH_NICE, help="the value of --hash-nice")
     parser.add_argument("--extremes", action="store_true", help="several values, and sign-ins under a flood of reads")
     options = parser.parse_args()
-    values = [0, 3, 5, 10, 19] if options.extremes else [5 if options.nice is None else options.nice]
+    values = [0, 3, 5, 10, 19] if options.extremes else [options.nice]
     questions: list[Callable[[argparse.Namespace, int], Awaitable[dict[str, float]]]] = [measure]
     if options.extremes:
         questions.append(sign_ins_under_reads)

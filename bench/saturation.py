@@ -12,6 +12,7 @@ import uvloop
 
 from devnest.bcrypt import LANES
 from devnest.load import Plan, constant, run
+from devnest.settings import HASH_NICE
 from kernel import kernel_rates
 from running import CpuUse, DevNest, cpu_use, devnest
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--cost", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--nice", type=int, default=5)
+    parser.add_argument("--nice", type=int, default=HASH_NICE)
     options = parser.parse_args()
     with devnest(
         f"--hash-cost={options.cost}", f"--hash-workers={options.workers}", f"--hash-nice={options.nice}"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Hashing", "PoolSettings", "ServerSettings", "Settings", "usable_cpus"]
+__all__ = ["HASH_NICE", "Hashing", "PoolSettings", "ServerSettings", "Settings", "usable_cpus"]
+
+HASH_NICE = 3  # default of `--hash-nice`; docs/performance.md says what each value does
 
 
 class Hashing(StrEnum):

@@ -13,7 +13,7 @@ from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, smtp
 from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import Scheme
-from devnest.settings import Hashing, Settings, usable_cpus
+from devnest.settings import HASH_NICE, Hashing, Settings, usable_cpus
 from devnest.store import default_data_dir
 
 __all__ = ["serve"]
@@ -69,7 +69,7 @@ def serve(
     ] = None,
     hash_nice: Annotated[
         int, typer.Option(envvar="DEVNEST_HASH_NICE", min=0, max=19, help="How far the pool's workers stand back.")
-    ] = 5,
+    ] = HASH_NICE,
     trusted_proxies: Annotated[
         str,
         typer.Option(
