@@ -9,7 +9,7 @@ import msgspec
 
 __all__ = ["HASH_NICE", "Hashing", "PoolSettings", "ServerSettings", "Settings", "usable_cpus"]
 
-HASH_NICE = 3  # default of `--hash-nice`; docs/performance.md says what each value does
+HASH_NICE = 5  # default of `--hash-nice`; docs/performance.md says what other values do
 
 
 class Hashing(StrEnum):
