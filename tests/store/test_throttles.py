@@ -1,12 +1,13 @@
 """Counters of failures: free ones, then waits that grow, whoever counts."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
-from devnest.store import Database, Rule, Subject, Throttled, charge, clear_charges, pay_back, purge
+from devnest.store import Database, Rule, Subject, Throttled, charge, pay_back, purge
 
 RULE = Rule("test", free=3, longest=timedelta(seconds=60))
 
@@ -90,14 +91,61 @@ async def test_crossed_pairs_do_not_block_each_other(database: Database) -> None
     await asyncio.gather(*(charge(database, *pair) for pair in [(one, two), (two, one)] * 30))
 
 
-async def test_success_pays_back_and_clears(database: Database, subject: Subject) -> None:
-    """A paid attempt leaves no trace; clearing forgets all."""
+async def test_a_wait_that_begins_meanwhile_charges_nobody_else(database: Database, subject: Subject) -> None:
+    """All or none also where the charge saw no wait and then waited for the guess that began one."""
+    others = [Subject(RULE, uuid4().hex) for _ in range(8)]  # their keys come before the subject's and after it
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await charge(database, subject)
+            await connection.execute(
+                "UPDATE throttles SET blocked_until = now() + interval '10 minutes' WHERE key = $1", subject.key
+            )
+            charging = asyncio.create_task(charge(database, *others, subject))
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.005)
+        with pytest.raises(Throttled):
+            await charging
+        failures = await connection.fetch(
+            "SELECT failures FROM throttles WHERE key = ANY($1)", [other.key for other in others]
+        )
+    assert all(row["failures"] == 0 for row in failures)
+
+
+async def test_success_pays_back_and_forgets(database: Database, subject: Subject) -> None:
+    """A paid attempt leaves no failure; one of the subjects is forgotten whole, its wait too."""
+    address = Subject(RULE, uuid4().hex)
     for _ in range(20):
-        await charge(database, subject)
-        await pay_back(database, subject)
+        await charge(database, address, subject)
+        await pay_back(database, address, subject)
+    await charge(database, address, subject)
     await make_wait(database, subject)
-    await clear_charges(database, subject)
-    await charge(database, subject)
+    await pay_back(database, address, forget=subject)
+    with pytest.raises(Throttled):
+        await charge(database, subject)
+    await pay_back(database, address, subject, forget=subject)
+    for _ in range(3):  # the free ones
+        await charge(database, subject)
+    await charge(database, address)
+    assert await database.fetch_value("SELECT failures FROM throttles WHERE key = $1", address.key) == 1
+
+
+@pytest.mark.parametrize("work", [charge, pay_back])
+async def test_both_lock_in_the_order_of_the_keys(
+    database: Database, work: Callable[[Database, Subject, Subject], Coroutine[None, None, None]]
+) -> None:
+    """Whatever order the table or the caller has them in: or a charge and a payment could wait for each other."""
+    last, first = sorted((Subject(RULE, uuid4().hex) for _ in range(2)), key=lambda subject: subject.key, reverse=True)
+    for subject in (last, first):
+        await charge(database, subject)
+    lock = "SELECT FROM throttles WHERE key = $1 FOR UPDATE NOWAIT"
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute(lock, first.key)
+            working = asyncio.create_task(work(database, last, first))
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.005)
+            await connection.execute(lock, last.key)  # raises where the work has it already
+        await working
 
 
 async def test_an_hour_without_failure_forgets(database: Database, subject: Subject) -> None:

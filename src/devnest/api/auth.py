@@ -76,8 +76,9 @@ async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
 
 async def _again(request: ApiRequest, data: Registration, account: Account) -> Account:
     """The same account for the same password, checked as a sign-in is; raises `KeyReused` for another one."""
-    found = await find_login(request.services.database, account.id)
-    attempt = await begin_attempt(request, Event.REGISTER, account.email, account.id)
+    found = await find_login(request.services.database, account.id, request.client_address)
+    at_home = found is not None and found.at_home
+    attempt = await begin_attempt(request, Event.REGISTER, account.email, account.id, at_home=at_home)
     if not await attempt.verify(data.password, found.password_hash if found else None):
         await audit(request, Event.REGISTER, "wrong password", account_id=account.id)
         raise KeyReused
@@ -94,9 +95,12 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
 )
 async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account, a wrong password and a disabled account get the same answer after the same time."""
-    found = await find_credentials(request.services.database, email=data.email or None, username=data.username or None)
-    account_id = found.account_id if found else None
-    attempt = await begin_attempt(request, Event.LOGIN, data.email or data.username or "", account_id)
+    found = await find_credentials(
+        request.services.database, email=data.email or None, username=data.username or None,
+        address=request.client_address,
+    )  # fmt: skip
+    account_id, at_home = (found.account_id, found.at_home) if found else (None, False)
+    attempt = await begin_attempt(request, Event.LOGIN, data.email or data.username or "", account_id, at_home=at_home)
     stored = found.password_hash if found else None
     matches = await attempt.verify(data.password, stored)
     session = None

@@ -20,8 +20,6 @@ from devnest.store import (
     Subject,
     Throttled,
     charge,
-    clear_charges,
-    has_signed_in_from,
     pay_back,
 )
 
@@ -37,8 +35,8 @@ class Attempt:
     """A guess that is counted as a failure until `succeeded` is called."""
 
     request: ApiRequest
-    address: Subject
     account: Subject
+    charged: tuple[Subject, ...]
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether the password is the stored one. Where the hashers are too busy to say, nothing was guessed."""
@@ -48,27 +46,29 @@ class Attempt:
                 services.hasher.verify(password, stored, client=self.request.client_address)
             )
         except (PoolError, MemoryError):
-            if services.limited:
-                await pay_back(services.database, self.address)
-                await pay_back(services.database, self.account)
+            if self.charged:
+                await pay_back(services.database, *self.charged)
             raise
 
     async def succeeded(self) -> None:
         """Take the charge back, and forget the account's failures."""
-        if self.request.services.limited:
-            await pay_back(self.request.services.database, self.address)
-            await clear_charges(self.request.services.database, self.account)
+        if self.charged:
+            await pay_back(self.request.services.database, *self.charged, self.account, forget=self.account)
 
 
-async def begin_attempt(request: ApiRequest, event: Event, account: str, account_id: UUID | None) -> Attempt:
-    """Count a guess at an account's password before it is checked; raises `Throttled`."""
-    address = _address(request)
-    attempt = Attempt(request, address, Subject(ACCOUNT, account.lower()))
+async def begin_attempt(
+    request: ApiRequest, event: Event, name: str, account_id: UUID | None, *, at_home: bool
+) -> Attempt:
+    """Count a guess at an account's password before it is checked; raises `Throttled`.
+
+    `at_home`: the account has signed in from the client's address, so its own counter does not hold here.
+    """
+    account = Subject(ACCOUNT, name.lower())
+    charged: tuple[Subject, ...] = ()
     if request.services.limited:
-        at_home = await has_signed_in_from(request.services.database, account_id, request.client_address)
-        subjects = [address] if at_home else [address, attempt.account]
-        await _charge(request, event, account_id, *subjects)
-    return attempt
+        charged = (_address(request),) if at_home else (_address(request), account)
+        await _charge(request, event, account_id, *charged)
+    return Attempt(request, account, charged)
 
 
 async def count_failure(request: ApiRequest, event: Event) -> None:

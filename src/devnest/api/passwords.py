@@ -40,11 +40,11 @@ TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no se
 async def change(data: PasswordChange, request: ApiRequest) -> None:
     """Your other sessions end, this one goes on. You are told by mail."""
     account_id = request.principal.account_id
-    found = await find_login(request.services.database, account_id)
+    found = await find_login(request.services.database, account_id, request.client_address)
     if found is None:
         raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
     await check_strength(request.services, "new", data.new, (found.username, found.email))
-    attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id)
+    attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id, at_home=found.at_home)
     ended = await _replace(request, attempt, data, found)
     if ended is None:  # wrong, or somebody else's change came first
         await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
@@ -74,7 +74,7 @@ async def _replace(
         )
         if ended is not None:
             return ended
-        found = await find_login(database, principal.account_id)
+        found = await find_login(database, principal.account_id, request.client_address)
     return None
 
 

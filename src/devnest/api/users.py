@@ -146,10 +146,10 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
 async def _confirm(request: ApiRequest, event: Event, password: str) -> tuple[Attempt, Login]:
     """What the account logs in with, if this is its password; raises `ProblemError` 401 or 403, or `Throttled`."""
     account_id = request.principal.account_id
-    found = await find_login(request.services.database, account_id)
+    found = await find_login(request.services.database, account_id, request.client_address)
     if found is None:
         raise _gone()
-    attempt = await begin_attempt(request, event, str(account_id), account_id)
+    attempt = await begin_attempt(request, event, str(account_id), account_id, at_home=found.at_home)
     if not await attempt.verify(password, found.password_hash):
         raise await _wrong_password(request, event)
     return attempt, found

@@ -66,12 +66,11 @@ from devnest.store.sessions import (
     create_session,
     end_session,
     end_sessions,
-    has_signed_in_from,
     list_sessions,
     refresh_session,
 )
 from devnest.store.tags import TagCount, Tags
-from devnest.store.throttles import Rule, Subject, charge, clear_charges, pay_back
+from devnest.store.throttles import Rule, Subject, charge, pay_back
 
 __all__ = [
     "Account",
@@ -115,7 +114,6 @@ __all__ = [
     "change_post",
     "change_username",
     "charge",
-    "clear_charges",
     "create_account",
     "create_comment",
     "create_mailed_token",
@@ -140,7 +138,6 @@ __all__ = [
     "find_profile",
     "find_reset_target",
     "find_resettable",
-    "has_signed_in_from",
     "list_comments",
     "list_posts",
     "list_sessions",

@@ -31,6 +31,8 @@ __all__ = [
 
 FIELD_OF_INDEX = {"accounts_username_key": "username", "accounts_email_key": "email"}
 
+# Whether the account has a session, live or ended not long ago, that began at this address.
+AT_HOME = "EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND address = $2)"
 
 # Who had the old password may have asked for another address; the code for the address that is stays good.
 DROP_TOKENS = (
@@ -57,19 +59,21 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What a sign-in is checked against."""
+    """What a sign-in is checked against. `at_home`: the account has signed in from this address before."""
 
     account_id: UUID
     password_hash: str
     disabled: bool
+    at_home: bool
 
 
 class Login(msgspec.Struct, frozen=True):
-    """An account's names and the hash of its password."""
+    """An account's names and the hash of its password. `at_home`: it has signed in from this address before."""
 
     username: str
     email: str
     password_hash: str
+    at_home: bool
 
 
 async def create_account(
@@ -128,17 +132,15 @@ async def find_account(database: Database, account_id: UUID) -> Account | None:
     return None if row is None else Account(*row)
 
 
-async def find_credentials(database: Database, *, email: str | None, username: str | None) -> Credentials | None:
-    """What the account with this e-mail address, or else this username, logs in with."""
-    if email is not None:
-        row = await database.fetch_row(
-            "SELECT id, password_hash, disabled_at IS NOT NULL FROM accounts WHERE lower(email) = lower($1)", email
-        )
-    else:
-        row = await database.fetch_row(
-            "SELECT id, password_hash, disabled_at IS NOT NULL FROM accounts WHERE lower(username) = lower($1)",
-            username,
-        )
+async def find_credentials(
+    database: Database, *, email: str | None, username: str | None, address: str | None
+) -> Credentials | None:
+    """What the account with this e-mail address, or else this username, logs in with, for a client at `address`."""
+    name = "username" if email is None else "email"
+    row = await database.fetch_row(
+        f"SELECT id, password_hash, disabled_at IS NOT NULL, {AT_HOME} FROM accounts WHERE lower({name}) = lower($1)",  # noqa: S608 (constants only)
+        username if email is None else email, address,
+    )  # fmt: skip
     return None if row is None else Credentials(*row)
 
 
@@ -151,11 +153,12 @@ async def find_resettable(database: Database, email: str) -> Account | None:
     return None if row is None else Account(*row)
 
 
-async def find_login(database: Database, account_id: UUID) -> Login | None:
-    """What the account logs in with."""
+async def find_login(database: Database, account_id: UUID, address: str | None) -> Login | None:
+    """What the account logs in with, for a client at `address`."""
     row = await database.fetch_row(
-        "SELECT username, email, password_hash FROM accounts WHERE id = $1 AND deleted_at IS NULL", account_id
-    )
+        f"SELECT username, email, password_hash, {AT_HOME} FROM accounts WHERE id = $1 AND deleted_at IS NULL",  # noqa: S608 (constants only)
+        account_id, address,
+    )  # fmt: skip
     return None if row is None else Login(*row)
 
 

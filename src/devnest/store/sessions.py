@@ -31,7 +31,6 @@ __all__ = [
     "create_session",
     "end_session",
     "end_sessions",
-    "has_signed_in_from",
     "list_sessions",
     "refresh_session",
 ]
@@ -186,14 +185,6 @@ async def end_sessions(database: Database, account_id: UUID, *, but: UUID | None
         account_id, but,
     )  # fmt: skip
     return [row["id"] for row in rows]
-
-
-async def has_signed_in_from(database: Database, account_id: UUID | None, address: str | None) -> bool:
-    """Whether the account has a session, live or ended not long ago, that began at this address."""
-    found: bool = await database.fetch_value(
-        "SELECT EXISTS (SELECT 1 FROM sessions WHERE account_id = $1 AND address = $2)", account_id, address
-    )
-    return found
 
 
 def _hashed(token: str) -> bytes:

@@ -8,14 +8,13 @@ forgets them all.
 
 import hashlib
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from devnest.store.database import Database
 from devnest.store.errors import Throttled
 
-__all__ = ["Rule", "Subject", "charge", "clear_charges", "pay_back"]
+__all__ = ["Rule", "Subject", "charge", "pay_back"]
 
 FORGET = timedelta(hours=1)
 
@@ -47,49 +46,43 @@ FAILURES = f"CASE WHEN t.last_at < now() - interval '{FORGET.total_seconds():.0f
 CHARGE = f"""
 INSERT INTO throttles AS t (key, failures, free, longest, last_at, blocked_until, told)
 SELECT key, 1, free, longest, now(), '-infinity', false
-FROM unnest($1::bytea[], $2::int[], $3::interval[]) AS given (key, free, longest) ORDER BY key
+FROM unnest($1::bytea[], $2::int[], $3::interval[]) AS given (key, free, longest)
+WHERE NOT EXISTS (SELECT FROM throttles WHERE key = ANY($1) AND blocked_until > now()) ORDER BY key
 ON CONFLICT (key) DO UPDATE SET
     failures = {FAILURES}, last_at = now(), told = false,
     blocked_until = CASE WHEN {FAILURES} <= t.free THEN '-infinity'
         ELSE now() + least(t.longest, make_interval(secs => 2 ^ least({FAILURES} - t.free - 1, 20))) END
 WHERE t.blocked_until <= now()
 RETURNING key"""  # noqa: S608 (constants only)
+# Locked in the order of the keys too.
+PAY_BACK = """
+UPDATE throttles t SET
+    failures = CASE WHEN t.key = $2 THEN 0 ELSE greatest(t.failures - 1, 0) END, blocked_until = '-infinity'
+FROM (SELECT key FROM throttles WHERE key = ANY($1) ORDER BY key FOR UPDATE) charged
+WHERE t.key = charged.key"""
 
 
 async def charge(database: Database, *subjects: Subject) -> None:
     """Count one failure for each subject, or for none and raise `Throttled` where one has to wait."""
-    keys = [subject.key for subject in subjects]
-    async with database.connection() as connection:
-        with suppress(_NotAll):
-            async with connection.transaction():
-                charged = await connection.fetch(
-                    CHARGE, keys, [s.rule.free for s in subjects], [s.rule.longest for s in subjects]
-                )
-                if len(charged) < len(keys):
-                    raise _NotAll
-            return
-        waits = await connection.fetch(
-            "UPDATE throttles t SET told = true FROM (SELECT key, told FROM throttles WHERE key = ANY($1)) before"
-            " WHERE t.key = before.key AND blocked_until > now()"
-            " RETURNING extract(epoch FROM blocked_until - now())::float8 AS wait_s, before.told",
-            keys,
-        )
+    by_key = {subject.key: subject for subject in subjects}
+    charged = await database.fetch(
+        CHARGE, list(by_key), [s.rule.free for s in by_key.values()], [s.rule.longest for s in by_key.values()]
+    )
+    if len(charged) == len(by_key):
+        return
+    if charged:  # a wait of another subject began in the same moment
+        await pay_back(database, *(by_key[row["key"]] for row in charged))
+    waits = await database.fetch(
+        "UPDATE throttles t SET told = true FROM (SELECT key, told FROM throttles WHERE key = ANY($1)"
+        " ORDER BY key FOR UPDATE) before"
+        " WHERE t.key = before.key AND blocked_until > now()"
+        " RETURNING extract(epoch FROM blocked_until - now())::float8 AS wait_s, before.told",
+        list(by_key),
+    )
     wait_s = max((row["wait_s"] for row in waits), default=1.0)
     raise Throttled(max(1, math.ceil(wait_s)), first=any(not row["told"] for row in waits))
 
 
-class _NotAll(Exception):
-    """Some subject has to wait, so the charge of the others is rolled back."""
-
-
-async def pay_back(database: Database, subject: Subject) -> None:
-    """Take one charge back: the attempt succeeded."""
-    await database.fetch(
-        "UPDATE throttles SET failures = greatest(failures - 1, 0), blocked_until = '-infinity' WHERE key = $1",
-        subject.key,
-    )
-
-
-async def clear_charges(database: Database, subject: Subject) -> None:
-    """Forget all failures of a subject."""
-    await database.fetch("DELETE FROM throttles WHERE key = $1", subject.key)
+async def pay_back(database: Database, *subjects: Subject, forget: Subject | None = None) -> None:
+    """Take one charge of each subject back, and all of `forget`, which is one of them: the attempt succeeded."""
+    await database.fetch(PAY_BACK, [subject.key for subject in subjects], forget.key if forget else None)
