@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -32,6 +32,14 @@ PATIENCE_S = 120  # a safety net, never what a test measures
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 SINGLE = httpx.Limits(max_keepalive_connections=0)
 http = httpx.Client(verify=NO_TLS, timeout=PATIENCE_S, limits=SINGLE)  # for requests over a connection of their own
+
+
+def eventually(holds: Callable[[], bool], pause_s: float = 0.05) -> None:
+    """Wait until something holds of which nothing tells us; often enough, and cheap enough for the tests beside."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(pause_s)
 
 
 @contextmanager
@@ -175,17 +183,18 @@ class DevNest:
 
     def mails_to(self, address: str, count: int) -> list[EmailMessage]:
         """The mails to an address, oldest first, once there are as many as `count`."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
+        found: list[EmailMessage] = []
+
+        def have_come() -> bool:
             mails = [
                 message_from_bytes(path.read_bytes(), policy=policy.SMTP)
                 for path in sorted((self.data_dir / "mail").glob("*.eml"))
             ]
-            found = [mail for mail in mails if mail["To"] == address]
-            if len(found) >= count:
-                return found
-            time.sleep(0.01)
-        raise AssertionError(f"not {count} mails to {address}")
+            found[:] = [mail for mail in mails if mail["To"] == address]
+            return len(found) >= count
+
+        eventually(have_come)
+        return found
 
     def client(self) -> httpx.Client:
         """An HTTP client on the API's root."""

@@ -3,7 +3,6 @@
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -14,7 +13,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import PASSWORD, PATIENCE_S, DevNest, http, running, sign_up
+from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
 
 SERVERS = ("server-0", "server-1", "server-2")
 REQUESTS = "http_server_request_duration_seconds"
@@ -52,9 +51,14 @@ def requests(page: Page, method: str, route: str, status: int) -> float:
 
 def until(url: str, holds: Callable[[Page], bool]) -> Page:
     """Scrape until something holds: what one server tells of another is a quarter of a second old."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds(page := scrape(url)):
-        assert time.monotonic() < deadline, page
+    page: Page = {}
+
+    def is_there() -> bool:
+        nonlocal page
+        page = scrape(url)
+        return holds(page)
+
+    eventually(is_there)
     return page
 
 
@@ -219,9 +223,7 @@ def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:
             assert "no answer within 2 s" in answer.json()["database"]
             assert answer.json()["pool"] == "ok"
         assert total(scrape(cluster.url), "pool_up") == 1
-    deadline = time.monotonic() + PATIENCE_S
-    while http.get(f"{cluster.url}/readyz").status_code != 200:
-        assert time.monotonic() < deadline
+    eventually(lambda: http.get(f"{cluster.url}/readyz").status_code == 200)
 
 
 def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ from devnest.api import Rehasher
 from devnest.passwords import Guess, Hasher, InlineRunner, NewPassword, Scheme, Work, hash_password, verify_password
 from devnest.pool import PoolFull
 from devnest.store import Account, Database, change_password, create_account, find_login
-from tests.support import PASSWORD, PATIENCE_S, DevNest, data_directory, running, sign_in, sign_up
+from tests.support import PASSWORD, PATIENCE_S, DevNest, data_directory, eventually, running, sign_in, sign_up
 
 LIGHT = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 HASH = "SELECT password_hash FROM accounts WHERE username = $1"
@@ -26,13 +25,15 @@ STORE = "UPDATE accounts SET password_hash = $2 WHERE username = $1"
 
 def stored_hash(devnest: DevNest, username: str, *, but: str = "") -> str:
     """The account's stored hash, once it is another than `but`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found: str = devnest.query(HASH, username)[0]["password_hash"]
-        if found != but:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("the hash stays as it is")
+    found = but
+
+    def is_another() -> bool:
+        nonlocal found
+        found = str(devnest.query(HASH, username)[0]["password_hash"])
+        return found != but
+
+    eventually(is_another)
+    return found
 
 
 def rehashes(devnest: DevNest, username: str) -> int:
@@ -65,9 +66,7 @@ def test_argon2id_is_replaced_by_bcrypt(devnest: DevNest, client: httpx.Client, 
     assert verify_password(PASSWORD, new)
     sign_in(client, username)
     assert stored_hash(devnest, username) == new
-    while not rehashes(devnest, username):
-        time.sleep(0.01)
-    assert rehashes(devnest, username) == 1
+    eventually(lambda: rehashes(devnest, username) == 1)
     assert client.get("/api/v1/users/me").status_code == 200
 
 

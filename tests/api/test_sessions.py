@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ import asyncpg
 import httpx
 import pytest
 
-from devnest.store import DataDirectory, EmbeddedPostgres, ensure_database, migrate
-from tests.support import PASSWORD, PATIENCE_S, DevNest, running, sign_in, sign_up
+from devnest.store import DataDirectory, EmbeddedPostgres
+from tests.support import PASSWORD, PATIENCE_S, DevNest, eventually, prepare, running, sign_in, sign_up
 
 SESSIONS = "/api/v1/auth/sessions"
 REFRESH = "/api/v1/auth/refresh"
@@ -143,6 +142,7 @@ def test_an_unknown_session_is_not_found(member: httpx.Client, session_id: str) 
 @contextmanager
 def two_servers(data_dir: Path) -> Iterator[tuple[DevNest, DevNest, EmbeddedPostgres]]:
     """Two DevNests on one PostgreSQL with one signing key."""
+    prepare(data_dir)
     directory = DataDirectory(data_dir)
     directory.open()
     key = data_dir / "key"
@@ -150,22 +150,12 @@ def two_servers(data_dir: Path) -> Iterator[tuple[DevNest, DevNest, EmbeddedPost
     postgres = EmbeddedPostgres(directory)
     postgres.start()
     try:
-        asyncio.run(ensure_database(postgres.url))
-        asyncio.run(migrate(postgres.url))
         options = ["--database-url", postgres.url, "--signing-key-file", str(key)]
         with running(data_dir / "1", *options) as one, running(data_dir / "2", *options) as two:
             yield one, two, postgres
     finally:
         postgres.stop()
         directory.close()
-
-
-def refused(client: httpx.Client) -> bool:
-    """Whether the client's access token stops working, within the tests' patience; not for want of an account."""
-    deadline = time.monotonic() + PATIENCE_S
-    while client.get(SESSIONS).status_code == 200 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return client.get(SESSIONS).status_code == 401
 
 
 def test_a_session_ended_on_one_server_is_over_on_the_other(data_dir: Path, username: str) -> None:
@@ -191,4 +181,4 @@ def test_a_session_ended_on_one_server_is_over_on_the_other(data_dir: Path, user
                 asyncio.run(kill_listeners(postgres.url))
             assert here.request(way, path, json=body).status_code == 204
             assert here.get(ME).status_code == 401
-            assert refused(there)
+            eventually(lambda: there.get(SESSIONS).status_code == 401)  # not for want of an account

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -18,7 +17,7 @@ from typer.testing import CliRunner
 from devnest.bench import Session
 from devnest.cli import app
 from tests.bench.results import measured, session
-from tests.support import PATIENCE_S, data_directory
+from tests.support import PATIENCE_S, data_directory, eventually
 
 COMMAND = (sys.executable, "-c", "from devnest.cli import main; main()", "bench", "--quick")
 PEERS = Path(__file__).parents[2] / "bench" / "peers"
@@ -88,12 +87,15 @@ def read_until(stream: IO[str], words: str) -> str:
 
 def processes_of_a_design(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """All that `devnest bench` has started, once a design's server is among them: its guard's child."""
-    while True:
-        found = psutil.Process(process.pid).children(recursive=True)
-        if len(found) > 1:
-            return found
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
         assert process.poll() is None
-        time.sleep(0.02)
+        found[:] = psutil.Process(process.pid).children(recursive=True)
+        return len(found) > 1
+
+    eventually(is_there)
+    return found
 
 
 def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support import DevNest, prepare, running, sign_in, sign_up
+from tests.support import DevNest, eventually, prepare, running, sign_in, sign_up
 
 ME = "/api/v1/users/me"
 
@@ -24,16 +24,11 @@ def done(run: subprocess.CompletedProcess[str]) -> str:
     return run.stdout
 
 
-def eventually_refused(client: httpx.Client) -> bool:
-    """Whether every server comes to refuse the client's token."""
-    return any(client.get(ME).status_code == 401 for _ in range(1000))
-
-
 def test_a_disabled_account_is_out_at_once(devnest: DevNest, client: httpx.Client, username: str) -> None:
     """Its sessions end on the running servers, nobody signs in; enabled, its holder does."""
     sign_up(client, username)
     assert "sessions ended: 1" in done(user(devnest.data_dir, "disable", username.upper()))
-    assert eventually_refused(client)
+    eventually(lambda: client.get(ME).status_code == 401)
     login = {"username": username, "password": "correct horse battery"}
     refused = client.post("/api/v1/auth/login", json=login)
     unknown = client.post("/api/v1/auth/login", json={**login, "username": f"x{username[:20]}"})
@@ -58,7 +53,7 @@ def test_sessions_are_listed_and_revoked(devnest: DevNest, client: httpx.Client,
     assert len(lines) == 2
     assert all(line.endswith("127.0.0.1  a browser") for line in lines)
     assert "sessions ended: 2" in done(user(devnest.data_dir, "revoke", username))
-    assert eventually_refused(client)
+    eventually(lambda: client.get(ME).status_code == 401)
     assert done(user(devnest.data_dir, "sessions", username)) == ""
     sign_in(client, username)
 

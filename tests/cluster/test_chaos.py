@@ -17,7 +17,7 @@ import pytest
 from tests.support import NO_TLS, PASSWORD, DevNest, http, running
 
 CLIENTS = 6
-PAUSE_S = 0.05  # between a client's rounds: what starts in a test needs some of the CPU too
+PAUSE_S = 0.2  # between a client's rounds: what starts in a test needs some of the CPU too
 
 
 class Load:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from devnest.cli import app
 from devnest.store import DataDirectory
-from tests.support import PASSWORD, DevNest, http, running, sign_up
+from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
 
 UNFINISHED = (
     b"POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
@@ -113,13 +113,18 @@ def test_a_second_signal_stops_at_once(data_dir: Path) -> None:
         hanging.sendall(UNFINISHED)
         http.get(f"{devnest.url}/healthz")
         devnest.process.terminate()
-        while True:
-            try:
-                http.get(f"{devnest.url}/healthz")
-            except httpx.HTTPError:
-                break
+        eventually(lambda: refuses(devnest))
         devnest.process.terminate()
         assert devnest.wait() == 0, devnest.log()
+
+
+def refuses(devnest: DevNest) -> bool:
+    """Whether new connections are."""
+    try:
+        http.get(f"{devnest.url}/healthz")
+    except httpx.HTTPError:
+        return True
+    return False
 
 
 def test_a_taken_port_is_one_line(data_dir: Path) -> None:
