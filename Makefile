@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# pip compiles what it installs, but not what it only points to; where Python may not write bytecode itself
+# (PYTHONDONTWRITEBYTECODE), each process would compile all of it anew.
+COMPILE := $(BIN)/python -m compileall -q
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
@@ -76,6 +79,7 @@ $(VENV)/.made:
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.made
 	$(PIP) install --upgrade -c constraints.txt pip setuptools
 	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable .
+	$(COMPILE) src
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
@@ -85,4 +89,5 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 $(VENV)/.installed-dev: $(SOURCES) | $(VENV)/.made
 	$(PIP) install --upgrade -c constraints.txt pip setuptools
 	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable '.[dev]'
+	$(COMPILE) src tests
 	@touch $@ $(VENV)/.installed
