@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+import argon2
 import httpx
+import psutil
 import pytest
 
 from tests.support import NO_TLS, PASSWORD, DevNest, data_directory, running, sign_in, sign_up
@@ -82,6 +84,30 @@ def test_success_is_never_counted(client: httpx.Client, username: str) -> None:
     sign_up(client, username)
     for _ in range(30):
         sign_in(client, username)
+
+
+def test_a_guess_that_could_not_be_checked_is_not_counted(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
+    """503 where the worker has no memory for argon2id; neither the address nor the account pays for it."""
+    sign_up(client, username)
+    heavy = argon2.PasswordHasher(time_cost=1, memory_cost=65536, parallelism=1).hash(PASSWORD)
+    limited.query("UPDATE accounts SET password_hash = $2 WHERE username = $1", username, heavy)
+    limited.query("DELETE FROM throttles")
+    (worker,) = limited.find("devnest.cluster.hashing_pool")[0].children()
+    with httpx.Client(
+        base_url=limited.url, transport=httpx.HTTPTransport(NO_TLS, local_address="127.0.0.2")
+    ) as elsewhere:
+        unlimited = worker.rlimit(psutil.RLIMIT_AS)
+        worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms, unlimited[1]))
+        refused = fail(elsewhere, username, PASSWORD)
+        worker.rlimit(psutil.RLIMIT_AS, unlimited)
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        assert [row["failures"] for row in limited.query("SELECT failures FROM throttles")] == [0, 0]
+        assert fail(elsewhere, username).status_code == 401
+        assert [row["failures"] for row in limited.query("SELECT failures FROM throttles")] == [1, 1]
+        sign_in(elsewhere, username)
 
 
 def test_listing_names_and_tokens_is_slowed_down(limited: DevNest, client: httpx.Client, username: str) -> None:
