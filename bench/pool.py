@@ -300,7 +300,8 @@ async def hashes_through_pool(pool: Pool, seconds: float, cost: int) -> float:
 
 async def hashes_without_pool(pool: Pool, seconds: float, cost: int) -> float:
     """Each worker hashes full batches for itself, all at once: what the machine can give."""
-    return sum(await asyncio.gather(*(pool.run(pool_work.hash_for, seconds, cost) for _ in range(WORKERS))))
+    rates: list[float] = await asyncio.gather(*(pool.run(pool_work.hash_for, seconds, cost) for _ in range(WORKERS)))
+    return sum(rates)
 
 
 async def hash_latencies_ms(pool: Pool, cost: int) -> tuple[float, float]:

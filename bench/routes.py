@@ -163,12 +163,12 @@ def profile(name: str, url: str, arguments: list[str], pid: int, seconds: int, f
             functions[frame] += int(count)
     total = own.total()
     print(f"\n{name}: share of samples by package of the innermost Python frame")
-    for place, count in own.most_common(8):
-        print(f"  {count / total:6.1%}  {place}")
+    for place, samples in own.most_common(8):
+        print(f"  {samples / total:6.1%}  {place}")
     print("  and the functions of ours and of PostgreSQL's driver, with what they call")
-    for frame, count in functions.most_common(60):
-        if re.search(r"\((devnest/(api|store)|asyncpg)", frame):
-            print(f"  {count / total:6.1%}  {frame}")
+    for function, samples in functions.most_common(60):
+        if re.search(r"\((devnest/(api|store)|asyncpg)", function):
+            print(f"  {samples / total:6.1%}  {function}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,7 +87,7 @@ class CpuUse:
 
     def __init__(self) -> None:
         self.elapsed_s = 0.0
-        self.seconds: Counter[str] = Counter()  # of CPU, by kind of process
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # of CPU, by kind of process
         self.steal = float("nan")  # share of the machine's time that its host gave to other machines
 
     def figures(self) -> dict[str, float]:
@@ -96,7 +96,8 @@ class CpuUse:
         return cpus | {"steal, %": 100 * self.steal}
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{kind} {seconds / self.elapsed_s:.2f}" for kind, seconds in self.seconds.most_common())
+        most_first = sorted(self.seconds.items(), key=lambda item: -item[1])
+        parts = ", ".join(f"{kind} {seconds / self.elapsed_s:.2f}" for kind, seconds in most_first)
         return f"CPUs used: {parts}; of {os.cpu_count()}, {self.steal:.0%} stolen by other machines"
 
 
@@ -113,7 +114,7 @@ def cpu_use(at: DevNest) -> Iterator[CpuUse]:
     use.steal = stolen / whole if whole else 0.0
     for process, (kind, seconds) in _cpu_seconds(at).items():
         use.seconds[kind] += seconds - before.get(process, (kind, 0.0))[1]
-    use.seconds["anything else"] = max(0.0, used - use.seconds.total())
+    use.seconds["anything else"] = max(0.0, used - sum(use.seconds.values()))
 
 
 def _cpu_seconds(at: DevNest) -> dict[psutil.Process, tuple[str, float]]:
