@@ -4,7 +4,8 @@ import asyncio
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import argon2
 import asyncpg
@@ -130,21 +131,43 @@ async def test_a_rehash_does_not_get_in_the_way_of_a_change(
     """One that is stored while the change computes is another hash of the same password: the change holds."""
     with devnest.client() as client:
         await asyncio.to_thread(sign_up, client, username)
-        socket_dir = (devnest.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
-        connection = await asyncpg.connect(user="devnest", database="devnest", host=socket_dir)
-        try:
-            async with connection.transaction():
-                await connection.execute(STORE, username, hash_password(PASSWORD, 4))
-                changed = asyncio.create_task(asyncio.to_thread(client.request, method, path, json=body))
-                waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid)))"
-                while not await connection.fetchval(waits, connection.get_server_pid()):
-                    await asyncio.sleep(0.01)
-            assert (await changed).status_code == 204
-        finally:
-            await connection.close()
+        changed = await asked_meanwhile(devnest, username, PASSWORD, lambda: client.request(method, path, json=body))
+        assert changed.status_code == 204
         login = {"username": username, "password": body.get("new", PASSWORD)}
         status = (await asyncio.to_thread(client.post, "/api/v1/auth/login", json=login)).status_code
         assert status == (200 if method == "POST" else 401)
+
+
+@pytest.mark.parametrize(("password", "status"), [(PASSWORD, 200), ("a new staple", 401)])
+async def test_a_sign_in_is_by_the_password_that_is_there_in_the_end(
+    devnest: DevNest, client: httpx.Client, username: str, password: str, status: int
+) -> None:
+    """A rehash in between does no harm; who gave a password that is another by now gets no session."""
+    await asyncio.to_thread(sign_up, client, username)
+    login = {"username": username, "password": PASSWORD}
+    ask = partial(client.post, "/api/v1/auth/login", json=login)
+    answer = await asked_meanwhile(devnest, username, password, ask)
+    assert answer.status_code == status
+    sessions = (await asyncio.to_thread(client.get, "/api/v1/auth/sessions")).json()
+    assert len(sessions) == (2 if status == 200 else 1)
+
+
+async def asked_meanwhile(
+    devnest: DevNest, username: str, password: str, ask: Callable[[], httpx.Response]
+) -> httpx.Response:
+    """The answer to a request that read the account's hash before one of `password` took its place."""
+    socket_dir = (devnest.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
+    connection = await asyncpg.connect(user="devnest", database="devnest", host=socket_dir)
+    try:
+        async with connection.transaction():
+            await connection.execute(STORE, username, hash_password(password, 4))
+            asked = asyncio.create_task(asyncio.to_thread(ask))
+            waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid)))"
+            while not await connection.fetchval(waits, connection.get_server_pid()):
+                await asyncio.sleep(0.01)
+        return await asked
+    finally:
+        await connection.close()
 
 
 class Gate(InlineRunner):

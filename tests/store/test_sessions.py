@@ -33,7 +33,7 @@ async def account(database: Database) -> Account:
 
 
 async def opened(database: Database, account: Account) -> tuple[UUID, str]:
-    session = await create_session(database, account.id, Origin("192.0.2.1", "a browser"))
+    session = await create_session(database, account.id, "hash", Origin("192.0.2.1", "a browser"))
     assert session is not None
     return session
 
@@ -159,14 +159,14 @@ async def test_ending_all_but_one(database: Database, account: Account) -> None:
 async def test_a_disabled_account_opens_none(database: Database, account: Account) -> None:
     """Like one that is gone."""
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
-    assert await create_session(database, account.id) is None
+    assert await create_session(database, account.id, "hash") is None
 
 
 async def test_a_sign_in_and_its_line_are_one(database: Database, account: Account) -> None:
     """A session has one line in the audit log, with where it came from; a refused sign-in has none from here."""
     session_id, _ = await opened(database, account)
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
-    assert await create_session(database, account.id, Origin("192.0.2.1")) is None
+    assert await create_session(database, account.id, "hash", Origin("192.0.2.1")) is None
     lines = await database.fetch(
         "SELECT event, succeeded, session_id, address, user_agent FROM audit_log WHERE account_id = $1 ORDER BY id",
         account.id,
@@ -188,15 +188,18 @@ async def test_what_ended_long_ago_is_deleted(database: Database, account: Accou
     assert not await database.fetch("SELECT 1 FROM refresh_tokens WHERE session_id = $1", old)
 
 
-@pytest.mark.parametrize("way", ["disable", "delete"])
+@pytest.mark.parametrize("way", ["disable", "delete", "another password"])
 async def test_a_sign_in_at_the_account_s_end_gets_no_session(database: Database, account: Account, way: str) -> None:
-    """Whoever ends the account ends this session too, or comes before it."""
+    """Whoever ends the account or sets a password ends this session too, or comes before it."""
     async with database.connection() as connection:
         async with connection.transaction():  # the end begins before the sign-in and is done after it asked
-            await connection.execute("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
-            if way == "delete":
-                await connection.execute("UPDATE accounts SET deleted_at = now() WHERE id = $1", account.id)
-            signing_in = asyncio.create_task(create_session(database, account.id))
+            change = {
+                "disable": "disabled_at = now()",
+                "delete": "disabled_at = now(), deleted_at = now()",
+                "another password": "password_hash = 'another'",
+            }[way]
+            await connection.execute(f"UPDATE accounts SET {change} WHERE id = $1", account.id)  # noqa: S608
+            signing_in = asyncio.create_task(create_session(database, account.id, "hash"))
             while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.005)
         assert await signing_in is None
@@ -204,7 +207,7 @@ async def test_a_sign_in_at_the_account_s_end_gets_no_session(database: Database
 
 async def test_of_a_deletion_and_a_sign_in_at_once_no_session_lives(database: Database, account: Account) -> None:
     """In any order."""
-    sign_ins = [create_session(database, account.id) for _ in range(8)]
+    sign_ins = [create_session(database, account.id, "hash") for _ in range(8)]
     ended, *_ = await asyncio.gather(delete_account(database, account.id, "hash"), *sign_ins)
     assert ended is not None
     assert await list_sessions(database, account.id, UNSEEN) == []

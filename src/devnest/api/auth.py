@@ -95,17 +95,19 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
 )
 async def login(data: Login, request: ApiRequest) -> Tokens:
     """An unknown account, a wrong password and a disabled account get the same answer after the same time."""
-    found = await find_credentials(
-        request.services.database, email=data.email or None, username=data.username or None,
-        address=request.client_address,
-    )  # fmt: skip
+    database, name = request.services.database, {"email": data.email or None, "username": data.username or None}
+    found = await find_credentials(database, **name, address=request.client_address)
     account_id, at_home = (found.account_id, found.at_home) if found else (None, False)
     attempt = await begin_attempt(request, Event.LOGIN, data.email or data.username or "", account_id, at_home=at_home)
-    stored = found.password_hash if found else None
-    matches = await attempt.verify(data.password, stored)
     session = None
-    if found and matches and not found.disabled:
-        session = await create_session(request.services.database, found.account_id, request.origin)
+    for _ in range(2):  # another hash may have come in between: that of another password, or a rehash of the same
+        matches = await attempt.verify(data.password, found.password_hash if found else None)
+        if found is None or not matches or found.disabled:
+            break
+        session = await create_session(database, found.account_id, found.password_hash, request.origin)
+        if session is not None:
+            break
+        found = await find_credentials(database, **name, address=request.client_address)
     if found is None or session is None:
         reason = "unknown account" if found is None else "wrong password" if not matches else "disabled account"
         await audit(request, Event.LOGIN, reason, account_id=account_id)

@@ -42,11 +42,11 @@ LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-6
 LONGEST_LIST = 100
 
 
-# Locked: whoever disables or deletes the account now ends this session too, or comes before it.
+# Locked: whoever disables or deletes the account or sets another password now ends this session too, or comes before.
 OPEN = """
 WITH opened AS (
     INSERT INTO sessions (id, account_id, expires_at, address, user_agent)
-    SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND disabled_at IS NULL
+    SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND password_hash = $11 AND disabled_at IS NULL
     FOR SHARE RETURNING *
 ), token AS (
     INSERT INTO refresh_tokens (token_sha256, session_id, expires_at) SELECT $6, id, now() + $7 FROM opened
@@ -75,15 +75,18 @@ class Refreshed(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-async def create_session(database: Database, account_id: UUID, origin: Origin = NO_ORIGIN) -> tuple[UUID, str] | None:
-    """Open a session; its id and its first refresh token, or None where the account has gone or is disabled.
+async def create_session(
+    database: Database, account_id: UUID, password_hash: str, origin: Origin = NO_ORIGIN
+) -> tuple[UUID, str] | None:
+    """Open a session for who gave the password of this hash; its id and its first refresh token.
 
-    Its line in the audit log is written with it: there is no session without one.
+    None where the account has gone, is disabled, or has another hash by now. The session's line in the audit log is
+    written with it: there is no session without one.
     """
     session_id, token = uuid7(), secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
     opened = await database.fetch_value(
         OPEN, session_id, account_id, LIFETIME, origin.address, origin.user_agent, _hashed(token), INACTIVITY,
-        uuid7(), Event.LOGIN, origin.request_id,
+        uuid7(), Event.LOGIN, origin.request_id, password_hash,
     )  # fmt: skip
     return (session_id, token) if opened else None
 
