@@ -66,11 +66,16 @@ def _send(services: Services, email: str, subject: str, text: str) -> None:
     services.outbox.put(job)
 
 
-def send_verification(services: Services, account: Account, email: str) -> None:
-    """Ask whoever reads `email` to confirm it for this account."""
+def send_verification(services: Services, account: Account, email: str, password_hash: str | None = None) -> None:
+    """Ask whoever reads `email` to confirm it for this account.
 
-    async def job() -> Message:
-        token = await create_mailed_token(services.database, account.id, Purpose.VERIFY, email)
+    Where it is another address than the account's, `password_hash` is that of the password that was given for it.
+    """
+
+    async def job() -> Message | None:
+        token = await create_mailed_token(services.database, account.id, Purpose.VERIFY, email, password_hash)
+        if token is None:
+            return None
         text = VERIFY.format(username=account.username, token=token)
         return compose(services.outbox.sender, email, "Confirm your e-mail address", text)
 
@@ -85,6 +90,8 @@ def send_reset(services: Services, email: str) -> None:
         if account is None:
             return None
         token = await create_mailed_token(services.database, account.id, Purpose.RESET, account.email)
+        if token is None:
+            return None
         text = RESET.format(username=account.username, token=token)
         return compose(services.outbox.sender, account.email, "Set a new password", text)
 

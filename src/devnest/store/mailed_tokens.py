@@ -33,6 +33,8 @@ class Purpose(StrEnum):
     VERIFY = "verify"
 
 
+# The account before its tokens, as everybody else locks them.
+LOCK = "SELECT FROM accounts WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
 LIFETIME = {Purpose.RESET: timedelta(minutes=30), Purpose.VERIFY: timedelta(hours=24)}
 
 
@@ -52,16 +54,25 @@ class Verified(msgspec.Struct, frozen=True):
     email_before: str
 
 
-async def create_mailed_token(database: Database, account_id: UUID, purpose: Purpose, email: str) -> str:
-    """A new token in place of the account's last one for that purpose. Raises `asyncpg` errors for no account."""
+async def create_mailed_token(
+    database: Database, account_id: UUID, purpose: Purpose, email: str, password_hash: str | None = None
+) -> str | None:
+    """A new token in place of the account's last one for that purpose.
+
+    None where the account is disabled or has gone, and where `email` is another address than its own, unless
+    `password_hash` is still its hash: who asked for another address had the password then, and may not have it now.
+    """
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    await database.fetch(
+    made = await database.fetch_value(
         "INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)"
-        " VALUES ($1, $2, $3, $4, now() + $5) ON CONFLICT (account_id, purpose) DO UPDATE"
-        " SET token_sha256 = excluded.token_sha256, email = excluded.email, expires_at = excluded.expires_at",
-        account_id, purpose, _hashed(token), email, LIFETIME[purpose],
+        " SELECT id, $2, $3, $4, now() + $5 FROM accounts WHERE id = $1 AND disabled_at IS NULL"
+        " AND (lower(email) = lower($4) OR password_hash = $6) FOR SHARE"
+        " ON CONFLICT (account_id, purpose) DO UPDATE"
+        " SET token_sha256 = excluded.token_sha256, email = excluded.email, expires_at = excluded.expires_at"
+        " RETURNING true",
+        account_id, purpose, _hashed(token), email, LIFETIME[purpose], password_hash,
     )  # fmt: skip
-    return token
+    return token if made else None
 
 
 async def find_reset_target(database: Database, token: str) -> ResetTarget | None:
@@ -80,6 +91,7 @@ async def reset_password(database: Database, token: str, password_hash: str) -> 
     Who reads the mail at an address has verified it.
     """
     async with database.connection() as connection, connection.transaction():
+        await connection.execute(LOCK, _hashed(token))
         account_id = await connection.fetchval(
             "WITH used AS (DELETE FROM mailed_tokens"
             " WHERE token_sha256 = $1 AND purpose = 'reset' AND expires_at > now() RETURNING account_id, email)"
@@ -105,6 +117,7 @@ async def verify_email(database: Database, token: str) -> Verified | None:
     """
     try:
         async with database.connection() as connection, connection.transaction():
+            await connection.execute(LOCK, _hashed(token))
             row = await connection.fetchrow(
                 "WITH used AS (DELETE FROM mailed_tokens"
                 " WHERE token_sha256 = $1 AND purpose = 'verify' AND expires_at > now() RETURNING account_id, email),"

@@ -1,0 +1,73 @@
+"""Mailed tokens: made for whom they may be, and locked in the order of everything else."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from devnest.store import (
+    Account,
+    Database,
+    Purpose,
+    change_password,
+    create_account,
+    create_mailed_token,
+    reset_password,
+    verify_email,
+)
+
+ELSEWHERE = "elsewhere@example.org"
+
+
+@pytest.fixture
+async def account(database: Database) -> Account:
+    """A new account whose hash is `hash`."""
+    name = f"u{uuid4().hex[:20]}"
+    return await create_account(database, name, f"{name}@example.org", "hash")
+
+
+async def test_another_address_needs_the_password_of_now(database: Database, account: Account) -> None:
+    """A code for it is made while the password is the one that was given; one for the account's own address always."""
+    own = account.email.upper()
+    assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE) is None
+    assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash") is not None
+    assert await change_password(database, account.id, "hash", "new", keep=uuid4()) == []
+    assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash") is None
+    for purpose in Purpose:
+        assert await create_mailed_token(database, account.id, purpose, own) is not None
+        assert await create_mailed_token(database, uuid4(), purpose, own) is None
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+async def test_a_disabled_account_gets_none(database: Database, account: Account, purpose: Purpose) -> None:
+    """Nor does one that has gone, which is disabled too."""
+    await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
+    assert await create_mailed_token(database, account.id, purpose, account.email) is None
+
+
+@pytest.mark.parametrize(
+    ("purpose", "use"),
+    [
+        (Purpose.RESET, lambda database, token: reset_password(database, token, "new")),
+        (Purpose.VERIFY, verify_email),
+    ],
+)
+async def test_the_account_is_locked_before_its_tokens(
+    database: Database,
+    account: Account,
+    purpose: Purpose,
+    use: Callable[[Database, str], Coroutine[Any, Any, object]],
+) -> None:
+    """As a change of the password does, or the two could wait for each other."""
+    token = await create_mailed_token(database, account.id, purpose, account.email)
+    assert token is not None
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM accounts WHERE id = $1 FOR UPDATE", account.id)
+            using = asyncio.create_task(use(database, token))
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.005)
+            await connection.execute("SELECT FROM mailed_tokens WHERE account_id = $1 FOR UPDATE NOWAIT", account.id)
+        assert await using is not None
