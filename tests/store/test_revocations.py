@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 
 from devnest.store import (
     Database,
@@ -16,6 +17,7 @@ from devnest.store import (
     create_session,
     end_session,
 )
+from devnest.store import revocations as module
 from devnest.store.revocations import APPLICATION
 from tests.support import PATIENCE_S
 
@@ -123,3 +125,24 @@ async def test_no_database_at_the_start_is_told() -> None:
     """The server does not start without."""
     with pytest.raises(DatabaseUnavailable):
         await RevokedSessions("postgresql://nobody@127.0.0.1:1/nothing", 900).__aenter__()
+
+
+async def test_an_error_of_the_database_is_no_end(
+    database: Database, revoked: RevokedSessions, session: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one that no lost connection explains: a table that is away while a backup is put back."""
+    monkeypatch.setattr(module, "CHECK_S", 0.01)
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    with structlog.testing.capture_logs() as logs:
+        await database.fetch("ALTER TABLE sessions RENAME TO away")
+        try:
+            await database.fetch(KILL, APPLICATION)
+            async with asyncio.timeout(PATIENCE_S):
+                while not any(line["event"] == "no notifications" for line in logs):
+                    await asyncio.sleep(0.01)
+        finally:
+            await database.fetch("ALTER TABLE away RENAME TO sessions")
+        assert await end_session(database, *session)
+        async with asyncio.timeout(PATIENCE_S):
+            while session[1] not in revoked:
+                await asyncio.sleep(0.01)

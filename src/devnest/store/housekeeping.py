@@ -5,6 +5,7 @@ import contextlib
 import random
 from typing import Self
 
+import asyncpg
 import structlog
 
 from devnest.store.database import Database
@@ -64,5 +65,5 @@ class Housekeeper:
             try:
                 if deleted := await purge(self._database):
                     log.info("purged", rows=deleted)
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, asyncpg.PostgresError) as error:
                 log.warning("not purged", reason=str(error))

@@ -77,7 +77,8 @@ class RevokedSessions:
                 else:
                     await self._read(OVERLAP_S)
                     self._forget()
-            except DatabaseUnavailable as error:
+            # A refused sign-in or a missing table too: a password that is being changed, a backup being put back.
+            except (DatabaseUnavailable, asyncpg.PostgresError) as error:
                 log.warning("no notifications", reason=str(error))
                 self._drop()
                 await asyncio.sleep(RETRY_S)
