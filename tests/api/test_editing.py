@@ -36,6 +36,15 @@ def test_an_author_changes_what_is_given(member: httpx.Client, post: dict[str, A
     assert member.patch(path, json={"tags": []}).json()["tags"] == []
 
 
+def test_an_author_s_new_name_is_another_etag(member: httpx.Client, post: dict[str, Any], username: str) -> None:
+    """For the answer has it; the post is the same version, and an edit of it goes through."""
+    path = f"{POSTS}/{post['id']}"
+    before = member.get(path).headers["etag"]
+    assert member.patch("/api/v1/users/me", json={"username": f"{username[:20]}x"}).status_code == 200
+    assert member.get(path).headers["etag"] != before
+    assert member.patch(path, json={"title": "Changed"}, headers={"if-match": before}).status_code == 200
+
+
 def test_a_change_of_an_old_version_is_refused(member: httpx.Client, post: dict[str, Any]) -> None:
     """412, and nothing is lost; the right version, one of several and `*` pass."""
     path = f"{POSTS}/{post['id']}"

@@ -34,10 +34,22 @@ def test_nothing_secret_is_kept_by_a_cache(devnest: DevNest, client: httpx.Clien
         client.post("/api/v1/auth/login", json={}),
         client.get("/api/v1/auth/sessions"),
         client.get("/api/v1/users/me"),
+        client.get(f"{devnest.url}//api//v1/users/me"),
+        client.post(f"{devnest.url}/api/v1//auth/login", json={}),
         client.post("/api/v1/auth/refresh", json={"refresh_token": "x"}),
     ):
         assert answer.headers["cache-control"] == "no-store"
     assert "cache-control" not in client.get("/api/v1/posts").headers
+
+
+@pytest.mark.parametrize("path", ["/api/v1/posts", "/healthz", "/api/v1/users/me", "/nowhere"])
+def test_head_is_get_without_the_body(client: httpx.Client, path: str) -> None:
+    """The same status and headers, errors included."""
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    for name in ("content-type", "content-length", "content-security-policy"):
+        assert head.headers[name] == get.headers[name]
 
 
 def test_no_other_site_s_page_may_read_an_answer(client: httpx.Client) -> None:

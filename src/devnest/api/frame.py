@@ -15,6 +15,7 @@ from devnest.metrics import NO_ROUTE, Metrics
 
 __all__ = ["RequestFrame"]
 
+SLASHES = re.compile("/{2,}")
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")  # what a proxy may send; anything else could forge log lines
 # OWASP REST Security Cheat Sheet. Strict-Transport-Security is for what terminates TLS.
 SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
@@ -43,7 +44,11 @@ class RequestFrame:
         request_id = request_id or uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        status = 0
+        method, status = scope["method"], 0
+        if "//" in scope["path"]:  # one path in the eyes of the router; nothing that looks at it may see two
+            scope["path"] = SLASHES.sub("/", scope["path"])
+        if method == "HEAD":  # a GET whose body uvicorn does not send (RFC 9110, 9.3.2)
+            scope = {**scope, "method": "GET"}
         headers = _headers(scope["path"], request_id)
         self._metrics.active_requests += 1
 
@@ -65,10 +70,10 @@ class RequestFrame:
             status = status or 500  # it was cancelled at the end of the drain time, and uvicorn answers that
             self._metrics.active_requests -= 1
             # The router leaves the template, never the path: "/posts/{post_id}" is one label, whatever the id.
-            self._metrics.request(scope["method"], scope.get("path_template", NO_ROUTE), status, elapsed_s)
+            self._metrics.request(method, scope.get("path_template", NO_ROUTE), status, elapsed_s)
             self._request_log.info(
                 "request",
-                method=scope["method"],
+                method=method,
                 path=scope["path"],
                 status=status,
                 elapsed_ms=round(elapsed_s * 1000, 1),

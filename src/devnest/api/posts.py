@@ -86,7 +86,7 @@ async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     found = await find_post(request.services.database, post_id)
     if found is None:
         raise ProblemError(404, "there is no such post")
-    return Reply(found, headers={"ETag": entity_tag(found.updated_at)})
+    return Reply(found, headers={"ETag": entity_tag(found.updated_at, found.author.username)})
 
 
 @patch(
@@ -114,7 +114,7 @@ async def edit_post(
     )
     if changed is None:
         raise await _refusal(request, post_id)
-    return Reply(changed, headers={"ETag": entity_tag(changed.updated_at)})
+    return Reply(changed, headers={"ETag": entity_tag(changed.updated_at, changed.author.username)})
 
 
 @delete(
