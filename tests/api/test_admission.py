@@ -13,7 +13,7 @@ class RefusedOne(InlineRunner):
     """A runner whose pool has just refused one client."""
 
     def check_room(self, client: str) -> None:
-        if client == "flooder":
+        if client in ("flooder", "2001:db8::/64"):
             raise PoolFull(1.5)
 
 
@@ -37,7 +37,7 @@ async def answer(address: str, method: str, path: str) -> httpx.Response:
         return await client.request(method, path, content=b"\xff" * 100)
 
 
-@pytest.mark.parametrize("path", ["/api/v1/auth/login", "/api/v1/auth/register"])
+@pytest.mark.parametrize("path", ["/api/v1/auth/login", "/api/v1/auth/register", "/api/v1/auth/login/"])
 async def test_a_flooder_is_refused_at_once(path: str) -> None:
     """On the routes that hash for anybody, with a time to come back; its body is not looked at."""
     refused = await answer("flooder", "POST", path)
@@ -47,9 +47,13 @@ async def test_a_flooder_is_refused_at_once(path: str) -> None:
     assert (await answer("honest", "POST", path)).status_code == 204
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/api/v1/auth/login"), ("POST", "/api/v1/posts"), ("POST", "/api/v1/auth/login/")]
-)
+async def test_an_ipv6_subscriber_is_one_client() -> None:
+    """Whichever of the addresses is used; the next subscriber is another."""
+    for address, status in (("2001:db8::1", 503), ("2001:db8::ffff:2", 503), ("2001:db8:0:1::1", 204)):
+        assert (await answer(address, "POST", "/api/v1/auth/login")).status_code == status
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/v1/auth/login"), ("POST", "/api/v1/posts")])
 async def test_other_requests_of_a_flooder_pass(method: str, path: str) -> None:
     """They hash nothing."""
     assert (await answer("flooder", method, path)).status_code == 204

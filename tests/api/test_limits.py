@@ -79,11 +79,22 @@ def test_a_stranger_locks_nobody_out(limited: DevNest, client: httpx.Client, use
     assert sign_in(client, username)
 
 
-def test_success_is_never_counted(client: httpx.Client, username: str) -> None:
-    """Thirty good sign-ins in a row."""
+def test_the_wait_does_not_tell_who_is_at_home(limited: DevNest, client: httpx.Client, username: str) -> None:
+    """From an address where the account signs in, it comes after as many tries as for a name of nobody."""
     sign_up(client, username)
-    for _ in range(30):
+    for name in (username, f"x{username[:20]}"):
+        assert statuses(client, name, 11) == [401] * 11
+        lengthen_waits(limited)
+        assert statuses(client, name, 1) == [429]
+
+
+def test_success_is_never_counted(client: httpx.Client, username: str) -> None:
+    """Nor is a free name: more good sign-ins and new names in a row than failures are free."""
+    sign_up(client, username)
+    for number in range(32):
         sign_in(client, username)
+        assert client.patch("/api/v1/users/me", json={"username": f"{username[:16]}{number}"}).status_code == 200
+        assert client.patch("/api/v1/users/me", json={"username": username}).status_code == 200
 
 
 def test_a_guess_that_could_not_be_checked_is_not_counted(
@@ -117,7 +128,11 @@ def test_listing_names_and_tokens_is_slowed_down(limited: DevNest, client: httpx
     answers = [client.post("/api/v1/auth/register", json=account).status_code for _ in range(31)]
     assert answers == [409] * 31
     lengthen_waits(limited)
-    assert client.post("/api/v1/auth/register", json=account).status_code == 429
+    free = {**account, "username": f"x{username[:20]}", "email": f"x{username}@example.org"}
+    for name in (account, free):  # or the wait itself would tell them apart
+        assert client.post("/api/v1/auth/register", json=name).status_code == 429
+        changed = client.patch("/api/v1/users/me", json={"username": name["username"].upper()})
+        assert changed.status_code == 429
     limited.query("DELETE FROM throttles")
     answers = [client.post("/api/v1/auth/refresh", json={"refresh_token": "x"}).status_code for _ in range(31)]
     assert answers == [401] * 31

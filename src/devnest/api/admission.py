@@ -7,6 +7,7 @@ takes from everybody else.
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from devnest.api.network import network
 from devnest.api.problems import answer_to
 from devnest.passwords import Hasher
 from devnest.pool import PoolError
@@ -24,10 +25,10 @@ class Admission:
         self._hasher = hasher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["method"] == "POST" and scope["path"] in HASHED:
+        if scope["type"] == ScopeType.HTTP and scope["method"] == "POST" and scope["path"].rstrip("/") in HASHED:
             client = scope["client"]
             try:
-                self._hasher.check_room(client[0] if client else "")
+                self._hasher.check_room(network(client[0] if client else ""))
             except PoolError as error:
                 scope["path_template"] = scope["path"]
                 await answer_to(error, scope)(scope, receive, send)

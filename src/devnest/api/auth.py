@@ -7,7 +7,7 @@ from devnest.api.audit import audit
 from devnest.api.bodies import Login, Registration
 from devnest.api.documentation import answers
 from devnest.api.idempotency import claim_of
-from devnest.api.limits import begin_attempt, network, refuse_taken
+from devnest.api.limits import begin_attempt, begin_naming
 from devnest.api.mails import send_verification
 from devnest.api.problems import ProblemError
 from devnest.api.requests import ApiRequest
@@ -47,7 +47,7 @@ class Tokens(msgspec.Struct, frozen=True):
 )
 async def register(data: Registration, request: ApiRequest) -> Account:
     """Usernames and e-mail addresses are unique whatever their case."""
-    claim = claim_of(request, network(request.client_address), (data.username, data.email))
+    claim = claim_of(request, request.network, (data.username, data.email))
     if earlier := await _earlier(request, claim):
         return await _again(request, data, earlier)
     await check_strength(request.services, "password", data.password, (data.username, data.email))
@@ -56,7 +56,8 @@ async def register(data: Registration, request: ApiRequest) -> Account:
     except AlreadyTaken as error:
         if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
             return await _again(request, data, earlier)
-        raise await refuse_taken(request, Event.REGISTER, error.field) from None
+        await audit(request, Event.REGISTER, f"{error.field} taken")
+        raise
     send_verification(request.services, account, account.email)
     return account
 
@@ -64,9 +65,11 @@ async def register(data: Registration, request: ApiRequest) -> Account:
 async def _create(request: ApiRequest, data: Registration, claim: Claim | None) -> Account:
     """The cheap question first; between it and the insert the indexes decide. No connection is held over the hash."""
     database, hasher = request.services.database, request.services.hasher
+    naming = await begin_naming(request, Event.REGISTER)
     if taken := await taken_field(database, data.username, data.email):
         raise AlreadyTaken(taken)
-    password_hash = await request.unless_gone(hasher.hash(data.password, client=request.client_address))
+    await naming.succeeded()
+    password_hash = await request.unless_gone(hasher.hash(data.password, client=request.network))
     return await create_account(database, data.username, data.email, password_hash, claim, request.origin)
 
 

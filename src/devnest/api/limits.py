@@ -1,20 +1,21 @@
 """Throttling of guesses: by address, and by account for addresses that the account is not at home at.
 
 A stranger who fails on purpose slows strangers down: the account's counter does not hold for an address the account
-signed in from in the last weeks. From an unknown address the owner waits half a minute at most. Counters go by the
-name that was typed, whether an account has it or not, so that a 429 tells nobody which names exist.
+signed in from in the last weeks. From an unknown address a wait is half a minute at most, but who keeps trying from
+many addresses may be first when it ends, each time: then the owner gets in where the account is at home only, or when
+the stranger stops. Counters go by the name that was typed, whether an account has it or not, so that a 429 tells nobody which names exist.
 """
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any, TypeVar
 from uuid import UUID
 
 from devnest.api.audit import audit
 from devnest.api.requests import ApiRequest
 from devnest.pool import PoolError
 from devnest.store import (
-    AlreadyTaken,
     Event,
     Rule,
     Subject,
@@ -23,37 +24,45 @@ from devnest.store import (
     pay_back,
 )
 
-__all__ = ["Attempt", "begin_attempt", "count_failure", "mail_allowed", "network", "refuse_taken"]
+__all__ = ["Attempt", "begin_attempt", "begin_naming", "count_failure", "mail_allowed"]
 
 ADDRESS = Rule("address", free=30, longest=timedelta(minutes=15))  # a household, an office
 ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
 MAILBOX = Rule("mailbox", free=3, longest=timedelta(hours=1))
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """A guess that is counted as a failure until `succeeded` is called."""
+    """A try that is counted as a failure until `succeeded` is called; `own` is the counter that success forgets."""
 
     request: ApiRequest
-    account: Subject
     charged: tuple[Subject, ...]
+    own: Subject | None = None
 
     async def verify(self, password: str, stored: str | None) -> bool:
-        """Whether the password is the stored one. Where the hashers are too busy to say, nothing was guessed."""
-        services = self.request.services
+        """Whether the password is the stored one."""
+        return await self._hashing(self.request.services.hasher.verify(password, stored, client=self.request.network))
+
+    async def hash(self, password: str) -> str:
+        """The hash of a new password, which takes the place of the one that was guessed."""
+        return await self._hashing(self.request.services.hasher.hash(password, client=self.request.network))
+
+    async def _hashing(self, work: Coroutine[Any, Any, T]) -> T:
+        """Where the hashers are too busy, nothing was guessed."""
         try:
-            return await self.request.unless_gone(
-                services.hasher.verify(password, stored, client=self.request.client_address)
-            )
+            return await self.request.unless_gone(work)
         except (PoolError, MemoryError):
             if self.charged:
-                await pay_back(services.database, *self.charged)
+                await pay_back(self.request.services.database, *self.charged)
             raise
 
     async def succeeded(self) -> None:
-        """Take the charge back, and forget the account's failures."""
+        """Take the charge back, and forget the failures of `own`."""
         if self.charged:
-            await pay_back(self.request.services.database, *self.charged, self.account, forget=self.account)
+            await pay_back(self.request.services.database, *self.charged, forget=self.own)
 
 
 async def begin_attempt(
@@ -61,27 +70,36 @@ async def begin_attempt(
 ) -> Attempt:
     """Count a guess at an account's password before it is checked; raises `Throttled`.
 
-    `at_home`: the account has signed in from the client's address, so its own counter does not hold here.
+    `at_home`: the account has signed in from the client's address. Then failures from elsewhere do not hold here, and
+    it has a counter for this network alone: the same number of tries, so that their end does not tell who is at home.
     """
-    account = Subject(ACCOUNT, name.lower())
-    charged: tuple[Subject, ...] = ()
-    if request.services.limited:
-        charged = (_address(request),) if at_home else (_address(request), account)
-        await _charge(request, event, account_id, *charged)
-    return Attempt(request, account, charged)
+    value = name.lower()
+    own = Subject(ACCOUNT, f"{value}\0{request.network}" if at_home else value)
+    return await _begin(request, event, account_id, _address(request), own=own)
+
+
+async def begin_naming(request: ApiRequest, event: Event, account_id: UUID | None = None) -> Attempt:
+    """Count a try at a name before it is known whether somebody has it; raises `Throttled`, for free names too.
+
+    Asking for names until one is taken is a way to list accounts. One that is free is no failure.
+    """
+    return await _begin(request, event, account_id, _address(request))
+
+
+async def _begin(
+    request: ApiRequest, event: Event, account_id: UUID | None, address: Subject, *, own: Subject | None = None
+) -> Attempt:
+    if not request.services.limited:
+        return Attempt(request, (), own)
+    charged = (address,) if own is None else (address, own)
+    await _charge(request, event, account_id, *charged)
+    return Attempt(request, charged, own)
 
 
 async def count_failure(request: ApiRequest, event: Event) -> None:
     """Count a failure that needed no work to find; raises `Throttled` in place of the answer."""
     if request.services.limited:
         await _charge(request, event, None, _address(request))
-
-
-async def refuse_taken(request: ApiRequest, event: Event, field: str, account_id: UUID | None = None) -> AlreadyTaken:
-    """The refusal of a taken name, counted: asking for names until one is taken is a way to list accounts."""
-    await count_failure(request, event)
-    await audit(request, event, f"{field} taken", account_id=account_id)
-    return AlreadyTaken(field)
 
 
 async def mail_allowed(request: ApiRequest, event: Event, email: str) -> bool:
@@ -109,17 +127,4 @@ async def _charge(request: ApiRequest, event: Event, account_id: UUID | None, *s
 
 
 def _address(request: ApiRequest) -> Subject:
-    return Subject(ADDRESS, network(request.client_address))
-
-
-def network(client_address: str) -> str:
-    """One subscriber's network: an IPv6 customer has a /64 at least."""
-    try:
-        address = ip_address(client_address)
-    except ValueError:
-        return client_address or "none"
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ip_network((int(address), 64), strict=False))
-    return client_address
+    return Subject(ADDRESS, request.network)

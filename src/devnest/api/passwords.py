@@ -68,7 +68,7 @@ async def _replace(
         if found is None or not await attempt.verify(data.current, found.password_hash):
             return None
         if new_hash is None:
-            new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))
+            new_hash = await attempt.hash(data.new)
         ended = await change_password(
             database, principal.account_id, found.password_hash, new_hash, keep=principal.session_id
         )
@@ -105,7 +105,7 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     if target is None:
         raise await _unknown_token(request, Event.PASSWORD_RESET)
     await check_strength(request.services, "new", data.new, (target.username, target.email))
-    new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.client_address))
+    new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.network))
     ended = await reset_password(request.services.database, data.token, new_hash)
     if ended is None:  # used meanwhile
         raise await _unknown_token(request, Event.PASSWORD_RESET)

@@ -10,6 +10,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 
 from devnest.api.bodies import MAXIMUM_BODY_BYTES, read
+from devnest.api.network import network
 from devnest.api.problems import ClientGone, ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import InvalidToken, Principal
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class ApiRequest(Request[Any, Any, Any]):
-    """Litestar's request with three things added.
+    """Litestar's request with four things added.
 
     Properties, not injected dependencies: Litestar resolves several of those in a task group, which costs a light
     route a tenth of its time.
@@ -54,6 +55,11 @@ class ApiRequest(Request[Any, Any, Any]):
     def client_address(self) -> str:
         """Whose request it is, as far as fairness goes."""
         return self.client.host if self.client else ""
+
+    @property
+    def network(self) -> str:
+        """The same for those who have more than one address."""
+        return network(self.client_address)
 
     @property
     def origin(self) -> Origin:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from devnest.api.audit import audit
 from devnest.api.bodies import NAME, AccountChange, Farewell
 from devnest.api.documentation import BEARER, answers
-from devnest.api.limits import Attempt, begin_attempt, mail_allowed, refuse_taken
+from devnest.api.limits import begin_attempt, begin_naming, mail_allowed
 from devnest.api.mails import send_farewell, send_notice, send_verification
 from devnest.api.problems import FieldError, ProblemError
 from devnest.api.requests import ApiRequest, authenticate
@@ -59,13 +59,13 @@ async def change_me(data: AccountChange, request: ApiRequest) -> Account:
     answer shows the old one, which is told by mail. The address that you have gets the code once more.
     """
     account = await _own_account(request)
-    mail = data.email is not UNSET and await _may_move(request, account, data.email, data.password)
+    confirmed = None if data.email is UNSET else await _may_move(request, account, data.email, data.password)
     if data.username is not UNSET and data.username != account.username:
         before, account = account.username, await _rename(request, data.username)
         what = f"your name at DevNest is {account.username} from now on; it was {before}."
         send_notice(request.services, account.id, what)
     if data.email is not UNSET:
-        await _ask_for_address(request, account, data.email, mail=mail)
+        await _ask_for_address(request, account, data.email, confirmed)
     return account
 
 
@@ -78,32 +78,41 @@ async def _own_account(request: ApiRequest) -> Account:
 
 async def _rename(request: ApiRequest, username: str) -> Account:
     account_id = request.principal.account_id
+    naming = await begin_naming(request, Event.USERNAME_CHANGE, account_id)
     try:
         renamed = await change_username(request.services.database, account_id, username)
     except AlreadyTaken:
-        raise await refuse_taken(request, Event.USERNAME_CHANGE, "username", account_id) from None
+        await audit(request, Event.USERNAME_CHANGE, "username taken", account_id=account_id)
+        raise
+    await naming.succeeded()
     if renamed is None:
         raise _gone()
     await audit(request, Event.USERNAME_CHANGE, account_id=account_id, session_id=request.principal.session_id)
     return renamed
 
 
-async def _may_move(request: ApiRequest, account: Account, email: str, password: object) -> bool:
-    """Raise what forbids the new address; False where its mailbox got enough, which nobody is told."""
+async def _may_move(request: ApiRequest, account: Account, email: str, password: object) -> str | None:
+    """Raise what forbids the new address; the hash of the password that was given for it.
+
+    None where the new address's mailbox got enough, which nobody is told.
+    """
     if not isinstance(password, str):
         errors = [FieldError("password", "missing")]
         raise ProblemError(422, "another address needs the password", kind="urn:devnest:invalid", errors=errors)
-    attempt, _ = await _confirm(request, Event.EMAIL_CHANGE, password)
-    await attempt.succeeded()
-    if _is_other(account, email) and await taken_field(request.services.database, "", email):
-        raise await refuse_taken(request, Event.EMAIL_CHANGE, "email", account.id)
-    return await mail_allowed(request, Event.EMAIL_CHANGE, email)
+    found = await _confirm(request, Event.EMAIL_CHANGE, password)
+    if _is_other(account, email):
+        naming = await begin_naming(request, Event.EMAIL_CHANGE, account.id)
+        if await taken_field(request.services.database, "", email):
+            await audit(request, Event.EMAIL_CHANGE, "email taken", account_id=account.id)
+            raise AlreadyTaken("email")
+        await naming.succeeded()
+    return found.password_hash if await mail_allowed(request, Event.EMAIL_CHANGE, email) else None
 
 
-async def _ask_for_address(request: ApiRequest, account: Account, email: str, *, mail: bool) -> None:
+async def _ask_for_address(request: ApiRequest, account: Account, email: str, confirmed: str | None) -> None:
     """Mail a code to the new address, and word of it to the old one."""
-    if mail:
-        send_verification(request.services, account, email)
+    if confirmed is not None:
+        send_verification(request.services, account, email, confirmed)
     if _is_other(account, email):
         what = f"someone gave your password and asked to change your e-mail address at DevNest to {email}."
         send_notice(request.services, account.id, what)
@@ -130,20 +139,19 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
     """
     account_id = request.principal.account_id
     for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
-        attempt, found = await _confirm(request, Event.ACCOUNT_DELETE, data.password)
+        found = await _confirm(request, Event.ACCOUNT_DELETE, data.password)
         ended = await delete_account(request.services.database, account_id, found.password_hash)
         if ended is not None:
             break
     else:
         raise await _wrong_password(request, Event.ACCOUNT_DELETE)
-    await attempt.succeeded()
     for session_id in ended:
         request.services.revoked.add(session_id)
     await audit(request, Event.ACCOUNT_DELETE, account_id=account_id, session_id=request.principal.session_id)
     send_farewell(request.services, found.username, found.email)
 
 
-async def _confirm(request: ApiRequest, event: Event, password: str) -> tuple[Attempt, Login]:
+async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:
     """What the account logs in with, if this is its password; raises `ProblemError` 401 or 403, or `Throttled`."""
     account_id = request.principal.account_id
     found = await find_login(request.services.database, account_id, request.client_address)
@@ -152,7 +160,8 @@ async def _confirm(request: ApiRequest, event: Event, password: str) -> tuple[At
     attempt = await begin_attempt(request, event, str(account_id), account_id, at_home=found.at_home)
     if not await attempt.verify(password, found.password_hash):
         raise await _wrong_password(request, event)
-    return attempt, found
+    await attempt.succeeded()
+    return found
 
 
 async def _wrong_password(request: ApiRequest, event: Event) -> ProblemError:
