@@ -3,7 +3,8 @@
 A stranger who fails on purpose slows strangers down: the account's counter does not hold for an address the account
 signed in from in the last weeks. From an unknown address a wait is half a minute at most, but who keeps trying from
 many addresses may be first when it ends, each time: then the owner gets in where the account is at home only, or when
-the stranger stops. Counters go by the name that was typed, whether an account has it or not, so that a 429 tells nobody which names exist.
+the stranger stops. Counters go by the name that was typed, whether an account has it or not, so that a 429 tells nobody
+which names exist.
 """
 
 from collections.abc import Coroutine
