@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -243,7 +244,10 @@ async def test_an_answer_that_is_not_read_has_an_end(
 @pytest.mark.parametrize("at_once", [True, False])
 @on_uvloop
 async def test_more_body_than_announced_is_no_request(at_once: bool, tmp_path: Path) -> None:
-    """What follows the announced length is read as the next request, refused, and ends the connection."""
+    """What follows the announced length is read as the next request, and ends the connection.
+
+    The request before it is answered: it was carried out.
+    """
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         writer.write(POST + LENGTH + BODY + b"and more" * at_once)
@@ -251,7 +255,27 @@ async def test_more_body_than_announced_is_no_request(at_once: bool, tmp_path: P
             assert b" 201 " in await reader.readuntil(b"\r\n\r\n")
             assert await reader.readexactly(5) == b"hello"
             writer.write(b"and more\r\n\r\n")
-        assert (await rest(reader)).startswith(b"HTTP/1.1 400 ")
+        received = await rest(reader)
+        assert received.startswith(b"HTTP/1.1 201 " if at_once else b"HTTP/1.1 400 ")
+        assert received.count(b"HTTP/1.1 ") == 1
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"BREW / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", POST + CHUNKED + b"zz\r\n"]
+)
+@on_uvloop
+async def test_what_is_no_http_gets_an_answer_like_any_other(sent: bytes, tmp_path: Path) -> None:
+    """A problem with a request id, and the headers that every answer has."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(sent)
+        head, _, body = (await rest(reader)).partition(b"\r\n\r\n")
+        problem = json.loads(body)
+        assert (problem["status"], problem["type"]) == (400, "urn:devnest:http")
+        assert b"\r\nx-request-id: " + problem["request_id"].encode() in head
+        for header in (b"content-type: application/problem+json", b"connection: close", b"content-security-policy: "):
+            assert b"\r\n" + header in head
         writer.close()
 
 

@@ -2,6 +2,7 @@
 
 from devnest.api.app import create_app
 from devnest.api.bodies import Registration
+from devnest.api.frame import not_http
 from devnest.api.rehash import Rehasher
 from devnest.api.requests import BODY_IS_LATE
 from devnest.api.services import Services
@@ -16,4 +17,5 @@ __all__ = [
     "Services",
     "TokenIssuer",
     "create_app",
+    "not_http",
 ]

@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Iterable
 
 import structlog
 from litestar.enums import ScopeType
@@ -13,7 +14,7 @@ from devnest.api.problems import PROBLEM_JSON, ProblemError, problem_response
 from devnest.logs import request_log
 from devnest.metrics import NO_ROUTE, Metrics
 
-__all__ = ["RequestFrame"]
+__all__ = ["RequestFrame", "not_http"]
 
 SLASHES = re.compile("/{2,}")
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")  # what a proxy may send; anything else could forge log lines
@@ -87,6 +88,18 @@ def _headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
     if path.startswith(SECRET):
         headers.append((b"cache-control", b"no-store"))
     return headers
+
+
+def not_http(detail: str, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The answer to what is no HTTP request, as it goes over the wire, with an id that is in the log too."""
+    request_id = uuid.uuid4().hex
+    log.info("not HTTP", reason=detail, request_id=request_id)
+    body, _ = problem_response(ProblemError(400, detail, kind="urn:devnest:http"), request_id)
+    headers = [
+        *default_headers, *_headers("", request_id), (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
+    ]  # fmt: skip
+    return b"".join((b"HTTP/1.1 400 Bad Request\r\n", *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body))
 
 
 async def _send_failure(send: Send, request_id: str) -> None:

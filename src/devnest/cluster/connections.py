@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from devnest.api import BODY_IS_LATE
+from devnest.api import BODY_IS_LATE, not_http
 from devnest.cluster.corked import Corked
 
 __all__ = ["Acceptor", "BoundedProtocol", "has_room", "most_connections"]
@@ -107,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None  # of what is awaited
     _received_bytes = 0  # since that timer began
     _unread_timer: asyncio.TimerHandle | None = None
+    _is_over = False  # what came last is no HTTP, so nothing that follows can be read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
@@ -122,7 +123,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """What is not complete yet has so long to come, and is so large."""
+        if self._is_over:
+            return
         super().data_received(data)
+        if self._is_over:
+            return
         if self._awaited is None and self.cycle.response_complete:
             self._awaited = HEAD  # line feeds after an answer: any byte ends the keep-alive timer
         if self._awaited is not None:
@@ -165,6 +170,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer.cancel()
             self._unread_timer = None
         super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """The end of the connection. A request that came whole before is carried out, and has its answer first."""
+        self._is_over = True
+        self._awaited = None
+        self._stop_timer()
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self.transport.write(not_http(msg, self.server_state.default_headers))
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
 
     def is_idle(self) -> bool:
         """Whether the client has yet to send a request, and could as well connect again."""
