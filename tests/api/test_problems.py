@@ -102,6 +102,14 @@ def test_a_chunked_body_is_bounded_too(client: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("headers", [{}, JSON])
+def test_a_missing_body_is_called_so(client: httpx.Client, headers: dict[str, str]) -> None:
+    """Not by the name of a variable."""
+    answer = client.post("/api/v1/auth/login", headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (400, "the body is missing")
+    assert "errors" not in answer.json()
+
+
 def test_a_405_says_what_is_allowed(client: httpx.Client) -> None:
     """RFC 9110 asks for it."""
     assert "POST" in client.put("/api/v1/posts").headers["allow"]

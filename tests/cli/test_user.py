@@ -68,6 +68,15 @@ def test_an_account_is_made_without_a_running_devnest(data_dir: Path, username: 
         sign_in(client, username)
 
 
+def test_a_directory_without_a_database_is_told_and_left_alone(tmp_path: Path) -> None:
+    """A mistyped one, say: status 4 and what makes one; nothing is made."""
+    run = user(tmp_path / "typo", "sessions", "ada")
+    assert run.returncode == 4
+    assert "devnest serve" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "typed", "message"),
     [

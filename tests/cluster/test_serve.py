@@ -173,6 +173,8 @@ def test_a_database_that_does_not_answer_is_one_line(data_dir: Path) -> None:
         ["--drain-timeout", "-1"],
         ["--processes", "0"],
         ["--trusted-proxies", "10.0.0.0/99"],
+        ["--data-dir", ""],
+        ["--breached-passwords", __file__],
         ["--no-such-option"],
     ],
 )

@@ -124,6 +124,8 @@ async def test_a_terminal_gets_live_progress() -> None:
         (["--stages", "10s:5", "--vus", "3"], "--stages says it all"),
         (["--vus", "3"], "--vus and --duration go together"),
         (["--rate", "3"], "--rate needs --duration"),
+        (["--rate", "nan", "--duration", "1s"], "a rate of nan a second"),
+        (["--rate", "inf", "--duration", "1s"], "a rate of inf a second"),
         (["--threshold", "p(95)<3"], "not a threshold"),
         (["--set", "think_s"], "write --set name=value"),
         (["--profile", "flood", "--vus", "3", "--duration", "3s"], "makes its own schedule"),

@@ -102,9 +102,26 @@ async def test_breached_passwords_are_refused(breached: Path) -> None:
     await Policy().check("leaked secret 1", ())
 
 
-@pytest.mark.parametrize("content", ["", "\n", "no hashes\nat all\n", "F" * 40])
-async def test_a_list_of_something_else_holds_nothing(tmp_path: Path, content: str) -> None:
-    """No endless search, no error."""
+@pytest.mark.parametrize("content", ["", "\n", "no hashes\nat all\n", "F" * 39, "F" * 41, "\0" * 5000])
+def test_a_list_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    """It would find nothing, and nobody would notice."""
     path = tmp_path / "list"
     path.write_text(content)
-    await Policy(breached=BreachedFile(path)).check("leaked secret 1", ())
+    with pytest.raises(ValueError, match="SHA-1"):
+        BreachedFile(path)
+
+
+def test_a_list_that_is_not_sorted_is_refused(breached: Path) -> None:
+    """Have I Been Pwned has one by count too."""
+    lines = breached.read_text().splitlines()
+    breached.write_text("\n".join(lines[::-1]))
+    with pytest.raises(ValueError, match="not sorted"):
+        BreachedFile(breached)
+
+
+async def test_a_list_of_one_is_a_list(tmp_path: Path) -> None:
+    """Without a count or an end of the line."""
+    path = tmp_path / "list"
+    path.write_text(hashlib.sha1(b"leaked secret").hexdigest())
+    with pytest.raises(WeakPassword, match="breach"):
+        await Policy(breached=BreachedFile(path)).check("leaked secret", ())

@@ -121,6 +121,8 @@ def _as_problem(error: Exception) -> ProblemError:
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
             errors = [FieldError(e.get("key", ""), e.get("message", "")) for e in extra]
+            if [error.field for error in errors] == ["data"]:  # Litestar's name for it
+                return ProblemError(400, "the body is missing", kind="urn:devnest:malformed")
             return ProblemError(400, "a parameter is not valid", kind="urn:devnest:parameter", errors=errors)
         case HTTPException(status_code=status) if status < 500:
             return ProblemError(status, _detail(error), headers=dict(error.headers or {}))

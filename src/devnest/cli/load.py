@@ -18,7 +18,7 @@ from devnest.cli.files import refuse_unwritable
 from devnest.load import BadPlan, LoadError, Plan, Result, constant, parse_stages, run
 from devnest.load.progress import Progress
 from devnest.load.report import report as html_report
-from devnest.load.schedule import parse_duration
+from devnest.load.schedule import checked_rate, parse_duration
 from devnest.load.summary import exported, summary
 from devnest.load.thresholds import Verdict, parse_threshold
 
@@ -105,7 +105,7 @@ def _scheduled(plan: Plan, *, vus: int | None, duration: str | None, stages: str
     if rate is not None:
         if duration is None:
             raise BadPlan("--rate needs --duration")
-        ready = vus or max(_FEWEST_READY_VUS, math.ceil(rate * _READY_VUS_PER_RATE))
+        ready = vus or max(_FEWEST_READY_VUS, math.ceil(checked_rate(rate) * _READY_VUS_PER_RATE))
         return replace(plan, stages=constant(ready, parse_duration(duration)), rate=rate)
     if (vus is None) != (duration is None):
         raise BadPlan("--vus and --duration go together")

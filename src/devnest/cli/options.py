@@ -46,10 +46,17 @@ def smtp_server(value: str | None) -> str | None:
     return value
 
 
+def _named(value: Path | None) -> Path | None:
+    if value == Path():  # what an empty text becomes: a variable that is not set, in a script
+        raise typer.BadParameter("an empty path, or the working directory, is none; leave it out or name one")
+    return value
+
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
         envvar="DEVNEST_DATA_DIR",
+        callback=_named,
         help="Where DevNest keeps its database and keys.",
         show_default="/var/lib/devnest as root, else ~/.local/share/devnest",
     ),

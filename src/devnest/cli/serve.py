@@ -12,7 +12,7 @@ from devnest.cli.hashing_options import HashCost, HashScheme
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, smtp_server
 from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
-from devnest.passwords import Scheme
+from devnest.passwords import BreachedFile, Scheme
 from devnest.settings import HASH_NICE, Hashing, Settings, usable_cpus
 from devnest.store import default_data_dir
 
@@ -34,6 +34,15 @@ def _networks(value: str) -> str:
             ipaddress.ip_network(part.strip() or "::", strict=False)
         except ValueError:
             raise typer.BadParameter(f"{part.strip()!r} is no address and no network") from None
+    return value
+
+
+def _breached(value: Path | None) -> Path | None:
+    if value is not None:
+        try:
+            BreachedFile(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"{value}: {error}") from None
     return value
 
 
@@ -128,6 +137,7 @@ def serve(
         Path | None,
         typer.Option(
             envvar="DEVNEST_BREACHED_PASSWORDS",
+            callback=_breached,
             exists=True,
             dir_okay=False,
             readable=True,

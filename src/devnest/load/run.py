@@ -16,7 +16,7 @@ from devnest.load.limits import need_descriptors
 from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
 from devnest.load.profile import Profile
 from devnest.load.result import Point, Result
-from devnest.load.schedule import Stage, checked
+from devnest.load.schedule import Stage, checked, checked_rate
 from devnest.load.target import Target
 
 __all__ = ["Plan", "run"]
@@ -50,8 +50,8 @@ class Plan:
             raise BadPlan(f"{self.generators} generators; a run has 1 to {MAX_GENERATORS}")
         if not 0 < self.timeout_s <= 3600:
             raise BadPlan(f"a time limit of {self.timeout_s:g} s; it is more than 0 and at most 3600")
-        if self.rate is not None and not 0 < self.rate <= 1e6:
-            raise BadPlan(f"a rate of {self.rate:g} a second; it is more than 0 and at most 1,000,000")
+        if self.rate is not None:
+            checked_rate(self.rate)
         profile = profile_of(self.job(0, ""))
         if not profile.takes_stages and (self.stages is not None or self.rate is not None):
             raise BadPlan(f"the profile {self.profile} makes its own schedule; change it with --set duration_s=60")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from devnest.load.errors import BadPlan
 
-__all__ = ["MAX_DURATION_S", "MAX_VUS", "Stage", "constant", "parse_duration", "parse_stages", "vus_at"]
+__all__ = ["MAX_DURATION_S", "MAX_VUS", "Stage", "checked_rate", "constant", "parse_duration", "parse_stages", "vus_at"]
 
 MAX_VUS = 100_000
+MAX_RATE = 1e6  # iterations a second
 MAX_DURATION_S = 24 * 3600.0
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -57,6 +58,13 @@ def checked(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     if not 0 < most <= MAX_VUS:
         raise BadPlan(f"the stages peak at {most} VUs; a run has 1 to {MAX_VUS:,}")
     return stages
+
+
+def checked_rate(rate: float) -> float:
+    """The same rate, or `BadPlan` where nobody could run at it."""
+    if not 0 < rate <= MAX_RATE:  # nan neither
+        raise BadPlan(f"a rate of {rate:g} a second; it is more than 0 and at most {MAX_RATE:,.0f}")
+    return rate
 
 
 def vus_at(stages: tuple[Stage, ...], elapsed_s: float) -> int:

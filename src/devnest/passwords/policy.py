@@ -9,6 +9,7 @@ may hold any word.
 import asyncio
 import hashlib
 import mmap
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
@@ -19,6 +20,8 @@ from typing import Protocol
 
 __all__ = ["BreachedFile", "BreachedPasswords", "Policy", "WeakPassword"]
 
+PLACES = 100  # of a list of breached passwords that are looked at before it is used
+HASH_LINE = re.compile(rb"[0-9A-F]{40}[:\r\n]?")
 SHORTEST = 8  # the least that OWASP ASVS 5 (6.2.1) allows
 SERVICE = "devnest"
 SHORT_UNIT = 4  # a password that repeats so few characters over and over is as weak as they are
@@ -43,6 +46,7 @@ class BreachedFile:
     """Breached passwords in a file: lines of an upper-case SHA-1 in hexadecimal and `:count`, sorted.
 
     That is the form in which Have I Been Pwned gives its list for download. It is searched by halving, in place.
+    Raises ValueError for a file that is not of this form at a hundred places, or not sorted: it would find nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,6 +54,16 @@ class BreachedFile:
         if path.stat().st_size:  # an empty file cannot be mapped
             with path.open("rb") as file:
                 self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        places = sorted({self._begin(len(self._lines) * place // PLACES) for place in range(PLACES)})
+        samples = [self._lines[place : place + 41].upper() for place in places]
+        if not samples[0] or not all(HASH_LINE.fullmatch(sample) for sample in samples):
+            raise ValueError("it does not hold lines of a SHA-1 in hexadecimal and :count")
+        if samples != sorted(samples):
+            raise ValueError("its lines are not sorted by hash")
+
+    def _begin(self, place: int) -> int:
+        """Where the line of this place begins."""
+        return self._lines.rfind(b"\n", 0, place) + 1
 
     async def holds(self, sha1: bytes) -> bool:
         """About 35 reads, which may touch the disk, so on a thread."""
