@@ -251,12 +251,16 @@ def test_a_given_signing_key_is_used(data_dir: Path, tmp_path: Path, username: s
     """Tokens of one DevNest are good at another with the same key; a short key is refused."""
     key = tmp_path / "key"
     key.write_text("k" * 40)
+    key.chmod(0o644)
     with running(data_dir, "--signing-key-file", str(key)) as devnest, devnest.client() as client:
         token = sign_up(client, username)
         assert not (data_dir / "signing-keys.json").exists()
+    assert "other users can read the signing keys" in devnest.log()
+    key.chmod(0o600)
     with running(data_dir, "--signing-key-file", str(key)) as devnest:
         me = http.get(f"{devnest.url}/api/v1/users/me", headers={"authorization": f"Bearer {token}"})
         assert me.status_code == 200
+    assert "other users" not in devnest.log()
     key.write_text("short")
     line = one_line(serve("--port", "0", "--data-dir", str(data_dir), "--signing-key-file", str(key)), 4)
     assert "has 5 bytes" in line

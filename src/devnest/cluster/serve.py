@@ -40,6 +40,8 @@ def serve(settings: Settings) -> None:
         stack.callback(data_dir.close)
         keys = settings.signing_key_file or ensure_keys(data_dir.path)
         load_keys(keys)
+        if keys.stat().st_mode & 0o077:
+            log.warning("other users can read the signing keys, or change them", file=str(keys))
         postgres = None
         if settings.database_url is None:
             postgres = EmbeddedPostgres(data_dir, settings.postgres_bin)
