@@ -248,7 +248,7 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
         names = {file.name.removesuffix(".db").rpartition("_")[2] for file in directory.glob("*.db")}
         assert names == {"server-0", "server-1", "server-2", "pool"}
         assert len(list(directory.glob("gauge_*.db"))) == 2, "a server that has gone is none of the moment"
-        assert len(list(directory.iterdir())) == 2 + len(names) + 1
+        assert len(list(directory.iterdir())) == 2 + len(names) + 2
         assert total(page, "process_restarts_total") == 2, "a rolling restart is no death"
     assert directories(data_dir) == []
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -180,7 +181,7 @@ async def every_post_is_there(load: Load) -> None:
 
 
 def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:
-    """Servers, pool, workers, and on Linux PostgreSQL; the next start finds everything in order."""
+    """Servers, pool, workers, and on Linux PostgreSQL; the next start finds everything in order, and tidies up."""
     devnest = DevNest(data_dir).start()
     family = devnest.descendants()
     assert len(family) > 4
@@ -189,3 +190,5 @@ def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:
     assert psutil.wait_procs(family, timeout=60)[1] == []
     with running(data_dir) as successor:
         assert http.get(f"{successor.url}/readyz").status_code == 200
+    for parent in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
+        assert not [path for path in Path(parent).glob("devnest-*") if f"{data_dir.stat().st_ino:x}" in path.name]

@@ -1,4 +1,4 @@
-"""A directory in memory for the metrics' files: written all the time, and worth nothing after the end."""
+"""A directory in memory for the metrics' files and the pool's socket: worth nothing after the end."""
 
 import os
 import shutil

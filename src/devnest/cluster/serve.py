@@ -2,10 +2,8 @@
 
 import asyncio
 import resource
-import shutil
 import socket
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -47,10 +45,8 @@ def serve(settings: Settings) -> None:
             postgres = EmbeddedPostgres(data_dir, settings.postgres_bin)
             stack.callback(postgres.stop)
             postgres.launch()
-        run_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
-        stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
-        metrics_dir = stack.enter_context(memory_directory(data_dir.path))
-        asyncio.run(_supervise(settings, listener, keys.absolute(), postgres, run_dir, metrics_dir))
+        memory_dir = stack.enter_context(memory_directory(data_dir.path))
+        asyncio.run(_supervise(settings, listener, keys.absolute(), postgres, memory_dir))
         log.info("stopped")
 
 
@@ -59,11 +55,10 @@ async def _supervise(
     listener: socket.socket,
     keys: Path,
     postgres: EmbeddedPostgres | None,
-    run_dir: Path,
-    metrics_dir: Path,
+    memory_dir: Path,
 ) -> None:
-    pool_socket = run_dir / "pool.sock"
-    census = Census(metrics_dir)
+    pool_socket = memory_dir / "pool.sock"
+    census = Census(memory_dir)
 
     def database_url() -> str:
         return settings.database_url or (postgres.url if postgres else "")
@@ -74,7 +69,7 @@ async def _supervise(
         def server_settings() -> ServerSettings:
             return ServerSettings(
                 name=name,
-                metrics_dir=str(metrics_dir),
+                metrics_dir=str(memory_dir),
                 database_url=database_url(),
                 signing_keys=str(keys),
                 hashing=settings.hashing,
@@ -99,7 +94,7 @@ async def _supervise(
     pool = None
     if settings.hashing is Hashing.POOL:
         pool_settings = PoolSettings(
-            "pool", str(metrics_dir), str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
+            "pool", str(memory_dir), str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
         )
         pool = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool"), lambda: pool_settings, census)
 

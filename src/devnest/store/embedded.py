@@ -155,11 +155,16 @@ class EmbeddedPostgres:
         return pid
 
     def _clear_stale(self) -> None:
-        """Remove what a killed postmaster left: its socket directory, named in `postmaster.pid`, and that file."""
-        lines = self._postmaster_pid_lines()
-        if len(lines) > 4 and Path(lines[4]).name.startswith("devnest-") and Path(lines[4]) != self._socket_dir:
-            shutil.rmtree(lines[4], ignore_errors=True)
+        """Remove what a killed postmaster or a killed DevNest left: socket directories, and `postmaster.pid`."""
+        for path in Path(tempfile.gettempdir()).glob(f"{self._socket_prefix()}*"):
+            if path != self._socket_dir:
+                shutil.rmtree(path, ignore_errors=True)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _socket_prefix(self) -> str:
+        """Names the data directory, which only one DevNest has at a time."""
+        found = self._home.stat()
+        return f"devnest-{found.st_dev:x}-{found.st_ino:x}-"
 
     def _postmaster_pid_lines(self) -> list[str]:
         try:
@@ -194,7 +199,7 @@ class EmbeddedPostgres:
 
     def _launch(self, lock_fd: int) -> None:
         if self._socket_dir is None:
-            self._socket_dir = Path(tempfile.mkdtemp(prefix="devnest-"))
+            self._socket_dir = Path(tempfile.mkdtemp(prefix=self._socket_prefix()))
             self._identity.give(self._socket_dir)
         for left in self._socket_dir.iterdir():
             left.unlink()
