@@ -2,10 +2,12 @@
 
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from devnest import __version__
 
 __all__ = ["app", "main"]
 
@@ -37,8 +39,18 @@ class Commands(TyperGroup):
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"DevNest {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def devnest() -> None:
+def devnest(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which and end.")
+    ] = False,
+) -> None:
     """DevNest: a developers' community backend that stays fast while it hashes passwords."""
 
 

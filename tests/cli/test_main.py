@@ -1,0 +1,13 @@
+"""The `devnest` command itself."""
+
+from typer.testing import CliRunner
+
+from devnest import __version__
+from devnest.cli import COMMANDS, app
+
+
+def test_it_says_its_version_and_its_commands() -> None:
+    """Without loading any of them for the version."""
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"DevNest {__version__}\n"
+    help_text = CliRunner().invoke(app, ["--help"]).stdout
+    assert all(command in help_text for command in COMMANDS)
