@@ -1,6 +1,9 @@
 """A slot keeps its place filled, and gives up on a child that cannot start."""
 
 import asyncio
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -8,7 +11,8 @@ import pytest
 
 from devnest.census import Census
 from devnest.cluster.child import Child, ChildFailed
-from devnest.cluster.slot import Slot
+from devnest.cluster.slot import MOST_FAILED_STARTS, Slot
+from tests.support import PATIENCE_S
 
 MODULE = """
 import os
@@ -44,6 +48,17 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "some_child.py").write_text(MODULE.replace("\\\\", "\\"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return "some_child"
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process can open nothing; what is open stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def filled(module: str, how: str, census: Census) -> tuple[Slot, "asyncio.Future[ChildFailed]"]:
@@ -94,6 +109,53 @@ async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="before it was ready, with status 1"):
         await slot.fill()
     await slot.leave(60)
+
+
+async def test_a_child_that_cannot_be_spawned_is_tried_again(
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A machine that has no process or descriptor to spare has some later: the slot does not give up."""
+    monkeypatch.setattr("devnest.cluster.slot.BACKOFF_FIRST_S", 0.001)
+    slot, gave_up = await filled(module, "good", Census(tmp_path))
+    tried = {slot.child}
+    with no_descriptor_left():
+        slot.child.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(tried) < 2 + MOST_FAILED_STARTS:
+                tried.add(slot.child)
+                await asyncio.sleep(0.0005)
+    while not slot.child.is_ready:
+        await asyncio.sleep(0.01)
+    assert slot.child not in tried
+    assert not gave_up.done()
+    await slot.leave(60)
+
+
+async def test_a_slot_whose_child_cannot_be_spawned_can_be_left(module: str, tmp_path: Path) -> None:
+    """There is no process to wait for."""
+    slot, _ = await filled(module, "good", Census(tmp_path))
+    with no_descriptor_left():
+        killed = slot.child
+        killed.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            while slot.child is killed:
+                await asyncio.sleep(0.001)
+        await slot.leave(60)
+    assert slot.child.has_ended()
+
+
+async def test_a_child_that_no_thread_can_wait_for_fails(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Threads count as processes to the limits of a container."""
+
+    async def no_thread(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", no_thread)
+    child = Child("child", module)
+    with pytest.raises(ChildFailed, match="can't start new thread") as raised:
+        await child.spawn()
+    assert raised.value.passing
+    await child.stop(60)
 
 
 @pytest.mark.parametrize("turns", range(6))

@@ -51,7 +51,13 @@ class Child:
         return self._process.pid
 
     async def spawn(self) -> None:
-        """Start the interpreter; it loads its modules and waits for `configure`."""
+        """Start the interpreter; it loads its modules and waits for `configure`. Raises `ChildFailed`."""
+        try:
+            await self._spawn()
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread to wait for it
+            raise ChildFailed(self.name, f"it could not be spawned: {error}", passing=True) from error
+
+    async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)

@@ -33,7 +33,7 @@ class Slot:
         self.name = self.child.name
 
     async def spawn(self) -> None:
-        """Start the child's interpreter, which loads its modules."""
+        """Start the child's interpreter, which loads its modules; raises `ChildFailed`."""
         await self.child.spawn()
         self._census.started(self.name, self.child.pid)
 
@@ -74,8 +74,8 @@ class Slot:
                 await asyncio.sleep(min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failed_starts, 10)))
             self._failed_starts += 1  # until it has lived for a while
             self.child = self._make()
-            await self.spawn()
             try:
+                await self.spawn()
                 await self.fill()
             except ChildFailed as error:
                 log.warning("child did not start", child=self.name, reason=error.reason, tries=self._failed_starts)

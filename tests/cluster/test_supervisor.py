@@ -1,0 +1,140 @@
+"""The supervisor, with small children: signals that come too early, too late, or when nothing can be started."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from devnest.census import Census, read_roll
+from devnest.cluster.child import Child
+from devnest.cluster.slot import Slot
+from devnest.cluster.supervisor import Supervisor
+from tests.cluster.test_slot import no_descriptor_left
+from tests.support import PATIENCE_S
+
+NAMES = ("server-0", "server-1", "server-2", "pool")
+# A child is ready once there is a file `start`, and once told to end it does so when there is a file `end-NAME`.
+MODULE = """
+import signal
+import time
+from pathlib import Path
+from devnest.cluster.control import Control, Report
+HERE = Path(__file__).parent
+def wait_for(name):
+    while not (HERE / name).exists():
+        time.sleep(0.01)
+def main(fd):
+    signal.alarm(120)
+    control = Control(fd)
+    name = control.settings(dict)["name"]
+    wait_for("start")
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    control._report(Report())
+    signal.sigwait([signal.SIGTERM])
+    (HERE / f"told-{name}").touch()
+    wait_for(f"end-{name}")
+    with (HERE / "ends").open("a") as ends:
+        ends.write(f"{name} ")
+"""
+
+
+class Settings(msgspec.Struct):
+    """What the module is told."""
+
+    name: str
+
+
+class Cluster:
+    """A supervisor that runs, and the directory in which its children leave their notes."""
+
+    def __init__(self, directory: Path, *, servers: int, pool: bool) -> None:
+        self.directory = directory
+        self.configured: list[str] = []
+        self.is_ready = asyncio.Event()
+        self._census = Census(directory)
+        self._listener = socket.socket()
+        pools = self._slot("pool") if pool else None
+        supervisor = Supervisor(
+            lambda number: self._slot(f"server-{number}"), pools, None, self._listener, PATIENCE_S, self._census
+        )
+        self.running = asyncio.create_task(supervisor.run(servers, self._prepare, self.is_ready.set))
+
+    async def _prepare(self) -> None:
+        """There is no database."""
+
+    def _slot(self, name: str) -> Slot:
+        def settings() -> Settings:
+            self.configured.append(name)
+            return Settings(name)
+
+        return Slot(lambda: Child(name, "small_child"), settings, self._census)
+
+    @property
+    def names(self) -> set[str]:
+        """Who runs."""
+        return set(read_roll(self.directory).pids) - {"supervisor"}
+
+    def note(self, name: str) -> None:
+        """What children wait for."""
+        (self.directory / name).touch()
+
+    def was_told(self, name: str) -> bool:
+        """Whether that child was told to end."""
+        return (self.directory / f"told-{name}").exists()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait; the supervisor must not end meanwhile."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                if self.running.done():
+                    await self.running
+                    raise AssertionError("the supervisor has ended")
+                await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Let every child end when it is told to, and tell them."""
+        for name in NAMES:
+            self.note(f"end-{name}")
+        if not self.running.done():
+            signal.raise_signal(signal.SIGTERM)
+        await self.running
+
+
+@asynccontextmanager
+async def running(directory: Path, *, servers: int = 1, pool: bool = False) -> AsyncIterator[Cluster]:
+    """Children are spawned, and none is ready until the note `start`."""
+    (directory / "small_child.py").write_text(MODULE)
+    cluster = Cluster(directory, servers=servers, pool=pool)
+    try:
+        await cluster.until(lambda: "server-0" in cluster.configured)
+        yield cluster
+    finally:
+        cluster.note("start")
+        await cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children find theirs."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.parametrize("change", [signal.SIGHUP, signal.SIGTTIN])
+async def test_a_change_for_which_nothing_can_be_spawned_leaves_the_servers(
+    tmp_path: Path, change: signal.Signals
+) -> None:
+    """It is logged, and the servers that there are stay."""
+    async with running(tmp_path) as cluster:
+        cluster.note("start")
+        await cluster.until(cluster.is_ready.is_set)
+        with no_descriptor_left(), capture_logs() as logs:
+            signal.raise_signal(change)
+            await cluster.until(lambda: any(line["event"] == "servers not changed" for line in logs))
+        assert cluster.names == {"server-0"}
+        assert not cluster.was_told("server-0")
