@@ -112,7 +112,7 @@ async def running(directory: Path, *, servers: int = 1, pool: bool = False) -> A
     (directory / "small_child.py").write_text(MODULE)
     cluster = Cluster(directory, servers=servers, pool=pool)
     try:
-        await cluster.until(lambda: "server-0" in cluster.configured)
+        await cluster.until(lambda: len(cluster.configured) > 0)
         yield cluster
     finally:
         cluster.note("start")
@@ -138,3 +138,37 @@ async def test_a_change_for_which_nothing_can_be_spawned_leaves_the_servers(
             await cluster.until(lambda: any(line["event"] == "servers not changed" for line in logs))
         assert cluster.names == {"server-0"}
         assert not cluster.was_told("server-0")
+
+
+@pytest.mark.parametrize("change", [signal.SIGHUP, signal.SIGTTOU])
+async def test_the_end_waits_for_a_server_that_is_leaving(tmp_path: Path, change: signal.Signals) -> None:
+    """What it has taken on is still answered: the pool goes when no server is left."""
+    leaving, staying = ("server-0", "server-1") if change is signal.SIGHUP else ("server-1", "server-0")
+    async with running(tmp_path, servers=1 if change is signal.SIGHUP else 2, pool=True) as cluster:
+        cluster.note("start")
+        await cluster.until(cluster.is_ready.is_set)
+        cluster.note(f"end-{staying}")
+        cluster.note("end-pool")
+        signal.raise_signal(change)
+        await cluster.until(lambda: cluster.was_told(leaving))
+        signal.raise_signal(signal.SIGTERM)
+        await cluster.until(lambda: staying not in cluster.names)
+        await asyncio.wait((cluster.running,), timeout=0.2)  # in which a supervisor that waits for nobody ends
+        assert not cluster.was_told("pool")
+        cluster.note(f"end-{leaving}")
+        await cluster.running
+    assert (tmp_path / "ends").read_text().split() == [staying, leaving, "pool"]
+
+
+async def test_a_hurried_end_kills_a_server_that_is_leaving(tmp_path: Path) -> None:
+    """A second TERM waits for nobody."""
+    async with running(tmp_path) as cluster:
+        cluster.note("start")
+        await cluster.until(cluster.is_ready.is_set)
+        signal.raise_signal(signal.SIGHUP)
+        await cluster.until(lambda: cluster.was_told("server-0"))
+        signal.raise_signal(signal.SIGTERM)
+        await cluster.until(lambda: cluster.was_told("server-1"))
+        signal.raise_signal(signal.SIGTERM)
+        await cluster.running
+    assert not (tmp_path / "ends").exists()

@@ -50,6 +50,7 @@ class Supervisor:
         self._make_server = make_server
         self._pool = pool
         self._servers: dict[int, Slot] = {}
+        self._leaving: set[Slot] = set()  # servers no longer, but not gone yet
         self._postgres = postgres
         self._listener = listener
         self._census = census
@@ -155,7 +156,7 @@ class Supervisor:
             for number, old in list(self._servers.items()):
                 await self._add_server()
                 del self._servers[number]
-                await old.leave(self._patience_s)
+                await self._drain(old)
             log.info("servers restarted", servers=len(self._servers))
         finally:
             if not self._end.done():  # after STOPPING=1 nothing is ready again
@@ -182,8 +183,14 @@ class Supervisor:
             log.warning("the last server stays")
             return
         slot = self._servers.pop(max(self._servers))
-        await slot.leave(self._patience_s)
+        await self._drain(slot)
         log.info("server removed", server=slot.name, servers=len(self._servers))
+
+    async def _drain(self, slot: Slot) -> None:
+        """Let a server go; where the end comes meanwhile, that waits for it."""
+        self._leaving.add(slot)
+        await slot.leave(self._patience_s)
+        self._leaving.discard(slot)
 
     # PostgreSQL.
 
@@ -221,7 +228,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._listener.close()  # the last server to close its own refuses whoever comes then
         hurrying = asyncio.create_task(self._kill_when_hurried())
-        await asyncio.gather(*(slot.leave(self._patience_s) for slot in self._servers.values()))
+        await asyncio.gather(*(slot.leave(self._patience_s) for slot in (*self._servers.values(), *self._leaving)))
         if self._pool is not None:
             await self._pool.leave(POOL_PATIENCE_S)
         hurrying.cancel()
@@ -230,5 +237,5 @@ class Supervisor:
 
     async def _kill_when_hurried(self) -> None:
         await self._hurry.wait()
-        for slot in self._slots():
+        for slot in (*self._slots(), *self._leaving):
             slot.child.kill()
