@@ -172,3 +172,18 @@ async def test_a_hurried_end_kills_a_server_that_is_leaving(tmp_path: Path) -> N
         signal.raise_signal(signal.SIGTERM)
         await cluster.running
     assert not (tmp_path / "ends").exists()
+
+
+async def test_servers_are_changed_once_all_have_started(tmp_path: Path) -> None:
+    """One that is told to go before it is ready would look like one that cannot start."""
+    async with running(tmp_path, servers=2) as cluster:
+        await cluster.until(lambda: "server-1" in cluster.configured)
+        cluster.note("end-server-1")
+        signal.raise_signal(signal.SIGTTOU)
+        for _ in range(50):  # turns in which a supervisor that does not wait tells the server
+            await asyncio.sleep(0)
+        assert not cluster.is_ready.is_set()
+        cluster.note("start")
+        await cluster.until(lambda: cluster.names == {"server-0"})
+        assert cluster.is_ready.is_set()
+        assert cluster.was_told("server-1")

@@ -99,14 +99,15 @@ class Supervisor:
             self._end.set_exception(error)
 
     async def _start_all(self, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
-        if self._postgres is not None:
-            await self._postgres_ready(self._postgres)
-        await prepare()
-        if self._pool is not None:
-            await self._pool.fill()
-        await asyncio.gather(*(slot.fill() for slot in self._servers.values()))
-        for slot in self._slots():
-            slot.keep(self._give_up)
+        async with self._changes:  # who is told to change the servers meanwhile does so afterwards
+            if self._postgres is not None:
+                await self._postgres_ready(self._postgres)
+            await prepare()
+            if self._pool is not None:
+                await self._pool.fill()
+            await asyncio.gather(*(slot.fill() for slot in self._servers.values()))
+            for slot in self._slots():
+                slot.keep(self._give_up)
         if self._postgres is not None:
             self._start(self._keep_postgres(self._postgres))
         ready()
