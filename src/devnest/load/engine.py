@@ -24,6 +24,7 @@ GRACE_S = 30.0  # for iterations that run when the last stage ends
 _TICK_S = 0.02
 _TIMER_STEP_S = 0.0015  # a start this late is the step of the event loop's timer and not a delay
 _AFTER_ERROR_S = 1.0
+_TURNS = 5  # of the event loop, in which a VU counts a request that failed, and its iteration if that was the last
 
 _log = logging.getLogger(__name__)
 
@@ -75,11 +76,21 @@ class Engine:
         end = perf_counter() + GRACE_S
         while self._running and not self._stopped.is_set() and perf_counter() < end:
             await asyncio.wait(self._running, timeout=_TICK_S)
+        if self._running and not self._stopped.is_set():
+            await self._fail_unanswered()
         self._session.tally.interrupted += len(self._running)
         for task in self._running:
             task.cancel()
         while self._running:
             await asyncio.wait(self._running)
+
+    async def _fail_unanswered(self) -> None:
+        """A target that never answers must not look like one that was not asked. After `stop` it had no time to."""
+        for connection in list(self._session.connections):
+            if connection.is_waiting:
+                connection.fail("no answer by the end of the run")
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, or wake at once after `stop`."""
