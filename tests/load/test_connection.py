@@ -110,6 +110,38 @@ async def test_a_second_answer_is_never_taken_for_the_next_one() -> None:
         assert not connection.is_open
 
 
+HEADS = {
+    "with a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 1),
+    "chunked": (CHUNKED, 1),
+    "empty": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 1),
+    "interim answer first": (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 1),
+    "closes": (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n", 2),
+    "with a body all the same": (answer(200), 2),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+async def test_an_answer_to_head_has_no_body(name: str) -> None:
+    """Whatever its headers say; the next request gets its own answer, on the same connection where there is one."""
+    head, connections = HEADS[name]
+
+    async def handle(request: Request, writer: asyncio.StreamWriter) -> bool:
+        writer.write(head if request.method == "HEAD" else answer(200, b"hello"))
+        return connections == 1 or request.method != "HEAD"
+
+    async with serving(handle) as target:
+        session = Session(await Url.parse(target.url).reached(), seed=1, timeout_s=5, run_tag="t")
+        timekeeper = asyncio.create_task(session.keep_time())
+        vu = VirtualUser(session)
+        answers = [await vu.request("route", method, "/") for method in ("HEAD", "HEAD", "GET", "HEAD")]
+        vu.close()
+        timekeeper.cancel()
+    assert [(found.status, found.body, found.reason) for found in answers] == [
+        (200, b"", ""), (200, b"", ""), (200, b"hello", ""), (200, b"", ""),
+    ]  # fmt: skip
+    assert len(session.tally.take().connecting) == 8 * (1 if connections == 1 else 3)
+
+
 async def test_a_late_answer_meets_no_other_request() -> None:
     """After the time limit the connection is gone, and its answer with it."""
     begun = 0

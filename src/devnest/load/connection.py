@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
     """Owned by one VU on one loop; `send` may be called again only after its answer has come."""
 
     __slots__ = (
+        "_bodiless",
         "_body",
         "_content_type",
         "_delimited",
@@ -60,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[Answer] | None = None
         self.received = 0  # bytes since the owner last looked
         self.sent_at = 0.0
+        self._bodiless = False  # the last request was a HEAD
         self._begin()
 
     @property
@@ -74,6 +76,9 @@ class Connection(asyncio.Protocol):
         """Write `request` now; the future is resolved with its answer and never with an exception."""
         assert self._transport is not None
         assert self._waiting is None
+        if self._bodiless:
+            self._begin()  # the parser still expects the body of which the last answer told
+        self._bodiless = request.startswith(b"HEAD ")
         self._waiting = waiting = self._loop.create_future()
         self.sent_at = perf_counter()
         self._transport.write(request)
@@ -130,8 +135,12 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._headed = self._parser.get_status_code() >= _FIRST_FINAL_STATUS
+        if self._headed and self._bodiless:
+            self._complete(keep=self._parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:
+        if self._waiting is None:
+            raise httptools.HttpParserError("a body after an answer to HEAD")
         self._size += len(body)
         if self._size > MAX_BODY_BYTES:
             self.fail(f"body over {MAX_BODY_BYTES >> 20} MiB")
@@ -142,7 +151,7 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status == _SWITCHING_PROTOCOLS:
             self.fail("switched protocols unasked")
-        elif status >= _FIRST_FINAL_STATUS:
+        elif status >= _FIRST_FINAL_STATUS and not self._bodiless:
             self._complete(keep=self._parser.should_keep_alive())
 
     def _begin(self) -> None:
