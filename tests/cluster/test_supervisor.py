@@ -55,6 +55,7 @@ class Cluster:
 
     def __init__(self, directory: Path, *, servers: int, pool: bool) -> None:
         self.directory = directory
+        self.made: list[str] = []
         self.configured: list[str] = []
         self.is_ready = asyncio.Event()
         self._census = Census(directory)
@@ -73,6 +74,7 @@ class Cluster:
             self.configured.append(name)
             return Settings(name)
 
+        self.made.append(name)
         return Slot(lambda: Child(name, "small_child"), settings, self._census)
 
     @property
@@ -158,6 +160,22 @@ async def test_the_end_waits_for_a_server_that_is_leaving(tmp_path: Path, change
         cluster.note(f"end-{leaving}")
         await cluster.running
     assert (tmp_path / "ends").read_text().split() == [staying, leaving, "pool"]
+
+
+async def test_nothing_is_started_once_the_end_has_begun(tmp_path: Path) -> None:
+    """Whatever the supervisor is told then."""
+    async with running(tmp_path) as cluster:
+        cluster.note("start")
+        await cluster.until(cluster.is_ready.is_set)
+        signal.raise_signal(signal.SIGTERM)
+        await cluster.until(lambda: cluster.was_told("server-0"))
+        for change in (signal.SIGTTIN, signal.SIGHUP):
+            signal.raise_signal(change)
+        for _ in range(50):  # turns in which a supervisor that obeys makes a server
+            await asyncio.sleep(0)
+        cluster.note("end-server-0")
+        await cluster.running
+    assert cluster.made == ["server-0"]
 
 
 async def test_a_hurried_end_kills_a_server_that_is_leaving(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ class Supervisor:
             self._end.set_result(None)
 
     def _change_soon(self, change: Callable[[], Awaitable[None]]) -> None:
-        self._start(self._in_turn(change))
+        if not self._end.done():  # or a server would be added that nobody stops
+            self._start(self._in_turn(change))
 
     async def _in_turn(self, change: Callable[[], Awaitable[None]]) -> None:
         """One change of the servers at a time; a change that fails leaves those there are."""
