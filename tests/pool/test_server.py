@@ -4,6 +4,7 @@ import asyncio
 import functools
 import math
 import os
+import resource
 import signal
 import socket
 import stat
@@ -403,6 +404,29 @@ async def test_deadline_holds_while_the_server_is_away_or_hangs(socket_path: Pat
             await pool.run(work.add, 1, 1, deadline=0.1)
         server.process.send_signal(signal.SIGCONT)
         assert await pool.run(work.add, 2, 2) == 4
+
+
+async def test_client_connects_again_when_there_are_descriptors(
+    pool: RemotePool, server: PoolServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is out of descriptors when its connection ends goes on trying."""
+    attempts = 0
+
+    async def counted(loop: asyncio.AbstractEventLoop) -> socket.socket | None:
+        nonlocal attempts
+        attempts += 1
+        return await RemotePool._try_to_connect(pool, loop)
+
+    monkeypatch.setattr(pool, "_try_to_connect", counted)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        for client in list(server._clients.values()):
+            client._drop("cut by the test")
+        await until(lambda: attempts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert await pool.run(work.pure_echo, 1) == 1
 
 
 async def test_no_reply_reaches_another_caller(socket_path: Path) -> None:

@@ -261,7 +261,10 @@ class RemotePool:
             self._send(call)
 
     async def _try_to_connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket | None:
-        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock = socket.socket(socket.AF_UNIX)
+        except OSError:  # no descriptor or memory to be had now; tried again later
+            return None
         sock.setblocking(False)
         try:
             await loop.sock_connect(sock, str(self._path))
