@@ -81,6 +81,28 @@ async def test_errors_cross_the_server(pool: RemotePool, tmp_path: Path) -> None
     assert await pool.run(work.add, 2, 2) == 4
 
 
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{"priority": 1.0}, {"key": "\ud800"}, {"deadline": "x"}, {"deadline": math.nan}, {"timeout": 10**400}, {}],
+)
+async def test_call_that_cannot_be_sent_is_refused(socket_path: Path, away: bool, options: dict[str, Any]) -> None:
+    """At once, connected or not; the calls behind it are answered, and closing does not wait for it."""
+    async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
+        pool._functions[work.fail] = Function("m:" + "f" * 70_000)
+        if away:
+            await server.end(signal.SIGKILL)
+            await until(lambda: "away" in repr(pool))
+        with pytest.raises(InvalidTask):
+            await pool.run(work.add if options else work.fail, 1, **options)
+        behind = asyncio.ensure_future(pool.run(work.pure_echo, 1, priority=True, deadline=60))
+        if away:
+            server.start()
+            await server.ready()
+        assert await behind == 1
+        assert "open=0" in repr(pool)
+
+
 async def test_large_payloads_pass_through(pool: RemotePool) -> None:
     """As files, which the server never opens."""
     assert await pool.run(work.echo, b"x" * 3_000_000) == b"x" * 3_000_000

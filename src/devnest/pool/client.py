@@ -12,8 +12,9 @@ import itertools
 import json
 import math
 import socket
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -21,12 +22,12 @@ from devnest.pool.alarms import Alarms
 from devnest.pool.channel import Channel
 from devnest.pool.errors import DeadlineExceeded, InvalidTask, PoolClosed, PoolError, PoolFull, WorkerCrashed
 from devnest.pool.functions import Function, describe
-from devnest.pool.payload import Packed
+from devnest.pool.payload import Packed, Segment
 from devnest.pool.peer import is_same_user, parse_url
 from devnest.pool.pool import open_answer, pack_arguments
 from devnest.pool.replies import read_reply
 from devnest.pool.stats import Stats
-from devnest.pool.tasks import check_options
+from devnest.pool.tasks import check_options, seconds
 from devnest.pool.wire import VERSION, Frame, Kind, Submission, WireError, frame, write_submission
 
 __all__ = ["RemotePool"]
@@ -144,21 +145,16 @@ class RemotePool:
         **kwargs: Any,
     ) -> Any:
         """Run ``func(*args, **kwargs)`` in the shared pool; the same as :meth:`Pool.run`."""
-        check_options(timeout, priority, key)
+        timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
+        check_options(timeout_s, priority, key)
         function = self._functions.get(func)
         if function is None:
             function = self._functions[func] = describe(func)
         if function.max_size and kwargs:
             raise InvalidTask("a batched function takes positional arguments only")
-        submission = Submission(
-            function,
-            pack_arguments(args, kwargs),
-            priority,
-            key or "",
-            math.inf if timeout is None else timeout,
-            math.inf if deadline is None else deadline,
-        )
-        return open_answer(await self._ask(submission, submission.deadline_s))
+        payload = pack_arguments(args, kwargs)
+        submission = Submission(function, payload, priority, key or "", timeout_s, deadline_s)
+        return open_answer(await self._ask(submission, deadline_s))
 
     async def stats(self) -> Stats:
         """Return the shared pool's reading."""
@@ -177,14 +173,20 @@ class RemotePool:
             raise self._absent()
         loop = asyncio.get_running_loop()
         call = _Call(next(self._ids), submission, loop.create_future(), now + self._patience)
+        call.deadline_at = now + deadline_s
+        try:
+            data, segments = _write(call)
+        except (ValueError, struct.error) as error:  # before anybody waits for it, connected or not
+            raise InvalidTask(f"the call cannot be sent: {error}") from error
         self._open[call.request_id] = call
         if deadline_s < math.inf:
-            call.deadline_at = now + deadline_s
             self._watch(call, call.deadline_at + DEADLINE_SLACK_S)
         if self._channel is not None:
-            self._send(call)
+            self._channel.send(data, segments)
+            call.sends += 1
         else:
             self._watch(call, call.gives_up_at)
+        del data, segments  # not to be kept while it waits
         try:
             return await call.future
         except asyncio.CancelledError:
@@ -227,15 +229,6 @@ class RemotePool:
 
     # The connection.
 
-    def _send(self, call: _Call) -> None:
-        assert self._channel is not None
-        call.sends += 1
-        if call.submission is None:
-            self._channel.send(frame(Kind.STATS, call.request_id))
-            return
-        left_s = max(0.0, call.deadline_at - time.monotonic())
-        self._channel.send(*write_submission(call.request_id, call.submission._replace(deadline_s=left_s)))
-
     def _lost(self, reason: str, _unread: bool) -> None:
         self._channel = None
         self._dropped.clear()
@@ -258,7 +251,8 @@ class RemotePool:
         self._channel = Channel(loop, sock, self._received, self._lost)
         self._channel.send(frame(Kind.HELLO, VERSION))
         for call in list(self._open.values()):
-            self._send(call)
+            self._channel.send(*_write(call))
+            call.sends += 1
 
     async def _try_to_connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket | None:
         try:
@@ -308,3 +302,11 @@ class RemotePool:
                 lost = WorkerCrashed(f"the pool server went away with the task and did not return: {self._path}")
                 self._finish(call, lost if call.sends else self._absent())
         self._set_timer()
+
+
+def _write(call: _Call) -> tuple[bytes, Sequence[Segment]]:
+    """Return the frame of a call, with the time that it still has."""
+    if call.submission is None:
+        return frame(Kind.STATS, call.request_id), ()
+    left_s = max(0.0, call.deadline_at - time.monotonic())
+    return write_submission(call.request_id, call.submission._replace(deadline_s=left_s))

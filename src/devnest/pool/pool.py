@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import functools
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from devnest.pool.payload import Packed, pack_call, unpack
 from devnest.pool.process import HAS_BOARD, Events, ProcessWorker, boot_frame
 from devnest.pool.records import Limits
 from devnest.pool.stats import Stats
-from devnest.pool.tasks import Task, check_options
+from devnest.pool.tasks import Task, check_options, seconds
 from devnest.pool.thread import Outcome, ThreadWorker
 from devnest.pool.worker import MAIN_NAME, OK, is_loading_main
 
@@ -151,8 +150,8 @@ class Pool:
         call out of the queue, and kills the worker of a running one unless others share its batch.
         """
         engine = self.engine()
-        if timeout is not None or priority or key is not None:
-            check_options(timeout, priority, key)
+        timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
+        check_options(timeout_s, priority, key)
         function = self._functions.get(func) or self._describe(func)
         if function.max_size and kwargs:
             raise InvalidTask("a batched function takes positional arguments only")
@@ -164,8 +163,8 @@ class Pool:
             functools.partial(_resolve, future),
             priority=priority,
             key=key or "",
-            timeout_s=math.inf if timeout is None else timeout,
-            deadline_at=math.inf if deadline is None else time.monotonic() + deadline,
+            timeout_s=timeout_s,
+            deadline_at=time.monotonic() + deadline_s,
         )
         engine.submit(task)
         try:

@@ -2,12 +2,13 @@
 
 import enum
 import math
+import numbers
 from collections.abc import Callable
 
 from devnest.pool.errors import InvalidTask
 from devnest.pool.functions import Function
 
-__all__ = ["PRIORITIES", "Task", "TaskState", "check_options"]
+__all__ = ["PRIORITIES", "Task", "TaskState", "check_options", "seconds"]
 
 PRIORITIES = range(-100, 101)  # lower goes first; fits the wire's signed byte
 
@@ -83,11 +84,32 @@ class Task:
         return f"<Task {self.function.name} {self.state.name.lower()} priority={self.priority} key={self.key!r}>"
 
 
-def check_options(timeout: float | None, priority: int, key: str | None) -> None:
-    """Raise :class:`InvalidTask` where an option of ``run`` is out of its range."""
-    if timeout is not None and not timeout > 0:
-        raise InvalidTask(f"timeout must be more than 0 seconds, not {timeout}")
-    if priority not in PRIORITIES:
-        raise InvalidTask(f"priority must be {PRIORITIES.start} to {PRIORITIES.stop - 1}, not {priority}")
-    if key is not None and (not isinstance(key, str) or len(key) > 255):
-        raise InvalidTask("key must be a string of at most 255 characters")
+def seconds(name: str, value: float | None) -> float:
+    """Return an option of ``run`` that is a time; infinity for none. Raises :class:`InvalidTask`."""
+    if value is None:
+        return math.inf
+    try:
+        time_s = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:  # a whole number beyond all floats
+        time_s = math.nan
+    if math.isnan(time_s):
+        raise InvalidTask(f"{name} must be a number of seconds")
+    return time_s
+
+
+def check_options(timeout_s: float, priority: int, key: str | None) -> None:
+    """Raise :class:`InvalidTask` where an option of ``run`` is out of its range or cannot be sent."""
+    if not timeout_s > 0:
+        raise InvalidTask(f"timeout must be more than 0 seconds, not {timeout_s}")
+    if not isinstance(priority, int) or priority not in PRIORITIES:
+        raise InvalidTask(f"priority must be a whole number from {PRIORITIES.start} to {PRIORITIES.stop - 1}")
+    if key is not None and not (isinstance(key, str) and len(key) <= 255 and _is_utf8(key)):
+        raise InvalidTask("key must be a string of at most 255 characters, none of them a lone surrogate")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
