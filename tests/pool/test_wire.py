@@ -1,5 +1,6 @@
 """Frames and payloads: what goes in comes out, and nothing else gets through."""
 
+import asyncio
 import contextlib
 import fcntl
 import itertools
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnest.pool import DeadlineExceeded, InvalidTask, PoolClosed, PoolFull, TaskTimeout, WorkerCrashed
+from devnest.pool.channel import JOIN_BYTES, Channel
 from devnest.pool.functions import Function
 from devnest.pool.payload import LARGE_BYTES, Packed, Segment, pack, pack_call, unpack
 from devnest.pool.replies import read_reply, write_reply
@@ -31,6 +33,7 @@ from devnest.pool.wire import (
     write_batch,
     write_submission,
 )
+from devnest.pool.worker import receive
 
 FRAMES = st.lists(
     st.tuples(st.sampled_from(list(Kind)), st.integers(0, 2**64 - 1), st.binary(max_size=300)), max_size=8
@@ -262,3 +265,28 @@ def test_without_descriptors_large_payloads_travel_inside(monkeypatch: pytest.Mo
             data = data[left.send(data) :] if data else data
             received = reader.feed(right.recv(65536))
     assert received[0].body == packed.data
+
+
+async def test_descriptors_come_with_their_own_frame() -> None:
+    """Also where the kernel cuts what it delivers exactly between the frames before them and theirs."""
+    loop = asyncio.get_running_loop()
+    segment = Segment(os.memfd_create("test"))
+    left, right = socket.socketpair()
+    with left, right:
+        socket.send_fds(left, [bytes(JOIN_BYTES)], [segment.fd])
+        first_cut = len(receive(right)[0])
+    left, right = socket.socketpair()
+    received: list[Frame] = []
+    lost: asyncio.Queue[str] = asyncio.Queue()
+    sender = Channel(loop, left, received.append, lambda *_: None)
+    receiver = Channel(loop, right, received.append, lambda reason, _: lost.put_nowait(reason))
+    header = len(frame(Kind.REPLY, 1))
+    sender.send(frame(Kind.REPLY, 1, bytes(first_cut - header)))
+    sender.send(frame(Kind.REPLY, 2, descriptors=1), [segment])
+    sender.send(frame(Kind.REPLY, 3))
+    sender.flush()
+    sender.shut_down_sending()
+    assert await lost.get() == "closed by the other side"
+    sender.close()
+    receiver.close()
+    assert [(found.id, len(found.segments)) for found in received] == [(1, 0), (2, 1), (3, 0)]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from devnest.pool.payload import Segment
-from devnest.pool.wire import MAX_DESCRIPTORS, MAX_FRAME_BYTES, Frame, FrameReader, WireError
+from devnest.pool.wire import MAX_FRAME_BYTES, Frame, FrameReader, WireError
 from devnest.pool.worker import receive
 
 __all__ = ["Channel"]
@@ -119,13 +119,13 @@ class Channel:
         data, segments = self._out.popleft()
         if not self._out or len(data) >= JOIN_BYTES:
             return data, segments
-        pieces, size, joined = [data], len(data), list(segments)
-        while self._out and size < JOIN_BYTES and len(joined) + len(self._out[0][1]) <= MAX_DESCRIPTORS:
-            data, segments = self._out.popleft()
+        pieces, size = [data], len(data)
+        # Descriptors go with the first byte of what is sent, and the kernel may deliver the frames before theirs alone.
+        while self._out and size < JOIN_BYTES and not self._out[0][1]:
+            data, _ = self._out.popleft()
             pieces.append(data)
             size += len(data)
-            joined += segments
-        return b"".join(pieces), joined
+        return b"".join(pieces), segments
 
     def _write(self, data: bytes | memoryview, segments: Sequence[Segment]) -> int:
         if segments:
