@@ -313,6 +313,36 @@ async def test_client_that_does_not_read_is_sent_away(
             assert await pool.run(work.add, 2, 2) == 4
 
 
+async def test_client_sent_away_takes_no_other_clients_answer_along(
+    socket_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a batch that both share, its own answers are too many for it, and the others still come."""
+    monkeypatch.setattr(server_module, "MAX_UNREAD_BYTES", 100_000)
+    gate = str(tmp_path / "gate")
+    async with PoolServer(socket_path, workers=1) as server, Pool.connect(server.url) as pool:
+        first = asyncio.ensure_future(pool.run(work.wait_for, gate))
+        await until(lambda: server.stats().running)
+        with socket.socket(socket.AF_UNIX) as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(str(socket_path))
+            function = Function("tests.pool.work:echo_all", 8)
+            asking = Submission(function, pack_call(("x" * 150_000,), {}), 0, "", 1e9, 1e9)
+            deaf.sendall(greeted())
+            for number in range(1, 5):
+                sending = asyncio.to_thread(deaf.sendall, write_submission(number, asking)[0])
+                await asyncio.gather(sending, until(functools.partial(_queued, server, number)))
+            others = [asyncio.ensure_future(pool.run(work.echo_all, number)) for number in range(3)]
+            await until(functools.partial(_queued, server, 7))
+            Path(gate).touch()
+            assert await asyncio.gather(*others) == [0, 1, 2]
+            assert "does not read" in caplog.text
+        await first
+
+
+def _queued(server: PoolServer, count: int) -> bool:
+    return server.stats().queued >= count
+
+
 async def test_clients_are_counted(server: PoolServer, pool: RemotePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound a connection is closed at once."""
     monkeypatch.setattr(server_module, "MAX_CLIENTS", 1)

@@ -67,6 +67,11 @@ def square_all(calls: list[tuple[int]]) -> list[tuple[int, int]]:
     return [(number * number, len(calls)) for (number,) in calls]
 
 
+@batched(max_size=8)
+def echo_all(calls: list[tuple[Any]]) -> list[Any]:
+    return [value for (value,) in calls]
+
+
 @batched(max_size=4)
 def mixed(calls: list[tuple[int]]) -> list[object]:
     return [ValueError(f"odd {number}") if number % 2 else number for (number,) in calls]

@@ -229,7 +229,9 @@ class _Client:
             self._send(request_id, None)
 
     def _answer(self, request_id: int, answer: object) -> None:
-        task = self._tasks.pop(request_id)
+        task = self._tasks.pop(request_id, None)
+        if task is None:  # the client went in this very turn, by an answer before this one
+            return
         if isinstance(answer, tuple) and answer[0] == OK:
             self._server.warm(task.function.name)
         self._send(request_id, answer)
