@@ -298,15 +298,19 @@ async def test_client_that_says_nothing_is_sent_away(server: PoolServer, monkeyp
     writer.close()
 
 
+@pytest.mark.parametrize("size", [200_000, 300_000])
 async def test_client_that_does_not_read_is_sent_away(
-    socket_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    size: int, socket_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Replies for it are kept up to a bound."""
+    """Replies for it are kept up to a bound, and so are those in memory files."""
     monkeypatch.setattr(server_module, "MAX_UNREAD_BYTES", 1_000_000)
     async with PoolServer(socket_path, workers=1) as server:
         with socket.socket(socket.AF_UNIX) as deaf:
             deaf.connect(str(socket_path))
-            asking = Submission(Function("tests.pool.work:large"), pack_call((200_000,), {}), 0, "", 1e9, 1e9)
+            await until(lambda: server._clients)
+            for client in server._clients.values():  # so that few frames fit, however small
+                client._channel._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            asking = Submission(Function("tests.pool.work:large"), pack_call((size,), {}), 0, "", 1e9, 1e9)
             deaf.sendall(greeted() + b"".join(write_submission(i, asking)[0] for i in range(20)))
             await until(lambda: "does not read" in caplog.text)
         async with Pool.connect(server.url) as pool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +14,9 @@ from devnest.pool.worker import receive
 __all__ = ["Channel"]
 
 JOIN_BYTES = 64 * 1024  # small frames are joined up to this size, larger ones are sent as they are
+
+
+_Piece = tuple[bytes | memoryview, Sequence[Segment], int]  # the last: bytes in the memory files
 
 
 class Channel:
@@ -38,7 +42,7 @@ class Channel:
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._reader = FrameReader(max_frame_bytes)
-        self._out: deque[tuple[bytes | memoryview, Sequence[Segment]]] = deque()
+        self._out: deque[_Piece] = deque()
         self._out_bytes = 0
         self._flush_is_due = self._is_blocked = self._is_closed = False
         loop.add_reader(sock.fileno(), self._readable)
@@ -50,15 +54,14 @@ class Channel:
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the other side has not taken yet."""
+        """Bytes that the socket has not taken yet, with those in the memory files that go along."""
         return self._out_bytes
 
     def send(self, data: bytes, segments: Sequence[Segment] = ()) -> None:
         """Queue a frame; it leaves at the end of this turn of the loop, or with :meth:`flush`."""
         if self._is_closed:
             return
-        self._out.append((data, segments))
-        self._out_bytes += len(data)
+        self._queue(data, segments)
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._flush_due)
@@ -72,14 +75,13 @@ class Channel:
                 if (sent := self._sock.send(data)) == len(data):
                     return
                 data = data[sent:]
-        self._out.append((data, segments))
-        self._out_bytes += len(data)
+        self._queue(data, segments)
         self.flush()
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it; the rest follows by itself."""
         while self._out and not self._is_closed:
-            data, segments = self._next_piece()
+            data, segments, file_bytes = self._next_piece()
             try:
                 sent = self._write(data, segments)
             except (BlockingIOError, InterruptedError):
@@ -88,9 +90,11 @@ class Channel:
                 self._lose(f"cannot write: {error}", unread=True)
                 return
             self._out_bytes -= sent
+            if sent:  # the descriptors went with the first byte
+                self._out_bytes -= file_bytes
+                segments, file_bytes = (), 0
             if sent < len(data):
-                # The descriptors went with the first byte.
-                self._out.appendleft((memoryview(data)[sent:], () if sent else segments))
+                self._out.appendleft((memoryview(data)[sent:], segments, file_bytes))
                 if not self._is_blocked:
                     self._is_blocked = True
                     self._loop.add_writer(self._sock.fileno(), self.flush)
@@ -115,17 +119,22 @@ class Channel:
         self._out.clear()
         self._sock.close()
 
-    def _next_piece(self) -> tuple[bytes | memoryview, Sequence[Segment]]:
-        data, segments = self._out.popleft()
+    def _queue(self, data: bytes, segments: Sequence[Segment]) -> None:
+        file_bytes = sum(os.fstat(segment.fd).st_size for segment in segments)
+        self._out.append((data, segments, file_bytes))
+        self._out_bytes += len(data) + file_bytes
+
+    def _next_piece(self) -> _Piece:
+        data, segments, file_bytes = self._out.popleft()
         if not self._out or len(data) >= JOIN_BYTES:
-            return data, segments
+            return data, segments, file_bytes
         pieces, size = [data], len(data)
         # Descriptors go with the first byte of what is sent, and the kernel may deliver the frames before theirs alone.
         while self._out and size < JOIN_BYTES and not self._out[0][1]:
-            data, _ = self._out.popleft()
+            data, _, _ = self._out.popleft()
             pieces.append(data)
             size += len(data)
-        return b"".join(pieces), segments
+        return b"".join(pieces), segments, file_bytes
 
     def _write(self, data: bytes | memoryview, segments: Sequence[Segment]) -> int:
         if segments:
