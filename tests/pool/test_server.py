@@ -11,6 +11,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -460,6 +461,25 @@ async def test_deadline_holds_while_the_server_is_away_or_hangs(socket_path: Pat
             await pool.run(work.add, 1, 1, deadline=0.1)
         server.process.send_signal(signal.SIGCONT)
         assert await pool.run(work.add, 2, 2) == 4
+
+
+async def test_call_cancelled_at_its_deadline_stops_no_other_clock(socket_path: Path) -> None:
+    """In one turn of the loop, with a server that hangs: the deadlines of other calls hold."""
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(socket_path))
+        hanging.listen()
+        async with Pool.connect(f"unix://{socket_path}") as pool:
+            cancelled = asyncio.ensure_future(pool.run(work.pure_echo, 1, deadline=0.01))
+            other = asyncio.ensure_future(pool.run(work.pure_echo, 2, deadline=0.1))
+            await asyncio.sleep(0)
+            assert pool._timer is not None
+            asyncio.get_running_loop().call_at(pool._timer.when() - 1e-6, cancelled.cancel)
+            time.sleep(0.2)  # so that both are due in the next turn  # noqa: ASYNC251
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            with pytest.raises(DeadlineExceeded):
+                await other
+    socket_path.unlink()
 
 
 async def test_client_connects_again_when_there_are_descriptors(

@@ -294,14 +294,17 @@ class RemotePool:
 
     def _ring(self) -> None:
         now = time.monotonic()
-        while (call := self._alarms.pop_due(now)) is not None:
-            if now >= call.deadline_at:
-                self._drop(call)
-                call.future.set_result(DeadlineExceeded("the shared pool did not answer by the deadline"))
-            elif self._channel is None and now >= call.gives_up_at:
-                lost = WorkerCrashed(f"the pool server went away with the task and did not return: {self._path}")
-                self._finish(call, lost if call.sends else self._absent())
-        self._set_timer()
+        try:
+            while (call := self._alarms.pop_due(now)) is not None:
+                if now >= call.deadline_at:
+                    self._drop(call)
+                    if not call.future.done():  # cancelled in this very turn
+                        call.future.set_result(DeadlineExceeded("the shared pool did not answer by the deadline"))
+                elif self._channel is None and now >= call.gives_up_at:
+                    lost = WorkerCrashed(f"the pool server went away with the task and did not return: {self._path}")
+                    self._finish(call, lost if call.sends else self._absent())
+        finally:  # without a timer no other call would ever be looked at
+            self._set_timer()
 
 
 def _write(call: _Call) -> tuple[bytes, Sequence[Segment]]:
