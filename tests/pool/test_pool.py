@@ -393,6 +393,20 @@ async def test_close_can_be_forced(how: str, tmp_path: Path) -> None:
             await task
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_cancelled_start_leaves_no_worker(kind: Kind) -> None:
+    """What was started before the block was entered is ended."""
+    pool = Pool(workers=2, kind=kind)
+    starting = asyncio.ensure_future(pool.start())
+    await asyncio.sleep(0)
+    while not pool.engine().workers:
+        await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert pool.engine().scheduler.ended
+
+
 async def test_block_left_by_an_exception_ends_its_tasks(tmp_path: Path) -> None:
     """Nobody waits for the drain of what failed."""
     pool = Pool(workers=1)

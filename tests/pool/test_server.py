@@ -214,6 +214,17 @@ async def test_absent_server_is_waited_for_and_then_reported(socket_path: Path) 
         await Pool.connect(f"unix://{socket_path}", patience=0.1).start()
 
 
+async def test_cancelled_start_stops_connecting(socket_path: Path) -> None:
+    """Nothing goes on looking for a server that nobody waits for."""
+    before = asyncio.all_tasks()
+    starting = asyncio.ensure_future(Pool.connect(f"unix://{socket_path}").start())
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert asyncio.all_tasks() == before
+
+
 async def test_directory_must_be_closed_to_others(socket_path: Path) -> None:
     """One that others may enter is refused and left as it is; one that is missing is made."""
     socket_path.parent.chmod(0o755)

@@ -102,7 +102,11 @@ class RemotePool:
         self._state = "open"
         self._lost("not connected yet", False)
         assert self._connector is not None
-        await asyncio.wait([self._connector], timeout=self._patience)
+        try:
+            await asyncio.wait([self._connector], timeout=self._patience)
+        except BaseException:  # the block is not entered, so nobody else would end the attempts
+            await self.close(force=True)
+            raise
         if self._channel is None:
             await self.close(force=True)
             raise self._absent()

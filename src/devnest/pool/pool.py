@@ -120,7 +120,11 @@ class Pool:
         if self._is_process:
             sys.modules.setdefault(MAIN_NAME, sys.modules["__main__"])  # where workers say the script's classes are
         self._engine = Engine(asyncio.get_running_loop(), self._limits, self._start_worker)
-        await self._engine.start()
+        try:
+            await self._engine.start()
+        except BaseException:  # the block is not entered, so nobody else would end the workers
+            await self._engine.close(force=True, deadline=None)
+            raise
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
         """Take no more tasks, wait for those there are and end the workers.
