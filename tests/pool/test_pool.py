@@ -300,6 +300,15 @@ async def test_grows_while_tasks_wait_and_shrinks_when_idle(tmp_path: Path) -> N
         assert await pool.run(work.add, 1, 1) == 2
 
 
+async def test_fixed_pool_that_becomes_elastic_shrinks() -> None:
+    """Also by workers that were idle all the time."""
+    async with Pool(workers=3, idle_timeout=0.05) as pool:
+        await until(lambda: pool.stats().idle == 3)
+        pool.resize(min_workers=1, max_workers=3)
+        await until(lambda: pool.stats().workers == 1)
+        assert await pool.run(work.add, 1, 1) == 2
+
+
 async def test_resize() -> None:
     """A pool can be given more workers and fewer."""
     async with Pool(workers=1) as pool:

@@ -219,7 +219,10 @@ class Crew:
     def _hire(self, now: float) -> None:
         # Anything that ends with a batch is looked at again when one does.
         self.is_settled = not (self.closing or self.retiring or self.size > self.limits.max_workers)
-        self.is_elastic = self.limits.min_workers < self.limits.max_workers
+        was_elastic, self.is_elastic = self.is_elastic, self.limits.min_workers < self.limits.max_workers
+        if self.is_elastic and not was_elastic:
+            for worker in self.idle.values():
+                self._watch_idle(worker, now)
         missing = self._wanted() - self.size
         if missing > 0 and now < self.next_start_at:
             self.is_settled = False
