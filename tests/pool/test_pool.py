@@ -1,8 +1,10 @@
 """What a pool promises its caller, kept by real workers; both kinds and both event loops where that matters."""
 
 import asyncio
+import gc
 import math
 import os
+import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,9 @@ import uvloop
 
 from devnest.pool import DeadlineExceeded, InvalidTask, Pool, PoolClosed, PoolError, PoolFull, TaskTimeout, pure
 from devnest.pool.functions import batched
+from devnest.pool.payload import LARGE_BYTES
 from tests.pool import work
+from tests.pool.conftest import descriptors
 from tests.pool.support import until
 
 Kind = Literal["process", "thread"]
@@ -286,6 +290,39 @@ async def test_keys_take_turns(tmp_path: Path) -> None:
         (tmp_path / "gate").touch()
         await asyncio.gather(first, *tasks)
     assert trace.read_text() == "xyzxyxx"
+
+
+@pytest.mark.parametrize("clock", [{"timeout": 600}, {"deadline": 600}])
+async def test_what_is_done_is_not_kept(clock: dict[str, Any], tmp_path: Path) -> None:
+    """Arguments and results go with their call, not when its timeout or deadline would have come."""
+    large = b"x" * LARGE_BYTES
+    async with Pool(workers=1) as pool:
+        assert await pool.run(work.echo, large, **clock) == large
+        (running,) = await busy(pool, tmp_path / "gate")
+        waiting = asyncio.ensure_future(pool.run(work.echo, large, **clock))
+        await asyncio.sleep(0)
+        assert memory_files() == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        (tmp_path / "gate").touch()
+        await running
+        await until(lambda: memory_files() == 0)
+
+
+async def test_threads_do_not_keep_what_is_done() -> None:
+    """Nor do their tasks."""
+    argument = {"argument and result"}
+    kept = weakref.ref(argument)
+    async with Pool(workers=1, kind="thread") as pool:
+        assert await pool.run(work.echo, argument, timeout=600) is argument
+        del argument
+        await until(lambda: kept() is None)
+
+
+def memory_files() -> int:
+    """Return how many payloads this process holds in memory files."""
+    gc.collect()
+    return sum("memfd:devnest.pool " in what for what in descriptors().values())
 
 
 async def test_grows_while_tasks_wait_and_shrinks_when_idle(tmp_path: Path) -> None:

@@ -425,6 +425,34 @@ def test_calls_behind_a_stalled_one_are_taken_back() -> None:
     assert list(bench.scheduler.room.retries) == [waiting[2], waiting[1]]
 
 
+def test_task_given_up_before_it_is_sent_is_sent_whole() -> None:
+    """The engine does what it is asked one by one, and an answer may make a client give up a task of a later send."""
+    bench = Bench(workers=2)
+    one, two = bench.submit(BATCHED), bench.submit(PURE)
+    one.payload = two.payload = "payload"
+    first, second = bench.sends()
+    bench.scheduler.cancel(one)
+    bench.scheduler.orphan(two, bench.now)
+    assert [one.payload, two.payload] == [None, None]
+    assert [first.payloads, second.payloads] == [["payload"], ["payload"]]
+
+
+def test_task_that_runs_again_keeps_its_payload() -> None:
+    """Until it is answered."""
+    bench = Bench()
+    task = bench.submit(PURE)
+    task.payload = "payload"
+    (send,) = bench.sends()
+    bench.scheduler.died(send.worker_id, "died", bench.now)
+    (start,) = bench.dispatch()
+    assert isinstance(start, Start)
+    bench.scheduler.ready(start.worker_id, bench.now)
+    (send,) = bench.sends()
+    assert send.payloads == ["payload"]
+    bench.finish(send)
+    assert task.payload is None
+
+
 def test_cancel_takes_constant_time() -> None:
     """Counted, not timed: a cancel in a queue of 10,000 touches no other task."""
     bench = Bench(max_queue=20_000)

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import math
 import os
 import resource
@@ -33,10 +34,11 @@ from devnest.pool import (
 )
 from devnest.pool import server as server_module
 from devnest.pool.functions import Function
-from devnest.pool.payload import pack_call
+from devnest.pool.payload import LARGE_BYTES, pack_call
 from devnest.pool.peer import is_same_user, parse_url
 from devnest.pool.wire import VERSION, Kind, Submission, frame, write_submission
 from tests.pool import work
+from tests.pool.conftest import descriptors
 from tests.pool.support import ServerProcess, is_running, serving, until
 
 
@@ -94,8 +96,9 @@ async def test_call_that_cannot_be_sent_is_refused(socket_path: Path, away: bool
         if away:
             await server.end(signal.SIGKILL)
             await until(lambda: "away" in repr(pool))
+        func: Callable[..., Any] = work.add if options else work.fail
         with pytest.raises(InvalidTask):
-            await pool.run(work.add if options else work.fail, 1, **options)
+            await pool.run(func, 1, **options)
         behind = asyncio.ensure_future(pool.run(work.pure_echo, 1, priority=True, deadline=60))
         if away:
             server.start()
@@ -110,6 +113,14 @@ async def test_large_payloads_pass_through(pool: RemotePool) -> None:
     assert await asyncio.gather(*(pool.run(work.large, 300_000 + i) for i in range(3))) == [
         b"r" * (300_000 + i) for i in range(3)
     ]
+
+
+@pytest.mark.parametrize("clock", [{"timeout": 600}, {"deadline": 600}])
+async def test_what_is_done_is_not_kept(pool: RemotePool, clock: dict[str, Any]) -> None:
+    """Neither by the server nor by its client, although the call's clock runs on."""
+    large = b"x" * LARGE_BYTES
+    assert await pool.run(work.echo, large, **clock) == large
+    await until(lambda: gc.collect() >= 0 and not any("memfd:devnest.pool " in what for what in descriptors().values()))
 
 
 async def test_batches_form_over_all_clients(server: PoolServer, tmp_path: Path) -> None:

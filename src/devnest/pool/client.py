@@ -74,7 +74,8 @@ class RemotePool:
         self._open: dict[int, _Call] = {}
         self._dropped: set[int] = set()  # cancelled here, and not yet confirmed by the server
         self._functions: dict[Callable[..., Any], Function] = {}
-        self._alarms: Alarms[_Call] = Alarms(lambda _when, call: call.request_id in self._open)
+        # By id: what a call carried is not to be kept until its time comes.
+        self._alarms: Alarms[int] = Alarms(lambda _when, request_id: request_id in self._open)
         self._channel: Channel | None = None
         self._connector: asyncio.Task[None] | None = None
         self._away_since = 0.0
@@ -283,7 +284,7 @@ class RemotePool:
 
     def _watch(self, call: _Call, when: float) -> None:
         next_at = self._alarms.next_at()
-        self._alarms.add(when, call)
+        self._alarms.add(when, call.request_id)
         if next_at is None or when < next_at or self._timer is None:
             self._set_timer()
 
@@ -299,7 +300,8 @@ class RemotePool:
     def _ring(self) -> None:
         now = time.monotonic()
         try:
-            while (call := self._alarms.pop_due(now)) is not None:
+            while (request_id := self._alarms.pop_due(now)) is not None:
+                call = self._open[request_id]
                 if now >= call.deadline_at:
                     self._drop(call)
                     if not call.future.done():  # cancelled in this very turn

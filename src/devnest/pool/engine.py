@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from devnest.pool.actions import Action, Answer, Hold, Reclaim, Send, Start, Stop
+from devnest.pool.functions import Function
 from devnest.pool.process import Events
 from devnest.pool.records import Limits
 from devnest.pool.scheduler import Scheduler
@@ -20,7 +21,7 @@ __all__ = ["Engine", "WorkerHandle"]
 class WorkerHandle(Protocol):
     """A worker of either kind."""
 
-    def send(self, batch_id: int, batch: Sequence[Task]) -> None:
+    def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
         """Send a batch."""
 
     def stop(self) -> None:
@@ -158,13 +159,13 @@ class Engine:
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
             if isinstance(action, Answer):
-                action.task.answer(action.answer)
+                action.task.give(action.answer)
             elif isinstance(action, Start):
                 self._start(action.worker_id)
             elif (worker := self.workers.get(action.worker_id)) is None:
                 pass  # it could not be started; its end is on the way
             elif isinstance(action, Send):
-                worker.send(action.batch_id, action.batch)
+                worker.send(action.batch_id, action.batch[0].function, action.payloads)
             elif isinstance(action, Stop):
                 worker.stop()
             elif isinstance(action, Hold):

@@ -13,8 +13,8 @@ from typing import Protocol, cast
 
 from devnest.pool.board import ALL, Board
 from devnest.pool.channel import Channel
+from devnest.pool.functions import Function
 from devnest.pool.payload import Packed, Segment, pack
-from devnest.pool.tasks import Task
 from devnest.pool.wire import Frame, Kind, WireError, frame, read_items, write_batch
 from devnest.pool.worker import FAILED, SKIPPED
 
@@ -112,13 +112,13 @@ class ProcessWorker:
         """The process's id."""
         return self._process.pid
 
-    def send(self, batch_id: int, batch: Sequence[Task]) -> None:
+    def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
         """Send a batch, of one function."""
-        payloads = [cast(Packed, task.payload) for task in batch]
         if self._board:
             self._board.reset()
         self._is_unread = self._channel.is_closed  # it died, and its end has not been noticed yet
-        self._channel.send_now(*write_batch(batch_id, batch[0].function, payloads, max_rss=self._reports_rss))
+        packed = cast(Sequence[Packed], payloads)
+        self._channel.send_now(*write_batch(batch_id, function, packed, max_rss=self._reports_rss))
 
     def stop(self) -> None:
         """Let the process leave by itself, and kill it if it does not."""

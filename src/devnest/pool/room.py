@@ -105,5 +105,5 @@ class WaitingRoom:
         if last is None or length < self.queue.length_of(task.source, task.key) + 2:
             raise self.full(workers)
         self.queue.remove(last)
-        last.state = TaskState.DONE
+        last.end()
         return last

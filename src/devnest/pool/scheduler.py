@@ -105,7 +105,7 @@ class Scheduler:
         """Drop a task whose client has gone; if it runs it may go on for a while."""
         if task.state is not TaskState.RUNNING:
             return self.cancel(task)
-        task.state = TaskState.DONE
+        task.end()
         self.recorder.cancelled += 1
         worker = self.crew.all[task.worker_id]
         if self.crew.limits.can_kill and not worker.is_awaited():
@@ -227,7 +227,7 @@ class Scheduler:
                 task.run_until = now + task.timeout_s
                 self._alarms.add(task.run_until, task)
         self.recorder.sent([now - task.enqueued_at for task in batch], now)
-        self._actions.append(Send(worker.id, self._batches, batch))
+        self._actions.append(Send(worker.id, self._batches, batch, [task.payload for task in batch]))
 
     def _expire(self, task: Task, now: float) -> None:
         # 1. Its deadline has passed, or will before it can be done: nobody needs the answer, waiting or running. A
@@ -266,17 +266,17 @@ class Scheduler:
 
     def _answer(self, task: Task, answer: object) -> None:
         assert task.state is not TaskState.DONE
-        task.state = TaskState.DONE
+        task.end()
         self.recorder.done += 1
         self.recorder.failed += isinstance(answer, PoolError)
         self._actions.append(Answer(task, answer))
 
     def _drop(self, task: Task, reason: str) -> None:
-        if task.state is TaskState.WAITING:
+        was_waiting = task.state is TaskState.WAITING
+        task.end()
+        if was_waiting:
             self.room.take_out(task)
-            task.state = TaskState.DONE
             return
-        task.state = TaskState.DONE
         worker = self.crew.all[task.worker_id]
         if self.crew.limits.can_kill and not worker.is_awaited():
             self.crew.give_up(worker, reason, self.room.estimates.batch_s(task.function))

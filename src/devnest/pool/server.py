@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -208,7 +209,7 @@ class _Client:
         task = Task(
             call.function,
             call.payload,
-            lambda answer: self._answer(received.id, answer),
+            functools.partial(self._answer, received.id),  # it outlives the frame, which is not to be kept
             priority=call.priority,
             key=call.key,
             source=self._id,

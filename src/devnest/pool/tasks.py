@@ -24,7 +24,8 @@ class TaskState(enum.Enum):
 class Task:
     """A call: what its caller wants of it, and the scheduler's notes about it.
 
-    The upper half never changes. The lower half is the scheduler's alone.
+    The upper half never changes, but that a task that is done lets go of what it carried: clocks know of it until
+    they ring. The lower half is the scheduler's alone.
     """
 
     __slots__ = (
@@ -76,12 +77,26 @@ class Task:
         self.worker_id = 0
         self.run_until = math.inf
 
+    def end(self) -> None:
+        """Note that it is done, and let go of its arguments."""
+        self.state = TaskState.DONE
+        self.payload = None
+
+    def give(self, answer: object) -> None:
+        """Give the answer to whoever waits for it, and let go of both."""
+        give, self.answer = self.answer, _nobody
+        give(answer)
+
     def has_clock(self) -> bool:
         """Whether it has a timeout or a deadline."""
         return self.timeout_s < math.inf or self.deadline_at < math.inf
 
     def __repr__(self) -> str:
         return f"<Task {self.function.name} {self.state.name.lower()} priority={self.priority} key={self.key!r}>"
+
+
+def _nobody(_answer: object) -> None:
+    """Stand for a caller that has its answer."""
 
 
 def seconds(name: str, value: float | None) -> float:

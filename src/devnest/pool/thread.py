@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from devnest.pool.board import ALL
+from devnest.pool.functions import Function
 from devnest.pool.process import Events
-from devnest.pool.tasks import Task
 
 __all__ = ["Call", "Outcome", "ThreadWorker"]
 
@@ -33,13 +33,13 @@ class ThreadWorker:
         self._loop = loop
         self._id = worker_id
         self._events = events
-        self._mail: queue.SimpleQueue[tuple[int, Sequence[Task]] | None] = queue.SimpleQueue()
+        self._mail: queue.SimpleQueue[tuple[int, Function, Sequence[Call]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=f"devnest.pool-{worker_id}", daemon=True)
         self._thread.start()
 
-    def send(self, batch_id: int, batch: Sequence[Task]) -> None:
+    def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
         """Send a batch, of one function."""
-        self._mail.put((batch_id, batch))
+        self._mail.put((batch_id, function, cast(Sequence[Call], payloads)))
 
     def stop(self) -> None:
         """Let the thread end."""
@@ -61,11 +61,11 @@ class ThreadWorker:
     def _serve(self) -> None:
         self._tell(self._events.worker_ready, self._id)
         while (mail := self._mail.get()) is not None:
-            batch_id, batch = mail
-            outcomes = _run(batch)
+            batch_id, function, calls = mail
+            outcomes = _run(function, calls)
             failed = sum(outcome.error is not None for outcome in outcomes)
             self._tell(self._done, batch_id, outcomes, failed)
-            del mail, batch, outcomes  # not to be kept alive until the next batch
+            del mail, calls, outcomes  # not to be kept alive until the next batch
         self._tell(self._ended)
 
     def _done(self, batch_id: int, outcomes: Sequence[Outcome], failed: int) -> None:
@@ -83,11 +83,10 @@ class ThreadWorker:
             self._loop.call_soon_threadsafe(event, *args)
 
 
-def _run(batch: Sequence[Task]) -> list[Outcome]:
-    calls = [cast(Call, task.payload) for task in batch]
+def _run(function: Function, calls: Sequence[Call]) -> list[Outcome]:
     func = calls[0][0]
-    if batch[0].function.max_size:
-        return _run_many(func, [args for _, args, _ in calls], batch[0].function.pure)
+    if function.max_size:
+        return _run_many(func, [args for _, args, _ in calls], function.pure)
     return [_run_one(*call) for call in calls]
 
 
