@@ -92,11 +92,11 @@ async def test_errors_cross_the_server(pool: RemotePool, tmp_path: Path) -> None
 async def test_call_that_cannot_be_sent_is_refused(socket_path: Path, away: bool, options: dict[str, Any]) -> None:
     """At once, connected or not; the calls behind it are answered, and closing does not wait for it."""
     async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
-        pool._functions[work.fail] = Function("m:" + "f" * 70_000)
+        pool._functions[work.echo] = Function("m:" + "f" * 70_000)
         if away:
             await server.end(signal.SIGKILL)
             await until(lambda: "away" in repr(pool))
-        func: Callable[..., Any] = work.add if options else work.fail
+        func = work.pure_echo if options else work.echo
         with pytest.raises(InvalidTask):
             await pool.run(func, 1, **options)
         behind = asyncio.ensure_future(pool.run(work.pure_echo, 1, priority=True, deadline=60))
@@ -400,6 +400,29 @@ async def test_reply_to_an_unknown_request_ends_the_connection(socket_path: Path
     liar.close()
     await liar.wait_closed()
     socket_path.unlink(missing_ok=True)
+
+
+async def test_refused_client_pauses_between_attempts(socket_path: Path) -> None:
+    """A connection that is closed before the greeting counts as an attempt that failed."""
+    connections = 0
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    started_at = time.monotonic()
+    refusing = await asyncio.start_unix_server(refuse, socket_path)
+    async with Pool.connect(f"unix://{socket_path}") as pool:
+        await until(lambda: connections >= 8)
+        assert time.monotonic() - started_at >= 0.02 + 0.04 + 0.08 + 4 * 0.1  # the pauses between eight attempts
+        refusing.close()
+        await refusing.wait_closed()
+        socket_path.unlink(missing_ok=True)
+        async with PoolServer(socket_path, workers=1):
+            await until(lambda: "connected" in repr(pool))
+            assert await pool.run(work.pure_echo, 1) == 1
+            assert pool._retry_s == 0
 
 
 def test_other_users_are_refused(socket_path: Path) -> None:

@@ -79,6 +79,7 @@ class RemotePool:
         self._channel: Channel | None = None
         self._connector: asyncio.Task[None] | None = None
         self._away_since = 0.0
+        self._retry_s = 0.0  # before the next attempt to connect
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event = asyncio.Event()
         self._state = "new"
@@ -204,6 +205,7 @@ class RemotePool:
         if received.kind == Kind.HELLO:
             if received.id != VERSION:
                 raise WireError(f"the server speaks version {received.id}, this is version {VERSION}")
+            self._retry_s = 0.0  # not before: a server that is full accepts, and closes at once
             return
         if received.kind != Kind.REPLY:
             raise WireError(f"a server does not send frames of kind {received.kind}")
@@ -249,10 +251,11 @@ class RemotePool:
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        delay_s = RETRY_FIRST_S
-        while (sock := await self._try_to_connect(loop)) is None:
-            await asyncio.sleep(delay_s)
-            delay_s = min(RETRY_MOST_S, 2 * delay_s)
+        sock = None
+        while sock is None:
+            await asyncio.sleep(self._retry_s)
+            self._retry_s = min(RETRY_MOST_S, 2 * self._retry_s or RETRY_FIRST_S)
+            sock = await self._try_to_connect(loop)
         self._channel = Channel(loop, sock, self._received, self._lost)
         self._channel.send(frame(Kind.HELLO, VERSION))
         for call in list(self._open.values()):
