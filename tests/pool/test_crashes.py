@@ -126,6 +126,18 @@ async def test_worker_killed_while_its_reply_is_half_written(pool: Pool, tmp_pat
     assert await pool.run(work.add, 2, 2) == 4
 
 
+async def test_process_that_ignores_its_childrens_ends() -> None:
+    """Such a setting is inherited; the kernel then reaps the workers, and how they ended cannot be known."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        async with Pool(workers=1) as pool:
+            with pytest.raises(WorkerCrashed, match="unknown"):
+                await pool.run(work.exit_at_once, 3)
+            assert await pool.run(work.add, 2, 2) == 4
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 async def test_pure_task_runs_once_more(pool: Pool, tmp_path: Path) -> None:
     """A crash under a pure task is repaired without its caller noticing."""
     assert await pool.run(work.die_once, str(tmp_path / "died")) == "second run"

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import os
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -541,6 +542,22 @@ def test_marked_functions_stay_functions() -> None:
     assert work.square_all([(2,), (3,)]) == [(4, 2), (9, 2)]
     assert pure(work.add) is work.add
     del work.add.__devnest_pool__  # type: ignore[attr-defined]
+
+
+async def test_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has too many threads now may have fewer in a moment."""
+    start = threading.Thread.start
+    failures = iter([RuntimeError("can't start new thread")])
+
+    def fail_once(thread: threading.Thread) -> None:
+        for error in failures if thread.name.startswith("devnest.pool") else ():
+            raise error
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+    async with Pool(workers=1, kind="thread") as pool:
+        assert await pool.run(work.add, 1, 1) == 2
+        assert pool.stats().restarts == {"boot": 1}
 
 
 async def test_thread_kind_runs_any_callable() -> None:

@@ -180,7 +180,7 @@ class Engine:
     def _start(self, worker_id: int) -> None:
         try:
             self.workers[worker_id] = self._start_worker(worker_id, self)
-        except OSError as error:  # no process or descriptor to be had now; tried again later
+        except (OSError, RuntimeError) as error:  # no process, thread or descriptor to be had now; tried again later
             how = f"could not be started: {error}"
             self.loop.call_soon(functools.partial(self.worker_ended, worker_id, how, begun=0))
 

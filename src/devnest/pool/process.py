@@ -80,7 +80,7 @@ class ProcessWorker:
         self._id = worker_id
         self._events = events
         self._reports_rss = max_rss
-        self._is_stopping = self._is_unread = False
+        self._is_stopping = self._is_unread = self._is_status_lost = False
         self._timer: asyncio.TimerHandle | None = None
         wire, worker_wire = socket.socketpair()
         self._lifeline, worker_lifeline = socket.socketpair()
@@ -170,7 +170,9 @@ class ProcessWorker:
             begun = self.begun
             if self._board:
                 self._board.close()
-            self._events.worker_ended(self._id, _how(self._process.wait()), begun=begun)
+            status = self._process.wait()
+            how = "ended, its status is unknown" if self._is_status_lost else _how(status)
+            self._events.worker_ended(self._id, how, begun=begun)
             return
         if grace_s <= 0:
             self._signal_group()
@@ -179,8 +181,12 @@ class ProcessWorker:
     def _has_exited(self) -> bool:
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
             return self._process.poll() is not None
-        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return False
+        try:
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return False
+        except ChildProcessError:  # SIGCHLD is ignored here, so the kernel has reaped it; the lifeline ends its group
+            self._is_status_lost = True
+            return True
         self._signal_group()  # while it is not reaped, the group's number cannot belong to anybody else
         return True
 
