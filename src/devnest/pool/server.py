@@ -29,9 +29,7 @@ from devnest.pool.worker import OK
 __all__ = ["PoolServer"]
 
 MAX_CLIENTS = 1024
-MAX_UNREAD_BYTES = (
-    256 * 1024 * 1024
-)  # replies that a client does not take, with their memory files; beyond, its connection ends
+MAX_UNREAD_BYTES = 256 * 1024 * 1024  # replies, with memory files, that a client does not take; then it is sent away
 HELLO_TIMEOUT_S = 10.0
 ACCEPT_PAUSE_S = 0.1
 
