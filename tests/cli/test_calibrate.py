@@ -26,11 +26,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_table() -> None:
-    """Every lane count beside pyca/bcrypt, and what follows."""
+def test_table(cache: Path) -> None:
+    """Every lane count beside pyca/bcrypt, what follows, and where it is remembered."""
     done = CliRunner().invoke(app, [], env={"COLUMNS": "120"})
     assert done.exit_code == 0
-    for text in ("pyca/bcrypt", "1 lane", "6 lanes", " *", "Lanes: ", "Cost: ", "Sign-ins: "):
+    for text in ("pyca/bcrypt", "1 lane", "6 lanes", " *", "Lanes: ", "Cost: ", "Sign-ins: ", str(cache)):
         assert text in done.stdout
 
 

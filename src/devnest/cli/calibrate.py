@@ -1,6 +1,7 @@
 """`devnest calibrate`."""
 
 from json import dumps
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,20 +22,22 @@ def calibrate(
 ) -> None:
     """Measure bcrypt on this machine, remember the best lane count, and say which cost it affords."""
     result = calibrate_machine(target_ms)
-    remembered = not result.problem and _remember(Choice(result.lanes, result.wide_lanes))
+    remembered = None if result.problem else _remember(Choice(result.lanes, result.wide_lanes))
     if json:
-        typer.echo(dumps(result.as_dict() | {"remembered": remembered}))
-    else:
-        _tell(result)
+        typer.echo(dumps(result.as_dict() | {"remembered": remembered is not None}))
+        return
+    _tell(result)
+    if remembered:
+        typer.echo(f"Remembered for this user on this machine in {remembered}; DEVNEST_LANES overrules it.")
+        typer.echo("Other work on the machine changes the figures: measure twice, when it rests.")
 
 
-def _remember(choice: Choice) -> bool:
+def _remember(choice: Choice) -> Path | None:
     try:
-        remember(choice)
+        return remember(choice)
     except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
         typer.echo(f"devnest: the lane count could not be remembered: {error}", err=True)
-        return False
-    return True
+        return None
 
 
 def _tell(result: Calibration) -> None:
