@@ -146,3 +146,14 @@ async def test_an_error_of_the_database_is_no_end(
         async with asyncio.timeout(PATIENCE_S):
             while session[1] not in revoked:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_its_end_comes_also_when_its_connection_does(postgres: EmbeddedPostgres, turns: int) -> None:
+    """In whatever turn of the loop: both happen where a DevNest is killed as a whole."""
+    async with asyncio.timeout(PATIENCE_S), RevokedSessions(postgres.url, 900) as revoked:
+        for _ in range(5):  # turns until it waits
+            await asyncio.sleep(0)
+        revoked._lost.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)

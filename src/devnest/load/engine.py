@@ -98,7 +98,8 @@ class Engine:
             await asyncio.sleep(seconds)
         else:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._stopped.wait()
 
     def _slots(self, scenario: Scenario) -> list[_Slot]:
         sources = scenario.sources or ("",)

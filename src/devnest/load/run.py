@@ -112,7 +112,8 @@ class _Generator:
         """Leave no process behind, however the run ended."""
         await self.channel.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _EXIT_S)
+            async with asyncio.timeout(_EXIT_S):
+                await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()

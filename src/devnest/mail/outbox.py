@@ -49,7 +49,8 @@ class Outbox:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            await asyncio.wait_for(self._jobs.join(), DRAIN_S)
+            async with asyncio.timeout(DRAIN_S):
+                await self._jobs.join()
         except TimeoutError:
             log.warning("stopped before all mail was sent", waiting=self._jobs.qsize())
         for task in self._tasks:

@@ -69,8 +69,10 @@ class RevokedSessions:
             try:
                 if self._connection is None:
                     await self._connect()
+                # Not wait_for: before Python 3.12 it loses a cancel that comes with what it waits for.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._lost.wait(), CHECK_S)
+                    async with asyncio.timeout(CHECK_S):
+                        await self._lost.wait()
                 if self._lost.is_set():
                     log.warning("notifications lost, connecting again")
                     self._drop()
