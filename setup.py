@@ -7,7 +7,7 @@ setup(
         Extension(
             "devnest.bcrypt._kernel",
             sources=["native/module.c", "native/kernel.c", "native/common.c"],
-            depends=[f"native/{name}.h" for name in ("bcrypt", "common", "initial", "lanes", "widths")],
+            depends=[f"native/{name}.h" for name in ("bcrypt", "common", "counts", "initial", "lanes")],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=["-O2", "-std=c11"],
             py_limited_api=True,

@@ -1,6 +1,6 @@
 """bcrypt on this machine, measured: `make bench-lanes`, or `python bench/lanes.py lanes|cores|stall|batch`.
 
-lanes  one to six lanes in both layouts and pyca/bcrypt, alternating, medians of five, on one CPU
+lanes  one to six lanes and pyca/bcrypt, alternating, medians of five, on one CPU
 cores  two processes on two CPUs beside one on one, for pyca/bcrypt, one lane and the lanes in use
 stall  how long the interpreter stands still while eight threads hash batches
 batch  time and peak memory of 100,000 hashes of cost 4
@@ -20,7 +20,7 @@ from pathlib import Path
 import bcrypt as pyca
 
 from devnest import bcrypt
-from devnest.bcrypt._backend import CHOICE, KERNEL, with_kernel
+from devnest.bcrypt._backend import KERNEL, with_kernel
 from devnest.bcrypt._machine import cpu_model
 from devnest.bcrypt.calibration import PASSWORDS, RUN_COST, SETTINGS, measure
 
@@ -66,12 +66,11 @@ def lanes() -> None:
     rates = measure()
     load = (sum(map(busy_s, others)) - before) / (time.monotonic() - start)
     say(f"hashes per second on one core, cost 5; the other CPUs were in use for {load:.0%} of one meanwhile\n")
-    say("| | narrow | wide | best, beside pyca/bcrypt |")
-    say("| --- | --- | --- | --- |")
-    say(f"| pyca/bcrypt | {rates.pyca * TO_COST_5:,.0f} | | 1 |")
-    for count, pair in enumerate(zip(rates.narrow, rates.wide, strict=True), start=1):
-        narrow, wide = (rate * TO_COST_5 for rate in pair)
-        say(f"| {count} | {narrow:,.0f} | {wide:,.0f} | {max(pair) / rates.pyca:.2f} |")
+    say("| | hashes/s | beside pyca/bcrypt |")
+    say("| --- | --- | --- |")
+    say(f"| pyca/bcrypt | {rates.pyca * TO_COST_5:,.0f} | 1 |")
+    for count, rate in enumerate(rates.kernel, start=1):
+        say(f"| {count} | {rate * TO_COST_5:,.0f} | {rate / rates.pyca:.2f} |")
 
 
 def work(what: str, cpu: int) -> None:
@@ -85,9 +84,9 @@ def work(what: str, cpu: int) -> None:
             pyca.hashpw(PASSWORDS[0], SETTINGS[0].text())
             done += 1
         else:
-            choice = CHOICE._replace(lanes=int(what))
-            with_kernel(KERNEL, choice, PASSWORDS[: choice.lanes], SETTINGS[: choice.lanes])
-            done += choice.lanes
+            count = int(what)
+            with_kernel(KERNEL, count, PASSWORDS[:count], SETTINGS[:count])
+            done += count
     say(str(done / passed * 2.0 ** (RUN_COST - 5)))
 
 

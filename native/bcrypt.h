@@ -12,7 +12,7 @@ enum {
     BCRYPT_PASSWORD_MAX = 72,
     BCRYPT_SALT_BYTES = 16,
     BCRYPT_DIGEST_BYTES = 23,
-    BCRYPT_SCRATCH_BYTES = BCRYPT_LANES_MAX * 8640 + 64 /* any group of either layout, and its alignment */
+    BCRYPT_SCRATCH_BYTES = BCRYPT_LANES_MAX * 4352 + 64 /* any group, and its alignment */
 };
 
 /* One hash to compute: a password without its closing NUL (added here; NUL bytes inside are allowed; only
@@ -24,13 +24,15 @@ struct bcrypt_job {
     uint8_t *digest;
 };
 
-/* How a lane lies in memory. The results are the same; lanes.h says what each is good for. */
-enum bcrypt_layout { BCRYPT_NARROW, BCRYPT_WIDE };
+/* The same lanes compiled for any CPU, and for an x86-64 with BMI2 (Intel since 2013, AMD since 2015). */
+enum bcrypt_code { BCRYPT_PLAIN, BCRYPT_BMI2 };
+
+/* The faster code among those that this CPU runs. */
+enum bcrypt_code bcrypt_best_code(void);
 
 /* Computes `lanes` jobs (1 to 6) of one cost (4 to 31) side by side. `scratch` has BCRYPT_SCRATCH_BYTES
-   and any alignment; what was written to it is zero again on return. */
-void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, enum bcrypt_layout layout,
-                  void *scratch);
+   and any alignment; what was written to it is zero again on return. `code` is not above bcrypt_best_code(). */
+void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, enum bcrypt_code code, void *scratch);
 
 /* The same answer for one job, the plain way: reference.c, written to be read. */
 void bcrypt_reference(const struct bcrypt_job *job, unsigned cost);

@@ -1,4 +1,4 @@
-/* Twelve kernels out of lanes.h, one to six lanes in two layouts, and the choice between them. */
+/* Kernels out of lanes.h, one to six lanes in plain C and, on x86-64, with BMI2; and the choice between them. */
 #include <string.h>
 
 #include "bcrypt.h"
@@ -16,29 +16,44 @@
 #define EACH_5(M) EACH_4(M) M(4)
 #define EACH_6(M) EACH_5(M) M(5)
 
-#define WIDE 0
-#define NAME(what) JOIN(what, _narrow_, LANES)
-#include "widths.h"
-#undef WIDE
+#define BMI2 0
+#define NAME(what) JOIN(what, _plain_, LANES)
+#include "counts.h"
+#undef BMI2
 #undef NAME
 
-#define WIDE 1
-#define NAME(what) JOIN(what, _wide_, LANES)
-#include "widths.h"
-#undef WIDE
+#if defined __x86_64__ && defined __GNUC__
+#define HAS_BMI2 1
+#define BMI2 1
+#define NAME(what) JOIN(what, _bmi2_, LANES)
+#include "counts.h"
+#undef BMI2
 #undef NAME
+#else
+#define HAS_BMI2 0
+#endif
 
 typedef void group_function(const struct bcrypt_job *, unsigned, void *);
 
-static group_function *const groups[2][BCRYPT_LANES_MAX] = {
-    {group_narrow_1, group_narrow_2, group_narrow_3, group_narrow_4, group_narrow_5, group_narrow_6},
-    {group_wide_1, group_wide_2, group_wide_3, group_wide_4, group_wide_5, group_wide_6},
+static group_function *const groups[][BCRYPT_LANES_MAX] = {
+    {group_plain_1, group_plain_2, group_plain_3, group_plain_4, group_plain_5, group_plain_6},
+#if HAS_BMI2
+    {group_bmi2_1, group_bmi2_2, group_bmi2_3, group_bmi2_4, group_bmi2_5, group_bmi2_6},
+#endif
 };
 
-void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, enum bcrypt_layout layout,
-                  void *scratch)
+enum bcrypt_code bcrypt_best_code(void)
+{
+#if HAS_BMI2
+    if (__builtin_cpu_supports("bmi2"))
+        return BCRYPT_BMI2;
+#endif
+    return BCRYPT_PLAIN;
+}
+
+void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, enum bcrypt_code code, void *scratch)
 {
     /* To a cache line, so that a lane's tables touch no more lines than they must. */
     uintptr_t aligned = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
-    groups[layout][lanes - 1](jobs, cost, (void *)aligned);
+    groups[code][lanes - 1](jobs, cost, (void *)aligned);
 }

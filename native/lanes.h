@@ -1,38 +1,22 @@
-/* bcrypt in LANES lanes of one layout. kernel.c includes this file once for every lane count (1 to 6)
-   and layout; it defines LANES, WIDE, NAME and EACH. The only output is NAME(group).
+/* bcrypt in LANES lanes. kernel.c includes this file once for every lane count (1 to 6), twice on x86-64;
+   it defines LANES, BMI2, NAME and EACH. The only output is NAME(group).
 
    A round of one hash is a chain: take a byte of one half, load from an S-box, add, xor, add, xor, and the
-   other half's bytes depend on it. The chain, not the arithmetic, is the time. So every round is written for
-   all lanes before the next round of any; the processor overlaps the chains. Three things keep the
-   compiler from spilling: all lanes lie in one block behind one pointer, the halves are plain locals, and the
-   loop over P and S is one loop because P lies directly before S.
+   other half's bytes depend on it. The chain, not the arithmetic, is the time of one hash. So every round is
+   written for all lanes before the next round of any; the processor overlaps the chains. Four lanes on, the
+   time is the number of instructions. Three things keep the compiler from adding any: all lanes lie in one
+   block behind one pointer, the halves are plain locals, and the loop over P and S is one loop because P
+   lies directly before S.
 
-   Narrow: a state word is 32 bits, a lane 4 KiB. Wide: a word v is kept as v + (v << 40), a lane 8 KiB.
-   The upper copy goes through the same additions and xors, for nothing; carries out of the lower copy stay
-   in the eight bits between (two additions carry at most once each). Its use is the second byte, which
-   in one narrow word takes a shift and a mask: here it is the top byte, one shift. It is on the chain. */
-
-#if WIDE
-#define WORD uint64_t
-#define SPREAD(v) ((uint64_t)(v) | (uint64_t)(v) << 40)
-#define SETTLE(x) ((x) & ~(UINT64_C(255) << 32)) /* drop the carries */
-#define BYTE_1(x) ((size_t)((x) >> 56))
-#else
-#define WORD uint32_t
-#define SPREAD(v) (v)
-#define SETTLE(x) (x)
-#define BYTE_1(x) ((size_t)(uint8_t)((x) >> 16))
-#endif
-#define BYTE_0(x) ((size_t)((uint32_t)(x) >> 24))
-#define BYTE_2(x) ((size_t)(uint8_t)((x) >> 8))
-#define BYTE_3(x) ((size_t)(uint8_t)(x))
+   BMI2 has shifts and rotations that write another register than they read, so no copy is needed before
+   one. Eleven instructions are left for a round, and the compiler has to be kept at them: docs/lanes.md. */
 
 struct NAME(state) {
     union {
-        WORD word[STATE_WORDS];
+        uint32_t word[STATE_WORDS];
         struct {
-            WORD subkey[SUBKEYS];
-            WORD box[4][256];
+            uint32_t subkey[SUBKEYS];
+            uint32_t box[4][256];
         };
     } lane[LANES];
     uint32_t key[LANES][SUBKEYS];
@@ -42,13 +26,40 @@ struct NAME(state) {
 _Static_assert(sizeof(struct NAME(state)) + 64 <= BCRYPT_SCRATCH_BYTES, "scratch too small");
 
 #define OF(k) (state->lane[k])
-#define FEISTEL(k, x)                                                                                             \
-    (((OF(k).box[0][BYTE_0(x)] + OF(k).box[1][BYTE_1(x)]) ^ OF(k).box[2][BYTE_2(x)]) + OF(k).box[3][BYTE_3(x)])
 
-#define HALVES(k) WORD left##k = 0, right##k = 0;
+#if BMI2
+#define TARGET __attribute__((target("bmi2")))
+/* A value the compiler must take as it comes: nothing is folded into it, nothing moved across. */
+#define OPAQUE(x) __asm__ volatile("" : "+r"(x) : : "memory");
+/* 24 in a register, since SHRX takes no constant, and a number only x86 masks to its low five bits. */
+#define BEFORE                                                                                                    \
+    unsigned top = 24;                                                                                            \
+    OPAQUE(top)
+/* Its bytes from the top: by SHRX; by MOVZX of the rotated half; by SHRX of it; by MOVZX. */
+#define ROUND_OF(k, from, to)                                                                                     \
+    {                                                                                                             \
+        uint32_t rotated = from << 16 | from >> 16;                                                               \
+        OPAQUE(rotated)                                                                                           \
+        uint32_t sum = OF(k).box[0][from >> (top & 31)] + OF(k).box[1][(uint8_t)rotated];                         \
+        sum ^= OF(k).box[2][rotated >> (top & 31)];                                                               \
+        sum += OF(k).box[3][(uint8_t)from];                                                                       \
+        to ^= OF(k).subkey[ROUND];                                                                                \
+        to ^= sum;                                                                                                \
+        OPAQUE(to)                                                                                                \
+    }
+#else
+#define TARGET
+#define BEFORE
+#define ROUND_OF(k, from, to)                                                                                     \
+    to ^= OF(k).subkey[ROUND] ^ (((OF(k).box[0][from >> 24] + OF(k).box[1][(uint8_t)(from >> 16)]) ^              \
+                                  OF(k).box[2][(uint8_t)(from >> 8)]) +                                           \
+                                 OF(k).box[3][(uint8_t)from]);
+#endif
+
+#define HALVES(k) uint32_t left##k = 0, right##k = 0;
 #define BEGIN(k) left##k ^= OF(k).subkey[0];
-#define ODD(k) right##k ^= OF(k).subkey[ROUND] ^ FEISTEL(k, left##k);
-#define EVEN(k) left##k ^= OF(k).subkey[ROUND] ^ FEISTEL(k, right##k);
+#define ODD(k) ROUND_OF(k, left##k, right##k)
+#define EVEN(k) ROUND_OF(k, right##k, left##k)
 #define PAIR(n)                                                                                                   \
     {                                                                                                             \
         enum { ROUND = n };                                                                                       \
@@ -60,38 +71,40 @@ _Static_assert(sizeof(struct NAME(state)) + 64 <= BCRYPT_SCRATCH_BYTES, "scratch
     }
 #define FINISH(k)                                                                                                 \
     {                                                                                                             \
-        WORD last = right##k ^ OF(k).subkey[17];                                                                  \
+        uint32_t last = right##k ^ OF(k).subkey[17];                                                              \
         right##k = left##k;                                                                                       \
         left##k = last;                                                                                           \
     }
 #define ENCIPHER EACH(BEGIN) PAIR(1) PAIR(3) PAIR(5) PAIR(7) PAIR(9) PAIR(11) PAIR(13) PAIR(15) EACH(FINISH)
 
 /* The loop all the time goes to: replaces the state of every lane by the chain of its encipherments. */
-static void NAME(expand)(struct NAME(state) *state, uint32_t key[LANES][SUBKEYS])
+TARGET static void NAME(expand)(struct NAME(state) *state, uint32_t key[LANES][SUBKEYS])
 {
+    BEFORE
     EACH(HALVES)
     for (int k = 0; k < LANES; k++)
         for (int i = 0; i < SUBKEYS; i++)
-            OF(k).subkey[i] ^= SPREAD(key[k][i]);
+            OF(k).subkey[i] ^= key[k][i];
     for (size_t i = 0; i < STATE_WORDS; i += 2) {
         ENCIPHER
 #define STORE(k)                                                                                                  \
-    OF(k).word[i] = SETTLE(left##k);                                                                              \
-    OF(k).word[i + 1] = SETTLE(right##k);
+    OF(k).word[i] = left##k;                                                                                      \
+    OF(k).word[i + 1] = right##k;
         EACH(STORE)
     }
 }
 
 /* Two words of every lane's text from `at` on, enciphered in place. */
-static void NAME(encipher)(struct NAME(state) *state, size_t at)
+TARGET static void NAME(encipher)(struct NAME(state) *state, size_t at)
 {
+    BEFORE
     EACH(HALVES)
 #define TAKE(k)                                                                                                   \
-    left##k = SPREAD(state->text[k][at]);                                                                         \
-    right##k = SPREAD(state->text[k][at + 1]);
+    left##k = state->text[k][at];                                                                                 \
+    right##k = state->text[k][at + 1];
 #define GIVE(k)                                                                                                   \
-    state->text[k][at] = (uint32_t)left##k;                                                                       \
-    state->text[k][at + 1] = (uint32_t)right##k;
+    state->text[k][at] = left##k;                                                                                 \
+    state->text[k][at + 1] = right##k;
     EACH(TAKE)
     ENCIPHER
     EACH(GIVE)
@@ -102,7 +115,7 @@ static void NAME(expand_salted)(struct NAME(state) *state)
 {
     for (int k = 0; k < LANES; k++)
         for (int i = 0; i < SUBKEYS; i++)
-            OF(k).subkey[i] ^= SPREAD(state->key[k][i]);
+            OF(k).subkey[i] ^= state->key[k][i];
     for (size_t i = 0; i < STATE_WORDS; i += 2) {
         for (int k = 0; k < LANES; k++) {
             state->text[k][0] ^= state->salt[k][i & 2];
@@ -110,8 +123,8 @@ static void NAME(expand_salted)(struct NAME(state) *state)
         }
         NAME(encipher)(state, 0);
         for (int k = 0; k < LANES; k++) {
-            OF(k).word[i] = SPREAD(state->text[k][0]);
-            OF(k).word[i + 1] = SPREAD(state->text[k][1]);
+            OF(k).word[i] = state->text[k][0];
+            OF(k).word[i + 1] = state->text[k][1];
         }
     }
 }
@@ -120,8 +133,7 @@ static void NAME(group)(const struct bcrypt_job *jobs, unsigned cost, void *scra
 {
     struct NAME(state) *state = scratch;
     for (int k = 0; k < LANES; k++) {
-        for (int i = 0; i < STATE_WORDS; i++)
-            OF(k).word[i] = SPREAD(bcrypt_initial[i]);
+        memcpy(OF(k).word, bcrypt_initial, sizeof OF(k).word);
         bcrypt_key(state->key[k], jobs[k].password, jobs[k].length);
         bcrypt_cycle(state->salt[k], jobs[k].salt, BCRYPT_SALT_BYTES);
         memset(state->text[k], 0, sizeof state->text[k]);
@@ -141,15 +153,11 @@ static void NAME(group)(const struct bcrypt_job *jobs, unsigned cost, void *scra
     bcrypt_wipe(state, sizeof *state);
 }
 
-#undef WORD
-#undef SPREAD
-#undef SETTLE
-#undef BYTE_0
-#undef BYTE_1
-#undef BYTE_2
-#undef BYTE_3
 #undef OF
-#undef FEISTEL
+#undef TARGET
+#undef OPAQUE
+#undef BEFORE
+#undef ROUND_OF
 #undef HALVES
 #undef BEGIN
 #undef ODD

@@ -7,10 +7,10 @@
 enum { SETTING_BYTES = 1 + BCRYPT_SALT_BYTES };
 
 PyDoc_STRVAR(digests_doc,
-             "digests(passwords, settings, lanes, wide_lanes, /)\n--\n\n"
+             "digests(passwords, settings, lanes, /)\n--\n\n"
              "The 23-byte digests, joined, of a tuple of passwords. settings holds 17 bytes for each: cost, salt.\n"
-             "Neighbours of one cost share a group of up to `lanes` (1 to 6); groups of up to `wide_lanes` (0 to 6)\n"
-             "use the wide layout. Everything is checked first; the GIL is released until all is done.");
+             "Neighbours of one cost share a group of up to `lanes` (1 to 6). Everything is checked first; the GIL is\n"
+             "released until all is done.");
 
 /* Fills in the jobs; -1 with an exception set where an input is wrong. */
 static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settings, Py_ssize_t count, char *digests)
@@ -34,13 +34,14 @@ static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settin
 }
 
 /* Runs without the GIL: touches no Python object's header, only bytes that cannot change. */
-static void run(const struct bcrypt_job *jobs, Py_ssize_t count, unsigned lanes, unsigned wide_lanes, void *scratch)
+static void run(const struct bcrypt_job *jobs, Py_ssize_t count, unsigned lanes, void *scratch)
 {
+    enum bcrypt_code code = bcrypt_best_code();
     for (Py_ssize_t first = 0; first < count;) {
         unsigned width = 1, cost = jobs[first].salt[-1];
         while (width < lanes && first + width < count && jobs[first + width].salt[-1] == cost)
             width++;
-        bcrypt_group(jobs + first, width, cost, width <= wide_lanes ? BCRYPT_WIDE : BCRYPT_NARROW, scratch);
+        bcrypt_group(jobs + first, width, cost, code, scratch);
         first += width;
     }
 }
@@ -48,16 +49,16 @@ static void run(const struct bcrypt_job *jobs, Py_ssize_t count, unsigned lanes,
 static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     PyObject *passwords, *joined, *result = NULL;
-    int lanes, wide_lanes;
+    int lanes;
     /* No "#" in the format: its meaning hangs on a macro that the limited API of 3.13 no longer carries into 3.11. */
-    if (!PyArg_ParseTuple(arguments, "O!Sii:digests", &PyTuple_Type, &passwords, &joined, &lanes, &wide_lanes))
+    if (!PyArg_ParseTuple(arguments, "O!Si:digests", &PyTuple_Type, &passwords, &joined, &lanes))
         return NULL;
     const char *settings = PyBytes_AsString(joined);
     Py_ssize_t size = PyBytes_Size(joined), count = PyTuple_Size(passwords);
     if (size / SETTING_BYTES != count || size % SETTING_BYTES)
         return PyErr_Format(PyExc_ValueError, "%zd bytes of settings for %zd passwords", size, count);
-    if (lanes < 1 || lanes > BCRYPT_LANES_MAX || wide_lanes < 0 || wide_lanes > BCRYPT_LANES_MAX)
-        return PyErr_Format(PyExc_ValueError, "%d lanes, %d wide", lanes, wide_lanes);
+    if (lanes < 1 || lanes > BCRYPT_LANES_MAX)
+        return PyErr_Format(PyExc_ValueError, "%d lanes", lanes);
 
     struct bcrypt_job *jobs = PyMem_Calloc((size_t)count, sizeof *jobs);
     void *scratch = PyMem_Malloc(BCRYPT_SCRATCH_BYTES);
@@ -69,7 +70,7 @@ static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
         Py_CLEAR(result);
     if (result) {
         Py_BEGIN_ALLOW_THREADS
-        run(jobs, count, (unsigned)lanes, (unsigned)wide_lanes, scratch);
+        run(jobs, count, (unsigned)lanes, scratch);
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(scratch);

@@ -1,5 +1,5 @@
 /* The native suite: test VECTORS [MAX_COST]. Every published vector up to MAX_COST, through the reference and
-   through every lane count and layout, in every lane position, beside other passwords and salts; random input
+   through every lane count and code this CPU runs, in every lane position, beside other passwords and salts; random input
    against the reference; the two historic traps; and that nothing is left in the scratch memory. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +19,13 @@ static struct vector vectors[VECTORS_MAX];
 static int vector_count, failures, checks;
 static uint8_t scratch[BCRYPT_SCRATCH_BYTES + 1];
 
-static void check(int right, const char *what, unsigned lanes, enum bcrypt_layout layout, unsigned lane)
+static void check(int right, const char *what, unsigned lanes, enum bcrypt_code code, unsigned lane)
 {
     checks++;
     if (right)
         return;
     failures++;
-    fprintf(stderr, "wrong: %s, %u lanes, %s, lane %u\n", what, lanes, layout ? "wide" : "narrow", lane);
+    fprintf(stderr, "wrong: %s, %u lanes, %s, lane %u\n", what, lanes, code ? "bmi2" : "plain", lane);
 }
 
 /* bcrypt's own base64: another alphabet, no padding, the same bits. */
@@ -71,7 +71,7 @@ static void load(const char *path)
 
 /* Runs one group whose lanes are the given vectors and checks every lane, the bytes behind each digest, and
    the scratch memory. The scratch memory starts at an odd address on purpose. */
-static void run(struct vector *const *lane, unsigned lanes, enum bcrypt_layout layout, const char *what)
+static void run(struct vector *const *lane, unsigned lanes, enum bcrypt_code code, const char *what)
 {
     uint8_t digests[BCRYPT_LANES_MAX][BCRYPT_DIGEST_BYTES + 1];
     struct bcrypt_job jobs[BCRYPT_LANES_MAX] = {{0}};
@@ -79,23 +79,22 @@ static void run(struct vector *const *lane, unsigned lanes, enum bcrypt_layout l
     memset(scratch, 0, sizeof scratch);
     for (unsigned k = 0; k < lanes; k++)
         jobs[k] = (struct bcrypt_job){lane[k]->password, lane[k]->length, lane[k]->salt, digests[k]};
-    bcrypt_group(jobs, lanes, lane[0]->cost, layout, scratch + 1);
+    bcrypt_group(jobs, lanes, lane[0]->cost, code, scratch + 1);
     for (unsigned k = 0; k < lanes; k++) {
-        check(!memcmp(digests[k], lane[k]->digest, BCRYPT_DIGEST_BYTES), what, lanes, layout, k);
-        check(digests[k][BCRYPT_DIGEST_BYTES] == GUARD, "bytes behind the digest", lanes, layout, k);
+        check(!memcmp(digests[k], lane[k]->digest, BCRYPT_DIGEST_BYTES), what, lanes, code, k);
+        check(digests[k][BCRYPT_DIGEST_BYTES] == GUARD, "bytes behind the digest", lanes, code, k);
     }
     size_t left = 0;
     for (size_t i = 0; i < sizeof scratch; i++)
         left += scratch[i] != 0;
-    check(left == 0, "scratch not wiped", lanes, layout, 0);
+    check(left == 0, "scratch not wiped", lanes, code, 0);
 }
 
 static void run_every_shape(struct vector *const *lane, const char *what)
 {
-    for (unsigned lanes = 1; lanes <= BCRYPT_LANES_MAX; lanes++) {
-        run(lane, lanes, BCRYPT_NARROW, what);
-        run(lane, lanes, BCRYPT_WIDE, what);
-    }
+    for (unsigned lanes = 1; lanes <= BCRYPT_LANES_MAX; lanes++)
+        for (int code = BCRYPT_PLAIN; code <= (int)bcrypt_best_code(); code++)
+            run(lane, lanes, (enum bcrypt_code)code, what);
 }
 
 /* A window over the vectors of one cost, moved by one, brings each through every position of every width. */
@@ -111,7 +110,7 @@ static void test_published(unsigned max_cost)
             uint8_t digest[BCRYPT_DIGEST_BYTES];
             struct bcrypt_job job = {same[i]->password, same[i]->length, same[i]->salt, digest};
             bcrypt_reference(&job, cost);
-            check(!memcmp(digest, same[i]->digest, sizeof digest), "reference", 1, BCRYPT_NARROW, 0);
+            check(!memcmp(digest, same[i]->digest, sizeof digest), "reference", 1, BCRYPT_PLAIN, 0);
             for (int k = 0; k < BCRYPT_LANES_MAX; k++)
                 lane[k] = same[(i + k) % count];
             run_every_shape(lane, "published vector");
@@ -166,7 +165,7 @@ static void test_length_does_not_wrap_around(void)
         memset(made[k].password, 'x', lengths[k]);
         answer(&made[k]);
         int same = !memcmp(made[k].digest, made[0].digest, BCRYPT_DIGEST_BYTES);
-        check(same == (lengths[k] != 0), "only the first 72 bytes count", 1, BCRYPT_NARROW, 0);
+        check(same == (lengths[k] != 0), "only the first 72 bytes count", 1, BCRYPT_PLAIN, 0);
     }
     run_every_shape(lane, "long password");
 }
@@ -183,7 +182,7 @@ static void test_bytes_are_not_sign_extended(void)
     for (int i = 0; i < 2; i++) {
         unbase64(made[i].salt, BCRYPT_SALT_BYTES, "/OK.fbVrR/bpIqNJ5ianF.");
         answer(&made[i]);
-        check((memcmp(made[i].digest, buggy, sizeof buggy) == 0) == i, "sign extension", 1, BCRYPT_NARROW, 0);
+        check((memcmp(made[i].digest, buggy, sizeof buggy) == 0) == i, "sign extension", 1, BCRYPT_PLAIN, 0);
     }
     run_every_shape(lane, "sign extension");
 }

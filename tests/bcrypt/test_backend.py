@@ -33,8 +33,8 @@ sys.modules["devnest.bcrypt._kernel"] = None
 WRONG_KERNEL = """
 import sys, types
 import devnest.bcrypt._kernel as right
-def digests(passwords, settings, lanes, wide_lanes):
-    digests = bytearray(right.digests(passwords, settings, lanes, wide_lanes))
+def digests(passwords, settings, lanes):
+    digests = bytearray(right.digests(passwords, settings, lanes))
     if lanes == 6:
         digests[100] ^= 1
     return bytes(digests)

@@ -5,36 +5,30 @@ import json
 import pytest
 
 from devnest.bcrypt import calibration
-from devnest.bcrypt._choice import Choice
 from devnest.bcrypt.calibration import Rates, calibrate_machine, machine_rate, measure
 
 
 @pytest.mark.parametrize(
-    ("narrow", "wide", "choice"),
-    [
-        ([10, 20, 30, 40, 50, 45], [11, 22, 33, 44, 55, 44], Choice(5, 5)),
-        ([10, 20, 30, 40, 50, 45], [11, 22, 33, 39, 90, 90], Choice(5, 3)),
-        ([10, 20, 30, 40, 40.5, 40.6], [9, 1, 1, 1, 1, 1], Choice(4, 0)),
-        ([10, 20, 30, 40, 50, 60], [10, 20, 30, 40, 50, 60], Choice(6, 6)),
-    ],
+    ("rates", "lanes"),
+    [([10, 20, 30, 40, 50, 45], 5), ([10, 20, 30, 40, 40.5, 40.6], 4), ([10, 20, 30, 40, 50, 60], 6)],
 )
-def test_best(narrow: list[float], wide: list[float], choice: Choice) -> None:
-    """The fastest lane count, the smaller of two nearly equal; wide up to where narrow first wins."""
-    assert Rates(10, narrow, wide).best() == choice
+def test_best(rates: list[float], lanes: int) -> None:
+    """The fastest lane count, the smaller of two nearly equal."""
+    assert Rates(10, rates).best() == lanes
 
 
 def test_best_without_a_kernel() -> None:
     """One lane at pyca/bcrypt's rate."""
-    rates = Rates(10, [], [])
-    assert rates.best() == Choice(1, 0)
+    rates = Rates(10, [])
+    assert rates.best() == 1
     assert rates.of(rates.best()) == 10
 
 
 def test_measured_here() -> None:
     """Every rate is there, and the whole is one JSON object."""
     result = calibrate_machine(250, rounds=1)
-    assert len(result.rates.narrow) == len(result.rates.wide) == 6
-    assert result.ratio == result.rates.of(Choice(result.lanes, result.wide_lanes)) / result.rates.pyca
+    assert len(result.rates.kernel) == 6
+    assert result.ratio == result.rates.of(result.lanes) / result.rates.pyca
     assert json.loads(json.dumps(result.as_dict()))["cost"] == result.cost
 
 
@@ -53,5 +47,5 @@ def test_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "KERNEL", None)
     monkeypatch.setattr("devnest.bcrypt._backend.KERNEL", None)
     rates = measure(rounds=1)
-    assert rates.narrow == rates.wide == []
+    assert rates.kernel == []
     assert machine_rate(rates.best(), 2, rounds=1) > 0

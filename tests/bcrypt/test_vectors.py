@@ -5,11 +5,9 @@ import pytest
 from devnest import bcrypt
 from devnest.bcrypt import _kernel
 from devnest.bcrypt._backend import with_kernel
-from devnest.bcrypt._choice import LANES_MAX, Choice
+from devnest.bcrypt._choice import LANES_MAX
 from devnest.bcrypt._text import parse
 from tests.bcrypt.vectors import load
-
-LAYOUTS = {"narrow": 0, "wide": LANES_MAX}
 
 
 @pytest.mark.parametrize("vector", load(10), ids=lambda vector: vector.hash.decode())
@@ -27,9 +25,8 @@ def test_vectors_as_one_batch() -> None:
     assert bcrypt.checkpw_many(passwords, hashes) == [True] * len(hashes)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("lanes", range(1, LANES_MAX + 1))
-def test_every_width_and_position(lanes: int, layout: str) -> None:
+def test_every_width_and_position(lanes: int) -> None:
     """Each vector in every lane of every width, beside lanes with other passwords and salts."""
     for cost in (4, 5):
         vectors = [vector for vector in load(cost) if vector.cost == cost]
@@ -37,8 +34,7 @@ def test_every_width_and_position(lanes: int, layout: str) -> None:
             group = [vectors[(first + lane) % len(vectors)] for lane in range(lanes)]
             passwords = [vector.password for vector in group]
             settings = [parse(vector.hash) for vector in group]
-            choice = Choice(lanes, LAYOUTS[layout])
-            assert with_kernel(_kernel, choice, passwords, settings) == [vector.hash for vector in group]
+            assert with_kernel(_kernel, lanes, passwords, settings) == [vector.hash for vector in group]
 
 
 @pytest.mark.parametrize("version", [b"2a", b"2b", b"2x", b"2y"])

@@ -40,7 +40,7 @@ def test_json_is_remembered() -> None:
     result = json.loads(done.stdout)
     assert result["target_ms"] == 100
     assert result["remembered"] is True
-    assert _choice.remembered() == (result["lanes"], result["wide_lanes"])
+    assert _choice.remembered() == result["lanes"]
 
 
 def test_cache_out_of_reach(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

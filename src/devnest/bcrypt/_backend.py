@@ -10,7 +10,7 @@ from types import ModuleType
 
 import bcrypt as pyca
 
-from devnest.bcrypt._choice import LANES_MAX, Choice, chosen
+from devnest.bcrypt._choice import LANES_MAX, chosen
 from devnest.bcrypt._text import Setting, parse
 
 DIGEST_BYTES = 23
@@ -30,9 +30,7 @@ KNOWN = (
 log = logging.getLogger("devnest.bcrypt")
 
 
-def with_kernel(
-    kernel: ModuleType, choice: Choice, passwords: Sequence[bytes], settings: Sequence[Setting]
-) -> list[bytes]:
+def with_kernel(kernel: ModuleType, lanes: int, passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
     """The hashes, in the order of the passwords; equal costs are brought together to share groups."""
     order = sorted(range(len(passwords)), key=lambda index: settings[index].cost)
     hashes = [b""] * len(passwords)
@@ -41,7 +39,7 @@ def with_kernel(
         digests = kernel.digests(
             tuple(passwords[index] for index in part),
             b"".join(b"%c%s" % settings[index][1:] for index in part),
-            *choice,
+            lanes,
         )
         for place, index in enumerate(part):
             digest = digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES]
@@ -49,39 +47,37 @@ def with_kernel(
     return hashes
 
 
-def is_right(kernel: ModuleType, choice: Choice) -> bool:
+def is_right(kernel: ModuleType) -> bool:
     """Whether the known answers come out of every group size."""
     passwords = [password for password, _ in KNOWN]
     answers = [answer for _, answer in KNOWN]
     settings = [parse(answer) for answer in answers]
     return all(
-        with_kernel(kernel, choice._replace(lanes=width), passwords[:width], settings[:width]) == answers[:width]
+        with_kernel(kernel, width, passwords[:width], settings[:width]) == answers[:width]
         for width in range(1, LANES_MAX + 1)
     )
 
 
-def load() -> tuple[ModuleType | None, Choice, str]:
-    """The kernel, or None and why; and the choice of lanes, one where there is no kernel."""
-    alone = Choice(1, 0)
+def load() -> tuple[ModuleType | None, int, str]:
+    """The kernel, or None and why; and the lanes to use, one where there is no kernel."""
     try:
         from devnest.bcrypt import _kernel
     except ImportError as error:
         problem = f"the bcrypt kernel is not compiled ({error})"
         log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time", problem)
-        return None, alone, problem
-    choice = chosen()
-    if not is_right(_kernel, choice):
+        return None, 1, problem
+    if not is_right(_kernel):
         problem = "the bcrypt kernel computes wrong answers on this machine"
         log.error("%s and is not used: passwords are hashed by pyca/bcrypt, one at a time", problem)
-        return None, alone, problem
-    return _kernel, choice, ""
+        return None, 1, problem
+    return _kernel, chosen(), ""
 
 
-KERNEL, CHOICE, PROBLEM = load()
+KERNEL, LANES, PROBLEM = load()
 
 
 def hash_all(passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
     """The hashes of passwords that were checked, in their order."""
     if KERNEL is None:
         return [pyca.hashpw(password, setting.text()) for password, setting in zip(passwords, settings, strict=True)]
-    return with_kernel(KERNEL, CHOICE, passwords, settings)
+    return with_kernel(KERNEL, LANES, passwords, settings)

@@ -1,4 +1,4 @@
-"""Measures bcrypt on this machine: every lane count in both layouts beside pyca/bcrypt, and what follows."""
+"""Measures bcrypt on this machine: every lane count beside pyca/bcrypt, and what follows."""
 
 import statistics
 import threading
@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import takewhile
 
 import bcrypt as pyca
 
 from devnest.bcrypt._backend import KERNEL, PROBLEM, hash_all, with_kernel
-from devnest.bcrypt._choice import LANES_MAX, Choice
+from devnest.bcrypt._choice import LANES_MAX
 from devnest.bcrypt._machine import cpu_model, usable_cores
 from devnest.bcrypt._text import COST_MAX, COST_MIN, SALT_BYTES, Setting
 
@@ -28,27 +27,21 @@ SETTINGS = [Setting(b"2b", RUN_COST, bytes([lane]) * SALT_BYTES) for lane in ran
 
 @dataclass(frozen=True)
 class Rates:
-    """Hashes per second on one core at STATED_COST; a layout's list has one rate for each lane count from 1."""
+    """Hashes per second on one core at STATED_COST; `kernel` has one rate for each lane count from 1."""
 
     pyca: float
-    narrow: list[float]
-    wide: list[float]
+    kernel: list[float]
 
-    def of(self, choice: Choice) -> float:
-        """The rate of full groups under this choice."""
-        if not self.narrow:
-            return self.pyca
-        return (self.wide if choice.lanes <= choice.wide_lanes else self.narrow)[choice.lanes - 1]
+    def of(self, lanes: int) -> float:
+        """The rate of full groups of so many lanes."""
+        return self.kernel[lanes - 1] if self.kernel else self.pyca
 
-    def best(self) -> Choice:
-        """The choice these rates speak for; one lane where there is no kernel."""
-        if not self.narrow:
-            return Choice(1, 0)
-        pairs = zip(self.narrow, self.wide, strict=True)
-        wide_lanes = sum(1 for _ in takewhile(lambda pair: pair[1] >= pair[0], pairs))
-        choices = [Choice(lanes, wide_lanes) for lanes in range(1, LANES_MAX + 1)]
-        enough = NEAR_BEST * max(map(self.of, choices))
-        return next(choice for choice in choices if self.of(choice) >= enough)
+    def best(self) -> int:
+        """The lane count these rates speak for; one where there is no kernel."""
+        if not self.kernel:
+            return 1
+        enough = NEAR_BEST * max(self.kernel)
+        return next(lanes for lanes, rate in enumerate(self.kernel, start=1) if rate >= enough)
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,6 @@ class Calibration:
     stated_cost: int
     rates: Rates
     lanes: int
-    wide_lanes: int
     ratio: float  # best rate over pyca/bcrypt's
     target_ms: float
     target_met: bool  # whether even the lowest cost is within the target
@@ -75,39 +67,33 @@ class Calibration:
 
 
 def measure(rounds: int = ROUNDS) -> Rates:
-    """Every lane count and layout and pyca/bcrypt, alternating; medians."""
-    runs: dict[tuple[str, int], tuple[int, Callable[[], object]]] = {
-        ("pyca", 1): (1, partial(pyca.hashpw, PASSWORDS[0], SETTINGS[0].text()))
-    }
-    kernel = KERNEL
-    if kernel is not None:
-        for lanes in range(1, LANES_MAX + 1):
-            for layout, wide_lanes in (("narrow", 0), ("wide", LANES_MAX)):
-                arguments = (kernel, Choice(lanes, wide_lanes), PASSWORDS[:lanes], SETTINGS[:lanes])
-                runs[layout, lanes] = (lanes, partial(with_kernel, *arguments))
-    seen: dict[tuple[str, int], list[float]] = {key: [] for key in runs}
+    """Every lane count and pyca/bcrypt, alternating; medians."""
+    runs: list[tuple[int, Callable[[], object]]] = [(1, partial(pyca.hashpw, PASSWORDS[0], SETTINGS[0].text()))]
+    if KERNEL is not None:
+        runs += [
+            (lanes, partial(with_kernel, KERNEL, lanes, PASSWORDS[:lanes], SETTINGS[:lanes]))
+            for lanes in range(1, LANES_MAX + 1)
+        ]
+    seen: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
-        for key, (hashes, run) in runs.items():
+        for rates, (hashes, run) in zip(seen, runs, strict=True):
             start = time.perf_counter()
             run()
-            seen[key].append(_stated(hashes / (time.perf_counter() - start)))
-    medians = {key: statistics.median(rates) for key, rates in seen.items()}
-    return Rates(
-        medians["pyca", 1],
-        *([rate for (name, _), rate in medians.items() if name == layout] for layout in ("narrow", "wide")),
-    )
+            rates.append(_stated(hashes / (time.perf_counter() - start)))
+    alone, *kernel = map(statistics.median, seen)
+    return Rates(alone, kernel)
 
 
-def machine_rate(choice: Choice, cores: int, rounds: int = ROUNDS) -> float:
+def machine_rate(lanes: int, cores: int, rounds: int = ROUNDS) -> float:
     """Hashes per second at STATED_COST with every core hashing; cores that share a core's innards add less."""
-    passwords, settings = PASSWORDS[: choice.lanes], SETTINGS[: choice.lanes]
+    passwords, settings = PASSWORDS[:lanes], SETTINGS[:lanes]
 
     def work() -> None:
         for _ in range(rounds):
             if KERNEL is None:
                 hash_all(passwords, settings)
             else:
-                with_kernel(KERNEL, choice, passwords, settings)
+                with_kernel(KERNEL, lanes, passwords, settings)
 
     threads = [threading.Thread(target=work) for _ in range(cores)]
     start = time.perf_counter()
@@ -115,15 +101,15 @@ def machine_rate(choice: Choice, cores: int, rounds: int = ROUNDS) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return _stated(cores * rounds * choice.lanes / (time.perf_counter() - start))
+    return _stated(cores * rounds * lanes / (time.perf_counter() - start))
 
 
 def calibrate_machine(target_ms: float, rounds: int = ROUNDS) -> Calibration:
     """Measure, choose, and work out what it means here."""
     rates = measure(rounds)
-    choice, cores = rates.best(), usable_cores()
-    rate = rates.of(choice)
-    stated_ms = 1000 * choice.lanes / rate
+    lanes, cores = rates.best(), usable_cores()
+    rate = rates.of(lanes)
+    stated_ms = 1000 * lanes / rate
     costs = range(COST_MIN, COST_MAX + 1)
     batch_ms = {cost: stated_ms * 2.0 ** (cost - STATED_COST) for cost in costs}
     within: Sequence[int] = [cost for cost in costs if batch_ms[cost] <= target_ms]
@@ -134,14 +120,13 @@ def calibrate_machine(target_ms: float, rounds: int = ROUNDS) -> Calibration:
         problem=PROBLEM,
         stated_cost=STATED_COST,
         rates=rates,
-        lanes=choice.lanes,
-        wide_lanes=choice.wide_lanes,
+        lanes=lanes,
         ratio=rate / rates.pyca,
         target_ms=target_ms,
         target_met=bool(within),
         cost=cost,
         batch_ms=batch_ms[cost],
-        sign_ins_per_s=machine_rate(choice, cores, rounds) * 2.0 ** (STATED_COST - cost),
+        sign_ins_per_s=machine_rate(lanes, cores, rounds) * 2.0 ** (STATED_COST - cost),
     )
 
 

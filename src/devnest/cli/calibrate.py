@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from devnest.bcrypt._choice import Choice, remember
+from devnest.bcrypt._choice import remember
 from devnest.bcrypt.calibration import Calibration, calibrate_machine
 
 __all__ = ["calibrate"]
@@ -22,7 +22,7 @@ def calibrate(
 ) -> None:
     """Measure bcrypt on this machine, remember the best lane count, and say which cost it affords."""
     result = calibrate_machine(target_ms)
-    remembered = None if result.problem else _remember(Choice(result.lanes, result.wide_lanes))
+    remembered = None if result.problem else _remember(result.lanes)
     if json:
         typer.echo(dumps(result.as_dict() | {"remembered": remembered is not None}))
         return
@@ -32,9 +32,9 @@ def calibrate(
         typer.echo("Other work on the machine changes the figures: measure twice, when it rests.")
 
 
-def _remember(choice: Choice) -> Path | None:
+def _remember(lanes: int) -> Path | None:
     try:
-        return remember(choice)
+        return remember(lanes)
     except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
         typer.echo(f"devnest: the lane count could not be remembered: {error}", err=True)
         return None
@@ -43,14 +43,13 @@ def _remember(choice: Choice) -> Path | None:
 def _tell(result: Calibration) -> None:
     rates = result.rates
     table = Table(title=f"bcrypt on one core: {result.cpu}")
-    for column in ("", f"hashes/s at cost {result.stated_cost}", "wide layout", "beside pyca/bcrypt"):
+    for column in ("", f"hashes/s at cost {result.stated_cost}", "beside pyca/bcrypt"):
         table.add_column(column, justify="right" if column else "left")
-    table.add_row("pyca/bcrypt", f"{rates.pyca:.1f}", "", "1.00")
-    for lanes, (narrow, wide) in enumerate(zip(rates.narrow, rates.wide, strict=True), start=1):
+    table.add_row("pyca/bcrypt", f"{rates.pyca:.1f}", "1.00")
+    for lanes, rate in enumerate(rates.kernel, start=1):
         chosen = " *" if lanes == result.lanes else ""
-        ratio = rates.of(Choice(lanes, result.wide_lanes)) / rates.pyca
         name = f"{lanes} lane{'s' * (lanes > 1)}{chosen}"
-        table.add_row(name, f"{narrow:.1f}", f"{wide:.1f}", f"{ratio:.2f}")
+        table.add_row(name, f"{rate:.1f}", f"{rate / rates.pyca:.2f}")
     console = Console(highlight=False)
     console.print(table)
     if result.problem:

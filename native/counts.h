@@ -1,4 +1,4 @@
-/* lanes.h for one to six lanes, in the layout WIDE says. */
+/* lanes.h for one to six lanes. */
 #define LANES 1
 #define EACH EACH_1
 #include "lanes.h"
