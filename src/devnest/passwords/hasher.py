@@ -14,8 +14,7 @@ __all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner", "Work"]
 class Work(Enum):
     """What a hash is for; where there is a queue, lower goes first."""
 
-    SIGN_IN = 0
-    REGISTER = 1
+    AWAITED = 0  # by whoever signs in, registers or changes a password: one queue for all of them
     REHASH = 10  # nobody waits for it
 
     @property
@@ -80,7 +79,7 @@ class Hasher:
         """Raise the runner's refusal, where it is known already, before a request costs anything."""
         self._run.check_room(client)
 
-    async def hash(self, password: str, *, client: str = "", work: Work = Work.REGISTER) -> str:
+    async def hash(self, password: str, *, client: str = "", work: Work = Work.AWAITED) -> str:
         """The stored form of a new password. `client`: whose request it is; clients take turns."""
         return str(await self._run(NewPassword(password, self._cost, self._scheme), work, client))
 
@@ -92,8 +91,8 @@ class Hasher:
         """Whether the password is the stored one; `stored` is None where there is no account."""
         checked = self._decoy if stored is None else stored
         try:
-            matches = await self._run(Guess(password, checked), Work.SIGN_IN, client)
+            matches = await self._run(Guess(password, checked), Work.AWAITED, client)
         except UnusableHash:
-            await self._run(Guess(password, self._decoy), Work.SIGN_IN, client)
+            await self._run(Guess(password, self._decoy), Work.AWAITED, client)
             raise
         return matches is True and stored is not None
