@@ -12,6 +12,7 @@ from devnest.store import (
     DatabaseUnavailable,
     Draft,
     EmbeddedPostgres,
+    Opening,
     Post,
     create_account,
     create_post,
@@ -45,14 +46,14 @@ async def test_no_post_and_no_session_without_an_account(database: Database) -> 
     """An account may go while its tokens live."""
     with pytest.raises(AuthorGone):
         await create_post(database, uuid4(), "t", "b", [])
-    assert await create_session(database, uuid4(), "hash") is None
+    assert await create_session(database, Opening(uuid4(), "hash")) is None
 
 
 async def test_tokens_are_stored_hashed(database: Database) -> None:
     """The refresh token given out is nowhere in the database."""
     name = f"u{uuid4().hex[:20]}"
     account = await create_account(database, name, f"{name}@example.org", "hash")
-    session = await create_session(database, account.id, "hash")
+    session = await create_session(database, Opening(account.id, "hash"))
     assert session is not None
     stored = await database.fetch_row("SELECT * FROM refresh_tokens WHERE session_id = $1", session[0])
     assert stored is not None

@@ -12,6 +12,7 @@ from devnest.store import (
     Database,
     DatabaseUnavailable,
     EmbeddedPostgres,
+    Opening,
     RevokedSessions,
     create_account,
     create_session,
@@ -29,7 +30,7 @@ async def session(database: Database) -> tuple[UUID, UUID]:
     """A new account and a session of it."""
     name = f"u{uuid4().hex[:20]}"
     account = await create_account(database, name, f"{name}@example.org", "hash")
-    session = await create_session(database, account.id, "hash")
+    session = await create_session(database, Opening(account.id, "hash"))
     assert session is not None
     return account.id, session[0]
 
@@ -89,7 +90,7 @@ async def test_a_killed_connection_loses_nothing(
     assert await database.fetch_value(KILL, APPLICATION) >= 1
     await end_session(database, *session)
     assert await known(revoked, session[1])
-    another = await create_session(database, session[0], "hash")
+    another = await create_session(database, Opening(session[0], "hash"))
     assert another is not None
     await end_session(database, session[0], another[0])
     assert await known(revoked, another[0])

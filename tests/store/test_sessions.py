@@ -9,11 +9,13 @@ from devnest.store import (
     Account,
     AlreadyTaken,
     Database,
+    Opening,
     Origin,
     RefreshRefused,
     change_username,
     create_account,
     create_session,
+    create_sessions,
     delete_account,
     end_session,
     end_sessions,
@@ -33,7 +35,7 @@ async def account(database: Database) -> Account:
 
 
 async def opened(database: Database, account: Account) -> tuple[UUID, str]:
-    session = await create_session(database, account.id, "hash", Origin("192.0.2.1", "a browser"))
+    session = await create_session(database, Opening(account.id, "hash", Origin("192.0.2.1", "a browser")))
     assert session is not None
     return session
 
@@ -159,14 +161,14 @@ async def test_ending_all_but_one(database: Database, account: Account) -> None:
 async def test_a_disabled_account_opens_none(database: Database, account: Account) -> None:
     """Like one that is gone."""
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
-    assert await create_session(database, account.id, "hash") is None
+    assert await create_session(database, Opening(account.id, "hash")) is None
 
 
 async def test_a_sign_in_and_its_line_are_one(database: Database, account: Account) -> None:
     """A session has one line in the audit log, with where it came from; a refused sign-in has none from here."""
     session_id, _ = await opened(database, account)
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
-    assert await create_session(database, account.id, "hash", Origin("192.0.2.1")) is None
+    assert await create_session(database, Opening(account.id, "hash", Origin("192.0.2.1"))) is None
     lines = await database.fetch(
         "SELECT event, succeeded, session_id, address, user_agent FROM audit_log WHERE account_id = $1 ORDER BY id",
         account.id,
@@ -199,15 +201,59 @@ async def test_a_sign_in_at_the_account_s_end_gets_no_session(database: Database
                 "another password": "password_hash = 'another'",
             }[way]
             await connection.execute(f"UPDATE accounts SET {change} WHERE id = $1", account.id)  # noqa: S608
-            signing_in = asyncio.create_task(create_session(database, account.id, "hash"))
+            signing_in = asyncio.create_task(create_session(database, Opening(account.id, "hash")))
             while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.005)
         assert await signing_in is None
 
 
+async def test_several_sessions_are_opened_by_one_statement(database: Database, account: Account) -> None:
+    """In the order of the openings, each with its own token and line; whoever may not has none."""
+    name = f"user-{uuid4().hex[:8]}"
+    other = await create_account(database, name, f"{name}@example.org", "its hash")
+    openings = [
+        Opening(account.id, "hash", Origin("192.0.2.1", "a browser", "one")),
+        Opening(account.id, "another hash"),
+        Opening(uuid4(), "hash"),
+        Opening(other.id, "its hash", Origin("192.0.2.2", None, "four")),
+        Opening(account.id, "hash", Origin(None, None, "five")),
+    ]
+    first, *none, fourth, fifth = await create_sessions(database, openings)
+    assert first
+    assert fourth
+    assert fifth
+    assert none == [None, None]
+    for session, opening in ((first, openings[0]), (fourth, openings[3]), (fifth, openings[4])):
+        refreshed = await refresh_session(database, session.refresh_token)
+        assert (refreshed.account_id, refreshed.session_id) == (opening.account_id, session.id)
+        line = await database.fetch_row(
+            "SELECT account_id, address, user_agent, request_id FROM audit_log WHERE session_id = $1", session.id
+        )
+        assert line is not None
+        assert tuple(line) == (opening.account_id, *opening.origin)
+
+
+async def test_one_account_does_not_keep_the_others_waiting(database: Database, account: Account) -> None:
+    """While somebody changes it there is no session for it together with others; alone it waits and gets one."""
+    name = f"user-{uuid4().hex[:8]}"
+    other = await create_account(database, name, f"{name}@example.org", "hash")
+    changed, free = Opening(account.id, "hash"), Opening(other.id, "hash")
+    async with database.connection() as connection:
+        async with connection.transaction():
+            await connection.execute("UPDATE accounts SET username = username WHERE id = $1", account.id)
+            without, opened = await create_sessions(database, [changed, free])
+            assert without is None
+            assert opened is not None
+            waiting = asyncio.create_task(create_session(database, changed))
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.005)
+            assert not waiting.done()
+        assert await waiting is not None
+
+
 async def test_of_a_deletion_and_a_sign_in_at_once_no_session_lives(database: Database, account: Account) -> None:
     """In any order."""
-    sign_ins = [create_session(database, account.id, "hash") for _ in range(8)]
+    sign_ins = [create_session(database, Opening(account.id, "hash")) for _ in range(8)]
     ended, *_ = await asyncio.gather(delete_account(database, account.id, "hash"), *sign_ins)
     assert ended is not None
     assert await list_sessions(database, account.id, UNSEEN) == []

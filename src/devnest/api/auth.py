@@ -19,6 +19,7 @@ from devnest.store import (
     Claim,
     Event,
     KeyReused,
+    Opening,
     create_account,
     create_session,
     find_answer,
@@ -107,7 +108,8 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
         matches = await attempt.verify(data.password, found.password_hash if found else None)
         if found is None or not matches or found.disabled:
             break
-        session = await create_session(database, found.account_id, found.password_hash, request.origin)
+        opening = Opening(found.account_id, found.password_hash, request.origin)
+        session = await request.services.opener(opening) or await create_session(database, opening)
         if session is not None:
             break
         found = await find_credentials(database, **name, address=request.client_address)
@@ -119,7 +121,6 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
             headers={"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
     await attempt.succeeded()
-    session_id, refresh_token = session
     request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
-    access_token = request.services.tokens.issue(found.account_id, session_id)
-    return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refresh_token)
+    access_token = request.services.tokens.issue(found.account_id, session.id)
+    return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token)

@@ -9,7 +9,7 @@ from devnest.mail import Outbox
 from devnest.metrics import Metrics
 from devnest.passwords import Hasher, Policy
 from devnest.pool import RemotePool
-from devnest.store import Database, Draft, Grouped, Post, RevokedSessions, Tags
+from devnest.store import Database, Draft, Grouped, Opened, Opening, Post, RevokedSessions, Tags
 
 __all__ = ["Services"]
 
@@ -27,6 +27,7 @@ class Services:
     policy: Policy
     metrics: Metrics
     publisher: Grouped[Draft, Post]
+    opener: Grouped[Opening, Opened | None]
     tags: Tags
     pool: RemotePool | None
     limited: bool = True

@@ -34,6 +34,7 @@ from devnest.store import (
     StoreError,
     Tags,
     create_posts,
+    create_sessions,
 )
 
 __all__ = ["main"]
@@ -41,7 +42,7 @@ __all__ = ["main"]
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
 TURN_S = 0.02  # how often the connections are counted: that the last one has gone is no event of uvicorn's
-MOST_TOGETHER = 100  # posts in one statement
+MOST_TOGETHER = 100  # posts, or sessions, in one statement
 GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 
 
@@ -141,6 +142,7 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
             policy=_policy(settings),
             metrics=metrics,
             publisher=Grouped(partial(create_posts, database), MOST_TOGETHER),
+            opener=Grouped(partial(create_sessions, database), MOST_TOGETHER, rest=0),
             tags=Tags(database),
             pool=pool,
             limited=settings.limits,

@@ -61,9 +61,12 @@ from devnest.store.posts import (
 )
 from devnest.store.revocations import RevokedSessions
 from devnest.store.sessions import (
+    Opened,
+    Opening,
     Refreshed,
     Session,
     create_session,
+    create_sessions,
     end_session,
     end_sessions,
     list_sessions,
@@ -91,6 +94,8 @@ __all__ = [
     "Housekeeper",
     "KeyReused",
     "Login",
+    "Opened",
+    "Opening",
     "Origin",
     "Post",
     "PostgresFailed",
@@ -120,6 +125,7 @@ __all__ = [
     "create_post",
     "create_posts",
     "create_session",
+    "create_sessions",
     "default_data_dir",
     "delete_account",
     "delete_comment",

@@ -13,7 +13,9 @@ import hashlib
 import hmac
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -26,9 +28,12 @@ from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
 
 __all__ = [
+    "Opened",
+    "Opening",
     "Refreshed",
     "Session",
     "create_session",
+    "create_sessions",
     "end_session",
     "end_sessions",
     "list_sessions",
@@ -46,13 +51,35 @@ LONGEST_LIST = 100
 OPEN = """
 WITH opened AS (
     INSERT INTO sessions (id, account_id, expires_at, address, user_agent)
-    SELECT $1, id, now() + $3, $4, $5 FROM accounts WHERE id = $2 AND password_hash = $11 AND disabled_at IS NULL
-    FOR SHARE RETURNING *
-), token AS (
-    INSERT INTO refresh_tokens (token_sha256, session_id, expires_at) SELECT $6, id, now() + $7 FROM opened
+    SELECT g.session_id, a.id, now() + $9, g.address, g.user_agent
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+        AS g (session_id, account_id, password_hash, address, user_agent)
+    JOIN accounts a ON a.id = g.account_id AND a.password_hash = g.password_hash AND disabled_at IS NULL
+    ORDER BY a.id FOR SHARE OF a RETURNING *
+), more AS (
+    SELECT * FROM unnest($1::uuid[], $6::bytea[], $7::uuid[], $8::text[]) AS m (session_id, token, line_id, request_id)
+    JOIN opened ON opened.id = m.session_id
+), tokens AS (
+    INSERT INTO refresh_tokens (token_sha256, session_id, expires_at) SELECT token, id, now() + $10 FROM more
 )
 INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent, request_id)
-SELECT $8, $9, true, account_id, id, address, user_agent, $10 FROM opened RETURNING true"""
+SELECT line_id, $11, true, account_id, id, address, user_agent, request_id FROM more RETURNING session_id"""
+OPEN_UNLOCKED = OPEN.replace("FOR SHARE OF a", "FOR SHARE OF a SKIP LOCKED")
+
+
+class Opening(NamedTuple):
+    """A session that is to be, for who gave the password of this hash."""
+
+    account_id: UUID
+    password_hash: str
+    origin: Origin = NO_ORIGIN
+
+
+class Opened(NamedTuple):
+    """A session that is, and its first refresh token."""
+
+    id: UUID
+    refresh_token: str
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -75,20 +102,35 @@ class Refreshed(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-async def create_session(
-    database: Database, account_id: UUID, password_hash: str, origin: Origin = NO_ORIGIN
-) -> tuple[UUID, str] | None:
-    """Open a session for who gave the password of this hash; its id and its first refresh token.
+async def create_session(database: Database, opening: Opening) -> Opened | None:
+    """Open a session; None where the account has gone, is disabled, or has another hash by now.
 
-    None where the account has gone, is disabled, or has another hash by now. The session's line in the audit log is
-    written with it: there is no session without one.
+    The session's line in the audit log is written with it: there is no session without one.
     """
-    session_id, token = uuid7(), secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
-    opened = await database.fetch_value(
-        OPEN, session_id, account_id, LIFETIME, origin.address, origin.user_agent, _hashed(token), INACTIVITY,
-        uuid7(), Event.LOGIN, origin.request_id, password_hash,
+    (opened,) = await _open(database, OPEN, [opening])
+    return opened
+
+
+async def create_sessions(database: Database, openings: Sequence[Opening]) -> list[Opened | None]:
+    """Open several sessions by one statement, in their order.
+
+    None also where somebody is changing the account now: one account is not to keep the others waiting. Whether there
+    can be a session `create_session` tells, which waits.
+    """
+    return await _open(database, OPEN_UNLOCKED, openings)
+
+
+async def _open(database: Database, statement: str, openings: Sequence[Opening]) -> list[Opened | None]:
+    sessions = [Opened(uuid7(), secrets.token_urlsafe(REFRESH_TOKEN_BYTES)) for _ in openings]
+    accounts, hashes, origins = zip(*openings, strict=True)
+    addresses, user_agents, request_ids = zip(*origins, strict=True)
+    rows = await database.fetch(
+        statement, [session.id for session in sessions], accounts, hashes, addresses, user_agents,
+        [_hashed(session.refresh_token) for session in sessions], [uuid7() for _ in sessions], request_ids,
+        LIFETIME, INACTIVITY, Event.LOGIN,
     )  # fmt: skip
-    return (session_id, token) if opened else None
+    opened = {row["session_id"] for row in rows}
+    return [session if session.id in opened else None for session in sessions]
 
 
 async def refresh_session(database: Database, token: str) -> Refreshed:
