@@ -262,7 +262,14 @@ async def test_more_body_than_announced_is_no_request(at_once: bool, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "sent", [b"BREW / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", POST + CHUNKED + b"zz\r\n"]
+    "sent",
+    [
+        b"BREW / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        POST + CHUNKED + b"zz\r\n",
+        b"GET /small HTTP/1.1\r\n\r\n",
+        b"GET /small HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n",
+    ],
 )
 @on_uvloop
 async def test_what_is_no_http_gets_an_answer_like_any_other(sent: bytes, tmp_path: Path) -> None:
@@ -276,6 +283,16 @@ async def test_what_is_no_http_gets_an_answer_like_any_other(sent: bytes, tmp_pa
         assert b"\r\nx-request-id: " + problem["request_id"].encode() in head
         for header in (b"content-type: application/problem+json", b"connection: close", b"content-security-policy: "):
             assert b"\r\n" + header in head
+        writer.close()
+
+
+@on_uvloop
+async def test_http_1_0_needs_no_host(tmp_path: Path) -> None:
+    """The header came with 1.1."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(b"GET /small HTTP/1.0\r\n\r\n")
+        assert (await rest(reader)).endswith(b"small")
         writer.close()
 
 

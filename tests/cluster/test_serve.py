@@ -175,6 +175,8 @@ def test_a_database_that_does_not_answer_is_one_line(data_dir: Path) -> None:
         ["--trusted-proxies", "10.0.0.0/99"],
         ["--data-dir", ""],
         ["--breached-passwords", __file__],
+        ["--mail-from", "bad"],
+        ["--mail-from", "a@b\nBcc: c@d"],
         ["--no-such-option"],
     ],
 )

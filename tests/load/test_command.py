@@ -128,6 +128,8 @@ async def test_a_terminal_gets_live_progress() -> None:
         (["--rate", "inf", "--duration", "1s"], "a rate of inf a second"),
         (["--threshold", "p(95)<3"], "not a threshold"),
         (["--set", "think_s"], "write --set name=value"),
+        (["--set", "think_s=nan"], "the setting think_s is a finite number, not 'nan'"),
+        (["--set", "think_s=-inf"], "the setting think_s is a finite number"),
         (["--profile", "flood", "--vus", "3", "--duration", "3s"], "makes its own schedule"),
     ],
 )

@@ -179,8 +179,9 @@ def test_a_failed_start_shows_the_end_of_the_log(data_dir: Path, monkeypatch: py
         postgres.stop()
         with (data_dir / "postgres" / "postgresql.conf").open("a") as file:
             file.write("no_such_setting = 1\n")
-        with pytest.raises(PostgresFailed, match="no_such_setting"):
+        with pytest.raises(PostgresFailed, match="no_such_setting") as failed:
             postgres.start()
+        assert "database system is shut down" not in str(failed.value)  # the start before
         assert list(data_dir.parent.iterdir()) == [data_dir]
 
 

@@ -9,9 +9,10 @@ import typer
 
 from devnest.mail import SmtpTransport
 
-__all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "origins", "smtp_server"]
+__all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "origins", "sender", "smtp_server"]
 
 HOST = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
+ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 ORIGIN = re.compile(rf"(?P<site>(?P<scheme>https?)://{HOST})(?::(?P<port>[0-9]{{1,5}}))?")
 
 
@@ -34,6 +35,13 @@ def _origin(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is no origin; one is like https://app.example.org, or * alone for all")
     unsaid = {"http": 80, "https": 443}[match["scheme"]]  # browsers leave it out
     return match["site"] + (f":{port}" if port not in (0, unsaid) else "")
+
+
+def sender(value: str) -> str:
+    """An address that mail can come from, without a name beside it."""
+    if not ADDRESS.fullmatch(value):
+        raise typer.BadParameter(f"{value!r} is no e-mail address")
+    return value
 
 
 def smtp_server(value: str | None) -> str | None:

@@ -9,7 +9,7 @@ import typer
 
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import HashCost, HashScheme
-from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, smtp_server
+from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, sender, smtp_server
 from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import BreachedFile, Scheme
@@ -155,7 +155,7 @@ def serve(
         ),
     ] = None,
     mail_from: Annotated[
-        str, typer.Option(envvar="DEVNEST_MAIL_FROM", help="The sender of mail.")
+        str, typer.Option(envvar="DEVNEST_MAIL_FROM", callback=sender, help="The sender of mail.")
     ] = "devnest@localhost",
     log_level: Annotated[
         LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="Least level to log.")

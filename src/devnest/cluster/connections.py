@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
+from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from devnest.api import BODY_IS_LATE, not_http
@@ -141,7 +142,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Its head has come."""
+        """Its head has come. RFC 9112, 3.2: without one Host, or with several, it is no request of HTTP/1.1."""
+        if [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
+            raise HttpParserError("one Host header is needed")
         self._awaited = BODY
         self._stop_timer()
         super().on_headers_complete()

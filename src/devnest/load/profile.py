@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -130,6 +131,9 @@ def apply_settings(profile: Profile, settings: Mapping[str, str]) -> None:
         if name not in known:
             raise BadPlan(f"no setting {name!r}; this profile has {', '.join(sorted(known))}")
         try:
-            setattr(profile, name, known[name](text))
+            value = known[name](text)
         except ValueError:
             raise BadPlan(f"the setting {name} is {known[name].__name__}, not {text!r}") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadPlan(f"the setting {name} is a finite number, not {text!r}")
+        setattr(profile, name, value)

@@ -58,6 +58,7 @@ class EmbeddedPostgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
         self._patience_ends_at = 0.0
+        self._log_start = 0
 
     @property
     def url(self) -> str:
@@ -106,7 +107,9 @@ class EmbeddedPostgres:
             return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
         self.stop()
         what = "took too long to start" if code is None else f"ended with status {code}"
-        tail = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            tail = log.read().decode(errors="replace").strip().splitlines()[-3:]
         raise PostgresFailed(f"PostgreSQL {what}; the end of {self._log}: {' | '.join(tail)}")
 
     def stop(self) -> None:
@@ -206,6 +209,7 @@ class EmbeddedPostgres:
         settings = {**SETTINGS, "unix_socket_directories": str(self._socket_dir)}
         mode = "wb" if self._log.exists() and self._log.stat().st_size > LOG_LIMIT_BYTES else "ab"
         with self._log.open(mode) as log:
+            self._log_start = log.seek(0, os.SEEK_END)  # what was written before is not about this start
             self._process = subprocess.Popen(
                 [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
                 cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
