@@ -6,8 +6,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 import devnest.store.migrations
 from devnest.store import Database, DatabaseUnavailable, EmbeddedPostgres, SchemaBehind, migrate
@@ -26,6 +24,9 @@ async def empty(postgres: EmbeddedPostgres) -> str:
 
 def test_the_newest_revision_is_the_one_named() -> None:
     """`HEAD` is read at every start, without Alembic."""
+    from alembic.config import Config  # here: half a second for each process that collects the tests
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", str(Path(devnest.store.migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]

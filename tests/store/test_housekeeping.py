@@ -1,0 +1,30 @@
+"""The purge that runs by itself."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from devnest.store import Database, Housekeeper
+from tests.support import PATIENCE_S
+
+
+async def test_it_goes_on_after_an_error_of_the_database(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is away for a moment costs one purge, and a line in the log."""
+    monkeypatch.setattr("devnest.store.housekeeping.PERIOD_S", 0.02)
+    await database.fetch("ALTER TABLE held_names RENAME TO away")
+    with capture_logs() as lines:
+        async with asyncio.timeout(PATIENCE_S), Housekeeper(database):
+            try:
+                while not lines:
+                    await asyncio.sleep(0.005)
+            finally:
+                await database.fetch("ALTER TABLE away RENAME TO held_names")
+            while lines[-1]["event"] != "purged":
+                await database.fetch(
+                    "INSERT INTO throttles VALUES ('stale', 1, 1, '1 s', now() - interval '2 hours', '-infinity', false)"
+                    " ON CONFLICT DO NOTHING"
+                )
+                await asyncio.sleep(0.005)
+    assert lines[0]["event"] == "not purged"
+    assert "held_names" in lines[0]["reason"]
