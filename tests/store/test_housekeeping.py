@@ -22,7 +22,7 @@ async def test_it_goes_on_after_an_error_of_the_database(database: Database, mon
                 await database.fetch("ALTER TABLE away RENAME TO held_names")
             while lines[-1]["event"] != "purged":
                 await database.fetch(
-                    "INSERT INTO throttles VALUES ('stale', 1, 1, '1 s', now() - interval '2 hours', '-infinity', false)"
+                    "INSERT INTO throttles VALUES ('stale', 1, 1, '1 s', now() - interval '2 hours', '-infinity', true)"
                     " ON CONFLICT DO NOTHING"
                 )
                 await asyncio.sleep(0.005)
