@@ -2,8 +2,7 @@
 
 import signal
 import socket
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -11,75 +10,9 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.metrics import REQUESTS, SERVERS, Page, directories, named, pids, requests, scrape, total, until
 from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
-
-SERVERS = ("server-0", "server-1", "server-2")
-REQUESTS = "http_server_request_duration_seconds"
-Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def scrape(url: str) -> Page:
-    """Every sample by its name and labels, over a connection of its own, so that any server may answer."""
-    answer = http.get(f"{url}/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    page: Page = {}
-    for family in text_string_to_metric_families(answer.text):
-        for sample in family.samples:
-            key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in page, f"{key} is told twice"
-            page[key] = sample.value
-    return page
-
-
-def total(page: Page, name: str, **labels: str) -> float:
-    """The sum of all samples that have these labels."""
-    return sum(
-        value for (found, given), value in page.items() if found == name and labels.items() <= dict(given).items()
-    )
-
-
-def requests(page: Page, method: str, route: str, status: int) -> float:
-    """How many were counted."""
-    return total(
-        page, f"{REQUESTS}_count",
-        http_request_method=method, http_route=route, http_response_status_code=str(status),
-    )  # fmt: skip
-
-
-def until(url: str, holds: Callable[[Page], bool]) -> Page:
-    """Scrape until something holds: what one server tells of another is a quarter of a second old."""
-    page: Page = {}
-
-    def is_there() -> bool:
-        nonlocal page
-        page = scrape(url)
-        return holds(page)
-
-    eventually(is_there)
-    return page
-
-
-def pids(page: Page, *names: str) -> set[int]:
-    """The ids of the processes of these names; some may have gone since."""
-    return {
-        int(dict(labels)["pid"])
-        for found, labels in page
-        if found == "process_cpu_seconds_total" and dict(labels)["process"] in names
-    }
-
-
-def named(page: Page, name: str) -> list[psutil.Process]:
-    """The living processes of that name."""
-    return [psutil.Process(pid) for pid in pids(page, name)]
-
-
-def directories(data_dir: Path) -> list[Path]:
-    """Where the files of the DevNest on a data directory are."""
-    name = f"devnest-metrics-*-{data_dir.stat().st_ino:x}"
-    return [path for parent in ("/dev/shm", tempfile.gettempdir()) for path in Path(parent).glob(name)]  # noqa: S108
 
 
 @contextmanager
@@ -255,24 +188,3 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
 
 def _are_replaced(old: set[int], page: Page) -> bool:
     return len(pids(page, *SERVERS)) == 2 and pids(page, *SERVERS).isdisjoint(old)
-
-
-def test_what_a_killed_devnest_leaves_is_used_up_by_the_next(data_dir: Path) -> None:
-    """Its numbers are not taken over, and memory does not fill up with directories."""
-    devnest = DevNest(data_dir, "--processes", "1").start()
-    http.get(f"{devnest.url}/healthz")
-    until(devnest.url, lambda page: requests(page, "GET", "/healthz", 200) == 1)
-    devnest.kill_everything()
-    assert len(directories(data_dir)) == 1
-    with running(data_dir, "--processes", "1") as devnest:
-        assert requests(scrape(devnest.url), "GET", "/healthz", 200) == 0
-        assert len(directories(data_dir)) == 1
-    assert directories(data_dir) == []
-
-
-@pytest.mark.parametrize("hashing", ["inline", "thread"])
-def test_without_a_pool_nothing_is_told_of_it(data_dir: Path, hashing: str) -> None:
-    """And `/readyz` does not wait for one."""
-    with running(data_dir, "--processes", "1", "--hashing", hashing) as devnest:
-        assert http.get(f"{devnest.url}/readyz").status_code == 200
-        assert not [name for name, _ in scrape(devnest.url) if name.startswith("pool_")]

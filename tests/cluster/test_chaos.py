@@ -6,7 +6,7 @@ import signal
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import jwt
 import psutil
 import pytest
 
-from tests.support import NO_TLS, PASSWORD, DevNest, http, running
+from tests.metrics import directories, requests, scrape, until
+from tests.support import NO_TLS, PASSWORD, DevNest, data_directory, http, running
 
 CLIENTS = 6
 PAUSE_S = 0.2  # between a client's rounds: what starts in a test needs some of the CPU too
@@ -119,12 +120,19 @@ class _Interrupted(Exception):
     """The connection broke; begin again on another."""
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[DevNest]:
+    """Two servers and two workers; what dies in one test has come back in the next."""
+    options = ("--processes=2", "--hash-workers=2", "--hash-cost=5")
+    with data_directory() as data_dir, running(data_dir, *options) as devnest:
+        yield devnest
+
+
 @pytest.fixture
-async def load(data_dir: Path) -> AsyncIterator[Load]:
-    """A cluster of two servers and two workers under load."""
-    with running(data_dir, "--processes=2", "--hash-workers=2", "--hash-cost=5") as devnest:
-        async with Load(devnest) as load:
-            yield load
+async def load(cluster: DevNest) -> AsyncIterator[Load]:
+    """The cluster under load."""
+    async with Load(cluster) as load:
+        yield load
 
 
 KILLS: list[tuple[str, Callable[[DevNest], psutil.Process], bool]] = [
@@ -185,10 +193,16 @@ def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:
     devnest = DevNest(data_dir).start()
     family = devnest.descendants()
     assert len(family) > 4
+    http.get(f"{devnest.url}/healthz")
+    until(devnest.url, lambda page: requests(page, "GET", "/healthz", 200) == 1)
     devnest.process.kill()
     devnest.wait()
     assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert len(directories(data_dir)) == 1
     with running(data_dir) as successor:
         assert http.get(f"{successor.url}/readyz").status_code == 200
+        assert requests(scrape(successor.url), "GET", "/healthz", 200) == 0, "numbers of another life"
+        assert len(directories(data_dir)) == 1
+    assert directories(data_dir) == []
     for parent in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
         assert not [path for path in Path(parent).glob("devnest-*") if f"{data_dir.stat().st_ino:x}" in path.name]
