@@ -81,10 +81,12 @@ GOOD = "$2b$04$KCAX3gTH.YBfqBhQacVREOtOZZGM0tHxghK0lTB78HgCyV5yRfHl2"  # of "sec
         GOOD.replace("$04$", "$0x$"),
         GOOD.replace("$2b$", "$2x$"),
         GOOD[:-1] + "ü",
+        GOOD[:28] + "P" + GOOD[29:],  # bits that a salt does not have
         PASSLIB.replace("v=2", "v=1"),
         PASSLIB.replace("r=12", "r=31"),
         PASSLIB.replace("r=12", f"r={MAXIMUM_COST + 1}"),
         PASSLIB[:-1],
+        PASSLIB.replace("9uku$", "9ukv$"),
         "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA",
         "x" * 1_000_000,
     ],

@@ -46,10 +46,11 @@ BCRYPT_BYTES = 72
 DIGEST_CHARACTERS = 31
 ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-PLAIN = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
+SALT = "[./A-Za-z0-9]{21}[.Oeu]"  # 132 bits for 128: the spare ones are zero, or bcrypt refuses it
+DIGEST = "[./A-Za-z0-9]{31}"
+PLAIN = re.compile(rf"\$2[aby]\$(?P<cost>\d\d)\${SALT}{DIGEST}", re.ASCII)
 WRAPPED = re.compile(
-    r"\$bcrypt-sha256\$v=2,t=2b,r=(?P<cost>\d{1,2})\$(?P<salt>[./A-Za-z0-9]{22})\$(?P<digest>[./A-Za-z0-9]{31})",
-    re.ASCII,
+    rf"\$bcrypt-sha256\$v=2,t=2b,r=(?P<cost>\d{{1,2}})\$(?P<salt>{SALT})\$(?P<digest>{DIGEST})", re.ASCII
 )
 
 
