@@ -6,7 +6,9 @@ from pathlib import Path
 
 import jwt
 import pytest
+from typer.testing import CliRunner
 
+from devnest.cli import app
 from devnest.keys import KEYS_FILE
 from tests.support import PATIENCE_S, DevNest, eventually, running, sign_in, sign_up
 
@@ -64,8 +66,8 @@ def devnest_says(devnest: DevNest, token: str) -> int:
 @pytest.mark.parametrize("command", ["list", "rotate"])
 def test_a_mistake_is_told(tmp_path: Path, command: str) -> None:
     """Status 4, one line, no traceback."""
-    run = keys(tmp_path / "nowhere", command)
-    assert run.returncode == 4
+    run = CliRunner().invoke(app, ["keys", command, "--data-dir", str(tmp_path / "nowhere")])
+    assert run.exit_code == 4
     assert len(run.stderr.splitlines()) == 1
     assert "nowhere" in run.stderr
 

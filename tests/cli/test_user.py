@@ -6,7 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from devnest.cli import app
 from tests.support import DevNest, eventually, prepare, running, sign_in, sign_up
 
 ME = "/api/v1/users/me"
@@ -78,18 +80,24 @@ def test_a_directory_without_a_database_is_told_and_left_alone(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "typed", "message"),
+    ("name", "email", "password", "message"),
     [
-        (["create", "a", "a@example.org"], "correct horse battery", "username"),
-        (["create", "ada", "nobody"], "correct horse battery", "email"),
-        (["create", "ada", "ada@example.org"], "password123", "common"),
-        (["disable", "nobody-at-all"], "", "nobody-at-all"),
-        (["sessions", "nobody-at-all"], "", "nobody-at-all"),
+        ("a", "a@example.org", "correct horse battery", "username"),
+        ("ada", "nobody", "correct horse battery", "email"),
+        ("ada", "ada@example.org", "password123", "common"),
     ],
 )
-def test_a_mistake_is_told(devnest: DevNest, arguments: list[str], typed: str, message: str) -> None:
-    """Status 2 and what is wrong, no traceback."""
-    run = user(devnest.data_dir, *arguments, typed=f"{typed}\n")
-    assert run.returncode == 2
+def test_an_account_the_api_would_refuse_is_refused(name: str, email: str, password: str, message: str) -> None:
+    """Status 2 and what is wrong, before a database is looked for."""
+    run = CliRunner().invoke(app, ["user", "create", name, email, "--data-dir", "/nowhere"], input=f"{password}\n")
+    assert run.exit_code == 2
     assert message in run.stderr
+
+
+@pytest.mark.parametrize("command", ["disable", "sessions"])
+def test_an_account_that_is_not_there_is_told(devnest: DevNest, command: str) -> None:
+    """Status 2 and its name, no traceback."""
+    run = user(devnest.data_dir, command, "nobody-at-all")
+    assert run.returncode == 2
+    assert "nobody-at-all" in run.stderr
     assert "Traceback" not in run.stderr
