@@ -53,7 +53,8 @@ class PoolRunner:
     def __init__(self, pool: Pool | RemotePool, deadline_s: float = DEADLINE_S) -> None:
         self._pool = pool
         self._deadline_s = deadline_s
-        self._full_until: dict[str, float] = {}  # client → when to ask the pool again for it
+        # client → when to ask the pool again for it, and when the pool expects to have room
+        self._refused: dict[str, tuple[float, float]] = {}
 
     def check_room(self, client: str) -> None:
         """Raise `PoolFull` for a client the pool has just refused, before anything is spent on its request.
@@ -61,9 +62,10 @@ class PoolRunner:
         The pool itself makes room for a client who has little waiting, at the cost of the one who has most, so this
         turns nobody away but whoever floods.
         """
-        left_s = self._full_until.get(client, 0.0) - time.monotonic()
-        if left_s > 0:
-            raise PoolFull(max(left_s, REST_S), "this client has been refused just now")
+        until, room_at = self._refused.get(client, (0.0, 0.0))
+        now = time.monotonic()
+        if now < until:
+            raise PoolFull(room_at - now, "this client has been refused just now")
 
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
         together = rehash_batch if work is Work.REHASH else compute_batch
@@ -73,8 +75,9 @@ class PoolRunner:
                 operation, call, deadline=self._deadline_s, priority=work.priority, key=client
             )
         except PoolFull as full:
-            if len(self._full_until) >= MOST_REFUSED:
-                self._full_until.clear()
-            self._full_until[client] = time.monotonic() + min(full.retry_after, REST_S)
+            if len(self._refused) >= MOST_REFUSED:
+                self._refused.clear()
+            now = time.monotonic()
+            self._refused[client] = now + min(full.retry_after, REST_S), now + full.retry_after
             raise
         return result

@@ -13,6 +13,7 @@ import pytest
 from tests.metrics import Page, scrape
 from tests.support import PASSWORD, DevNest, data_directory, sign_up
 
+VARIABLES = {"DEVNEST_HASHCOST": "12", "DEVNEST_MAIL_FROM": "nest@example.org", "DEVNEST_LANES": "2"}
 ENDS = {"inline": signal.SIGTERM, "thread": signal.SIGTERM, "pool": signal.SIGINT}
 
 
@@ -35,7 +36,8 @@ def life(request: pytest.FixtureRequest) -> Iterator[Life]:
     """Good and wrong requests, an idle connection, a signal."""
     hashing = request.param
     with data_directory() as data_dir:
-        devnest = DevNest(data_dir, "--hashing", hashing, "--log-level", "debug").start()
+        options = ("--hashing", hashing, "--log-level", "debug")
+        devnest = DevNest(data_dir, *options, environment=VARIABLES).start()
         with devnest.client() as client:
             token = sign_up(client, "ada")
             answer = client.post("/api/v1/auth/login", json={"username": "ada", "password": PASSWORD})
@@ -79,3 +81,9 @@ def test_a_pool_is_told_of_where_there_is_one(life: Life) -> None:
     has_pool = life.hashing == "pool"
     assert life.readiness == {"status": "ok", "database": "ok", "pool": "ok"}
     assert any(name.startswith("pool_") for name, _ in life.metrics) == has_pool
+
+
+def test_a_variable_of_no_option_is_told(life: Life) -> None:
+    """A misspelt one would else be a setting that is not set."""
+    lines = [json.loads(line) for line in life.log.splitlines()]
+    assert [line["variable"] for line in lines if "variable" in line] == ["DEVNEST_HASHCOST"]

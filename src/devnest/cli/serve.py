@@ -1,10 +1,12 @@
 """`devnest serve`."""
 
 import ipaddress
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from devnest.cli.errors import reported
@@ -17,6 +19,9 @@ from devnest.settings import HASH_NICE, Hashing, Settings, usable_cpus
 from devnest.store import default_data_dir
 
 __all__ = ["serve"]
+
+NO_OPTION = {"DEVNEST_LANES"}  # read where bcrypt is loaded
+log = structlog.get_logger("devnest.cli")
 
 
 class LogLevel(StrEnum):
@@ -46,7 +51,14 @@ def _breached(value: Path | None) -> Path | None:
     return value
 
 
+def _warn_of_misspelt_variables(context: typer.Context) -> None:
+    known = NO_OPTION | {option.envvar for option in context.command.params}
+    for name in sorted(name for name in os.environ if name.startswith("DEVNEST_") and name not in known):
+        log.warning("no option has this variable", variable=name)
+
+
 def serve(
+    context: typer.Context,
     host: Annotated[str, typer.Option(envvar="DEVNEST_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int,
@@ -167,6 +179,7 @@ def serve(
     or PostgreSQL's programs cannot be used, 5 the database does not answer, 6 its schema is not this version's.
     """
     configure_logging(log_level)
+    _warn_of_misspelt_variables(context)
     settings = Settings(
         host=host,
         port=port,
