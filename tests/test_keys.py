@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from devnest.cluster.keywatch import KeyWatch
 from devnest.keys import (
@@ -158,6 +160,21 @@ def test_a_given_file_that_was_cut_is_refused(tmp_path: Path, content: bytes, re
     """A short key could be guessed."""
     (tmp_path / "key").write_bytes(content)
     with pytest.raises(KeysUnusable, match=reason):
+        load_keys(tmp_path / "key")
+
+
+@pytest.mark.parametrize("kind", ["PEM", "DER", "OpenSSH", "JWK"])
+def test_a_given_key_pair_is_refused(tmp_path: Path, kind: str) -> None:
+    """What is meant for others to read signs no tokens; who takes it for a secret learns it at the start."""
+    public = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    content = {
+        "PEM": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "DER": public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        "OpenSSH": public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        "JWK": json.dumps({"kty": "oct", "k": "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA"}).encode(),
+    }
+    (tmp_path / "key").write_bytes(content[kind])
+    with pytest.raises(KeysUnusable, match="a secret is needed"):
         load_keys(tmp_path / "key")
 
 

@@ -192,8 +192,15 @@ def _key_set(path: Path, keys: Sequence[Key]) -> KeySet:
 
 def _bare_key(path: Path, secret: bytes) -> Key:
     """A key that came as bytes. Its name is made of it, so that it has the same on every machine."""
+    from jwt import InvalidKeyError
+    from jwt.algorithms import HMACAlgorithm  # here: only who is given such a file needs PyJWT to read it
+
     if len(secret) < KEY_BYTES:
         raise KeysUnusable(path, f"it has {len(secret)} bytes, {KEY_BYTES} are needed")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except InvalidKeyError:
+        raise KeysUnusable(path, "it is a key pair, a certificate or a JWK; a secret is needed") from None
     kid = hashlib.sha256(b"devnest kid\0" + secret).hexdigest()[:16]
     return Key(kid=kid, algorithm=Algorithm.HS256, secret=secret, signs_from=0.0, named=False)
 

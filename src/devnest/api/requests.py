@@ -48,8 +48,10 @@ class ApiRequest(Request[Any, Any, Any]):
     @property
     def user_agent(self) -> str | None:
         """What the client calls itself, without anything that could confuse a log or a database."""
-        given = self.headers.get("user-agent", "")
-        return "".join(character for character in given[:256] if character.isprintable()) or None
+        given = _header(self.scope, b"user-agent")[:256]
+        if not given.isprintable():
+            given = "".join(character for character in given if character.isprintable())
+        return given or None
 
     @property
     def client_address(self) -> str:

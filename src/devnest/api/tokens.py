@@ -2,9 +2,12 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import jwt
+import msgspec
+from jwt.algorithms import HMACAlgorithm
 
 from devnest.keys import KeySet
 
@@ -16,6 +19,19 @@ AUDIENCE = "devnest"
 LEEWAY_S = 5  # between the clocks of two machines
 LONGEST_TOKEN = 2048
 REMEMBERED_TOKENS = 20_000  # about 10 MB
+
+
+class _Hmac(HMACAlgorithm):
+    """With keys that were looked at when they were loaded: PyJWT looks at its key anew for each token."""
+
+    def prepare_key(self, key: Any) -> bytes:
+        """The key as it is."""
+        return bytes(key)
+
+
+SIGNING = jwt.PyJWS()
+SIGNING.unregister_algorithm("HS256")
+SIGNING.register_algorithm("HS256", _Hmac(HMACAlgorithm.SHA256))
 
 
 class InvalidToken(Exception):
@@ -58,7 +74,8 @@ class TokenIssuer:
             "exp": now + ACCESS_TOKEN_LIFETIME_S,
         }
         signer = self._keys.signer(now)
-        return jwt.encode(claims, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid})
+        payload = msgspec.json.encode(claims)
+        return SIGNING.encode(payload, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid})
 
     def verify(self, token: str) -> Principal:
         """Who the token speaks for; raises `InvalidToken`."""
