@@ -146,7 +146,7 @@ class _Translated:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, UNAVAILABLE):
+        if error is not None and isinstance(error, UNAVAILABLE):
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
 
