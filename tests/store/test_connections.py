@@ -9,7 +9,7 @@ import pytest
 
 from devnest.store import Database, DatabaseUnavailable, EmbeddedPostgres
 from devnest.store import connections as module
-from devnest.store.connections import Connections
+from devnest.store.connections import Connection, Connections
 
 
 @pytest.fixture
@@ -96,6 +96,38 @@ async def test_what_comes_while_the_caller_gives_up_goes_to_the_next(pair: Conne
     for connection in (got, second):
         pair.release(connection, sound=True)
     assert (pair.idle, pair.used) == (2, 0)
+
+
+async def test_room_is_kept_for_who_was_told_of_it(postgres: EmbeddedPostgres, pair: Connections) -> None:
+    """Connections that die together while others wait make room once, however often it happens."""
+    used = [await pair.acquire(), await pair.acquire()]
+    killer = await asyncpg.connect(postgres.url)
+    for _ in range(3):
+        waiting = [asyncio.create_task(pair.acquire()) for _ in used]
+        await asyncio.sleep(0)
+        await killer.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", backends(used))
+        while not all(connection.is_closed() for connection in used):
+            await asyncio.sleep(0.005)
+        waiting.append(asyncio.create_task(fail_and_return(pair, used)))  # in one turn, before those who wait go on
+        used = list(await asyncio.gather(*waiting[:2]))
+        assert pair.used + pair._opening == 2
+        for connection in used:
+            pair.release(connection, sound=True)
+        used = [await waiting[2], await pair.acquire()]
+        assert (pair.idle, pair.used) == (0, 2)
+    for connection in used:
+        pair.release(connection, sound=True)
+    await killer.close()
+
+
+def backends(connections: list[Connection]) -> list[int]:
+    return [connection.get_server_pid() for connection in connections]
+
+
+async def fail_and_return(pair: Connections, dead: list[Connection]) -> Connection:
+    for connection in dead:
+        pair.release(connection, sound=True)
+    return await pair.acquire()
 
 
 async def test_nobody_waits_longer_than_the_bound(postgres: EmbeddedPostgres, database: Database) -> None:

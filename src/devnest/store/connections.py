@@ -34,8 +34,8 @@ class Connections:
         self._options = options
         self._idle: list[tuple[Connection, float]] = []  # the freshest last
         self._used: set[Connection] = set()
-        self._opening = 0
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()  # None: there is room to open one
+        self._opening = 0  # begun, or promised to one who waited: room that nobody else may take
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()  # None: open one, the room is kept for you
 
     @property
     def idle(self) -> int:
@@ -58,7 +58,8 @@ class Connections:
                 continue
             self._used.add(connection)
             return connection
-        if self._has_room():
+        if len(self._used) + self._opening < self._limit:
+            self._opening += 1
             return await self._open()
         return await self._wait()
 
@@ -67,15 +68,12 @@ class Connections:
         self._used.discard(connection)
         if not sound or connection.is_in_transaction():
             connection.terminate()
-        usable = not connection.is_closed()
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                if usable:
-                    self._used.add(connection)
-                waiter.set_result(connection if usable else None)
-                return
-        if usable:
+        if connection.is_closed():
+            self._give_room()
+        elif waiter := self._next_waiter():
+            self._used.add(connection)
+            waiter.set_result(connection)
+        else:
             self._idle.append((connection, time.monotonic()))
 
     async def close(self, patience_s: float) -> None:
@@ -87,18 +85,15 @@ class Connections:
         for connection in (*idle, *self._used):
             connection.terminate()
 
-    def _has_room(self) -> bool:
-        return len(self._used) + self._opening < self._limit
-
     async def _open(self) -> Connection:
-        self._opening += 1
+        """In room that is counted as `_opening` already."""
         try:
             connection: Connection = await asyncpg.connect(self._url, **self._options)
         except BaseException:
-            self._tell_of_room()
-            raise
-        finally:
             self._opening -= 1
+            self._give_room()
+            raise
+        self._opening -= 1
         self._used.add(connection)
         return connection
 
@@ -113,15 +108,22 @@ class Connections:
             # 2. It came in the turn of the loop in which the caller gave up: the next one has it.
             if not waiter.cancelled() and waiter.done():
                 if (given := waiter.result()) is None:
-                    self._tell_of_room()
+                    self._opening -= 1
+                    self._give_room()
                 else:
                     self.release(given, sound=True)
             raise
         return await self._open() if connection is None else connection
 
-    def _tell_of_room(self) -> None:
+    def _give_room(self) -> None:
+        """To who waits longest, before anyone who comes now."""
+        if waiter := self._next_waiter():
+            self._opening += 1
+            waiter.set_result(None)
+
+    def _next_waiter(self) -> "asyncio.Future[Connection | None] | None":
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                return waiter
+        return None
