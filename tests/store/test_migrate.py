@@ -8,7 +8,18 @@ import asyncpg
 import pytest
 
 import devnest.store.migrations
-from devnest.store import Database, DatabaseUnavailable, EmbeddedPostgres, SchemaBehind, migrate
+from devnest.store import (
+    Database,
+    DatabaseUnavailable,
+    EmbeddedPostgres,
+    Opening,
+    RefreshRefused,
+    SchemaBehind,
+    create_account,
+    create_session,
+    migrate,
+    refresh_session,
+)
 from devnest.store.migrations import HEAD
 
 
@@ -63,3 +74,42 @@ async def test_no_server_is_told_plainly() -> None:
     """Refused connections are a condition, not a crash."""
     with pytest.raises(DatabaseUnavailable):
         await migrate("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+async def test_sessions_from_before_tokens_were_numbered_go_on(empty: str) -> None:
+    """A lost answer is given again, and an old token is a reuse once its successor was used."""
+    await migrate(empty)
+    async with Database(empty) as database:
+        account = await create_account(database, "ada", "ada@example.org", "hash")
+        session = await create_session(database, Opening(account.id, "hash"))
+        assert session is not None
+        tokens = [session.refresh_token]
+        for _ in range(2):
+            tokens.append((await refresh_session(database, tokens[-1])).refresh_token)
+    await downgrade(empty, "0006")
+    assert await migrate(empty)
+    async with Database(empty) as database:
+        assert (await refresh_session(database, tokens[1])).refresh_token == tokens[2]
+        await refresh_session(database, tokens[2])
+        with pytest.raises(RefreshRefused, match="reused"):
+            await refresh_session(database, tokens[1])
+
+
+async def downgrade(url: str, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import Connection, NullPool
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    def run(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(devnest.store.migrations.__file__).parent))
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+    )
+    async with engine.begin() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()

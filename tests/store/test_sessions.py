@@ -1,6 +1,10 @@
 """Sessions: families of refresh tokens, and their ends."""
 
 import asyncio
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -23,6 +27,7 @@ from devnest.store import (
     purge,
     refresh_session,
 )
+from devnest.store.sessions import INACTIVITY, MOST_REFRESHES, REPLACE
 
 UNSEEN = uuid4()
 
@@ -88,6 +93,57 @@ async def test_the_grace_is_short(database: Database, account: Account) -> None:
         "UPDATE refresh_tokens SET replaced_at = replaced_at - interval '31 seconds' WHERE session_id = $1", session_id
     )
     assert await refusal(database, first) == "reused"
+
+
+async def test_an_old_session_is_refreshed_by_as_few_rows_as_a_young_one(database: Database, account: Account) -> None:
+    """No statement reads the tokens that came before."""
+    session_id, first = await opened(database, account)
+    second = (await refresh_session(database, first)).refresh_token
+    await database.fetch(
+        "INSERT INTO refresh_tokens (token_sha256, session_id, number, expires_at, replaced_at)"
+        " SELECT sha256(n::text::bytea), $1, n, now(), now() FROM generate_series(2, 3000) AS n",
+        session_id,
+    )
+    await database.fetch(
+        "UPDATE refresh_tokens SET number = 3001 + number WHERE session_id = $1 AND number < 2", session_id
+    )
+    await database.fetch("ANALYZE refresh_tokens")
+    async with database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        arguments = (session_id, hashed(second), 3002, b"seed", b"new", INACTIVITY)
+        plan = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {REPLACE}", *arguments))
+        await transaction.rollback()
+    rows = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    tokens = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "refresh_tokens"]
+    assert tokens
+    assert all(sum(node.get(kind, 0) for kind in rows) <= 1 for node in tokens), tokens
+    assert len((await refresh_session(database, second)).refresh_token) == 43
+    seeds = await database.fetch(
+        "SELECT number FROM refresh_tokens WHERE session_id = $1 AND seed IS NOT NULL", session_id
+    )
+    assert [row["number"] for row in seeds] == [3002]
+
+
+def hashed(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+async def test_a_session_ends_after_so_many_refreshes(database: Database, account: Account) -> None:
+    """So its old tokens are bounded, and all are known as long as it lives."""
+    session_id, first = await opened(database, account)
+    await database.fetch("UPDATE refresh_tokens SET number = $2 WHERE session_id = $1", session_id, MOST_REFRESHES - 1)
+    last = (await refresh_session(database, first)).refresh_token
+    assert session_id in await live(database, account)
+    assert await refusal(database, last) == "spent"
+    assert session_id not in await live(database, account)
+    assert [await refusal(database, token) for token in (first, last)] == ["ended", "ended"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Tokens:
 
     The token given is then replaced. Until the new one is used, and for half a minute at most, the same token gets
     the same new one again, for a client that lost the answer. Later it is taken for a copy: the session ends.
-    A session ends after 14 days without a refresh, and 30 days after the sign-in.
+    A session ends after 14 days without a refresh, after 10,000 refreshes, and 30 days after the sign-in.
     """
     try:
         refreshed = await refresh_session(request.services.database, data.refresh_token)
@@ -43,8 +43,9 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Tokens:
             request, Event.REFRESH, refused.reason,
             account_id=refused.account_id, session_id=refused.session_id,
         )  # fmt: skip
-        if refused.reason == "reused" and refused.session_id is not None:
+        if refused.reason == "reused":
             log.warning("a refresh token came back, its session ended", session_id=str(refused.session_id))
+        if refused.reason in ("reused", "spent") and refused.session_id is not None:
             request.services.revoked.add(refused.session_id)
         raise ProblemError(
             401, "the refresh token is not valid", kind="urn:devnest:refresh", headers={"WWW-Authenticate": "Bearer"}

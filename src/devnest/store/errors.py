@@ -104,7 +104,7 @@ class KeyTaken(StoreError):
 
 
 class RefreshRefused(StoreError):
-    """A refresh token is not good; `reason` is `unknown`, `ended`, `inactive` or `reused`.
+    """A refresh token is not good; `reason` is `unknown`, `ended`, `inactive`, `reused` or `spent`.
 
     `account_id` and `session_id` say whose it is; None where it is unknown.
     """

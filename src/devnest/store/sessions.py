@@ -7,6 +7,9 @@ One old token is innocent: that of a client which lost the answer, or sent the s
 successor is no fresh random number but HMAC-SHA-256 of the token under a random seed that is stored beside it. Within
 `GRACE`, until the successor is used, the same token gets the same successor again: a family never forks. The database
 holds hashes and seeds, of which no token can be made; a seed is deleted when its successor is used.
+
+All old tokens of a session are kept: one that were forgotten could come back unnoticed, and a thief who refreshes often
+could have the honest holder's forgotten. What bounds them is `MOST_REFRESHES`, after which the session ends.
 """
 
 import hashlib
@@ -23,7 +26,6 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from devnest.store.audit import NO_ORIGIN, Event, Origin
-from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
 
@@ -44,6 +46,7 @@ REFRESH_TOKEN_BYTES = 32
 GRACE = timedelta(seconds=30)
 INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
+MOST_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
 LONGEST_LIST = 100
 
 
@@ -65,6 +68,19 @@ WITH opened AS (
 INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent, request_id)
 SELECT line_id, $11, true, account_id, id, address, user_agent, request_id FROM more RETURNING session_id"""
 OPEN_UNLOCKED = OPEN.replace("FOR SHARE OF a", "FOR SHARE OF a SKIP LOCKED")
+
+# The new token after the old; the seed that made the old one has served. Each is found by an index: refreshing an old
+# session takes no longer than a young one.
+REPLACE = """
+WITH served AS (
+    UPDATE refresh_tokens SET seed = NULL WHERE session_id = $1 AND number = $3 - 1 AND seed IS NOT NULL
+), replaced AS (
+    UPDATE refresh_tokens SET seed = $4, replaced_at = now() WHERE token_sha256 = $2
+), used AS (
+    UPDATE sessions SET last_used_at = now() WHERE id = $1 RETURNING id, expires_at
+)
+INSERT INTO refresh_tokens (token_sha256, session_id, number, expires_at)
+SELECT $5, id, $3 + 1, least(now() + $6, expires_at) FROM used"""
 
 
 class Opening(NamedTuple):
@@ -134,11 +150,12 @@ async def _open(database: Database, statement: str, openings: Sequence[Opening])
 
 
 async def refresh_session(database: Database, token: str) -> Refreshed:
-    """Replace a refresh token by its successor; raises `RefreshRefused`, having ended the session at a reuse.
+    """Replace a refresh token by its successor; raises `RefreshRefused`, having ended the session in cases 3 and 4.
 
     1. The newest of its family: its successor is made.
     2. Replaced within `GRACE`, the successor unused: the same successor again.
     3. Replaced otherwise: reuse; the session ends.
+    4. The newest, after `MOST_REFRESHES`: the session ends.
     """
     hashed = _hashed(token)
     async with database.connection() as connection, connection.transaction():
@@ -153,8 +170,8 @@ async def refresh_session(database: Database, token: str) -> Refreshed:
         if session is None:
             raise RefreshRefused("unknown")
         found = await connection.fetchrow(
-            "SELECT seed, replaced_at, replaced_at > now() - $2::interval AS recent, expires_at > now() AS fresh"
-            " FROM refresh_tokens WHERE token_sha256 = $1",
+            "SELECT number, seed, replaced_at, replaced_at > now() - $2::interval AS recent,"
+            " expires_at > now() AS fresh FROM refresh_tokens WHERE token_sha256 = $1",
             hashed, GRACE,
         )  # fmt: skip
         refused = _refusal(session, found)
@@ -162,8 +179,10 @@ async def refresh_session(database: Database, token: str) -> Refreshed:
             seed = found["seed"] or secrets.token_bytes(32)
             successor = _successor(token, seed)
             if found["replaced_at"] is None:
-                await _replace(connection, session["id"], hashed, seed, _hashed(successor))
-        elif refused == "reused":
+                await connection.execute(
+                    REPLACE, session["id"], hashed, found["number"], seed, _hashed(successor), INACTIVITY
+                )
+        elif refused in ("reused", "spent"):
             await connection.execute("UPDATE sessions SET ended_at = now() WHERE id = $1", session["id"])
     if refused is not None:
         raise RefreshRefused(refused, session["account_id"], session["id"])
@@ -175,29 +194,9 @@ def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | Non
         return "ended"
     if found["replaced_at"] is not None:
         return None if found["recent"] and found["seed"] is not None else "reused"
-    return None if found["fresh"] else "inactive"
-
-
-async def _replace(
-    connection: Connection,
-    session_id: UUID,
-    old: bytes,
-    seed: bytes,
-    new: bytes,
-) -> None:
-    """Put `new` after `old`; the seed that made `old` has served."""
-    await connection.execute(
-        "UPDATE refresh_tokens SET seed = CASE WHEN token_sha256 = $2 THEN $3::bytea END,"
-        " replaced_at = coalesce(replaced_at, now())"
-        " WHERE session_id = $1 AND (token_sha256 = $2 OR seed IS NOT NULL)",
-        session_id, old, seed,
-    )  # fmt: skip
-    await connection.execute(
-        "WITH used AS (UPDATE sessions SET last_used_at = now() WHERE id = $2 RETURNING id, expires_at)"
-        " INSERT INTO refresh_tokens (token_sha256, session_id, expires_at)"
-        " SELECT $1, id, least(now() + $3, expires_at) FROM used",
-        new, session_id, INACTIVITY,
-    )  # fmt: skip
+    if not found["fresh"]:
+        return "inactive"
+    return None if found["number"] < MOST_REFRESHES else "spent"
 
 
 async def list_sessions(database: Database, account_id: UUID, current: UUID) -> list[Session]:
