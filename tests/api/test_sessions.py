@@ -101,6 +101,30 @@ def test_the_list_says_where_from(client: httpx.Client, username: str) -> None:
     assert set(sessions[0]) == fields
 
 
+def test_one_session_too_many_ends_the_one_unused_for_longest(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
+    """At once; the others and the new one go on."""
+    oldest = {"authorization": f"Bearer {sign_up(client, username)}"}
+    other = {"authorization": f"Bearer {sign_in(client, username)['access_token']}"}
+    owner = "account_id = (SELECT id FROM accounts WHERE username = $1)"
+    devnest.query(
+        "INSERT INTO sessions (id, account_id) SELECT gen_random_uuid(), id FROM accounts, generate_series(3, 300)"
+        " WHERE username = $1",
+        username,
+    )
+    devnest.query(
+        "UPDATE sessions SET last_used_at = now() - interval '1 hour'"  # noqa: S608 (constants only)
+        f" WHERE {owner} AND id = (SELECT id FROM sessions WHERE {owner} ORDER BY created_at LIMIT 1)",
+        username,
+    )
+    sign_in(client, username)
+    assert client.get(ME).status_code == 200
+    assert [client.get(ME, headers=session).status_code for session in (oldest, other)] == [401, 200]
+    live = devnest.query(f"SELECT count(*) FROM sessions WHERE {owner} AND ended_at IS NULL", username)  # noqa: S608
+    assert live == [{"count": 300}]
+
+
 def test_ending_one_session(client: httpx.Client, username: str) -> None:
     """204, then 404; another's is 404 as well."""
     sign_up(client, username)

@@ -23,10 +23,13 @@ from devnest.store import (
     delete_account,
     end_session,
     end_sessions,
+    end_surplus,
+    find_credentials,
     list_sessions,
     purge,
     refresh_session,
 )
+from devnest.store.accounts import MOST_SESSIONS
 from devnest.store.sessions import INACTIVITY, MOST_REFRESHES, REPLACE
 
 UNSEEN = uuid4()
@@ -212,6 +215,54 @@ async def test_ending_all_but_one(database: Database, account: Account) -> None:
     ids = [(await opened(database, account))[0] for _ in range(3)]
     assert sorted(await end_sessions(database, account.id, but=ids[0])) == sorted(ids[1:])
     assert await live(database, account) == [ids[0]]
+
+
+async def test_those_unused_for_longest_make_room(database: Database, account: Account) -> None:
+    """Where an account has all the sessions it may have, and a line in the audit log tells of each that ends."""
+
+    async def crowded() -> bool:
+        found = await find_credentials(database, email=None, username=account.username, address=None)
+        assert found is not None
+        return found.crowded
+
+    await open_many(database, account, MOST_SESSIONS - 1)
+    assert not await crowded()
+    assert await end_surplus(database, account.id, Origin("192.0.2.9", "newest", "r")) == []
+    await open_many(database, account, 3)
+    assert await crowded()
+    ended = await end_surplus(database, account.id, Origin("192.0.2.9", "newest", "r"))
+    assert not await crowded()
+    rows = await database.fetch(
+        "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at, id LIMIT 3", account.id
+    )
+    assert sorted(ended) == sorted(row["id"] for row in rows)
+    lines = await database.fetch(
+        "SELECT session_id, succeeded, address, user_agent, request_id FROM audit_log"
+        " WHERE event = 'session_evict' AND account_id = $1",
+        account.id,
+    )
+    assert sorted(line["session_id"] for line in lines) == sorted(ended)
+    assert {tuple(line)[1:] for line in lines} == {(True, "192.0.2.9", "newest", "r")}
+
+
+async def test_room_is_made_a_little_at_a_time(database: Database, account: Account) -> None:
+    """And of sessions that are being refreshed at this moment none ends."""
+    await open_many(database, account, MOST_SESSIONS + 150)
+    async with database.connection() as connection, connection.transaction():
+        busy = await connection.fetchval(
+            "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at LIMIT 1 FOR UPDATE", account.id
+        )
+        ended = [await end_surplus(database, account.id, Origin()) for _ in range(3)]
+    assert [len(ids) for ids in ended] == [99, 51, 0]
+    assert busy not in (*ended[0], *ended[1])
+
+
+async def open_many(database: Database, account: Account, count: int) -> None:
+    await database.fetch(
+        "INSERT INTO sessions (id, account_id, last_used_at)"
+        " SELECT gen_random_uuid(), $1, now() - n * interval '1 minute' FROM generate_series(1, $2) AS n",
+        account.id, count,
+    )  # fmt: skip
 
 
 async def test_a_disabled_account_opens_none(database: Database, account: Account) -> None:

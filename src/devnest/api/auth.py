@@ -22,6 +22,7 @@ from devnest.store import (
     Opening,
     create_account,
     create_session,
+    end_surplus,
     find_answer,
     find_credentials,
     find_login,
@@ -98,7 +99,10 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
     responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
 async def login(data: Login, request: ApiRequest) -> Tokens:
-    """An unknown account, a wrong password and a disabled account get the same answer after the same time."""
+    """An unknown account, a wrong password and a disabled account get the same answer after the same time.
+
+    An account has 300 sessions at most: one more ends the one that was not used for longest.
+    """
     database, name = request.services.database, {"email": data.email or None, "username": data.username or None}
     found = await find_credentials(database, **name, address=request.client_address)
     account_id, at_home = (found.account_id, found.at_home) if found else (None, False)
@@ -108,6 +112,9 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
         matches = await attempt.verify(data.password, found.password_hash if found else None)
         if found is None or not matches or found.disabled:
             break
+        if found.crowded:
+            for ended in await end_surplus(database, found.account_id, request.origin):
+                request.services.revoked.add(ended)
         opening = Opening(found.account_id, found.password_hash, request.origin)
         session = await request.services.opener(opening) or await create_session(database, opening)
         if session is not None:

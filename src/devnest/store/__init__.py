@@ -69,6 +69,7 @@ from devnest.store.sessions import (
     create_sessions,
     end_session,
     end_sessions,
+    end_surplus,
     list_sessions,
     refresh_session,
 )
@@ -134,6 +135,7 @@ __all__ = [
     "enable_account",
     "end_session",
     "end_sessions",
+    "end_surplus",
     "ensure_database",
     "find_account",
     "find_account_id",

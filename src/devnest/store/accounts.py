@@ -34,6 +34,12 @@ FIELD_OF_INDEX = {"accounts_username_key": "username", "accounts_email_key": "em
 # Whether the account has a session, live or ended not long ago, that began at this address.
 AT_HOME = "EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND address = $2)"
 
+# So many sessions at once; where one more comes, those unused for longest end (`end_surplus`).
+MOST_SESSIONS = 300
+CROWDED = (
+    f"EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL OFFSET {MOST_SESSIONS - 1})"
+)
+
 # Who had the old password may have asked for another address; the code for the address that is stays good.
 DROP_TOKENS = (
     "DELETE FROM mailed_tokens t USING accounts a WHERE t.account_id = $1 AND a.id = $1"
@@ -59,12 +65,16 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What a sign-in is checked against. `at_home`: the account has signed in from this address before."""
+    """What a sign-in is checked against.
+
+    `at_home`: the account has signed in from this address before. `crowded`: it has all the sessions it may have.
+    """
 
     account_id: UUID
     password_hash: str
     disabled: bool
     at_home: bool
+    crowded: bool
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -138,7 +148,8 @@ async def find_credentials(
     """What the account with this e-mail address, or else this username, logs in with, for a client at `address`."""
     name = "username" if email is None else "email"
     row = await database.fetch_row(
-        f"SELECT id, password_hash, disabled_at IS NOT NULL, {AT_HOME} FROM accounts WHERE lower({name}) = lower($1)",  # noqa: S608 (constants only)
+        f"SELECT id, password_hash, disabled_at IS NOT NULL, {AT_HOME}, {CROWDED} FROM accounts"  # noqa: S608 (constants only)
+        f" WHERE lower({name}) = lower($1)",
         username if email is None else email, address,
     )  # fmt: skip
     return None if row is None else Credentials(*row)

@@ -20,6 +20,7 @@ class Event(StrEnum):
     LOGOUT = "logout"
     SESSION_END = "session_end"
     SESSIONS_END = "sessions_end"
+    SESSION_EVICT = "session_evict"  # by DevNest, for a new one; address, user agent and request are the new one's
     PASSWORD_CHANGE = "password_change"  # noqa: S105 (the name of an event)
     PASSWORD_REHASH = "password_rehash"  # noqa: S105
     PASSWORD_FORGOT = "password_forgot"  # noqa: S105

@@ -25,6 +25,7 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from devnest.store.accounts import MOST_SESSIONS
 from devnest.store.audit import NO_ORIGIN, Event, Origin
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
@@ -38,6 +39,7 @@ __all__ = [
     "create_sessions",
     "end_session",
     "end_sessions",
+    "end_surplus",
     "list_sessions",
     "refresh_session",
 ]
@@ -48,6 +50,7 @@ INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
 MOST_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
 LONGEST_LIST = 100
+MOST_ENDED = 100  # at one sign-in: every server hears of each
 
 
 # Locked: whoever disables or deletes the account or sets another password now ends this session too, or comes before.
@@ -81,6 +84,23 @@ WITH served AS (
 )
 INSERT INTO refresh_tokens (token_sha256, session_id, number, expires_at)
 SELECT $5, id, $3 + 1, least(now() + $6, expires_at) FROM used"""
+
+# Passing over what somebody refreshes or ends at this moment.
+END_SURPLUS = """
+WITH ended AS (
+    UPDATE sessions SET ended_at = now() WHERE id IN (
+        SELECT id FROM sessions WHERE ended_at IS NULL AND id IN (
+            SELECT id FROM sessions WHERE account_id = $1 AND ended_at IS NULL ORDER BY last_used_at, id
+            LIMIT (SELECT least($3, greatest(0, count(*) - $2)) FROM sessions
+                WHERE account_id = $1 AND ended_at IS NULL))
+        FOR UPDATE SKIP LOCKED) RETURNING id
+), numbered AS (
+    SELECT id, row_number() OVER () AS number FROM ended
+)
+INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent, request_id)
+SELECT line_id, $5, true, $1, numbered.id, $6, $7, $8
+FROM numbered JOIN unnest($4::uuid[]) WITH ORDINALITY AS line (line_id, number) USING (number)
+RETURNING session_id"""
 
 
 class Opening(NamedTuple):
@@ -229,6 +249,18 @@ async def end_sessions(database: Database, account_id: UUID, *, but: UUID | None
         account_id, but,
     )  # fmt: skip
     return [row["id"] for row in rows]
+
+
+async def end_surplus(database: Database, account_id: UUID, origin: Origin) -> list[UUID]:
+    """Make room for the session of a sign-in from `origin`: end those unused for longest; their ids.
+
+    Each has its line in the audit log. At most 100 end at once, so where there are many more, the next sign-ins go on.
+    """
+    rows = await database.fetch(
+        END_SURPLUS, account_id, MOST_SESSIONS - 1, MOST_ENDED, [uuid7() for _ in range(MOST_ENDED)],
+        Event.SESSION_EVICT, *origin,
+    )  # fmt: skip
+    return [row["session_id"] for row in rows]
 
 
 def _hashed(token: str) -> bytes:
