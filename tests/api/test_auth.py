@@ -128,6 +128,29 @@ def test_signing_in_by_name_or_address(client: httpx.Client, username: str, by: 
     assert set(claims) == {"sub", "sid", "iat", "exp", "iss", "aud"}
 
 
+@pytest.mark.parametrize(("disabled", "reason"), [("NULL", "changed meanwhile"), ("now()", "disabled account")])
+def test_the_audit_log_tells_why_there_is_no_session(
+    devnest: DevNest, client: httpx.Client, username: str, disabled: str, reason: str
+) -> None:
+    """An account that is enabled, whose hash changes each time the password was found right, is not called disabled."""
+    account_id = client.post(REGISTER, json=account(username)).json()["id"]
+    devnest.query(f"UPDATE accounts SET disabled_at = {disabled} WHERE id = $1", account_id)  # noqa: S608
+    # As after a change, which would have to come twice between two statements: no session of this account is stored.
+    devnest.query(
+        "CREATE FUNCTION store_none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    )
+    try:
+        devnest.query(
+            "CREATE TRIGGER none BEFORE INSERT ON sessions FOR EACH ROW"
+            f" WHEN (NEW.account_id = '{account_id}') EXECUTE FUNCTION store_none()"
+        )
+        assert client.post(LOGIN, json={"username": username, "password": PASSWORD}).status_code == 401
+    finally:
+        devnest.query("DROP FUNCTION store_none CASCADE")
+    lines = devnest.query("SELECT reason FROM audit_log WHERE account_id = $1 AND event = 'login'", account_id)
+    assert lines == [{"reason": reason}]
+
+
 def test_every_failed_sign_in_gets_the_same_answer(client: httpx.Client, username: str) -> None:
     """Nothing tells an unknown account from a wrong password."""
     client.post(REGISTER, json=account(username))

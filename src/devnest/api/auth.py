@@ -17,6 +17,7 @@ from devnest.store import (
     Account,
     AlreadyTaken,
     Claim,
+    Credentials,
     Event,
     KeyReused,
     Opening,
@@ -121,8 +122,7 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
             break
         found = await find_credentials(database, **name, address=request.client_address)
     if found is None or session is None:
-        reason = "unknown account" if found is None else "wrong password" if not matches else "disabled account"
-        await audit(request, Event.LOGIN, reason, account_id=account_id)
+        await audit(request, Event.LOGIN, _refusal(found, matches=matches), account_id=account_id)
         raise ProblemError(
             401, "the account or the password is wrong", kind="urn:devnest:credentials",
             headers={"WWW-Authenticate": "Bearer"},
@@ -131,3 +131,12 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
     request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
     access_token = request.services.tokens.issue(found.account_id, session.id)
     return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token)
+
+
+def _refusal(found: Credentials | None, *, matches: bool) -> str:
+    """Why a sign-in got no session, for the audit log."""
+    if found is None:
+        return "unknown account"
+    if not matches:
+        return "wrong password"
+    return "disabled account" if found.disabled else "changed meanwhile"
