@@ -60,10 +60,10 @@ HMAC_ALGORITHM = jwt.get_algorithm_by_name("HS256")
 
 @pytest.mark.parametrize("key", [HMAC, EDDSA], ids=["HS256", "EdDSA"])
 def test_a_token_says_whose_it_is(key: Key) -> None:
-    """At first sight and from memory; its header names the key."""
-    issuer = TokenIssuer(KeySet([key]))
+    """On the server that made it and on another, at first sight and from memory; its header names the key."""
+    issuer, other = TokenIssuer(KeySet([key])), TokenIssuer(KeySet([key]))
     token = issuer.issue(ACCOUNT, SESSION)
-    assert issuer.verify(token) == issuer.verify(token) == Principal(ACCOUNT, SESSION)
+    assert issuer.verify(token) == other.verify(token) == other.verify(token) == Principal(ACCOUNT, SESSION)
     assert jwt.get_unverified_header(token) == {"alg": key.algorithm, "typ": "JWT", "kid": key.kid}
 
 
@@ -139,15 +139,25 @@ def test_a_token_without_a_key_s_name_is_the_first_key_s() -> None:
 
 
 def test_a_remembered_token_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory does not lengthen a token's life."""
+    """Memory does not lengthen a token's life, whether it was verified here or made here."""
+    monkeypatch.setattr("devnest.api.tokens.ACCESS_TOKEN_LIFETIME_S", -1)  # within the leeway
     issuer = TokenIssuer(OLD)
-    token = forged(exp=int(time.time()) - 1)  # within the leeway
-    issuer.verify(token)
+    tokens = [forged(exp=int(time.time()) - 1), issuer.issue(ACCOUNT, SESSION)]
+    for token in tokens:
+        issuer.verify(token)
     later = time.time() + 3600
     monkeypatch.setattr("devnest.api.tokens.LEEWAY_S", 0)
     monkeypatch.setattr("devnest.api.tokens.time.time", lambda: later)
-    with pytest.raises(InvalidToken):
-        issuer.verify(token)
+    for token in tokens:
+        with pytest.raises(InvalidToken):
+            issuer.verify(token)
+
+
+def test_what_a_server_made_it_does_not_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only another does."""
+    monkeypatch.setattr(TokenIssuer, "_decode", lambda *_: pytest.fail("it was verified"))
+    issuer = TokenIssuer(OLD)
+    assert issuer.verify(issuer.issue(ACCOUNT, SESSION)) == Principal(ACCOUNT, SESSION)
 
 
 def test_a_key_s_tokens_outlive_its_replacement_and_not_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

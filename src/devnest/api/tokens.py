@@ -1,4 +1,4 @@
-"""Access tokens: JWTs (RFC 7519), each verified once and then remembered until it, or its key, expires."""
+"""Access tokens: JWTs (RFC 7519), made or verified once and then remembered until they, or their keys, expire."""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm
 
-from devnest.keys import KeySet
+from devnest.keys import KeySet, ReadyKey
 
 __all__ = ["ACCESS_TOKEN_LIFETIME_S", "LEEWAY_S", "InvalidToken", "Principal", "TokenIssuer"]
 
@@ -65,17 +65,20 @@ class TokenIssuer:
     def issue(self, account_id: UUID, session_id: UUID) -> str:
         """A token for one session, valid for 15 minutes."""
         now = int(time.time())
+        expires_at = now + ACCESS_TOKEN_LIFETIME_S
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": str(account_id),
             "sid": str(session_id),
             "iat": now,
-            "exp": now + ACCESS_TOKEN_LIFETIME_S,
+            "exp": expires_at,
         }
-        signer = self._keys.signer(now)
-        payload = msgspec.json.encode(claims)
-        return SIGNING.encode(payload, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid})
+        signer, payload = self._keys.signer(now), msgspec.json.encode(claims)
+        token = SIGNING.encode(payload, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid})
+        # Who signs in goes on over the same connection, most often: this server need not verify what it has made.
+        self._remember(token, Principal(account_id, session_id), _last_moment(expires_at, signer))
+        return token
 
     def verify(self, token: str) -> Principal:
         """Who the token speaks for; raises `InvalidToken`."""
@@ -86,10 +89,13 @@ class TokenIssuer:
                 return principal
             del self._verified[token]
         principal, expires = self._decode(token)
+        self._remember(token, principal, expires)
+        return principal
+
+    def _remember(self, token: str, principal: Principal, expires: float) -> None:
         if len(self._verified) >= REMEMBERED_TOKENS:
             del self._verified[next(iter(self._verified))]  # the oldest
         self._verified[token] = principal, expires
-        return principal
 
     def _decode(self, token: str) -> tuple[Principal, float]:
         if len(token) > LONGEST_TOKEN:
@@ -103,9 +109,12 @@ class TokenIssuer:
                 token, verifier.verifying, algorithms=[verifier.key.algorithm],
                 audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY_S, options={"require": ["exp", "iat", "sub", "sid"]},
             )  # fmt: skip
-            expires = min(claims["exp"] + LEEWAY_S, verifier.verifies_until)
-            return Principal(UUID(claims["sub"]), UUID(claims["sid"])), expires
+            return Principal(UUID(claims["sub"]), UUID(claims["sid"])), _last_moment(claims["exp"], verifier)
         except jwt.ExpiredSignatureError:
             raise InvalidToken("the access token has expired") from None
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
             raise InvalidToken("the access token is not valid") from None
+
+
+def _last_moment(expires_at: int, key: ReadyKey) -> float:
+    return min(expires_at + LEEWAY_S, key.verifies_until)
