@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import pytest
@@ -275,6 +276,22 @@ class History(RuleBasedStateMachine):
             assert (task in waiting) == (task.state is TaskState.WAITING)
 
     @invariant()
+    def lines_are_as_long_as_they_say(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        queue = self.scheduler.room.queue
+        lengths = Counter(map(owner, queue))
+        assert queue.longest() == max(lengths.values(), default=0)
+        for source, key in itertools.product(range(2), "abc"):
+            assert queue.length_of(source, key) == lengths[source, key]
+        if queue:
+            last = queue.last_of_longest()
+            waiting = set(queue)
+            line = [task for task in self.tasks if task in waiting and owner(task) == owner(last)]
+            assert len(line) == queue.longest()
+            assert last == max(line, key=lambda task: (task.priority, line.index(task)))
+
+    @invariant()
     def workers_are_within_bounds(self) -> None:
         if not hasattr(self, "scheduler"):
             return
@@ -313,6 +330,10 @@ class History(RuleBasedStateMachine):
 
 History.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestHistory = History.TestCase
+
+
+def owner(task: Task) -> tuple[int, str]:
+    return task.source, task.key
 
 
 class Bench:
@@ -471,6 +492,31 @@ def test_cancel_takes_constant_time() -> None:
     bench.scheduler.cancel(tasks[5000])
     assert 0 < len(touched) < 40
     assert bench.scheduler.waiting == 9_999
+
+
+def test_full_queue_costs_the_same_however_many_keys_it_has() -> None:
+    """Counted, not timed: neither a refusal nor a place that is taken from another looks at every line."""
+
+    def calls(keys: int, newcomer: str) -> int:
+        bench = Bench(max_queue=2 * keys)
+        bench.submit()
+        bench.sends()
+        for number in range(2 * keys):
+            bench.submit(key=str(number % keys))
+        counted = []
+        sys.setprofile(lambda _frame, event, _argument: counted.append(event))
+        try:
+            bench.submit(key=newcomer)
+        except PoolFull:
+            assert newcomer == "0"
+        else:
+            assert newcomer == "new"
+        finally:
+            sys.setprofile(None)
+        return len(counted)
+
+    for newcomer in ("0", "new"):
+        assert 0 < calls(1000, newcomer) <= calls(10, newcomer) + 10
 
 
 def test_estimated_wait_refuses_what_would_be_late() -> None:

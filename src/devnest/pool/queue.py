@@ -18,6 +18,7 @@ __all__ = ["AGEING_S", "Queue"]
 AGEING_S = 1.0  # waiting this long is worth one step of priority
 
 _Line = OrderedDict[Task, None]  # ordered, and a task is taken out of the middle in O(1)
+_Owner = tuple[int, str]  # source and key
 
 
 class Queue:
@@ -26,6 +27,7 @@ class Queue:
     def __init__(self) -> None:
         self._levels: dict[int, _Level] = {}
         self._functions: Counter[Function] = Counter()
+        self._lengths = _Lengths()
         self._length = 0
 
     def __len__(self) -> int:
@@ -52,6 +54,7 @@ class Queue:
             level = self._levels[task.priority] = _Level()
         level.push(task)
         self._functions[task.function] += 1
+        self._lengths.grow((task.source, task.key))
         self._length += 1
 
     def remove(self, task: Task) -> None:
@@ -63,6 +66,7 @@ class Queue:
         self._functions[task.function] -= 1
         if not self._functions[task.function]:
             del self._functions[task.function]
+        self._lengths.shrink((task.source, task.key))
         self._length -= 1
 
     def pop(self, now: float) -> Task:
@@ -88,23 +92,19 @@ class Queue:
                 taken.append(task)
         return taken
 
-    def longest_line(self) -> tuple[int, Task | None]:
-        """Return the length of the longest line, all priorities together, and its least urgent task."""
-        lengths: Counter[tuple[int, str]] = Counter()
-        last: dict[tuple[int, str], Task] = {}
-        for _, level in sorted(self._levels.items()):
-            for source, keys in level.turns.items():
-                for key, line in keys.items():
-                    lengths[source, key] += len(line)
-                    last[source, key] = next(reversed(line))
-        if not lengths:
-            return 0, None
-        ((key_of_longest, length),) = lengths.most_common(1)
-        return length, last[key_of_longest]
+    def longest(self) -> int:
+        """Return the length of the longest line, all priorities together, in O(1)."""
+        return self._lengths.longest()
+
+    def last_of_longest(self) -> Task:
+        """Return the newest of the least urgent tasks of a longest line, without a look at the other lines."""
+        source, key = self._lengths.owner_of_longest()
+        _, line = max((priority, line) for priority, level in self._levels.items() if (line := level.line(source, key)))
+        return next(reversed(line))
 
     def length_of(self, source: int, key: str) -> int:
         """Return how many tasks of a key wait, in all priorities."""
-        return sum(level.length_of(source, key) for level in self._levels.values())
+        return self._lengths.of((source, key))
 
     def cost_ahead(self, priority: int, source: int, key: str) -> float:
         """Estimate the seconds of work that would go before a task that joined now."""
@@ -113,7 +113,7 @@ class Queue:
         if own is None:
             return cost
         keys = sum(len(keys) for keys in own.turns.values())
-        ahead = (own.length_of(source, key) + 1) * keys  # each of the other keys goes once for each of ours
+        ahead = (len(own.line(source, key) or ()) + 1) * keys  # each of the other keys goes once for each of ours
         return cost + own.cost_s * min(1.0, ahead / own.length)
 
     def cost_s(self) -> float:
@@ -178,7 +178,50 @@ class _Level:
         assert head is not None
         return head.priority - (now - head.enqueued_at) / AGEING_S
 
-    def length_of(self, source: int, key: str) -> int:
+    def line(self, source: int, key: str) -> _Line | None:
         keys = self.turns.get(source)
-        line = keys.get(key) if keys else None
-        return len(line) if line else 0
+        return keys.get(key) if keys else None
+
+
+class _Lengths:
+    """How many tasks each source has of each key, and who has most: kept, not counted when the queue is full."""
+
+    __slots__ = ("_by_length", "_lengths")
+
+    def __init__(self) -> None:
+        self._lengths: dict[_Owner, int] = {}
+        self._by_length: list[dict[_Owner, None]] = [{}]  # by number of tasks; none are kept for 0
+
+    def of(self, owner: _Owner) -> int:
+        return self._lengths.get(owner, 0)
+
+    def longest(self) -> int:
+        return len(self._by_length) - 1
+
+    def owner_of_longest(self) -> _Owner:
+        longest = self._by_length[-1]
+        owner, _ = longest.popitem()  # unlike the first of an iteration, not behind all that were deleted
+        longest[owner] = None
+        return owner
+
+    def grow(self, owner: _Owner) -> None:
+        by_length = self._by_length
+        length = self._lengths.get(owner, 0) + 1
+        self._lengths[owner] = length
+        if length > 1:
+            del by_length[length - 1][owner]
+        if length == len(by_length):
+            by_length.append({})
+        by_length[length][owner] = None
+
+    def shrink(self, owner: _Owner) -> None:
+        by_length = self._by_length
+        length = self._lengths[owner] - 1
+        del by_length[length + 1][owner]
+        if length:
+            self._lengths[owner] = length
+            by_length[length][owner] = None
+        else:
+            del self._lengths[owner]
+        if not by_length[-1]:
+            del by_length[-1]

@@ -101,9 +101,9 @@ class WaitingRoom:
 
         Without it one key fills the queue, and taking turns helps only those who are in it.
         """
-        length, last = self.queue.longest_line()
-        if last is None or length < self.queue.length_of(task.source, task.key) + 2:
+        if self.queue.longest() < self.queue.length_of(task.source, task.key) + 2:
             raise self.full(workers)
+        last = self.queue.last_of_longest()
         self.queue.remove(last)
         last.end()
         return last
