@@ -1,6 +1,7 @@
 """The shared pool: the same promises as in one process, and those between processes."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import math
@@ -13,7 +14,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from devnest.pool import (
     WorkerCrashed,
     WorkerTraceback,
 )
+from devnest.pool import client as client_module
 from devnest.pool import server as server_module
 from devnest.pool.functions import Function
 from devnest.pool.payload import LARGE_BYTES, pack_call
@@ -39,7 +41,7 @@ from devnest.pool.peer import is_same_user, parse_url
 from devnest.pool.wire import VERSION, Kind, Submission, frame, write_submission
 from tests.pool import work
 from tests.pool.conftest import descriptors
-from tests.pool.support import ServerProcess, is_running, serving, until
+from tests.pool.support import SAFETY_S, ServerProcess, is_running, serving, until
 
 
 @pytest.fixture
@@ -379,6 +381,26 @@ async def test_clients_are_counted(server: PoolServer, pool: RemotePool, monkeyp
     assert await pool.run(work.add, 2, 2) == 4
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def pretending(path: Path, handler: Handler) -> AsyncIterator[None]:
+    """Something on the socket that is no pool server; each connection is closed when its handler is done."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await handler(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(handle, path)
+    try:
+        yield
+    finally:
+        server.close()
+        await server.wait_closed()
+        path.unlink(missing_ok=True)
+
+
 async def test_reply_to_an_unknown_request_ends_the_connection(socket_path: Path) -> None:
     """A client believes no reply that it did not ask for; it connects again instead."""
     connections = 0
@@ -386,43 +408,131 @@ async def test_reply_to_an_unknown_request_ends_the_connection(socket_path: Path
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        writer.write(frame(Kind.HELLO, VERSION) + frame(Kind.REPLY, 12345, b"\0" + pack_call((), {}).data))
+        writer.write(greeted() + frame(Kind.REPLY, 12345, b"\0" + pack_call((), {}).data))
         await reader.read()
-        writer.close()
 
-    liar = await asyncio.start_unix_server(lie, socket_path)
-    pool = Pool.connect(f"unix://{socket_path}", patience=1.0)
-    await pool.start()
-    with pytest.raises(PoolError):
-        await pool.run(work.add, 1, 1)
-    assert connections >= 1
-    await pool.close(force=True)
-    liar.close()
-    await liar.wait_closed()
-    socket_path.unlink(missing_ok=True)
+    async with pretending(socket_path, lie):
+        pool = Pool.connect(f"unix://{socket_path}", patience=1.0)
+        await pool.start()
+        with pytest.raises(PoolError):
+            await pool.run(work.add, 1, 1)
+        assert connections >= 1
+        await pool.close(force=True)
 
 
 async def test_refused_client_pauses_between_attempts(socket_path: Path) -> None:
-    """A connection that is closed before the greeting counts as an attempt that failed."""
+    """A connection that is closed before the greeting counts as an attempt that failed, and starts nothing."""
     connections = 0
 
-    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def refuse(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        writer.close()
 
     started_at = time.monotonic()
-    refusing = await asyncio.start_unix_server(refuse, socket_path)
-    async with Pool.connect(f"unix://{socket_path}") as pool:
+    pool = Pool.connect(f"unix://{socket_path}", patience=SAFETY_S)
+    starting = asyncio.ensure_future(pool.start())
+    async with pretending(socket_path, refuse):
         await until(lambda: connections >= 8)
         assert time.monotonic() - started_at >= 0.02 + 0.04 + 0.08 + 4 * 0.1  # the pauses between eight attempts
-        refusing.close()
-        await refusing.wait_closed()
-        socket_path.unlink(missing_ok=True)
-        async with PoolServer(socket_path, workers=1):
+        assert not starting.done()
+    async with PoolServer(socket_path, workers=1):
+        await starting
+        assert await pool.run(work.pure_echo, 1) == 1
+        assert pool._retry_s == 0
+        await pool.close()
+
+
+UNWELCOMING = {
+    "closes": (b"", "the last connection: "),
+    "other version": (frame(Kind.HELLO, VERSION + 1), "speaks version"),
+    "no greeting": (frame(Kind.REPLY, 1), "no greeting"),
+    "garbage": (b"\xff" * 100, "not a frame"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), UNWELCOMING.values(), ids=UNWELCOMING.keys())
+async def test_start_says_why_there_was_no_greeting(
+    data: bytes, reason: str, socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection is no server yet."""
+    monkeypatch.setattr(client_module, "GREETING_S", 0.0)
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+
+    async with pretending(socket_path, answer):
+        with pytest.raises(PoolClosed, match=reason):
+            await Pool.connect(f"unix://{socket_path}", patience=0.2).start()
+
+
+async def test_start_does_not_wait_for_ever_for_a_greeting(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel connects to a process that hangs."""
+    monkeypatch.setattr(client_module, "GREETING_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(socket_path))
+        hanging.listen()
+        with pytest.raises(PoolClosed, match="no pool server"):
+            await Pool.connect(f"unix://{socket_path}", patience=0.05).start()
+    socket_path.unlink()
+
+
+async def test_call_that_no_server_took_in_never_ran(socket_path: Path) -> None:
+    """A server that is full accepts and closes: pure or not, calls wait out the patience, and nothing else."""
+    connections = 0
+
+    async def greet_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            writer.write(greeted())
+            await reader.readexactly(len(greeted()) + len(call(1)))
+
+    async with pretending(socket_path, greet_once):
+        pool = Pool.connect(f"unix://{socket_path}", patience=1.0)
+        await pool.start()
+        sent = asyncio.ensure_future(pool.run(work.pure_echo, 1))
+        await until(lambda: "away" in repr(pool))
+        async with asyncio.timeout(SAFETY_S):
+            errors = await asyncio.gather(
+                sent,
+                pool.run(work.pure_echo, 1, deadline=SAFETY_S),
+                pool.run(work.add, 1, 1, deadline=SAFETY_S),
+                pool.stats(),
+                return_exceptions=True,
+            )
+        assert [type(error) for error in errors] == [WorkerCrashed, PoolClosed, PoolClosed, PoolClosed]
+        assert "did not return" in str(errors[0])
+        assert connections > 2
+        await pool.close(force=True)
+
+
+async def test_call_that_ends_its_connection_is_sent_a_few_times(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a pause between: a greeting alone is no sign that the server is well again."""
+    monkeypatch.setattr(client_module, "MAX_SENDS", 5)
+    connections = 0
+
+    async def greet_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(greeted())
+        with contextlib.suppress(asyncio.IncompleteReadError):  # the client has gone
+            await reader.readexactly(len(greeted()) + 1)
+
+    async with pretending(socket_path, greet_and_leave):
+        pool = Pool.connect(f"unix://{socket_path}")
+        await pool.start()
+        started_at = time.monotonic()
+        for ask in (lambda: pool.run(work.pure_echo, 1), pool.stats):
+            connections = 1
+            async with asyncio.timeout(SAFETY_S):
+                with pytest.raises(WorkerCrashed, match="went away while it had the task"):
+                    await ask()
+            assert connections == 5
             await until(lambda: "connected" in repr(pool))
-            assert await pool.run(work.pure_echo, 1) == 1
-            assert pool._retry_s == 0
+        assert time.monotonic() - started_at >= 0.02 + 0.04 + 0.08 + 6 * 0.1  # the pauses before the nine others
+        await pool.close(force=True)
 
 
 def test_other_users_are_refused(socket_path: Path) -> None:
@@ -510,21 +620,22 @@ async def test_deadline_holds_while_the_server_is_away_or_hangs(socket_path: Pat
 
 async def test_call_cancelled_at_its_deadline_stops_no_other_clock(socket_path: Path) -> None:
     """In one turn of the loop, with a server that hangs: the deadlines of other calls hold."""
-    with socket.socket(socket.AF_UNIX) as hanging:
-        hanging.bind(str(socket_path))
-        hanging.listen()
-        async with Pool.connect(f"unix://{socket_path}") as pool:
-            cancelled = asyncio.ensure_future(pool.run(work.pure_echo, 1, deadline=0.01))
-            other = asyncio.ensure_future(pool.run(work.pure_echo, 2, deadline=0.1))
-            await asyncio.sleep(0)
-            assert pool._timer is not None
-            asyncio.get_running_loop().call_at(pool._timer.when() - 1e-6, cancelled.cancel)
-            time.sleep(0.2)  # so that both are due in the next turn  # noqa: ASYNC251
-            with pytest.raises(asyncio.CancelledError):
-                await cancelled
-            with pytest.raises(DeadlineExceeded):
-                await other
-    socket_path.unlink()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeted())
+        await reader.read()
+
+    async with pretending(socket_path, hang), Pool.connect(f"unix://{socket_path}") as pool:
+        cancelled = asyncio.ensure_future(pool.run(work.pure_echo, 1, deadline=0.01))
+        other = asyncio.ensure_future(pool.run(work.pure_echo, 2, deadline=0.1))
+        await asyncio.sleep(0)
+        assert pool._timer is not None
+        asyncio.get_running_loop().call_at(pool._timer.when() - 1e-6, cancelled.cancel)
+        time.sleep(0.2)  # so that both are due in the next turn  # noqa: ASYNC251
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        with pytest.raises(DeadlineExceeded):
+            await other
 
 
 async def test_client_connects_again_when_there_are_descriptors(

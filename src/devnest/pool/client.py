@@ -1,9 +1,10 @@
 """The machine's shared pool, as a process that uses it sees it.
 
 Calls are kept here until they are answered, so a server that dies is no more than a pause: its client
-connects to the next one and sends again what is still needed. A call that had been sent and may have run is
-sent again only where its function is pure. Request ids are never used twice, and a reply to an id that is not
-open on this very connection ends the connection: no reply can reach another caller.
+connects to the next one and sends again what is still needed. A call leaves only after the server's greeting,
+so one that a full server turned away has not run, and goes on waiting. A call that had been sent and may have
+run is sent again only where its function is pure. Request ids are never used twice, and a reply to an id that
+is not open on this very connection ends the connection: no reply can reach another caller.
 """
 
 import asyncio
@@ -33,8 +34,9 @@ from devnest.pool.wire import VERSION, Frame, Kind, Submission, WireError, frame
 __all__ = ["RemotePool"]
 
 MAX_OPEN = 10_000  # calls of one client that are not answered yet
-MAX_SENDS = 16  # of one pure call, to one server after another
+MAX_SENDS = 16  # of one pure call, to one server after another, each of which greeted and then went
 RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.1  # between attempts to connect
+GREETING_S = 5.0  # that a server may take to greet a client that starts, however short its patience
 DEADLINE_SLACK_S = 0.05  # the server reports a deadline first, unless it hangs
 
 
@@ -59,7 +61,7 @@ class _Call:
 
     def may_be_sent_again(self) -> bool:
         """Whether it does no harm that it may have run already."""
-        return self.submission is None or (self.submission.function.pure and self.sends < MAX_SENDS)
+        return self.sends < MAX_SENDS and (self.submission is None or self.submission.function.pure)
 
 
 class RemotePool:
@@ -76,9 +78,12 @@ class RemotePool:
         self._functions: dict[Callable[..., Any], Function] = {}
         # By id: what a call carried is not to be kept until its time comes.
         self._alarms: Alarms[int] = Alarms(lambda _when, request_id: request_id in self._open)
-        self._channel: Channel | None = None
+        self._wire: Channel | None = None  # the connection, greeted or not
+        self._channel: Channel | None = None  # the same once its server has greeted, and only then
+        self._greeted = asyncio.Event()  # by the first server
         self._connector: asyncio.Task[None] | None = None
         self._away_since = 0.0
+        self._refusal = ""  # how the last connection ended whose server never greeted
         self._retry_s = 0.0  # before the next attempt to connect
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event = asyncio.Event()
@@ -102,16 +107,17 @@ class RemotePool:
         if self._state != "new":
             raise PoolClosed("a connection to a pool starts once")
         self._state = "open"
-        self._lost("not connected yet", False)
-        assert self._connector is not None
+        self._away_since = time.monotonic()
+        self._connector = asyncio.get_running_loop().create_task(self._connect())
         try:
-            await asyncio.wait([self._connector], timeout=self._patience)
+            await self._wait_for_greeting(self._patience)
+            if self._wire is not None:
+                await self._wait_for_greeting(GREETING_S - self._patience)
+            if not self._greeted.is_set():
+                raise self._absent()
         except BaseException:  # the block is not entered, so nobody else would end the attempts
             await self.close(force=True)
             raise
-        if self._channel is None:
-            await self.close(force=True)
-            raise self._absent()
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
         """Take no more calls, wait for the answers to those there are and disconnect.
@@ -134,10 +140,10 @@ class RemotePool:
                 await asyncio.wait([self._connector])
             if self._timer is not None:
                 self._timer.cancel()
-            if self._channel is not None:
-                self._channel.flush()
-                self._channel.close()
-                self._channel = None
+            wire, self._wire, self._channel = self._wire, None, None
+            if wire is not None:
+                wire.flush()
+                wire.close()
 
     async def run(
         self,
@@ -205,8 +211,12 @@ class RemotePool:
         if received.kind == Kind.HELLO:
             if received.id != VERSION:
                 raise WireError(f"the server speaks version {received.id}, this is version {VERSION}")
-            self._retry_s = 0.0  # not before: a server that is full accepts, and closes at once
+            if self._channel is not None:
+                raise WireError("the server greeted twice")
+            self._welcomed()
             return
+        if self._channel is None:
+            raise WireError("the first frame was no greeting")
         if received.kind != Kind.REPLY:
             raise WireError(f"a server does not send frames of kind {received.kind}")
         answer = read_reply(received)
@@ -217,6 +227,7 @@ class RemotePool:
         if call is None or not call.sends or answer is None:
             raise WireError(f"a reply to request {received.id}, which is not open")
         self._finish(call, answer)
+        self._retry_s = 0.0  # not at the greeting: a call may be why the server goes, and would be sent at once again
 
     def _finish(self, call: _Call, answer: object) -> None:
         del self._open[call.request_id]
@@ -236,8 +247,31 @@ class RemotePool:
 
     # The connection.
 
+    async def _wait_for_greeting(self, wait_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._greeted.wait()
+
+    def _welcomed(self) -> None:
+        self._channel = self._wire
+        self._greeted.set()
+        assert self._channel is not None
+        for call in self._open.values():
+            self._channel.send(*_write(call))
+            call.sends += 1
+
     def _lost(self, reason: str, _unread: bool) -> None:
+        self._wire = None
+        if self._channel is None:  # it took no call in: it has not been back
+            self._refusal = reason
+        else:
+            self._went_away(reason)
+        if self._state == "open" or self._open:
+            self._connector = asyncio.get_running_loop().create_task(self._connect())
+
+    def _went_away(self, reason: str) -> None:
         self._channel = None
+        self._refusal = ""
         self._dropped.clear()
         self._away_since = now = time.monotonic()
         for call in list(self._open.values()):
@@ -246,8 +280,6 @@ class RemotePool:
                 self._watch(call, call.gives_up_at)
             else:
                 self._finish(call, WorkerCrashed(f"the pool server went away while it had the task: {reason}"))
-        if self._state == "open" or self._open:
-            self._connector = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -256,11 +288,8 @@ class RemotePool:
             await asyncio.sleep(self._retry_s)
             self._retry_s = min(RETRY_MOST_S, 2 * self._retry_s or RETRY_FIRST_S)
             sock = await self._try_to_connect(loop)
-        self._channel = Channel(loop, sock, self._received, self._lost)
-        self._channel.send(frame(Kind.HELLO, VERSION))
-        for call in list(self._open.values()):
-            self._channel.send(*_write(call))
-            call.sends += 1
+        self._wire = Channel(loop, sock, self._received, self._lost)
+        self._wire.send(frame(Kind.HELLO, VERSION))
 
     async def _try_to_connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket | None:
         try:
@@ -281,7 +310,8 @@ class RemotePool:
         return None
 
     def _absent(self) -> PoolClosed:
-        return PoolClosed(f"no pool server of this user answered at {self._path} for {self._patience:g} s")
+        refusal = f"; the last connection: {self._refusal}" if self._refusal else ""
+        return PoolClosed(f"no pool server of this user answered at {self._path} for {self._patience:g} s{refusal}")
 
     # Time.
 
