@@ -638,6 +638,25 @@ async def test_call_cancelled_at_its_deadline_stops_no_other_clock(socket_path: 
             await other
 
 
+async def test_calls_given_up_count_until_the_server_knows(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs: what waits to be sent to it has a bound, and once it goes on there is room again."""
+    monkeypatch.setattr(client_module, "MAX_OPEN", 50)
+    async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        for _ in range(5):
+            calls = (pool.run(work.pure_echo, "x" * 100_000, deadline=0.001) for _ in range(10))
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(answer) for answer in answers} == {DeadlineExceeded}
+        assert pool._channel is not None
+        assert pool._channel.unsent_bytes > 100_000
+        with pytest.raises(PoolFull):
+            await pool.run(work.pure_echo, 1, deadline=0.001)
+        server.process.send_signal(signal.SIGCONT)
+        await until(lambda: not pool._dropped)
+        assert await pool.run(work.pure_echo, 1) == 1
+
+
 async def test_client_connects_again_when_there_are_descriptors(
     pool: RemotePool, server: PoolServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ from devnest.pool.wire import VERSION, Frame, Kind, Submission, WireError, frame
 
 __all__ = ["RemotePool"]
 
-MAX_OPEN = 10_000  # calls of one client that are not answered yet
+MAX_OPEN = 10_000  # calls of one client that are not answered yet, with those it gave up and the server holds still
 MAX_SENDS = 16  # of one pure call, to one server after another, each of which greeted and then went
 RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.1  # between attempts to connect
 GREETING_S = 5.0  # that a server may take to greet a client that starts, however short its patience
@@ -179,7 +179,7 @@ class RemotePool:
         now = time.monotonic()
         if self._state != "open":
             raise PoolClosed("the connection to the pool is not open")
-        if len(self._open) >= MAX_OPEN:
+        if len(self._open) + len(self._dropped) >= MAX_OPEN:  # the frames of the latter may still be here, unsent
             raise PoolFull(1.0, f"{MAX_OPEN} calls of this process wait already")
         if self._channel is None and now > self._away_since + self._patience:
             raise self._absent()
