@@ -38,7 +38,7 @@ from devnest.pool import server as server_module
 from devnest.pool.functions import Function
 from devnest.pool.payload import LARGE_BYTES, pack_call
 from devnest.pool.peer import is_same_user, parse_url
-from devnest.pool.wire import VERSION, Kind, Submission, frame, write_submission
+from devnest.pool.wire import MAX_FRAME_BYTES, VERSION, Kind, Submission, frame, write_greeting, write_submission
 from tests.pool import work
 from tests.pool.conftest import descriptors
 from tests.pool.support import SAFETY_S, ServerProcess, is_running, serving, until
@@ -115,6 +115,33 @@ async def test_large_payloads_pass_through(pool: RemotePool) -> None:
     assert await asyncio.gather(*(pool.run(work.large, 300_000 + i) for i in range(3))) == [
         b"r" * (300_000 + i) for i in range(3)
     ]
+
+
+async def test_call_too_large_for_the_server_is_refused(
+    socket_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the client, connected or not, and to the byte: such a frame would end the connection of all its calls."""
+    fits = "x" * 90_000
+    submission = Submission(Function("tests.pool.work:pure_echo", 0, True), pack_call((fits,), {}), 0, "", 1e9, 1e9)
+    body_bytes = len(write_submission(1, submission)[0]) - len(frame(Kind.SUBMIT, 1))
+    pool = Pool.connect(f"unix://{socket_path}")
+    async with PoolServer(socket_path, workers=1):
+        await pool.start()
+        assert await pool.run(work.pure_echo, fits + "x") == fits + "x"
+    await until(lambda: "away" in repr(pool))
+    calls = [asyncio.ensure_future(pool.run(work.pure_echo, text)) for text in (fits + "x", fits)]
+    async with PoolServer(socket_path, workers=1, max_frame_bytes=body_bytes):
+        with pytest.raises(InvalidTask, match="the server takes"):
+            await calls[0]
+        assert await calls[1] == fits
+        gate = tmp_path / "gate"
+        behind = asyncio.ensure_future(pool.run(work.wait_for, str(gate)))
+        with pytest.raises(InvalidTask, match="the server takes"):
+            await pool.run(work.pure_echo, fits + "x")
+        gate.touch()
+        await behind
+        await pool.close()
+    assert "not a frame" not in caplog.text
 
 
 @pytest.mark.parametrize("clock", [{"timeout": 600}, {"deadline": 600}])
@@ -271,6 +298,10 @@ def greeted() -> bytes:
     return frame(Kind.HELLO, VERSION)
 
 
+def greeting() -> bytes:
+    return write_greeting(MAX_FRAME_BYTES)
+
+
 def call(request_id: int) -> bytes:
     return write_submission(
         request_id, Submission(Function("tests.pool.work:add"), pack_call((1, 2), {}), 0, "", 1e9, 1e9)
@@ -308,7 +339,7 @@ async def test_bad_frames_end_that_connection_only(
 async def test_truncated_frame_ends_with_its_connection(server: PoolServer, pool: RemotePool) -> None:
     """Half a call is no call."""
     _, writer = await asyncio.open_unix_connection(parse_url(server.url))
-    writer.write(greeted() + call(1)[:-3])
+    writer.write(greeting() + call(1)[:-3])
     writer.close()
     assert await pool.run(work.add, 2, 2) == 4
     assert server.stats().done == 1
@@ -408,7 +439,7 @@ async def test_reply_to_an_unknown_request_ends_the_connection(socket_path: Path
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        writer.write(greeted() + frame(Kind.REPLY, 12345, b"\0" + pack_call((), {}).data))
+        writer.write(greeting() + frame(Kind.REPLY, 12345, b"\0" + pack_call((), {}).data))
         await reader.read()
 
     async with pretending(socket_path, lie):
@@ -445,6 +476,7 @@ async def test_refused_client_pauses_between_attempts(socket_path: Path) -> None
 UNWELCOMING = {
     "closes": (b"", "the last connection: "),
     "other version": (frame(Kind.HELLO, VERSION + 1), "speaks version"),
+    "no limit": (frame(Kind.HELLO, VERSION), "how large"),
     "no greeting": (frame(Kind.REPLY, 1), "no greeting"),
     "garbage": (b"\xff" * 100, "not a frame"),
 }
@@ -484,7 +516,7 @@ async def test_call_that_no_server_took_in_never_ran(socket_path: Path) -> None:
         nonlocal connections
         connections += 1
         if connections == 1:
-            writer.write(greeted())
+            writer.write(greeting())
             await reader.readexactly(len(greeted()) + len(call(1)))
 
     async with pretending(socket_path, greet_once):
@@ -516,7 +548,7 @@ async def test_call_that_ends_its_connection_is_sent_a_few_times(
     async def greet_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        writer.write(greeted())
+        writer.write(greeting())
         with contextlib.suppress(asyncio.IncompleteReadError):  # the client has gone
             await reader.readexactly(len(greeted()) + 1)
 
@@ -622,7 +654,7 @@ async def test_call_cancelled_at_its_deadline_stops_no_other_clock(socket_path: 
     """In one turn of the loop, with a server that hangs: the deadlines of other calls hold."""
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(greeted())
+        writer.write(greeting())
         await reader.read()
 
     async with pretending(socket_path, hang), Pool.connect(f"unix://{socket_path}") as pool:
@@ -761,6 +793,8 @@ async def test_command_says_what_is_wrong(socket_path: Path) -> None:
     [
         lambda path: PoolServer(path, kind="thread"),
         lambda path: PoolServer(path, workers=0),
+        lambda path: PoolServer(path, max_frame_bytes=0),
+        lambda path: PoolServer(path, max_frame_bytes=1 << 31),
         lambda path: RemotePool(f"unix://{path}", patience=-1.0),
     ],
 )

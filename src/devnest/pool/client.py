@@ -29,7 +29,7 @@ from devnest.pool.pool import open_answer, pack_arguments
 from devnest.pool.replies import read_reply
 from devnest.pool.stats import Stats
 from devnest.pool.tasks import check_options, seconds
-from devnest.pool.wire import VERSION, Frame, Kind, Submission, WireError, frame, write_submission
+from devnest.pool.wire import VERSION, Frame, Kind, Submission, WireError, frame, read_greeting, write_submission
 
 __all__ = ["RemotePool"]
 
@@ -80,6 +80,7 @@ class RemotePool:
         self._alarms: Alarms[int] = Alarms(lambda _when, request_id: request_id in self._open)
         self._wire: Channel | None = None  # the connection, greeted or not
         self._channel: Channel | None = None  # the same once its server has greeted, and only then
+        self._max_frame_bytes = 0  # that the server takes; known from its greeting
         self._greeted = asyncio.Event()  # by the first server
         self._connector: asyncio.Task[None] | None = None
         self._away_since = 0.0
@@ -194,8 +195,7 @@ class RemotePool:
         if deadline_s < math.inf:
             self._watch(call, call.deadline_at + DEADLINE_SLACK_S)
         if self._channel is not None:
-            self._channel.send(data, segments)
-            call.sends += 1
+            self._send(call, data, segments)
         else:
             self._watch(call, call.gives_up_at)
         del data, segments  # not to be kept while it waits
@@ -209,11 +209,9 @@ class RemotePool:
 
     def _received(self, received: Frame) -> None:
         if received.kind == Kind.HELLO:
-            if received.id != VERSION:
-                raise WireError(f"the server speaks version {received.id}, this is version {VERSION}")
             if self._channel is not None:
                 raise WireError("the server greeted twice")
-            self._welcomed()
+            self._welcomed(read_greeting(received))
             return
         if self._channel is None:
             raise WireError("the first frame was no greeting")
@@ -252,13 +250,23 @@ class RemotePool:
             async with asyncio.timeout(wait_s):
                 await self._greeted.wait()
 
-    def _welcomed(self) -> None:
+    def _welcomed(self, max_frame_bytes: int) -> None:
         self._channel = self._wire
+        self._max_frame_bytes = max_frame_bytes
         self._greeted.set()
+        for call in list(self._open.values()):
+            self._send(call, *_write(call))
+
+    def _send(self, call: _Call, data: bytes, segments: Sequence[Segment]) -> None:
         assert self._channel is not None
-        for call in self._open.values():
-            self._channel.send(*_write(call))
-            call.sends += 1
+        if len(data) > self._max_frame_bytes:  # it would end the connection, for all calls on it
+            text = (
+                f"the call is {len(data)} bytes beside its memory files, and the server takes {self._max_frame_bytes}"
+            )
+            self._finish(call, InvalidTask(text))
+            return
+        self._channel.send(data, segments)
+        call.sends += 1
 
     def _lost(self, reason: str, _unread: bool) -> None:
         self._wire = None

@@ -23,7 +23,7 @@ from devnest.pool.pool import Pool
 from devnest.pool.replies import write_reply
 from devnest.pool.stats import Stats
 from devnest.pool.tasks import Task, check_options
-from devnest.pool.wire import VERSION, Frame, Kind, WireError, frame, read_submission
+from devnest.pool.wire import MAX_FRAME_BYTES, VERSION, Frame, Kind, WireError, read_submission, write_greeting
 from devnest.pool.worker import OK
 
 __all__ = ["PoolServer"]
@@ -55,6 +55,8 @@ class PoolServer:
     ) -> None:
         if options.get("kind", "process") != "process":
             raise InvalidTask("a shared pool runs processes")
+        if not (isinstance(max_frame_bytes, int) and 0 < max_frame_bytes <= MAX_FRAME_BYTES):
+            raise InvalidTask(f"max_frame_bytes must be a whole number from 1 to {MAX_FRAME_BYTES}")
         self._path = Path(path).absolute()
         self._allow = None if allow is None else frozenset(allow)
         self._max_frame_bytes = max_frame_bytes
@@ -175,7 +177,7 @@ class _Client:
         loop = asyncio.get_running_loop()
         self._channel = Channel(loop, sock, self._received, self._lost, max_frame_bytes=server._max_frame_bytes)
         self._greeting = loop.call_later(HELLO_TIMEOUT_S, self._drop, "it did not say what it speaks")
-        self._channel.send(frame(Kind.HELLO, VERSION))
+        self._channel.send(write_greeting(server._max_frame_bytes))
 
     def close(self) -> None:
         self._greeting.cancel()

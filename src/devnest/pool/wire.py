@@ -28,19 +28,22 @@ __all__ = [
     "WireError",
     "frame",
     "read_batch",
+    "read_greeting",
     "read_items",
     "read_submission",
     "write_batch",
+    "write_greeting",
     "write_items",
     "write_submission",
 ]
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME_BYTES = 1 << 30  # far above any frame on Linux, where large payloads travel beside it
 MAX_DESCRIPTORS = 253  # that the kernel passes with one message (SCM_MAX_FD)
 
 _HEADER = struct.Struct("<IBBQ")
 _ITEM = struct.Struct("<BIB")  # tag, size, whether a descriptor belongs to it
+_GREETING = struct.Struct("<I")
 _SUBMISSION = struct.Struct("<bBHddHH")
 
 
@@ -55,7 +58,7 @@ class Kind(enum.IntEnum):
     READY = 2  # worker → pool
     BATCH = 3  # pool → worker
     DONE = 4  # worker → pool
-    HELLO = 5  # both ways on a shared socket: the protocol's version
+    HELLO = 5  # both ways on a shared socket: the protocol's version; from the server with the largest body it takes
     SUBMIT = 6  # client → server
     CANCEL = 7  # client → server
     STATS = 8  # client → server
@@ -179,6 +182,20 @@ def read_batch(received: Frame) -> Batch:
     name = received.body[3 : 3 + length].decode()
     items = read_items(received.body, 3 + length, received.segments)
     return Batch(name, bool(flags & 1), bool(flags & 2), bool(flags & 4), [payload for _, payload in items])
+
+
+def write_greeting(max_frame_bytes: int) -> bytes:
+    """Return a server's HELLO frame."""
+    return frame(Kind.HELLO, VERSION, _GREETING.pack(max_frame_bytes))
+
+
+def read_greeting(received: Frame) -> int:
+    """Return the bytes of the largest frame, header included, that the server takes."""
+    if received.id != VERSION:
+        raise WireError(f"the server speaks version {received.id}, this is version {VERSION}")
+    if len(received.body) != _GREETING.size:
+        raise WireError("the server did not say how large a frame it takes")
+    return _HEADER.size + int(_GREETING.unpack(received.body)[0])
 
 
 class Submission(NamedTuple):
