@@ -112,7 +112,7 @@ def main(control_fd: int, listener_fd: int) -> None:
     except StoreError as error:
         control.failed(5, str(error), passing=isinstance(error, DatabaseUnavailable))
     except PoolError as error:
-        control.failed(1, str(error))
+        control.failed(1, str(error), passing=True)  # the pool has a keeper of its own, who gives up on it
 
 
 async def _serve(control: Control, settings: ServerSettings, listener: socket.socket) -> None:
