@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -381,6 +382,16 @@ async def test_nice_lowers_the_workers_priority() -> None:
     """The workers, not the parent."""
     async with Pool(workers=1, nice=7) as pool:
         assert await pool.run(os.nice, 0) == min(19, os.nice(0) + 7)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
+async def test_nice_workers_take_long_slices() -> None:
+    """Who wakes beside one runs at once; where the kernel has no slices of a process's own it tells of none."""
+    async with Pool(workers=1, nice=7) as nice, Pool(workers=1) as ordinary:
+        usual_ns = work.time_slice_ns()
+        assert await ordinary.run(work.time_slice_ns) == usual_ns
+        assert await nice.run(work.time_slice_ns) == (100_000_000 if usual_ns else 0)
+        assert await nice.run(os.nice, 0) == min(19, os.nice(0) + 7)
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by session")
