@@ -37,7 +37,7 @@ from devnest.pool import client as client_module
 from devnest.pool import server as server_module
 from devnest.pool.functions import Function
 from devnest.pool.payload import LARGE_BYTES, pack_call
-from devnest.pool.peer import is_same_user, parse_url
+from devnest.pool.peer import connect, is_same_user, parse_url
 from devnest.pool.wire import MAX_FRAME_BYTES, VERSION, Kind, Submission, frame, write_greeting, write_submission
 from tests.pool import work
 from tests.pool.conftest import descriptors
@@ -695,12 +695,12 @@ async def test_client_connects_again_when_there_are_descriptors(
     """A process that is out of descriptors when its connection ends goes on trying."""
     attempts = 0
 
-    async def counted(loop: asyncio.AbstractEventLoop) -> socket.socket | None:
+    async def counted(loop: asyncio.AbstractEventLoop, path: Path) -> socket.socket | None:
         nonlocal attempts
         attempts += 1
-        return await RemotePool._try_to_connect(pool, loop)
+        return await connect(loop, path)
 
-    monkeypatch.setattr(pool, "_try_to_connect", counted)
+    monkeypatch.setattr("devnest.pool.client.connect", counted)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:

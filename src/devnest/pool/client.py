@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import json
 import math
-import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from devnest.pool.channel import Channel
 from devnest.pool.errors import DeadlineExceeded, InvalidTask, PoolClosed, PoolError, PoolFull, WorkerCrashed
 from devnest.pool.functions import Function, describe
 from devnest.pool.payload import Packed, Segment
-from devnest.pool.peer import is_same_user, parse_url
+from devnest.pool.peer import connect, parse_url
 from devnest.pool.pool import open_answer, pack_arguments
 from devnest.pool.replies import read_reply
 from devnest.pool.stats import Stats
@@ -295,27 +294,9 @@ class RemotePool:
         while sock is None:
             await asyncio.sleep(self._retry_s)
             self._retry_s = min(RETRY_MOST_S, 2 * self._retry_s or RETRY_FIRST_S)
-            sock = await self._try_to_connect(loop)
+            sock = await connect(loop, self._path)
         self._wire = Channel(loop, sock, self._received, self._lost)
         self._wire.send(frame(Kind.HELLO, VERSION))
-
-    async def _try_to_connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket | None:
-        try:
-            sock = socket.socket(socket.AF_UNIX)
-        except OSError:  # no descriptor or memory to be had now; tried again later
-            return None
-        sock.setblocking(False)
-        try:
-            await loop.sock_connect(sock, str(self._path))
-            if is_same_user(sock):
-                return sock
-        except OSError:
-            pass
-        except BaseException:
-            sock.close()
-            raise
-        sock.close()
-        return None
 
     def _absent(self) -> PoolClosed:
         refusal = f"; the last connection: {self._refusal}" if self._refusal else ""

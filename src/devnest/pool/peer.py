@@ -1,5 +1,6 @@
 """Where the shared pool's socket lies, and who may speak through it: processes of the same user."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from devnest.pool.errors import InvalidTask
 
-__all__ = ["MAX_PATH_BYTES", "bind", "is_same_user", "parse_url", "peer_uid"]
+__all__ = ["MAX_PATH_BYTES", "bind", "connect", "is_same_user", "parse_url", "peer_uid"]
 
 MAX_PATH_BYTES = 103  # sun_path holds 108 bytes with the final zero on Linux, 104 on macOS
 
@@ -43,6 +44,26 @@ def peer_uid(sock: socket.socket) -> int:
 def is_same_user(sock: socket.socket) -> bool:
     """Whether the other end belongs to the user of this process. Root is another user too: pickle trusts."""
     return peer_uid(sock) == os.geteuid()
+
+
+async def connect(loop: asyncio.AbstractEventLoop, path: Path) -> socket.socket | None:
+    """Return a connection to a server of this user; None where there is none, or no descriptor or memory for it."""
+    try:
+        sock = socket.socket(socket.AF_UNIX)
+    except OSError:
+        return None
+    sock.setblocking(False)
+    try:
+        await loop.sock_connect(sock, str(path))
+        if is_same_user(sock):
+            return sock
+    except OSError:
+        pass
+    except BaseException:
+        sock.close()
+        raise
+    sock.close()
+    return None
 
 
 def bind(path: Path) -> socket.socket:
