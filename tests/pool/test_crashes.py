@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import importlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -107,16 +108,32 @@ async def test_worker_killed_while_idle(pool: Pool) -> None:
         assert await pool.run(work.add, 2, 2) == 4
 
 
-async def test_worker_killed_while_booting() -> None:
-    """A worker that dies before it is ready is replaced."""
-    pool = Pool(workers=1)
-    starting = asyncio.ensure_future(pool.start())
-    await until(children)
-    psutil.Process(children().pop()).kill()
-    await starting
-    assert await pool.run(work.add, 2, 2) == 4
-    assert pool.stats().restarts["boot"] == 1
-    await pool.close()
+STUCK = """
+import time
+from pathlib import Path
+if Path(FLAG).exists():
+    Path(FLAG).unlink()
+    time.sleep(3600)
+def one():
+    return 1
+"""
+
+
+async def test_worker_killed_while_booting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that dies before it is ready is replaced. This one is held where it imports what will be needed."""
+    flag = tmp_path / "flag"
+    (tmp_path / "stuck_at_boot.py").write_text(f"FLAG = {str(flag)!r}\n{STUCK}")
+    monkeypatch.syspath_prepend(tmp_path)
+    async with Pool(workers=1) as pool:
+        assert await pool.run(importlib.import_module("stuck_at_boot").one) == 1
+        first = await pool.run(work.pid)
+        flag.touch()
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: not flag.exists())
+        (booting,) = set(children()) - {first}
+        os.kill(booting, signal.SIGKILL)
+        assert await pool.run(work.add, 2, 2) == 4
+        assert pool.stats().restarts["boot"] == 1
 
 
 async def test_worker_killed_while_its_reply_is_half_written(pool: Pool, tmp_path: Path) -> None:

@@ -3,11 +3,10 @@
 import os
 import struct
 import sys
-from pathlib import Path
 
 __all__ = ["Priority"]
 
-AUTOGROUP = Path("/proc/self/autogroup")
+AUTOGROUP = "/proc/self/autogroup"
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # number of the system call, on 64 bits
 ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # struct sched_attr, linux/sched/types.h
 LONGEST_SLICE_NS = 100_000_000  # that Linux takes
@@ -41,7 +40,8 @@ class Priority:
         if self._wanted is None:
             return True
         try:
-            AUTOGROUP.write_text(str(self._wanted))
+            with open(AUTOGROUP, "w") as autogroup:  # noqa: PTH123 (pathlib would take a worker as long as all the rest here)
+                autogroup.write(str(self._wanted))
         except BlockingIOError:
             return False
         except OSError:

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import importlib
 import os
-import runpy
 import signal
 import socket
 import sys
@@ -148,6 +147,8 @@ class _Main(types.ModuleType):
             raise AttributeError(f"the main script has no {name!r} when it is imported by a worker") from None
 
     def _load(self) -> dict[str, Any]:
+        import runpy  # few need it, and every worker would load it
+
         path, module = self._where
         self.is_loading = True
         sys.modules[MAIN_NAME] = self  # classes of the script are pickled under that name
