@@ -24,15 +24,21 @@ struct bcrypt_job {
     uint8_t *digest;
 };
 
-/* The same lanes compiled for any CPU, and for an x86-64 with BMI2 (Intel since 2013, AMD since 2015). */
-enum bcrypt_code { BCRYPT_PLAIN, BCRYPT_BMI2 };
+/* The same lanes compiled for any CPU, and twice for an x86-64 with BMI2 (Intel since 2013, AMD since 2015): with its
+   shifts alone, and with BEXTR besides. Macros, for the preprocessor compares them. */
+#define BCRYPT_PLAIN 0
+#define BCRYPT_BMI2 1
+#define BCRYPT_BEXTR 2
+#define BCRYPT_CODES 3
+#define BCRYPT_CODE_NAMES {"plain", "bmi2", "bextr"}
 
-/* The faster code among those that this CPU runs. */
-enum bcrypt_code bcrypt_best_code(void);
+/* How many of them this CPU runs, from the first on, and which of those is fastest on it. */
+unsigned bcrypt_codes(void);
+unsigned bcrypt_best_code(void);
 
 /* Computes `lanes` jobs (1 to 6) of one cost (4 to 31) side by side. `scratch` has BCRYPT_SCRATCH_BYTES
-   and any alignment; what was written to it is zero again on return. `code` is not above bcrypt_best_code(). */
-void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, enum bcrypt_code code, void *scratch);
+   and any alignment; what was written to it is zero again on return. `code` is below bcrypt_codes(). */
+void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code, void *scratch);
 
 /* The same answer for one job, the plain way: reference.c, written to be read. */
 void bcrypt_reference(const struct bcrypt_job *job, unsigned cost);

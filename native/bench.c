@@ -25,25 +25,28 @@ int main(void)
 {
     static uint8_t scratch[BCRYPT_SCRATCH_BYTES], digests[BCRYPT_LANES_MAX][BCRYPT_DIGEST_BYTES];
     static const uint8_t salts[BCRYPT_LANES_MAX][BCRYPT_SALT_BYTES] = {"1", "2", "3", "4", "5", "6"};
-    static double rates[BCRYPT_BMI2 + 1][BCRYPT_LANES_MAX][ROUNDS];
-    const int codes = (int)bcrypt_best_code() + 1;
+    static double rates[BCRYPT_CODES][BCRYPT_LANES_MAX][ROUNDS];
+    static const char *const names[] = BCRYPT_CODE_NAMES;
     struct bcrypt_job jobs[BCRYPT_LANES_MAX];
     for (int k = 0; k < BCRYPT_LANES_MAX; k++)
         jobs[k] = (struct bcrypt_job){(const uint8_t *)"correct horse", 13, salts[k], digests[k]};
 
     for (int round = 0; round < ROUNDS; round++)
         for (unsigned lanes = 1; lanes <= BCRYPT_LANES_MAX; lanes++)
-            for (int code = 0; code < codes; code++) {
+            for (unsigned code = 0; code < bcrypt_codes(); code++) {
                 double start = seconds();
-                bcrypt_group(jobs, lanes, COST, (enum bcrypt_code)code, scratch);
+                bcrypt_group(jobs, lanes, COST, code, scratch);
                 rates[code][lanes - 1][round] = lanes / (seconds() - start) * (1 << (COST - 5));
             }
-    printf("lanes   plain%s   (hashes per second, cost 5)\n", codes > BCRYPT_BMI2 ? "    bmi2" : "");
+    printf("lanes");
+    for (unsigned code = 0; code < bcrypt_codes(); code++)
+        printf("%7s%s", names[code], code == bcrypt_best_code() ? "*" : " ");
+    puts("  hashes per second, cost 5; * is used on this CPU");
     for (unsigned lanes = 1; lanes <= BCRYPT_LANES_MAX; lanes++) {
         printf("%5u", lanes);
-        for (int code = 0; code < codes; code++) {
+        for (unsigned code = 0; code < bcrypt_codes(); code++) {
             qsort(rates[code][lanes - 1], ROUNDS, sizeof(double), by_size);
-            printf(" %7.0f", rates[code][lanes - 1][ROUNDS / 2]);
+            printf("%7.0f ", rates[code][lanes - 1][ROUNDS / 2]);
         }
         puts("");
     }

@@ -1,4 +1,4 @@
-/* Kernels out of lanes.h, one to six lanes in plain C and, on x86-64, with BMI2; and the choice between them. */
+/* Kernels out of lanes.h, one to six lanes in plain C and, on x86-64, with BMI2 and with BEXTR; and the choice between them. */
 #include <string.h>
 
 #include "bcrypt.h"
@@ -16,42 +16,57 @@
 #define EACH_5(M) EACH_4(M) M(4)
 #define EACH_6(M) EACH_5(M) M(5)
 
-#define BMI2 0
+#define CODE BCRYPT_PLAIN
 #define NAME(what) JOIN(what, _plain_, LANES)
 #include "counts.h"
-#undef BMI2
+#undef CODE
 #undef NAME
 
 #if defined __x86_64__ && defined __GNUC__
-#define HAS_BMI2 1
-#define BMI2 1
+#define X86 1
+#define CODE BCRYPT_BMI2
 #define NAME(what) JOIN(what, _bmi2_, LANES)
 #include "counts.h"
-#undef BMI2
+#undef CODE
+#undef NAME
+#define CODE BCRYPT_BEXTR
+#define NAME(what) JOIN(what, _bextr_, LANES)
+#include "counts.h"
+#undef CODE
 #undef NAME
 #else
-#define HAS_BMI2 0
+#define X86 0
 #endif
 
 typedef void group_function(const struct bcrypt_job *, unsigned, void *);
 
 static group_function *const groups[][BCRYPT_LANES_MAX] = {
     {group_plain_1, group_plain_2, group_plain_3, group_plain_4, group_plain_5, group_plain_6},
-#if HAS_BMI2
+#if X86
     {group_bmi2_1, group_bmi2_2, group_bmi2_3, group_bmi2_4, group_bmi2_5, group_bmi2_6},
+    {group_bextr_1, group_bextr_2, group_bextr_3, group_bextr_4, group_bextr_5, group_bextr_6},
 #endif
 };
 
-enum bcrypt_code bcrypt_best_code(void)
+unsigned bcrypt_codes(void)
 {
-#if HAS_BMI2
-    if (__builtin_cpu_supports("bmi2"))
-        return BCRYPT_BMI2;
+#if X86
+    if (__builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
+        return BCRYPT_CODES;
+#endif
+    return BCRYPT_PLAIN + 1;
+}
+
+unsigned bcrypt_best_code(void)
+{
+#if X86
+    if (bcrypt_codes() == BCRYPT_CODES)
+        return __builtin_cpu_is("amd") ? BCRYPT_BEXTR : BCRYPT_BMI2;
 #endif
     return BCRYPT_PLAIN;
 }
 
-void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, enum bcrypt_code code, void *scratch)
+void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code, void *scratch)
 {
     /* To a cache line, so that a lane's tables touch no more lines than they must. */
     uintptr_t aligned = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;

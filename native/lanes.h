@@ -1,5 +1,5 @@
-/* bcrypt in LANES lanes. kernel.c includes this file once for every lane count (1 to 6), twice on x86-64;
-   it defines LANES, BMI2, NAME and EACH. The only output is NAME(group).
+/* bcrypt in LANES lanes. kernel.c includes this file once for every lane count (1 to 6), on x86-64 for every
+   code; it defines LANES, CODE, NAME and EACH. The only output is NAME(group).
 
    A round of one hash is a chain: take a byte of one half, load from an S-box, add, xor, add, xor, and the
    other half's bytes depend on it. The chain, not the arithmetic, is the time of one hash. So every round is
@@ -9,7 +9,8 @@
    lies directly before S.
 
    BMI2 has shifts and rotations that write another register than they read, so no copy is needed before
-   one. Eleven instructions are left for a round, and the compiler has to be kept at them: docs/lanes.md. */
+   one. Eleven instructions are left for a round, and the compiler has to be kept at them: docs/lanes.md.
+   BMI1's BEXTR takes a byte from anywhere, in one step on AMD and in two on Intel. */
 
 struct NAME(state) {
     union {
@@ -27,10 +28,19 @@ _Static_assert(sizeof(struct NAME(state)) + 64 <= BCRYPT_SCRATCH_BYTES, "scratch
 
 #define OF(k) (state->lane[k])
 
-#if BMI2
-#define TARGET __attribute__((target("bmi2")))
+#if CODE != BCRYPT_PLAIN
+#define TARGET __attribute__((target("bmi,bmi2")))
 /* A value the compiler must take as it comes: nothing is folded into it, nothing moved across. */
 #define OPAQUE(x) __asm__ volatile("" : "+r"(x) : : "memory");
+/* Into the other half, in this order. */
+#define MIX(k, to, sum)                                                                                           \
+    to ^= OF(k).subkey[ROUND];                                                                                    \
+    OPAQUE(to)                                                                                                    \
+    to ^= sum;                                                                                                    \
+    OPAQUE(to)
+#endif
+
+#if CODE == BCRYPT_BMI2
 /* 24 in a register, since SHRX takes no constant, and a number only x86 masks to its low five bits. */
 #define BEFORE                                                                                                    \
     unsigned top = 24;                                                                                            \
@@ -43,9 +53,30 @@ _Static_assert(sizeof(struct NAME(state)) + 64 <= BCRYPT_SCRATCH_BYTES, "scratch
         uint32_t sum = OF(k).box[0][from >> (top & 31)] + OF(k).box[1][(uint8_t)rotated];                         \
         sum ^= OF(k).box[2][rotated >> (top & 31)];                                                               \
         sum += OF(k).box[3][(uint8_t)from];                                                                       \
-        to ^= OF(k).subkey[ROUND];                                                                                \
-        to ^= sum;                                                                                                \
-        OPAQUE(to)                                                                                                \
+        MIX(k, to, sum)                                                                                           \
+    }
+#elif CODE == BCRYPT_BEXTR
+/* What BEXTR takes out, in a register: the first bit, and how many in the second byte. */
+#define BEFORE                                                                                                    \
+    unsigned second = 8 << 8 | 16, third = 8 << 8 | 8;                                                            \
+    OPAQUE(second)                                                                                                \
+    OPAQUE(third)
+/* Written out, and into 64 bits: a compiler widens what its own function for it returns by one more copy. */
+#define TAKE_OUT(byte, from, what)                                                                                \
+    uint64_t byte;                                                                                                \
+    __asm__ volatile("bextr %2, %1, %k0" : "=r"(byte) : "r"(from), "r"(what));
+/* Its bytes from the top: by a copy, which is free, and SHR; by BEXTR; by BEXTR; by MOVZX. */
+#define ROUND_OF(k, from, to)                                                                                     \
+    {                                                                                                             \
+        uint64_t high = from;                                                                                     \
+        OPAQUE(high)                                                                                              \
+        uint32_t sum = OF(k).box[0][high >> 24];                                                                  \
+        TAKE_OUT(middle, from, second)                                                                            \
+        sum += OF(k).box[1][middle];                                                                              \
+        TAKE_OUT(low, from, third)                                                                                \
+        sum ^= OF(k).box[2][low];                                                                                 \
+        sum += OF(k).box[3][(uint8_t)from];                                                                       \
+        MIX(k, to, sum)                                                                                           \
     }
 #else
 #define TARGET
@@ -156,6 +187,8 @@ static void NAME(group)(const struct bcrypt_job *jobs, unsigned cost, void *scra
 #undef OF
 #undef TARGET
 #undef OPAQUE
+#undef MIX
+#undef TAKE_OUT
 #undef BEFORE
 #undef ROUND_OF
 #undef HALVES

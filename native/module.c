@@ -36,7 +36,7 @@ static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settin
 /* Runs without the GIL: touches no Python object's header, only bytes that cannot change. */
 static void run(const struct bcrypt_job *jobs, Py_ssize_t count, unsigned lanes, void *scratch)
 {
-    enum bcrypt_code code = bcrypt_best_code();
+    unsigned code = bcrypt_best_code();
     for (Py_ssize_t first = 0; first < count;) {
         unsigned width = 1, cost = jobs[first].salt[-1];
         while (width < lanes && first + width < count && jobs[first + width].salt[-1] == cost)

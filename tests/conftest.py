@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from devnest.settings import usable_cpus
+from devnest.pool import usable_cpus
 from devnest.store import Database, DataDirectory, EmbeddedPostgres
 from tests.support import ALL, SHARED, DevNest, data_directory, prepare, running, sign_up
 

@@ -1,13 +1,12 @@
 """What a running DevNest was told, in one frozen value; `devnest.cli` alone reads options and environment."""
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["HASH_NICE", "Hashing", "PoolSettings", "ServerSettings", "Settings", "usable_cpus"]
+__all__ = ["HASH_NICE", "Hashing", "PoolSettings", "ServerSettings", "Settings"]
 
 HASH_NICE = 5  # default of `--hash-nice`; docs/performance.md says what other values do
 
@@ -18,11 +17,6 @@ class Hashing(StrEnum):
     POOL = "pool"
     THREAD = "thread"
     INLINE = "inline"
-
-
-def usable_cpus() -> int:
-    """The CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def test_a_pool_that_hangs_is_named(cluster: DevNest) -> None:
         page = scrape(cluster.url)
         assert total(page, "pool_up") == 0
         assert total(page, "process_resident_memory_bytes", process="pool") > 0
-    assert http.get(f"{cluster.url}/readyz").status_code == 200
+    eventually(lambda: http.get(f"{cluster.url}/readyz").status_code == 200)
 
 
 def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:

@@ -1,9 +1,10 @@
 """The supervisor, with small children: signals that come too early, too late, or when nothing can be started."""
 
 import asyncio
+import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class Settings(msgspec.Struct):
 class Cluster:
     """A supervisor that runs, and the directory in which its children leave their notes."""
 
-    def __init__(self, directory: Path, *, servers: int, pool: bool) -> None:
+    def __init__(self, directory: Path, *, servers: int, pool: bool, cpus: Sequence[int]) -> None:
         self.directory = directory
         self.made: list[str] = []
         self.configured: list[str] = []
@@ -62,25 +63,32 @@ class Cluster:
         self._listener = socket.socket()
         pools = self._slot("pool") if pool else None
         supervisor = Supervisor(
-            lambda number: self._slot(f"server-{number}"), pools, None, self._listener, PATIENCE_S, self._census
-        )
+            lambda number, cpu: self._slot(f"server-{number}", cpu),
+            pools, None, self._listener, PATIENCE_S, self._census, cpus,
+        )  # fmt: skip
         self.running = asyncio.create_task(supervisor.run(servers, self._prepare, self.is_ready.set))
 
     async def _prepare(self) -> None:
         """There is no database."""
 
-    def _slot(self, name: str) -> Slot:
+    def _slot(self, name: str, cpu: int | None = None) -> Slot:
         def settings() -> Settings:
             self.configured.append(name)
             return Settings(name)
 
         self.made.append(name)
-        return Slot(lambda: Child(name, "small_child"), settings, self._census)
+        return Slot(lambda: Child(name, "small_child", cpu=cpu), settings, self._census)
 
     @property
     def names(self) -> set[str]:
         """Who runs."""
         return set(read_roll(self.directory).pids) - {"supervisor"}
+
+    @property
+    def affinities(self) -> list[set[int]]:
+        """The CPUs that each server may run on."""
+        pids = read_roll(self.directory).pids
+        return [os.sched_getaffinity(pid) for name, pid in sorted(pids.items()) if name.startswith("server-")]
 
     def note(self, name: str) -> None:
         """What children wait for."""
@@ -109,10 +117,12 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running(directory: Path, *, servers: int = 1, pool: bool = False) -> AsyncIterator[Cluster]:
+async def running(
+    directory: Path, *, servers: int = 1, pool: bool = False, cpus: Sequence[int] = ()
+) -> AsyncIterator[Cluster]:
     """Children are spawned, and none is ready until the note `start`."""
     (directory / "small_child.py").write_text(MODULE)
-    cluster = Cluster(directory, servers=servers, pool=pool)
+    cluster = Cluster(directory, servers=servers, pool=pool, cpus=cpus)
     try:
         await cluster.until(lambda: len(cluster.configured) > 0)
         yield cluster
@@ -205,3 +215,37 @@ async def test_servers_are_changed_once_all_have_started(tmp_path: Path) -> None
         await cluster.until(lambda: cluster.names == {"server-0"})
         assert cluster.is_ready.is_set()
         assert cluster.was_told("server-1")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds a process to a CPU")
+async def test_servers_are_spread_over_the_cpus(tmp_path: Path) -> None:
+    """Also after each of them has had a successor, while there are more than CPUs, and after a death."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+
+    def spread(servers: int) -> list[set[int]]:
+        return [{cpus[number % len(cpus)]} for number in range(servers)]
+
+    async with running(tmp_path, servers=2, cpus=cpus) as cluster:
+        cluster.note("start")
+        await cluster.until(cluster.is_ready.is_set)
+        assert cluster.affinities == spread(2)
+        for name in ("server-0", "server-1"):
+            cluster.note(f"end-{name}")
+        signal.raise_signal(signal.SIGHUP)
+        await cluster.until(lambda: cluster.names == {"server-2", "server-0"})
+        assert sorted(cluster.affinities, key=min) == spread(2)
+        signal.raise_signal(signal.SIGTTIN)
+        await cluster.until(lambda: len(cluster.names) == 3)
+        assert sorted(cluster.affinities, key=min) == sorted(spread(3), key=min)
+        killed = read_roll(tmp_path).pids["server-2"]
+        os.kill(killed, signal.SIGKILL)
+        await cluster.until(lambda: read_roll(tmp_path).pids.get("server-2", killed) != killed)
+        await cluster.until(lambda: sorted(cluster.affinities, key=min) == sorted(spread(3), key=min))
+
+
+async def test_servers_are_not_bound_where_no_cpu_is_theirs(tmp_path: Path) -> None:
+    """They run wherever this process may."""
+    async with running(tmp_path, servers=2) as cluster:
+        cluster.note("start")
+        await cluster.until(cluster.is_ready.is_set)
+        assert cluster.affinities == [os.sched_getaffinity(0)] * 2

@@ -24,7 +24,7 @@ from typing import NoReturn
 import msgspec
 
 from devnest.bench.messages import Dead, Job, Ready, Skipped, Word
-from devnest.settings import usable_cpus
+from devnest.pool import usable_cpus
 from devnest.store import DataDirectory, EmbeddedPostgres, StoreError, ensure_database
 
 __all__ = ["main"]

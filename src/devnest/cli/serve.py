@@ -15,7 +15,8 @@ from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, send
 from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import BreachedFile, Scheme
-from devnest.settings import HASH_NICE, Hashing, Settings, usable_cpus
+from devnest.pool import usable_cpus
+from devnest.settings import HASH_NICE, Hashing, Settings
 from devnest.store import default_data_dir
 
 __all__ = ["serve"]

@@ -1,6 +1,7 @@
 """A child process, from its start to its end, as the supervisor sees it."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -32,10 +33,12 @@ class Child:
     """A module's `main` run by a fresh interpreter, in a session of its own so that Ctrl-C is the supervisor's.
 
     Its argument is the number of the control socket; `inherited` is another descriptor it gets, the second argument.
+    `cpu` is the only one that it runs on, where Linux lets it.
     """
 
-    def __init__(self, name: str, module: str, inherited: int | None = None) -> None:
+    def __init__(self, name: str, module: str, inherited: int | None = None, cpu: int | None = None) -> None:
         self.name = name
+        self.cpu = cpu
         self.started_at = 0.0
         self.is_ready = False
         self._module = module
@@ -71,6 +74,9 @@ class Child:
             except BaseException:
                 self._writer.close()
                 raise
+        if self.cpu is not None:
+            with suppress(OSError):  # it ended meanwhile, or the CPU was taken away
+                os.sched_setaffinity(self._process.pid, {self.cpu})
 
     def configure(self, settings: msgspec.Struct) -> None:
         """Send the settings."""

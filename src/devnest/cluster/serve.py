@@ -1,6 +1,7 @@
 """`devnest serve`: what it needs, in order: an address, a data directory, a key, a database, and the supervisor."""
 
 import asyncio
+import os
 import resource
 import socket
 import sys
@@ -63,7 +64,7 @@ async def _supervise(
     def database_url() -> str:
         return settings.database_url or (postgres.url if postgres else "")
 
-    def make_server(number: int) -> Slot:
+    def make_server(number: int, cpu: int | None) -> Slot:
         name = f"server-{number}"
 
         def server_settings() -> ServerSettings:
@@ -89,7 +90,7 @@ async def _supervise(
                 mail_from=settings.mail_from,
             )
 
-        return Slot(lambda: Child(name, "devnest.cluster.server", listener.fileno()), server_settings, census)
+        return Slot(lambda: Child(name, "devnest.cluster.server", listener.fileno(), cpu), server_settings, census)
 
     pool = None
     if settings.hashing is Hashing.POOL:
@@ -109,8 +110,18 @@ async def _supervise(
         sys.stdout.flush()
         notify("READY=1")
 
-    supervisor = Supervisor(make_server, pool, postgres, listener, settings.drain_timeout_s, census)
+    supervisor = Supervisor(
+        make_server, pool, postgres, listener, settings.drain_timeout_s, census, _cpus_for_servers(settings)
+    )
     await supervisor.run(settings.processes, prepare, ready)
+
+
+def _cpus_for_servers(settings: Settings) -> list[int]:
+    """The CPUs, where each gets one server that does not hash; else none, and Linux places them (ADR 0004)."""
+    if settings.hashing is not Hashing.POOL or not hasattr(os, "sched_getaffinity"):
+        return []
+    cpus = sorted(os.sched_getaffinity(0))
+    return cpus if len(cpus) == settings.processes else []
 
 
 def _raise_descriptor_limit() -> None:

@@ -9,7 +9,8 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 import structlog
@@ -34,20 +35,23 @@ log = structlog.get_logger("devnest.cluster")
 class Supervisor:
     """Runs slots and an embedded PostgreSQL, where there is one.
 
-    `make_server` makes the slot of a server from its number; `pool` is the slot of the pool; `prepare` readies the
-    database, after which slots know their settings. `listener` is the socket that servers share.
+    `make_server` makes the slot of a server from its number and its CPU; `pool` is the slot of the pool; `prepare`
+    readies the database, after which slots know their settings. `listener` is the socket that servers share. `cpus` are
+    those that servers are spread over, each to stay on its own; without any they are not bound.
     """
 
     def __init__(
         self,
-        make_server: Callable[[int], Slot],
+        make_server: Callable[[int, int | None], Slot],
         pool: Slot | None,
         postgres: EmbeddedPostgres | None,
         listener: socket.socket,
         drain_timeout_s: float,
         census: Census,
+        cpus: Collection[int] = (),
     ) -> None:
         self._make_server = make_server
+        self._cpus = cpus
         self._pool = pool
         self._servers: dict[int, Slot] = {}
         self._leaving: set[Slot] = set()  # servers no longer, but not gone yet
@@ -65,7 +69,8 @@ class Supervisor:
 
         Raises `ChildFailed` or `StoreError` where something cannot start at all, now or later.
         """
-        self._servers = {number: self._make_server(number) for number in range(servers)}
+        for number in range(servers):
+            self._servers[number] = self._make_server(number, self._quietest_cpu())
         self._take_signals()
         if interval_s := watchdog_interval_s():
             self._start(self._feed_watchdog(interval_s))
@@ -80,6 +85,11 @@ class Supervisor:
 
     def _slots(self) -> list[Slot]:
         return [*([self._pool] if self._pool else []), *self._servers.values()]
+
+    def _quietest_cpu(self, leaving: Slot | None = None) -> int | None:
+        """The one with the fewest servers, of those that stay."""
+        taken = Counter(slot.child.cpu for slot in self._servers.values() if slot is not leaving)
+        return min(self._cpus, key=taken.__getitem__, default=None)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run something beside the rest; where it fails, so does the supervisor."""
@@ -156,7 +166,7 @@ class Supervisor:
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             for number, old in list(self._servers.items()):
-                await self._add_server()
+                await self._add_server(old)
                 del self._servers[number]
                 await self._drain(old)
             log.info("servers restarted", servers=len(self._servers))
@@ -164,12 +174,12 @@ class Supervisor:
             if not self._end.done():  # after STOPPING=1 nothing is ready again
                 notify("READY=1")
 
-    async def _add_server(self) -> None:
+    async def _add_server(self, successor_of: Slot | None = None) -> None:
         # The lowest free number, so that the names in the metrics do not pile up.
         number = min(set(range(len(self._servers) + 1)) - self._servers.keys())
         if number >= MOST_SERVERS:
             raise ChildFailed(f"server-{number}", f"there are {MOST_SERVERS} servers already")
-        slot = self._make_server(number)
+        slot = self._make_server(number, self._quietest_cpu(successor_of))
         try:
             await slot.spawn()
             await slot.fill()

@@ -17,6 +17,7 @@ from devnest.pool.functions import batched, pure
 
 if TYPE_CHECKING:
     from devnest.pool.client import RemotePool
+    from devnest.pool.cpus import usable_cpus
     from devnest.pool.pool import Pool
     from devnest.pool.server import PoolServer
     from devnest.pool.stats import Histogram, Stats
@@ -38,6 +39,7 @@ __all__ = [
     "WorkerTraceback",
     "batched",
     "pure",
+    "usable_cpus",
 ]
 
 # Loaded when asked for: a worker imports this package for its marks and errors, and boots faster without
@@ -48,6 +50,7 @@ _LATER = {
     "PoolServer": "server",
     "RemotePool": "client",
     "Stats": "stats",
+    "usable_cpus": "cpus",
 }
 
 
