@@ -8,6 +8,7 @@ waiting for five times as long: they go one by one.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from devnest.bcrypt import LANES
 from devnest.passwords import Guess, NewPassword, Work, compute, compute_all
@@ -16,6 +17,8 @@ from devnest.pool import Pool, PoolFull, RemotePool, batched, pure
 __all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash_batch"]
 
 REST_S = 0.5  # how long a refused client is refused without asking
+WARY_S = 5.0  # and how long after that its requests come to the pool one by one
+STEP_S = 0.05  # one that has not come there by then gets no further
 MOST_REFUSED = 10_000  # clients to remember
 # Whoever would wait longer is refused at once, with a time to come back. Proxies and clients give up after 30 s or
 # more, and a crowd that signs in after an outage is better served late than told to try again.
@@ -43,6 +46,16 @@ def compute_alone(call: NewPassword | Guess) -> str | bool:
 OPERATIONS = (compute_batch, rehash_batch, compute_alone)
 
 
+@dataclass(slots=True)
+class _Refusal:
+    """Of a client by the pool. Times of `time.monotonic`."""
+
+    room_at: float  # when the pool expects to have room
+    rest_until: float
+    forget_at: float
+    step_until: float = 0.0  # a request of the client is on its way to the pool
+
+
 class PoolRunner:
     """Runs password work in a pool, bcrypt in batches with whatever else waits there.
 
@@ -53,23 +66,32 @@ class PoolRunner:
     def __init__(self, pool: Pool | RemotePool, deadline_s: float = DEADLINE_S) -> None:
         self._pool = pool
         self._deadline_s = deadline_s
-        # client → when to ask the pool again for it, and when the pool expects to have room
-        self._refused: dict[str, tuple[float, float]] = {}
+        self._refused: dict[str, _Refusal] = {}
 
     def check_room(self, client: str) -> None:
         """Raise `PoolFull` for a client the pool has just refused, before anything is spent on its request.
 
+        Afterwards its requests pass one at a time, each when the one before has come to the pool: else all that arrive
+        until the pool refuses again would be looked up at once, and everybody else's requests would wait for that.
         The pool itself makes room for a client who has little waiting, at the cost of the one who has most, so this
         turns nobody away but whoever floods.
         """
-        until, room_at = self._refused.get(client, (0.0, 0.0))
+        refusal = self._refused.get(client)
+        if refusal is None:
+            return
         now = time.monotonic()
-        if now < until:
-            raise PoolFull(room_at - now, "this client has been refused just now")
+        if now < refusal.rest_until or now < refusal.step_until:
+            raise PoolFull(max(refusal.room_at - now, STEP_S), "this client has been refused just now")
+        if now < refusal.forget_at:
+            refusal.step_until = now + STEP_S
+        else:
+            del self._refused[client]
 
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
         together = rehash_batch if work is Work.REHASH else compute_batch
         operation = together if call.is_interleaved else compute_alone
+        if refusal := self._refused.get(client):
+            refusal.step_until = 0.0
         try:
             result: str | bool = await self._pool.run(
                 operation, call, deadline=self._deadline_s, priority=work.priority, key=client
@@ -78,6 +100,7 @@ class PoolRunner:
             if len(self._refused) >= MOST_REFUSED:
                 self._refused.clear()
             now = time.monotonic()
-            self._refused[client] = now + min(full.retry_after, REST_S), now + full.retry_after
+            rest_until = now + min(full.retry_after, REST_S)
+            self._refused[client] = _Refusal(now + full.retry_after, rest_until, rest_until + WARY_S)
             raise
         return result

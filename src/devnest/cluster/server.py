@@ -1,7 +1,6 @@
 """A server, as a child of the supervisor."""
 
 import asyncio
-import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -15,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Rehasher, Services, TokenIssuer, create_app
 from devnest.cluster.connections import Acceptor, BoundedProtocol, has_room, most_connections
 from devnest.cluster.control import Control
+from devnest.cluster.garbage import collecting
 from devnest.cluster.keywatch import KeyWatch
 from devnest.hashing import PoolRunner
 from devnest.keys import KeysUnusable, load_keys
@@ -43,7 +43,6 @@ KEEP_ALIVE_S = 75
 LINGER_S = 1.0
 TURN_S = 0.02  # how often the connections are counted: that the last one has gone is no event of uvicorn's
 MOST_TOGETHER = 100  # posts, or sessions, in one statement
-GC_THRESHOLD = 10_000  # objects; a request makes some hundreds, and almost none in cycles
 
 
 class Server(uvicorn.Server):
@@ -164,10 +163,8 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         )
         server = Server(config, listener, control.ready)
         control.watch(server.stop, server.leave)
-        gc.collect()
-        gc.freeze()  # what was loaded stays: no collection need look at it again
-        gc.set_threshold(GC_THRESHOLD)
-        await server.serve()
+        async with collecting(lambda: len(server.server_state.tasks)):
+            await server.serve()
 
 
 def _outbox(settings: ServerSettings) -> Outbox:
