@@ -98,8 +98,10 @@ async def test_what_comes_while_the_caller_gives_up_goes_to_the_next(pair: Conne
     assert (pair.idle, pair.used) == (2, 0)
 
 
-async def test_room_is_kept_for_who_was_told_of_it(postgres: EmbeddedPostgres, pair: Connections) -> None:
-    """Connections that die together while others wait make room once, however often it happens."""
+async def test_the_bound_holds_where_connections_die_while_others_wait(
+    postgres: EmbeddedPostgres, pair: Connections
+) -> None:
+    """Those that die together make room once, however often it happens."""
     used = [await pair.acquire(), await pair.acquire()]
     killer = await asyncpg.connect(postgres.url)
     for _ in range(3):
@@ -110,7 +112,8 @@ async def test_room_is_kept_for_who_was_told_of_it(postgres: EmbeddedPostgres, p
             await asyncio.sleep(0.005)
         waiting.append(asyncio.create_task(fail_and_return(pair, used)))  # in one turn, before those who wait go on
         used = list(await asyncio.gather(*waiting[:2]))
-        assert pair.used + pair._opening == 2
+        assert pair.used == 2
+        assert pair._opening is None
         for connection in used:
             pair.release(connection, sound=True)
         used = [await waiting[2], await pair.acquire()]
@@ -132,8 +135,9 @@ async def fail_and_return(pair: Connections, dead: list[Connection]) -> Connecti
 
 async def test_nobody_waits_longer_than_the_bound(postgres: EmbeddedPostgres, database: Database) -> None:
     """And who gave up is not in the way of others."""
-    connections = Connections(postgres.url, 1, 0.01)
+    connections = Connections(postgres.url, 1, 60.0)
     only = await connections.acquire()
+    connections._timeout_s = 0.01
     with pytest.raises(TimeoutError):
         await connections.acquire()
     connections.release(only, sound=True)
@@ -176,3 +180,50 @@ async def test_a_server_that_is_not_there_is_unavailable(postgres: EmbeddedPostg
     with pytest.raises(DatabaseUnavailable):
         async with Database("postgresql://devnest@/devnest?host=/nowhere"):
             pass
+
+
+async def test_who_waits_takes_what_is_given_back_before_a_new_one_is_open(pair: Connections) -> None:
+    """The new one is for the next, who need not wait then."""
+    only = await pair.acquire()
+    waiting = asyncio.create_task(pair.acquire())
+    await asyncio.sleep(0)
+    pair.release(only, sound=True)
+    assert await waiting is only
+    assert pair._opening is not None
+    await asyncio.wait({pair._opening})
+    assert (pair.idle, pair.used) == (1, 1)
+    pair.release(only, sound=True)
+
+
+async def test_a_burst_is_served_by_what_there_is(postgres: EmbeddedPostgres, database: Database) -> None:
+    """Connections are opened one after another, and no more than the bound."""
+    connections = Connections(postgres.url, 4, 60.0, timeout=60.0)
+    most = 0
+
+    async def ask(number: int) -> int:
+        nonlocal most
+        connection = await connections.acquire()
+        most = max(most, connections.used)
+        answer: int = await connection.fetchval("SELECT $1::int", number)
+        connections.release(connection, sound=True)
+        return answer
+
+    assert await asyncio.gather(*(ask(number) for number in range(200))) == list(range(200))
+    assert 1 <= most <= 4
+    assert connections.used == 0
+    await connections.close(60.0)
+
+
+async def test_closing_ends_an_opening(postgres: EmbeddedPostgres, database: Database) -> None:
+    """And what would have come of it."""
+    connections = Connections(postgres.url, 1, 60.0, timeout=60.0)
+    waiting = asyncio.create_task(connections.acquire())
+    await asyncio.sleep(0)
+    opening = connections._opening
+    await connections.close(60.0)
+    assert opening is not None
+    assert opening.cancelled()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (connections.idle, connections.used) == (0, 0)

@@ -22,9 +22,11 @@ STALE_S = 300.0  # a firewall may have forgotten a connection that was silent fo
 
 
 class Connections:
-    """At most `limit` of them, each opened when it is first needed. Belongs to one event loop.
+    """At most `limit` of them, opened when they are needed, one at a time. Belongs to one event loop.
 
-    What `asyncpg.connect` raises comes out of `acquire`, and TimeoutError where none is free within `timeout_s`.
+    Who waits gets whatever comes first, a connection given back or a new one: in a burst, which is when new ones are
+    opened, opening takes many times as long as a short query. What `asyncpg.connect` raises comes out of `acquire`, and
+    TimeoutError where none is free within `timeout_s`.
     """
 
     def __init__(self, url: str, limit: int, timeout_s: float, **options: Any) -> None:
@@ -34,8 +36,8 @@ class Connections:
         self._options = options
         self._idle: list[tuple[Connection, float]] = []  # the freshest last
         self._used: set[Connection] = set()
-        self._opening = 0  # begun, or promised to one who waited: room that nobody else may take
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()  # None: open one, the room is kept for you
+        self._opening: asyncio.Task[None] | None = None
+        self._waiting: deque[asyncio.Future[Connection]] = deque()
 
     @property
     def idle(self) -> int:
@@ -58,9 +60,6 @@ class Connections:
                 continue
             self._used.add(connection)
             return connection
-        if len(self._used) + self._opening < self._limit:
-            self._opening += 1
-            return await self._open()
         return await self._wait()
 
     def release(self, connection: Connection, *, sound: bool) -> None:
@@ -69,15 +68,15 @@ class Connections:
         if not sound or connection.is_in_transaction():
             connection.terminate()
         if connection.is_closed():
-            self._give_room()
-        elif waiter := self._next_waiter():
-            self._used.add(connection)
-            waiter.set_result(connection)
+            self._open_for_who_waits()
         else:
-            self._idle.append((connection, time.monotonic()))
+            self._lend(connection)
 
     async def close(self, patience_s: float) -> None:
         """Close what is idle within the time given, and cut off the rest."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
         idle = [connection for connection, _ in self._idle]
         self._idle.clear()
         if idle:
@@ -85,45 +84,49 @@ class Connections:
         for connection in (*idle, *self._used):
             connection.terminate()
 
-    async def _open(self) -> Connection:
-        """In room that is counted as `_opening` already."""
-        try:
-            connection: Connection = await asyncpg.connect(self._url, **self._options)
-        except BaseException:
-            self._opening -= 1
-            self._give_room()
-            raise
-        self._opening -= 1
-        self._used.add(connection)
-        return connection
-
     async def _wait(self) -> Connection:
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
+        self._open_for_who_waits()
         try:
             async with asyncio.timeout(self._timeout_s):
-                connection = await waiter
+                return await waiter
         except BaseException:
-            # 1. Nothing came: the waiter is cancelled, and `release` passes over it.
-            # 2. It came in the turn of the loop in which the caller gave up: the next one has it.
-            if not waiter.cancelled() and waiter.done():
-                if (given := waiter.result()) is None:
-                    self._opening -= 1
-                    self._give_room()
-                else:
-                    self.release(given, sound=True)
+            # 1. Nothing came: the waiter is cancelled, and is passed over.
+            # 2. Opening one failed.
+            # 3. It came in the turn of the loop in which the caller gave up: the next one has it.
+            if not waiter.cancelled() and waiter.done() and waiter.exception() is None:
+                self.release(waiter.result(), sound=True)
             raise
-        return await self._open() if connection is None else connection
 
-    def _give_room(self) -> None:
+    def _lend(self, connection: Connection) -> None:
         """To who waits longest, before anyone who comes now."""
         if waiter := self._next_waiter():
-            self._opening += 1
-            waiter.set_result(None)
+            self._used.add(connection)
+            waiter.set_result(connection)
+        else:
+            self._idle.append((connection, time.monotonic()))
 
-    def _next_waiter(self) -> "asyncio.Future[Connection | None] | None":
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                return waiter
-        return None
+    def _open_for_who_waits(self) -> None:
+        if self._opening is None and self._has_waiter() and len(self._used) + len(self._idle) < self._limit:
+            self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        """One more; its failure is that of who waits longest, and the others have another try."""
+        try:
+            connection: Connection = await asyncpg.connect(self._url, **self._options)
+        except Exception as error:
+            if waiter := self._next_waiter():
+                waiter.set_exception(error)
+        else:
+            self._lend(connection)
+        self._opening = None
+        self._open_for_who_waits()
+
+    def _has_waiter(self) -> bool:
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        return bool(self._waiting)
+
+    def _next_waiter(self) -> "asyncio.Future[Connection] | None":
+        return self._waiting.popleft() if self._has_waiter() else None
