@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "mail": set[str](),
     "api": {"keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "keys", "mail", "passwords", "pool", "store", *BASE},
-    "bench": {"load", "settings", "store"},
-    "cli": {"api", "bcrypt", "bench", "cluster", "keys", "load", "mail", "passwords", "store", *BASE},
+    "bench": {"load", "pool", "store"},
+    "cli": {"api", "bcrypt", "bench", "cluster", "keys", "load", "mail", "passwords", "pool", "store", *BASE},
 }
 
 
