@@ -105,6 +105,31 @@ async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(monkeyp
         await asyncio.gather(*flood, return_exceptions=True)
 
 
+async def test_whoever_was_refused_comes_to_the_pool_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each when the one before has come there, or has got lost on the way; after a while as before."""
+    monkeypatch.setattr("devnest.hashing.REST_S", 0.0)
+    monkeypatch.setattr("devnest.hashing.STEP_S", 600.0)
+    async with Pool(workers=1, max_queue=1) as pool:
+        runner = PoolRunner(pool)
+        hasher = Hasher(runner, 4)
+        for _ in range(2):
+            hasher.check_room("flooder")  # nobody has been refused
+        flood = [hasher.hash("secret", client="flooder") for _ in range(10)]
+        assert any(isinstance(result, PoolFull) for result in await asyncio.gather(*flood, return_exceptions=True))
+        hasher.check_room("flooder")
+        with pytest.raises(PoolFull) as caught:
+            hasher.check_room("flooder")
+        assert caught.value.retry_after > 0
+        hasher.check_room("honest")
+        await hasher.hash("secret", client="flooder")
+        hasher.check_room("flooder")
+        runner._refused["flooder"].step_until = 0.0  # that one never came
+        hasher.check_room("flooder")
+        runner._refused["flooder"].step_until = runner._refused["flooder"].forget_at = 0.0
+        for _ in range(2):
+            hasher.check_room("flooder")
+
+
 async def test_a_cancelled_hash_leaves_the_queue() -> None:
     """Its client has gone."""
     async with Pool(workers=1) as pool:
