@@ -12,9 +12,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from mailbox import mbox
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -32,6 +33,12 @@ PATIENCE_S = 120  # a safety net, never what a test measures
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 SINGLE = httpx.Limits(max_keepalive_connections=0)
 http = httpx.Client(verify=NO_TLS, timeout=PATIENCE_S, limits=SINGLE)  # for requests over a connection of their own
+
+
+def read_mbox(path: Path) -> list[EmailMessage]:
+    """All messages of a mailbox."""
+    with closing(mbox(path)) as mails:
+        return [message_from_bytes(mails.get_bytes(key), policy=policy.SMTP) for key in mails.iterkeys()]
 
 
 def eventually(holds: Callable[[], bool], pause_s: float = 0.05) -> None:
@@ -186,11 +193,7 @@ class DevNest:
         found: list[EmailMessage] = []
 
         def have_come() -> bool:
-            mails = [
-                message_from_bytes(path.read_bytes(), policy=policy.SMTP)
-                for path in sorted((self.data_dir / "mail").glob("*.eml"))
-            ]
-            found[:] = [mail for mail in mails if mail["To"] == address]
+            found[:] = [mail for mail in read_mbox(self.data_dir / "mail.mbox") if mail["To"] == address]
             return len(found) >= count
 
         eventually(have_come)

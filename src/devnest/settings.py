@@ -66,7 +66,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     password_min_length: int
     breached_passwords: str | None
     smtp_url: str | None
-    mail_dir: str
+    mail_file: str
     mail_from: str
 
 

@@ -1,11 +1,12 @@
 """The queue of mail that is written and sent after the answer."""
 
 import asyncio
+from collections.abc import Sequence
 from email.message import Message
 
 import pytest
 
-from devnest.mail import Outbox, compose
+from devnest.mail import Failure, Outbox, compose
 
 
 class Recorder:
@@ -13,13 +14,15 @@ class Recorder:
 
     def __init__(self, failures: int = 0) -> None:
         self.sent: list[str] = []
+        self.groups: list[int] = []
         self.failures = failures
 
-    async def send(self, message: Message) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise ConnectionRefusedError("not now")
-        self.sent.append(message["Subject"])
+    async def send(self, messages: Sequence[Message]) -> list[Failure]:
+        self.groups.append(len(messages))
+        failed = messages[: self.failures]
+        self.failures -= len(failed)
+        self.sent += [message["Subject"] for message in messages if message not in failed]
+        return [(message, ConnectionRefusedError("not now")) for message in failed]
 
 
 def mail(subject: str) -> Message:
@@ -48,6 +51,18 @@ async def test_jobs_are_done_before_the_end() -> None:
             outbox.put(lambda number=number: message(str(number)))  # type: ignore[misc]
         assert transport.sent == []
     assert sorted(transport.sent, key=int) == [str(number) for number in range(20)]
+
+
+async def test_what_waits_goes_together() -> None:
+    """And no more at once than a server would take from one client; who fails is tried again alone."""
+    transport = Recorder(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("devnest.mail.outbox.RETRY_S", 0.0)
+        async with Outbox(transport, "devnest@example.org") as outbox:
+            for number in range(120):
+                outbox.put(lambda number=number: message(str(number)))  # type: ignore[misc]
+    assert sorted(transport.groups) == [1, 20, 50, 50]
+    assert sorted(transport.sent, key=int) == [str(number) for number in range(120)]
 
 
 @pytest.mark.parametrize(("failures", "sent"), [(2, ["hello"]), (3, [])])

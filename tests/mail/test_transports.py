@@ -1,7 +1,10 @@
-"""Delivering mail: into a folder, and to a real SMTP server."""
+"""Delivering mail: into a file, and to a real SMTP server."""
 
 import asyncio
+import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
@@ -9,15 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from devnest.mail import FolderTransport, MailRefused, SmtpTransport, compose
+from devnest.mail import FileTransport, SmtpTransport, compose
+from tests.support import read_mbox
 
 MESSAGE = compose("devnest@example.org", "ada@example.org", "Grüße", "Hello Ada,\n\n.a line with a dot\n")
+TRICKY = compose("devnest@example.org", "eve@example.org", "Hello", "Hello Eve,\nFrom eve@example.org\n")
+REFUSED = ("ada@refused.example", "ada eve@example.org")
 
 
 class SmtpServer:
-    """Takes mail on a free port, in plain text, and keeps it; refuses recipients at `refused.example`."""
+    """Takes mail on a free port, in plain text, and keeps it; refuses recipients at `refused.example`.
 
-    def __init__(self) -> None:
+    It hangs up where it is offered more than so many `messages`.
+    """
+
+    def __init__(self, messages: int = 100) -> None:
+        self.messages = messages
         self.received: list[bytes] = []
         self.port = 0
         self.connections: list[asyncio.Task[None]] = []
@@ -29,6 +39,8 @@ class SmtpServer:
         writer.write(b"220 ready\r\n")
         while line := await reader.readline():
             word = line[:4].upper().strip()
+            if word == b"MAIL" and len(self.received) == self.messages:
+                break
             if word == b"DATA":
                 writer.write(b"354 go\r\n")
                 self.received.append((await reader.readuntil(b"\r\n.\r\n"))[:-3])
@@ -50,32 +62,60 @@ class SmtpServer:
             await asyncio.wait(self.connections)
 
 
-async def test_a_folder_gets_one_private_file_for_each_message(tmp_path: Path) -> None:
-    """Readable as mail, by the owner alone."""
-    folder = tmp_path / "mail"
-    await FolderTransport(folder).send(MESSAGE)
-    (path,) = folder.iterdir()
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+async def test_a_file_gets_every_message(tmp_path: Path) -> None:
+    """Readable as a mailbox, by the owner alone; a line that looks like the beginning of the next one is none."""
+    path = tmp_path / "mail.mbox"
+    assert await FileTransport(path).send([MESSAGE, TRICKY]) == []
+    assert await FileTransport(path).send([MESSAGE]) == []
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    mail = message_from_bytes(path.read_bytes(), policy=policy.SMTP)
-    assert (mail["To"], mail["Subject"], mail["Auto-Submitted"]) == ("ada@example.org", "Grüße", "auto-generated")
-    assert mail.get_content().splitlines()[0] == "Hello Ada,"
+    first, tricky, _ = mails = read_mbox(path)
+    assert (first["To"], first["Subject"], first["Auto-Submitted"]) == ("ada@example.org", "Grüße", "auto-generated")
+    assert first.get_content().splitlines()[0] == "Hello Ada,"
+    assert tricky.get_content().splitlines()[1] == ">From eve@example.org"
+    assert len(mails) == 3
 
 
-async def test_a_folder_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not grow for ever."""
-    monkeypatch.setattr("devnest.mail.transports.KEPT_FILES", 5)
-    transport = FolderTransport(tmp_path)
-    for _ in range(101):
-        await transport.send(MESSAGE)
-    assert len(sorted(tmp_path.iterdir())) == 5
+async def test_a_full_file_becomes_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not grow for ever, and several processes that find it full at once rename it once."""
+    monkeypatch.setattr("devnest.mail.transports.FILE_BYTES", 2_000)
+    path = tmp_path / "mail.mbox"
+    for _ in range(10):
+        assert await asyncio.gather(*(FileTransport(path).send([MESSAGE]) for _ in range(4))) == [[]] * 4
+    newest, old = read_mbox(path), read_mbox(tmp_path / "mail.mbox.old")
+    size_bytes = path.stat().st_size // len(newest)
+    assert len(old) == -(-2_000 // size_bytes)
+    assert len(newest) <= len(old)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mail.mbox", "mail.mbox.old"]
+
+
+async def test_a_file_that_cannot_be_written_fails_each_message(tmp_path: Path) -> None:
+    """Here a link that somebody put there; the outbox tries again."""
+    (tmp_path / "mail.mbox").symlink_to(tmp_path / "elsewhere")
+    failed = await FileTransport(tmp_path / "mail.mbox").send([MESSAGE, TRICKY])
+    assert [message for message, _ in failed] == [MESSAGE, TRICKY]
+    assert all(isinstance(error, OSError) for _, error in failed)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_was_half_written_is_taken_back(tmp_path: Path) -> None:
+    """A full disk leaves no half of a mail: the whole is tried again. Here a limit on the size of files."""
+    path = tmp_path / "mail.mbox"
+    path.write_bytes(b"before\n")
+    script = (
+        "import asyncio, resource, signal, sys; from pathlib import Path; from devnest.mail import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "message = compose('devnest@example.org', 'ada@example.org', 'Hello', 'text')\n"
+        "((_, error),) = asyncio.run(FileTransport(Path(sys.argv[1])).send([message])); assert error.errno == 27\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert path.read_bytes() == b"before\n"
 
 
 async def test_a_server_gets_the_message() -> None:
     """As it was composed."""
     server = SmtpServer()
     async with server.running() as url:
-        await SmtpTransport(url).send(MESSAGE)
+        assert await SmtpTransport(url).send([MESSAGE]) == []
     mail = message_from_bytes(server.received[0].replace(b"\r\n..", b"\r\n."), policy=policy.SMTP)
     assert mail["To"] == "ada@example.org"
     assert ".a line with a dot" in mail.get_content()
@@ -85,9 +125,38 @@ async def test_tls_is_never_given_up() -> None:
     """A server without STARTTLS gets nothing."""
     server = SmtpServer()
     async with server.running() as url:
-        with pytest.raises(MailRefused):
-            await SmtpTransport(url.replace("smtp:", "smtp+starttls:")).send(MESSAGE)
+        failed = await SmtpTransport(url.replace("smtp:", "smtp+starttls:")).send([MESSAGE, TRICKY])
+    assert [message for message, _ in failed] == [MESSAGE, TRICKY]
     assert server.received == []
+
+
+async def test_several_messages_share_a_connection() -> None:
+    """One that is refused, or cannot be said, is not the next one's trouble."""
+    server = SmtpServer()
+    refused, unsayable = (compose("devnest@example.org", to, "Hello", "text") for to in REFUSED)
+    async with server.running() as url:
+        failed = await SmtpTransport(url).send([MESSAGE, refused, unsayable, TRICKY])
+    assert [message for message, _ in failed] == [refused, unsayable]
+    assert len(server.received) == 2
+    assert len(server.connections) == 1
+
+
+async def test_a_connection_that_is_lost_fails_what_follows() -> None:
+    """What was taken before is not sent again."""
+    server = SmtpServer(messages=1)
+    async with server.running() as url:
+        failed = await SmtpTransport(url).send([MESSAGE, TRICKY, TRICKY])
+    assert [message for message, _ in failed] == [TRICKY, TRICKY]
+    assert len(server.received) == 1
+
+
+async def test_nobody_listens() -> None:
+    """Each message has failed."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        ((message, error),) = await SmtpTransport(f"smtp://127.0.0.1:{unused.getsockname()[1]}").send([MESSAGE])
+    assert message is MESSAGE
+    assert isinstance(error, OSError)
 
 
 @pytest.mark.parametrize("url", ["http://host", "smtp://", "mail.example.org", "smtp://user:secret@host", "smtp://h:x"])

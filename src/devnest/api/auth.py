@@ -27,6 +27,7 @@ from devnest.store import (
     find_answer,
     find_credentials,
     find_login,
+    new_token,
     taken_field,
 )
 
@@ -55,17 +56,17 @@ async def register(data: Registration, request: ApiRequest) -> Account:
         return await _again(request, data, earlier)
     await check_strength(request.services, "password", data.password, (data.username, data.email))
     try:
-        account = await _create(request, data, claim)
+        account = await _create(request, data, claim, token := new_token())
     except AlreadyTaken as error:
         if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
             return await _again(request, data, earlier)
         await audit(request, Event.REGISTER, f"{error.field} taken")
         raise
-    send_verification(request.services, account, account.email)
+    send_verification(request.services, account, token)
     return account
 
 
-async def _create(request: ApiRequest, data: Registration, claim: Claim | None) -> Account:
+async def _create(request: ApiRequest, data: Registration, claim: Claim | None, token: str) -> Account:
     """The cheap question first; between it and the insert the indexes decide. No connection is held over the hash."""
     database, hasher = request.services.database, request.services.hasher
     naming = await begin_naming(request, Event.REGISTER)
@@ -73,7 +74,7 @@ async def _create(request: ApiRequest, data: Registration, claim: Claim | None) 
         raise AlreadyTaken(taken)
     await naming.succeeded()
     password_hash = await request.unless_gone(hasher.hash(data.password, client=request.network))
-    return await create_account(database, data.username, data.email, password_hash, claim, request.origin)
+    return await create_account(database, data.username, data.email, password_hash, claim, request.origin, token)
 
 
 async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:

@@ -11,7 +11,7 @@ from devnest.api.services import Services
 from devnest.mail import compose
 from devnest.store import Account, Purpose, create_mailed_token, find_account, find_resettable
 
-__all__ = ["send_farewell", "send_moved", "send_notice", "send_reset", "send_verification"]
+__all__ = ["send_farewell", "send_moved", "send_notice", "send_proposal", "send_reset", "send_verification"]
 
 VERIFY = """Hello {username},
 
@@ -66,20 +66,25 @@ def _send(services: Services, email: str, subject: str, text: str) -> None:
     services.outbox.put(job)
 
 
-def send_verification(services: Services, account: Account, email: str, password_hash: str | None = None) -> None:
-    """Ask whoever reads `email` to confirm it for this account.
+def send_verification(services: Services, account: Account, token: str) -> None:
+    """Ask whoever reads the account's address to confirm it; the token is stored already."""
+    _send(services, account.email, *_verification(account, token))
 
-    Where it is another address than the account's, `password_hash` is that of the password that was given for it.
-    """
+
+def send_proposal(services: Services, account: Account, email: str, password_hash: str) -> None:
+    """Ask whoever reads `email` to confirm that address for the account, whose password had this hash when asked."""
 
     async def job() -> Message | None:
         token = await create_mailed_token(services.database, account.id, Purpose.VERIFY, email, password_hash)
         if token is None:
             return None
-        text = VERIFY.format(username=account.username, token=token)
-        return compose(services.outbox.sender, email, "Confirm your e-mail address", text)
+        return compose(services.outbox.sender, email, *_verification(account, token))
 
     services.outbox.put(job)
+
+
+def _verification(account: Account, token: str) -> tuple[str, str]:
+    return "Confirm your e-mail address", VERIFY.format(username=account.username, token=token)
 
 
 def send_reset(services: Services, email: str) -> None:

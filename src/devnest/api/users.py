@@ -9,7 +9,7 @@ from devnest.api.audit import audit
 from devnest.api.bodies import NAME, AccountChange, Farewell
 from devnest.api.documentation import BEARER, answers
 from devnest.api.limits import begin_attempt, begin_naming, mail_allowed
-from devnest.api.mails import send_farewell, send_notice, send_verification
+from devnest.api.mails import send_farewell, send_notice, send_proposal
 from devnest.api.problems import FieldError, ProblemError
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import (
@@ -112,7 +112,7 @@ async def _may_move(request: ApiRequest, account: Account, email: str, password:
 async def _ask_for_address(request: ApiRequest, account: Account, email: str, confirmed: str | None) -> None:
     """Mail a code to the new address, and word of it to the old one."""
     if confirmed is not None:
-        send_verification(request.services, account, email, confirmed)
+        send_proposal(request.services, account, email, confirmed)
     if _is_other(account, email):
         what = f"someone gave your password and asked to change your e-mail address at DevNest to {email}."
         send_notice(request.services, account.id, what)

@@ -164,7 +164,7 @@ def serve(
             envvar="DEVNEST_SMTP_URL",
             callback=smtp_server,
             help="The mail server: smtps://user:password@host, smtp+starttls://…, or smtp:// without TLS.",
-            show_default="mail goes into the folder mail of the data directory",
+            show_default="mail goes into the file mail.mbox of the data directory",
         ),
     ] = None,
     mail_from: Annotated[

@@ -86,7 +86,7 @@ async def _supervise(
                 password_min_length=settings.password_min_length,
                 breached_passwords=str(settings.breached_passwords.absolute()) if settings.breached_passwords else None,
                 smtp_url=settings.smtp_url,
-                mail_dir=str(settings.data_dir.absolute() / "mail"),
+                mail_file=str(settings.data_dir.absolute() / "mail.mbox"),
                 mail_from=settings.mail_from,
             )
 

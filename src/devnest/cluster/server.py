@@ -19,7 +19,7 @@ from devnest.cluster.keywatch import KeyWatch
 from devnest.hashing import PoolRunner
 from devnest.keys import KeysUnusable, load_keys
 from devnest.logs import configure_logging
-from devnest.mail import FolderTransport, Outbox, SmtpTransport
+from devnest.mail import FileTransport, Outbox, SmtpTransport
 from devnest.metrics import Metrics
 from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, Scheme, ThreadRunner
 from devnest.pool import Pool, PoolError, RemotePool
@@ -169,7 +169,7 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
 
 def _outbox(settings: ServerSettings) -> Outbox:
     url = settings.smtp_url
-    return Outbox(SmtpTransport(url) if url else FolderTransport(Path(settings.mail_dir)), settings.mail_from)
+    return Outbox(SmtpTransport(url) if url else FileTransport(Path(settings.mail_file)), settings.mail_from)
 
 
 def _policy(settings: ServerSettings) -> Policy:

@@ -8,19 +8,23 @@ waits for a mail asks again. In the database it would hold tokens that are good.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.message import Message
 from typing import Self
 
 import structlog
 
-from devnest.mail.transports import MailRefused, Transport
+from devnest.mail.transports import Transport
 
 __all__ = ["Job", "Outbox"]
 
 Job = Callable[[], Awaitable[Message | None]]
 WAITING = 1_000
 SENDERS = 2
+TOGETHER = 50
+# After each delivery. A mail may wait that long where many register, and several together cost little more than one: a
+# connection, or a file that is opened.
+REST_S = 0.2
 TRIES = 3
 RETRY_S = 2.0
 DRAIN_S = 5.0
@@ -28,7 +32,10 @@ log = structlog.get_logger("devnest.mail")
 
 
 class Outbox:
-    """Works jobs off in order while it is open; what waits at the end gets five seconds. Belongs to one event loop."""
+    """Works jobs off while it is open, those that wait together; what waits at the end gets five seconds.
+
+    Belongs to one event loop.
+    """
 
     def __init__(self, transport: Transport, sender: str) -> None:
         self.sender = sender
@@ -60,24 +67,37 @@ class Outbox:
 
     async def _work(self) -> None:
         while True:
-            job = await self._jobs.get()
+            jobs = [await self._jobs.get()]
+            while len(jobs) < TOGETHER and not self._jobs.empty():
+                jobs.append(self._jobs.get_nowait())
             try:
-                message = await job()
-                if message is not None:
-                    await self._send(message)
-            except Exception as error:  # one job's failure is not the next one's
+                made = await asyncio.gather(*map(_made, jobs))
+                await self._send([message for message in made if message is not None])
+            except Exception as error:
                 log.exception("mail failed", exc_info=error)
             finally:
-                self._jobs.task_done()
+                for _ in jobs:
+                    self._jobs.task_done()
+            if self._jobs.qsize() < TOGETHER:
+                await asyncio.sleep(REST_S)
 
-    async def _send(self, message: Message) -> None:
+    async def _send(self, messages: Sequence[Message]) -> None:
         for tried in range(1, TRIES + 1):
-            try:
-                await self._transport.send(message)
-            except (OSError, MailRefused) as error:
+            if not messages:
+                return
+            failed = await self._transport.send(messages)
+            for message, error in failed:
                 # The error's kind only: a server's answer can quote the message, and that holds a token.
                 log.warning("mail not sent", error=type(error).__name__, tried=tried, subject=str(message["Subject"]))
-                if tried < TRIES:
-                    await asyncio.sleep(RETRY_S * tried)
-            else:
-                return
+            messages = [message for message, _ in failed]
+            if messages and tried < TRIES:
+                await asyncio.sleep(RETRY_S * tried)
+
+
+async def _made(job: Job) -> Message | None:
+    """What a job gives; one job's failure is not the next one's."""
+    try:
+        return await job()
+    except Exception as error:
+        log.exception("mail failed", exc_info=error)
+        return None

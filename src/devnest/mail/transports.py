@@ -1,21 +1,24 @@
-"""Where mail goes: to an SMTP server, or into a folder of `.eml` files."""
+"""Where mail goes: to an SMTP server, or into a file."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
+from collections.abc import Sequence
+from email.generator import BytesGenerator
 from email.message import Message
 from email.mime.text import MIMEText
 from email.policy import compat32
 from email.utils import formatdate, make_msgid
+from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from uuid_utils.compat import uuid7
-
-__all__ = ["FolderTransport", "MailRefused", "SmtpTransport", "Transport", "compose"]
+__all__ = ["Failure", "FileTransport", "SmtpTransport", "Transport", "compose"]
 
 SMTP_TIMEOUT_S = 30
-KEPT_FILES = 1_000
+FILE_BYTES = 1 << 20
 POLICY = compat32.clone(linesep="\r\n")
 SCHEMES = ("smtp", "smtp+starttls", "smtps")
 
@@ -41,38 +44,67 @@ def compose(sender: str, recipient: str, subject: str, text: str) -> Message:
     return message
 
 
-class MailRefused(Exception):
-    """A mail server did not take a message."""
+Failure: TypeAlias = tuple[Message, Exception]
 
 
 class Transport(Protocol):
-    """What delivers a message, or raises OSError or `MailRefused`."""
+    """What delivers messages; the result is those that it could not, each with its reason."""
 
-    async def send(self, message: Message) -> None: ...
+    async def send(self, messages: Sequence[Message]) -> list[Failure]: ...
 
 
-class FolderTransport:
-    """Writes each message to a file of its own that its owner alone can read; the newest thousand are kept."""
+class FileTransport:
+    """Appends messages to an mbox file (RFC 4155).
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._written = 0
+    Its owner alone can read it. Where it has 1 MiB it is renamed to `….old`, in place of the last one of that name. One
+    file, because making a file for each mail cost the file system more than everything else a registration does.
+    """
 
-    async def send(self, message: Message) -> None:
-        """Write the file, whole or not at all."""
-        await asyncio.to_thread(self._write, bytes(message))
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-    def _write(self, content: bytes) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{uuid7()}.eml"
-        unfinished = path.with_suffix(".new")
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-        unfinished.rename(path)
-        self._written += 1
-        if self._written % 100 == 1:
-            for old in sorted(self._folder.glob("*.eml"))[:-KEPT_FILES]:  # names are in the order of time
-                old.unlink(missing_ok=True)
+    async def send(self, messages: Sequence[Message]) -> list[Failure]:
+        """Append them all, or none."""
+        try:
+            await asyncio.to_thread(self._append, b"".join(map(_entry, messages)))
+        except OSError as error:
+            return [(message, error) for message in messages]
+        return []
+
+    def _append(self, entries: bytes) -> None:
+        while True:
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)  # the other servers append too
+                size_bytes = os.fstat(file).st_size
+                if size_bytes < FILE_BYTES:
+                    _write_whole(file, entries, size_bytes)
+                    return
+                self._set_aside(file)
+            finally:
+                os.close(file)
+
+    def _set_aside(self, file: int) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another has just renamed it
+            if os.path.samestat(os.fstat(file), self._path.stat()):
+                self._path.rename(self._path.with_name(self._path.name + ".old"))
+
+
+def _entry(message: Message) -> bytes:
+    entry = BytesIO()
+    BytesGenerator(entry, mangle_from_=True, policy=compat32).flatten(message, unixfrom=True)
+    return entry.getvalue() + b"\n"
+
+
+def _write_whole(file: int, content: bytes, size_bytes: int) -> None:
+    try:
+        with memoryview(content) as rest:
+            written = 0
+            while written < len(rest):
+                written += os.write(file, rest[written:])
+    except OSError:
+        os.ftruncate(file, size_bytes)
+        raise
 
 
 class SmtpTransport:
@@ -93,14 +125,22 @@ class SmtpTransport:
         self._username = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
 
-    async def send(self, message: Message) -> None:
-        """Hand the message over."""
+    async def send(self, messages: Sequence[Message]) -> list[Failure]:
+        """Hand them over, one after another, through one connection."""
         import aiosmtplib  # only who sends by SMTP waits for it
 
+        failed: list[Failure] = []
         try:
-            await aiosmtplib.send(
-                message, hostname=self._host, port=self._port, username=self._username, password=self._password,
+            async with aiosmtplib.SMTP(
+                hostname=self._host, port=self._port, username=self._username, password=self._password,
                 use_tls=self._scheme == "smtps", start_tls=self._scheme == "smtp+starttls", timeout=SMTP_TIMEOUT_S,
-            )  # fmt: skip
-        except aiosmtplib.SMTPException as error:
-            raise MailRefused(str(error)) from error
+            ) as server:  # fmt: skip
+                for message in messages:
+                    try:
+                        await server.send_message(message)
+                    # ValueError: an address that cannot be said to a server. A lost connection fails all that follow.
+                    except (OSError, ValueError, aiosmtplib.SMTPException) as error:
+                        failed.append((message, error))
+        except (OSError, aiosmtplib.SMTPException) as error:
+            return [(message, error) for message in messages]
+        return failed

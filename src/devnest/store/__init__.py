@@ -75,6 +75,7 @@ from devnest.store.sessions import (
 )
 from devnest.store.tags import TagCount, Tags
 from devnest.store.throttles import Rule, Subject, charge, pay_back
+from devnest.store.tokens import new_token
 
 __all__ = [
     "Account",
@@ -150,6 +151,7 @@ __all__ = [
     "list_posts",
     "list_sessions",
     "migrate",
+    "new_token",
     "pay_back",
     "purge",
     "record_event",

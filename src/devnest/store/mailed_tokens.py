@@ -1,7 +1,5 @@
 """Tokens sent by mail: each proves once, and not for long, that its bearer reads an address. Stored as SHA-256."""
 
-import hashlib
-import secrets
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -9,9 +7,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from devnest.store.accounts import DROP_TOKENS
+from devnest.store.accounts import DROP_TOKENS, VERIFY_LIFETIME
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken
+from devnest.store.tokens import new_token, token_sha256
 
 __all__ = [
     "Purpose",
@@ -23,8 +22,6 @@ __all__ = [
     "verify_email",
 ]
 
-TOKEN_BYTES = 32
-
 
 class Purpose(StrEnum):
     """What a mailed token is good for."""
@@ -35,7 +32,7 @@ class Purpose(StrEnum):
 
 # The account before its tokens, as everybody else locks them.
 LOCK = "SELECT FROM accounts WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
-LIFETIME = {Purpose.RESET: timedelta(minutes=30), Purpose.VERIFY: timedelta(hours=24)}
+LIFETIME = {Purpose.RESET: timedelta(minutes=30), Purpose.VERIFY: VERIFY_LIFETIME}
 
 
 class ResetTarget(msgspec.Struct, frozen=True):
@@ -62,7 +59,7 @@ async def create_mailed_token(
     None where the account is disabled or has gone, and where `email` is another address than its own, unless
     `password_hash` is still its hash: who asked for another address had the password then, and may not have it now.
     """
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = new_token()
     made = await database.fetch_value(
         "INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)"
         " SELECT id, $2, $3, $4, now() + $5 FROM accounts WHERE id = $1 AND disabled_at IS NULL"
@@ -70,7 +67,7 @@ async def create_mailed_token(
         " ON CONFLICT (account_id, purpose) DO UPDATE"
         " SET token_sha256 = excluded.token_sha256, email = excluded.email, expires_at = excluded.expires_at"
         " RETURNING true",
-        account_id, purpose, _hashed(token), email, LIFETIME[purpose], password_hash,
+        account_id, purpose, token_sha256(token), email, LIFETIME[purpose], password_hash,
     )  # fmt: skip
     return token if made else None
 
@@ -80,7 +77,7 @@ async def find_reset_target(database: Database, token: str) -> ResetTarget | Non
     row = await database.fetch_row(
         "SELECT a.id, a.username, a.email FROM mailed_tokens t JOIN accounts a ON a.id = t.account_id"
         " WHERE token_sha256 = $1 AND purpose = 'reset' AND expires_at > now() AND disabled_at IS NULL",
-        _hashed(token),
+        token_sha256(token),
     )
     return None if row is None else ResetTarget(*row)
 
@@ -91,14 +88,14 @@ async def reset_password(database: Database, token: str, password_hash: str) -> 
     Who reads the mail at an address has verified it.
     """
     async with database.connection() as connection, connection.transaction():
-        await connection.execute(LOCK, _hashed(token))
+        await connection.execute(LOCK, token_sha256(token))
         account_id = await connection.fetchval(
             "WITH used AS (DELETE FROM mailed_tokens"
             " WHERE token_sha256 = $1 AND purpose = 'reset' AND expires_at > now() RETURNING account_id, email)"
             " UPDATE accounts SET password_hash = $2, email_verified_at ="
             " CASE WHEN lower(accounts.email) = lower(used.email) THEN coalesce(email_verified_at, now())"
             " ELSE email_verified_at END FROM used WHERE id = account_id AND disabled_at IS NULL RETURNING id",
-            _hashed(token), password_hash,
+            token_sha256(token), password_hash,
         )  # fmt: skip
         if account_id is None:
             return None
@@ -117,7 +114,7 @@ async def verify_email(database: Database, token: str) -> Verified | None:
     """
     try:
         async with database.connection() as connection, connection.transaction():
-            await connection.execute(LOCK, _hashed(token))
+            await connection.execute(LOCK, token_sha256(token))
             row = await connection.fetchrow(
                 "WITH used AS (DELETE FROM mailed_tokens"
                 " WHERE token_sha256 = $1 AND purpose = 'verify' AND expires_at > now() RETURNING account_id, email),"
@@ -125,7 +122,7 @@ async def verify_email(database: Database, token: str) -> Verified | None:
                 " WHERE deleted_at IS NULL FOR UPDATE OF a)"
                 " UPDATE accounts SET email = used.email, email_verified_at = now() FROM used, before"
                 " WHERE accounts.id = before.id RETURNING accounts.id, accounts.email, before.email",
-                _hashed(token),
+                token_sha256(token),
             )
             if row is None:
                 return None
@@ -134,7 +131,3 @@ async def verify_email(database: Database, token: str) -> Verified | None:
     except asyncpg.UniqueViolationError as error:
         raise AlreadyTaken("email") from error
     return verified
-
-
-def _hashed(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

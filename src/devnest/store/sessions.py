@@ -12,7 +12,6 @@ All old tokens of a session are kept: one that were forgotten could come back un
 could have the honest holder's forgotten. What bounds them is `MOST_REFRESHES`, after which the session ends.
 """
 
-import hashlib
 import hmac
 import secrets
 from base64 import urlsafe_b64encode
@@ -29,6 +28,7 @@ from devnest.store.accounts import MOST_SESSIONS
 from devnest.store.audit import NO_ORIGIN, Event, Origin
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
+from devnest.store.tokens import new_token, token_sha256
 
 __all__ = [
     "Opened",
@@ -44,7 +44,6 @@ __all__ = [
     "refresh_session",
 ]
 
-REFRESH_TOKEN_BYTES = 32
 GRACE = timedelta(seconds=30)
 INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
@@ -157,12 +156,12 @@ async def create_sessions(database: Database, openings: Sequence[Opening]) -> li
 
 
 async def _open(database: Database, statement: str, openings: Sequence[Opening]) -> list[Opened | None]:
-    sessions = [Opened(uuid7(), secrets.token_urlsafe(REFRESH_TOKEN_BYTES)) for _ in openings]
+    sessions = [Opened(uuid7(), new_token()) for _ in openings]
     accounts, hashes, origins = zip(*openings, strict=True)
     addresses, user_agents, request_ids = zip(*origins, strict=True)
     rows = await database.fetch(
         statement, [session.id for session in sessions], accounts, hashes, addresses, user_agents,
-        [_hashed(session.refresh_token) for session in sessions], [uuid7() for _ in sessions], request_ids,
+        [token_sha256(session.refresh_token) for session in sessions], [uuid7() for _ in sessions], request_ids,
         LIFETIME, INACTIVITY, Event.LOGIN,
     )  # fmt: skip
     opened = {row["session_id"] for row in rows}
@@ -177,7 +176,7 @@ async def refresh_session(database: Database, token: str) -> Refreshed:
     3. Replaced otherwise: reuse; the session ends.
     4. The newest, after `MOST_REFRESHES`: the session ends.
     """
-    hashed = _hashed(token)
+    hashed = token_sha256(token)
     async with database.connection() as connection, connection.transaction():
         # The session's lock first, by itself: all changes of a family happen one after another under it, and
         # the next statement sees what the one before us did.
@@ -200,7 +199,7 @@ async def refresh_session(database: Database, token: str) -> Refreshed:
             successor = _successor(token, seed)
             if found["replaced_at"] is None:
                 await connection.execute(
-                    REPLACE, session["id"], hashed, found["number"], seed, _hashed(successor), INACTIVITY
+                    REPLACE, session["id"], hashed, found["number"], seed, token_sha256(successor), INACTIVITY
                 )
         elif refused in ("reused", "spent"):
             await connection.execute("UPDATE sessions SET ended_at = now() WHERE id = $1", session["id"])
@@ -261,11 +260,6 @@ async def end_surplus(database: Database, account_id: UUID, origin: Origin) -> l
         Event.SESSION_EVICT, *origin,
     )  # fmt: skip
     return [row["session_id"] for row in rows]
-
-
-def _hashed(token: str) -> bytes:
-    """A random token of 256 bits needs no salt and no slow hash: it cannot be guessed."""
-    return hashlib.sha256(token.encode()).digest()
 
 
 def _successor(token: str, seed: bytes) -> str:
