@@ -16,7 +16,7 @@ def request_log() -> Any:
     That is a third of the time; `configure_logging` comes first.
     """
     if sys.stderr.isatty() or not logging.getLogger("devnest").isEnabledFor(logging.INFO):
-        return structlog.stdlib.get_logger("devnest.api.access")
+        return structlog.stdlib.get_logger("devnest.api.access").bind()  # bound now, not at each line
     return structlog.wrap_logger(
         structlog.BytesLogger(sys.stderr.buffer),
         processors=[
