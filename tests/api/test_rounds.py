@@ -154,3 +154,17 @@ async def test_what_rests_is_bounded() -> None:
     for number in range(3000):
         await asyncio.gather(rounds.ask(number, look_up), rounds.ask(number, look_up))
     assert 0 < len(rounds._rested_at) <= 1000
+
+
+async def test_the_end_of_the_loop_is_no_error() -> None:
+    """A look-up that is cancelled from outside, as all are when a server ends, says nothing."""
+    rounds, loop = Rounds[None](), asyncio.get_running_loop()
+    failed: list[object] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    asking = asyncio.create_task(rounds.ask("q", asyncio.Event().wait))  # type: ignore[arg-type]
+    await settle()
+    rounds._last["q"].task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not failed
+    assert not rounds._last

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
+from email.policy import compat32
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ async def test_a_file_gets_every_message(tmp_path: Path) -> None:
     assert first.get_content().splitlines()[0] == "Hello Ada,"
     assert tricky.get_content().splitlines()[1] == ">From eve@example.org"
     assert len(mails) == 3
+
+
+@pytest.mark.parametrize("subject", ["Hello", "Grüße", "word " * 30 + "end", "x" * 67, "x" * 68, "x" * 69])
+def test_a_short_header_is_written_as_any_other(subject: str) -> None:
+    """Python's own way is slow, and gives the same."""
+    message = compose("devnest@example.org", "ada@example.org", subject, "text")
+    assert message.as_bytes() == message.as_bytes(policy=compat32.clone(linesep="\r\n"))
 
 
 async def test_a_full_file_becomes_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

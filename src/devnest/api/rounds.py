@@ -53,7 +53,8 @@ class Rounds(Generic[T]):
         return answer
 
     def _end(self, question: Hashable, task: "asyncio.Task[T]") -> None:
-        task.exception()  # whoever asked may have gone; a failure is told to those who have not
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone; a failure is told to those who have not
         if self._last[question].task is task:
             del self._last[question]
 

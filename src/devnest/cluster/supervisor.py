@@ -27,7 +27,7 @@ KILL_MARGIN_S = 2.0  # beyond the drain time
 POOL_PATIENCE_S = 15.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
-POLL_S = 0.02  # how often PostgreSQL is looked at
+POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
 POSTGRESQL = "postgresql"  # its name in the log and the metrics
 log = structlog.get_logger("devnest.cluster")
 
@@ -63,6 +63,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._hurry = asyncio.Event()
+        self._child_ended = asyncio.Event()  # any of this process: PostgreSQL's end has no other sign
 
     async def run(self, servers: int, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
         """Run until TERM or INT; `ready` is called once, when everything has started.
@@ -140,6 +141,7 @@ class Supervisor:
             (signal.SIGTTOU, self._remove_server),
         ):
             loop.add_signal_handler(number, self._change_soon, change)
+        loop.add_signal_handler(signal.SIGCHLD, self._child_ended.set)
 
     def _told_to_stop(self) -> None:
         if self._end.done():
@@ -208,7 +210,7 @@ class Supervisor:
 
     async def _postgres_ready(self, postgres: EmbeddedPostgres) -> None:
         while not postgres.is_ready():  # noqa: ASYNC110 (it says so in a file)
-            await asyncio.sleep(POLL_S / 4)
+            await asyncio.sleep(POLL_S)
         log.info("postgresql started", pid=postgres.pid)
         if postgres.pid is not None:
             self._census.started(POSTGRESQL, postgres.pid)
@@ -216,8 +218,9 @@ class Supervisor:
     async def _keep_postgres(self, postgres: EmbeddedPostgres) -> None:
         failed_starts = 0
         while True:
-            while postgres.pid is not None:  # noqa: ASYNC110 (no event that is portable and takes no thread)
-                await asyncio.sleep(POLL_S)
+            while postgres.pid is not None:
+                await self._child_ended.wait()
+                self._child_ended.clear()
             log.warning("child died", child=POSTGRESQL)
             self._census.died(POSTGRESQL)
             try:

@@ -8,19 +8,31 @@ from collections.abc import Sequence
 from email.generator import BytesGenerator
 from email.message import Message
 from email.mime.text import MIMEText
-from email.policy import compat32
+from email.policy import Compat32
 from email.utils import formatdate, make_msgid
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 __all__ = ["Failure", "FileTransport", "SmtpTransport", "Transport", "compose"]
 
 SMTP_TIMEOUT_S = 30
 FILE_BYTES = 1 << 20
-POLICY = compat32.clone(linesep="\r\n")
 SCHEMES = ("smtp", "smtp+starttls", "smtps")
+
+
+class _Plain(Compat32):
+    """Python's policy, which searches each header for places to fold it; of a short one there is nothing to fold."""
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        if isinstance(value, str) and value.isascii() and len(name) + len(value) < 76:
+            return f"{name}: {value}{self.linesep}".encode()
+        return super().fold_binary(name, value)
+
+
+POLICY = _Plain(linesep="\r\n")
+MBOX_POLICY = _Plain(linesep="\n")
 
 
 def compose(sender: str, recipient: str, subject: str, text: str) -> Message:
@@ -92,7 +104,7 @@ class FileTransport:
 
 def _entry(message: Message) -> bytes:
     entry = BytesIO()
-    BytesGenerator(entry, mangle_from_=True, policy=compat32).flatten(message, unixfrom=True)
+    BytesGenerator(entry, mangle_from_=True, policy=MBOX_POLICY).flatten(message, unixfrom=True)
     return entry.getvalue() + b"\n"
 
 
