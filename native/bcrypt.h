@@ -12,7 +12,7 @@ enum {
     BCRYPT_PASSWORD_MAX = 72,
     BCRYPT_SALT_BYTES = 16,
     BCRYPT_DIGEST_BYTES = 23,
-    BCRYPT_SCRATCH_BYTES = BCRYPT_LANES_MAX * 4352 + 64 /* any group, and its alignment */
+    BCRYPT_SCRATCH_BYTES = BCRYPT_LANES_MAX * 4352 + 96 /* any group, and its alignment */
 };
 
 /* One hash to compute: a password without its closing NUL (added here; NUL bytes inside are allowed; only

@@ -10,7 +10,7 @@
 
    BMI2 has shifts and rotations that write another register than they read, so no copy is needed before
    one. Eleven instructions are left for a round, and the compiler has to be kept at them: docs/lanes.md.
-   BMI1's BEXTR takes a byte from anywhere, in one step on AMD and in two on Intel. */
+   BMI1's BEXTR takes a byte from anywhere, in one step on AMD and in two on Intel: ten are left. */
 
 struct NAME(state) {
     union {
@@ -24,7 +24,7 @@ struct NAME(state) {
     uint32_t salt[LANES][SUBKEYS];
     uint32_t text[LANES][TEXT_WORDS];
 };
-_Static_assert(sizeof(struct NAME(state)) + 64 <= BCRYPT_SCRATCH_BYTES, "scratch too small");
+_Static_assert(sizeof(struct NAME(state)) + 64 + STATE_AT <= BCRYPT_SCRATCH_BYTES, "scratch too small");
 
 #define OF(k) (state->lane[k])
 
@@ -32,15 +32,15 @@ _Static_assert(sizeof(struct NAME(state)) + 64 <= BCRYPT_SCRATCH_BYTES, "scratch
 #define TARGET __attribute__((target("bmi,bmi2")))
 /* A value the compiler must take as it comes: nothing is folded into it, nothing moved across. */
 #define OPAQUE(x) __asm__ volatile("" : "+r"(x) : : "memory");
+#endif
+
+#if CODE == BCRYPT_BMI2
 /* Into the other half, in this order. */
 #define MIX(k, to, sum)                                                                                           \
     to ^= OF(k).subkey[ROUND];                                                                                    \
     OPAQUE(to)                                                                                                    \
     to ^= sum;                                                                                                    \
     OPAQUE(to)
-#endif
-
-#if CODE == BCRYPT_BMI2
 /* 24 in a register, since SHRX takes no constant, and a number only x86 masks to its low five bits. */
 #define BEFORE                                                                                                    \
     unsigned top = 24;                                                                                            \
@@ -56,27 +56,33 @@ _Static_assert(sizeof(struct NAME(state)) + 64 <= BCRYPT_SCRATCH_BYTES, "scratch
         MIX(k, to, sum)                                                                                           \
     }
 #elif CODE == BCRYPT_BEXTR
-/* What BEXTR takes out, in a register: the first bit, and how many in the second byte. */
+/* What BEXTR takes out, in a register: the first bit, and how many in the second byte. SHRX too has its count in a
+   register, of which it reads five bits, and none is left for a 24. But the state's own address ends in those bits:
+   STATE_AT. */
 #define BEFORE                                                                                                    \
     unsigned second = 8 << 8 | 16, third = 8 << 8 | 8;                                                            \
     OPAQUE(second)                                                                                                \
     OPAQUE(third)
-/* Written out, and into 64 bits: a compiler widens what its own function for it returns by one more copy. */
-#define TAKE_OUT(byte, from, what)                                                                                \
-    uint64_t byte;                                                                                                \
-    __asm__ volatile("bextr %2, %1, %k0" : "=r"(byte) : "r"(from), "r"(what));
-/* Its bytes from the top: by a copy, which is free, and SHR; by BEXTR; by BEXTR; by MOVZX. */
+#define AT(k, member) offsetof(struct NAME(state), lane[k].member)
+/* Written out: left to choose, a compiler copies the halves or the address. */
 #define ROUND_OF(k, from, to)                                                                                     \
     {                                                                                                             \
-        uint64_t high = from;                                                                                     \
-        OPAQUE(high)                                                                                              \
-        uint32_t sum = OF(k).box[0][high >> 24];                                                                  \
-        TAKE_OUT(middle, from, second)                                                                            \
-        sum += OF(k).box[1][middle];                                                                              \
-        TAKE_OUT(low, from, third)                                                                                \
-        sum ^= OF(k).box[2][low];                                                                                 \
-        sum += OF(k).box[3][(uint8_t)from];                                                                       \
-        MIX(k, to, sum)                                                                                           \
+        uint32_t byte, sum;                                                                                       \
+        __asm__ volatile("shrx %k[state], %[half], %[byte]\n\t"                                                   \
+                         "mov %c[box0](%[state], %q[byte], 4), %[sum]\n\t"                                        \
+                         "bextr %[second], %[half], %[byte]\n\t"                                                  \
+                         "add %c[box1](%[state], %q[byte], 4), %[sum]\n\t"                                        \
+                         "bextr %[third], %[half], %[byte]\n\t"                                                   \
+                         "xor %c[box2](%[state], %q[byte], 4), %[sum]\n\t"                                        \
+                         "movzbl %b[half], %[byte]\n\t"                                                           \
+                         "add %c[box3](%[state], %q[byte], 4), %[sum]\n\t"                                        \
+                         "xor %c[subkey](%[state]), %[other]\n\t"                                                 \
+                         "xor %[sum], %[other]"                                                                   \
+                         : [byte] "=&r"(byte), [sum] "=&r"(sum), [other] "+r"(to)                                 \
+                         : [half] "r"(from), [state] "r"(state), [second] "r"(second), [third] "r"(third),        \
+                           [box0] "i"(AT(k, box[0])), [box1] "i"(AT(k, box[1])), [box2] "i"(AT(k, box[2])),       \
+                           [box3] "i"(AT(k, box[3])), [subkey] "i"(AT(k, subkey[ROUND]))                          \
+                         : "cc", "memory");                                                                       \
     }
 #else
 #define TARGET
@@ -188,7 +194,7 @@ static void NAME(group)(const struct bcrypt_job *jobs, unsigned cost, void *scra
 #undef TARGET
 #undef OPAQUE
 #undef MIX
-#undef TAKE_OUT
+#undef AT
 #undef BEFORE
 #undef ROUND_OF
 #undef HALVES
