@@ -220,18 +220,14 @@ async def test_ending_all_but_one(database: Database, account: Account) -> None:
 async def test_those_unused_for_longest_make_room(database: Database, account: Account) -> None:
     """Where an account has all the sessions it may have, and a line in the audit log tells of each that ends."""
 
-    async def crowded() -> bool:
-        found = await find_credentials(database, email=None, username=account.username, address=None)
-        assert found is not None
-        return found.crowded
-
+    origin = Origin("192.0.2.9", "newest", "r")
     await open_many(database, account, MOST_SESSIONS - 1)
-    assert not await crowded()
-    assert await end_surplus(database, account.id, Origin("192.0.2.9", "newest", "r")) == []
+    assert await surplus(database, account) == 0
+    assert await end_surplus(database, account.id, 1, origin) == []
     await open_many(database, account, 3)
-    assert await crowded()
-    ended = await end_surplus(database, account.id, Origin("192.0.2.9", "newest", "r"))
-    assert not await crowded()
+    assert await surplus(database, account) == 3
+    ended = await end_surplus(database, account.id, 3, origin)
+    assert await surplus(database, account) == 0
     rows = await database.fetch(
         "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at, id LIMIT 3", account.id
     )
@@ -252,9 +248,17 @@ async def test_room_is_made_a_little_at_a_time(database: Database, account: Acco
         busy = await connection.fetchval(
             "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at LIMIT 1 FOR UPDATE", account.id
         )
-        ended = [await end_surplus(database, account.id, Origin()) for _ in range(3)]
+        ended = [
+            await end_surplus(database, account.id, await surplus(database, account), Origin()) for _ in range(3)
+        ]
     assert [len(ids) for ids in ended] == [99, 51, 0]
     assert busy not in (*ended[0], *ended[1])
+
+
+async def surplus(database: Database, account: Account) -> int:
+    found = await find_credentials(database, email=None, username=account.username, address=None)
+    assert found is not None
+    return found.surplus
 
 
 async def open_many(database: Database, account: Account, count: int) -> None:

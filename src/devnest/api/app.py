@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from litestar import Litestar, Router
-from litestar.datastructures import State
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
@@ -36,8 +35,7 @@ def create_app(services: Services, cors_origins: Sequence[str] = ()) -> ASGIApp:
     )
     app = Litestar(
         [v1, jwks.read_keys, health.healthz, health.readyz, health.metrics],
-        state=State({"services": services}),
-        request_class=ApiRequest,
+        request_class=type("ServedRequest", (ApiRequest,), {"services": services}),
         request_max_body_size=MAXIMUM_BODY_BYTES,
         exception_handlers={Exception: respond_to},
         openapi_config=openapi_config(),

@@ -10,6 +10,7 @@ from devnest.api.idempotency import claim_of
 from devnest.api.limits import begin_attempt, begin_naming
 from devnest.api.mails import send_verification
 from devnest.api.problems import ProblemError
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest
 from devnest.api.strength import check_strength
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S
@@ -49,21 +50,21 @@ class Tokens(msgspec.Struct, frozen=True):
     summary="Make an account",
     responses=answers(400, 409, 408, 413, 415, 422, 429, 503),
 )
-async def register(data: Registration, request: ApiRequest) -> Account:
+async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
     """Usernames and e-mail addresses are unique whatever their case."""
     claim = claim_of(request, request.network, (data.username, data.email))
     if earlier := await _earlier(request, claim):
-        return await _again(request, data, earlier)
+        return Reply(await _again(request, data, earlier))
     await check_strength(request.services, "password", data.password, (data.username, data.email))
     try:
         account = await _create(request, data, claim, token := new_token())
     except AlreadyTaken as error:
         if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
-            return await _again(request, data, earlier)
+            return Reply(await _again(request, data, earlier))
         await audit(request, Event.REGISTER, f"{error.field} taken")
         raise
     send_verification(request.services, account, token)
-    return account
+    return Reply(account)
 
 
 async def _create(request: ApiRequest, data: Registration, claim: Claim | None, token: str) -> Account:
@@ -100,7 +101,7 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
     summary="Sign in",
     responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
-async def login(data: Login, request: ApiRequest) -> Tokens:
+async def login(data: Login, request: ApiRequest) -> Reply[Tokens]:
     """An unknown account, a wrong password and a disabled account get the same answer after the same time.
 
     An account has 300 sessions at most: one more ends the one that was not used for longest.
@@ -114,8 +115,8 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
         matches = await attempt.verify(data.password, found.password_hash if found else None)
         if found is None or not matches or found.disabled:
             break
-        if found.crowded:
-            for ended in await end_surplus(database, found.account_id, request.origin):
+        if found.surplus:
+            for ended in await end_surplus(database, found.account_id, found.surplus, request.origin):
                 request.services.revoked.add(ended)
         opening = Opening(found.account_id, found.password_hash, request.origin)
         session = await request.services.opener(opening) or await create_session(database, opening)
@@ -131,7 +132,7 @@ async def login(data: Login, request: ApiRequest) -> Tokens:
     await attempt.succeeded()
     request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
     access_token = request.services.tokens.issue(found.account_id, session.id)
-    return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token)
+    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token))
 
 
 def _refusal(found: Credentials | None, *, matches: bool) -> str:

@@ -12,6 +12,7 @@ from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
 from devnest.api.documentation import BEARER, answers
 from devnest.api.idempotency import claim_of
 from devnest.api.problems import ProblemError
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import Comment, create_comment, delete_comment, list_comments
 
@@ -33,17 +34,17 @@ class CommentPage(msgspec.Struct, frozen=True):
     tags=["comments"],
     summary="Comment on a post",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(400, 401, 404, 408, 413, 415, 422, 503),
 )
-async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Comment:
+async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Reply[Comment]:
     """The answer is sent after the comment is on disk."""
     author_id = request.principal.account_id
     claim = claim_of(request, author_id, data)
     written = await create_comment(request.services.database, post_id, author_id, data.body, claim)
     if written is None:
         raise ProblemError(404, "there is no such post")
-    return written
+    return Reply(written)
 
 
 @get(
@@ -57,14 +58,14 @@ async def read_comments(
     request: ApiRequest,
     limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Parameter(pattern=CURSOR, description="`next_cursor` of the page before")] = None,
-) -> CommentPage:
+) -> Reply[CommentPage]:
     """Oldest first."""
     after = None if cursor is None else decode_cursor(cursor)
     comments = await list_comments(request.services.database, post_id, limit + 1, after=after)
     if comments is None:
         raise ProblemError(404, "there is no such post")
     more = len(comments) > limit
-    return CommentPage(comments[:limit], encode_cursor(comments[limit - 1].id) if more else None)
+    return Reply(CommentPage(comments[:limit], encode_cursor(comments[limit - 1].id) if more else None))
 
 
 @delete(
@@ -73,7 +74,7 @@ async def read_comments(
     tags=["comments"],
     summary="Delete your comment",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(401, 403, 404, 503),
 )
 async def remove_comment(post_id: UUID, comment_id: UUID, request: ApiRequest) -> None:

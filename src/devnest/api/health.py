@@ -3,9 +3,10 @@
 import asyncio
 
 import msgspec
-from litestar import Response, get
+from litestar import get
 from litestar.openapi import ResponseSpec
 
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest
 from devnest.api.services import Services
 from devnest.metrics import CONTENT_TYPE
@@ -38,13 +39,13 @@ async def healthz() -> str:
     summary="This process can serve",
     responses={503: ResponseSpec(Readiness, generate_examples=False, description="A part does not work")},
 )
-async def readyz(request: ApiRequest) -> Response[Readiness]:
+async def readyz(request: ApiRequest) -> Reply[Readiness]:
     """503 where a part does not answer within 2 s; the body says of each what is wrong."""
     database, pool = await asyncio.gather(_database_state(request.services), _pool_state(request.services))
     if database == pool == "ok":
-        return Response(Readiness("ok", database, pool))
+        return Reply(Readiness("ok", database, pool))
     readiness = Readiness("unavailable", database, pool)
-    return Response(readiness, status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return Reply(readiness, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 @get("/metrics", tags=["operation"], summary="Prometheus' metrics of the whole cluster", media_type=CONTENT_TYPE)

@@ -1,8 +1,9 @@
 """`/.well-known/jwks.json`: what other services verify access tokens with."""
 
 import msgspec
-from litestar import Response, get
+from litestar import get
 
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest
 
 __all__ = ["read_keys"]
@@ -28,7 +29,7 @@ class PublicKeys(msgspec.Struct, frozen=True):
 
 
 @get("/.well-known/jwks.json", tags=["operation"], summary="The public keys of access tokens")
-async def read_keys(request: ApiRequest) -> Response[PublicKeys]:
+async def read_keys(request: ApiRequest) -> Reply[PublicKeys]:
     """Keys that sign with EdDSA, those before and after them too. Empty where a secret key signs (HS256)."""
     keys = PublicKeys([PublicKey(**key) for key in request.services.tokens.public_keys()])
-    return Response(keys, headers={"Cache-Control": f"public, max-age={MAX_AGE_S}"})
+    return Reply(keys, headers={"Cache-Control": f"public, max-age={MAX_AGE_S}"})

@@ -34,7 +34,7 @@ TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no se
     tags=["passwords"],
     summary="Change your password",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
 )
 async def change(data: PasswordChange, request: ApiRequest) -> None:

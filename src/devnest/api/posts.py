@@ -36,7 +36,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 @post(
-    "/posts", tags=["posts"], summary="Publish a post", security=BEARER, guards=[authenticate],
+    "/posts", tags=["posts"], summary="Publish a post", security=BEARER, before_request=authenticate,
     responses=answers(400, 401, 408, 413, 415, 422, 503),
     response_headers=[ResponseHeader(name="Location", description="The post's path", documentation_only=True)],
 )  # fmt: skip
@@ -94,7 +94,7 @@ async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     tags=["posts"],
     summary="Change your post",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(400, 401, 403, 404, 412, 408, 413, 415, 422, 503),
     response_headers=ETAG,
 )
@@ -123,7 +123,7 @@ async def edit_post(
     tags=["posts"],
     summary="Delete your post",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(401, 403, 404, 412, 503),
 )
 async def remove_post(post_id: UUID, request: ApiRequest, if_match: Annotated[str | None, IF_MATCH] = None) -> None:
@@ -143,9 +143,9 @@ async def _refusal(request: ApiRequest, post_id: UUID) -> ProblemError:
 
 
 @get("/tags", tags=["posts"], summary="The tags in use", responses=answers(503))
-async def read_tags(request: ApiRequest) -> list[TagCount]:
+async def read_tags(request: ApiRequest) -> Reply[list[TagCount]]:
     """The 200 most used, with the number of posts that carry each, as of some seconds ago."""
-    return await request.services.tags.most_used()
+    return Reply(await request.services.tags.most_used())
 
 
 ROUTES = [publish, read_page, read_post, edit_post, remove_post, read_tags]

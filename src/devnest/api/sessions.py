@@ -11,6 +11,7 @@ from devnest.api.bodies import RefreshToken
 from devnest.api.documentation import BEARER, answers
 from devnest.api.limits import count_failure
 from devnest.api.problems import ProblemError
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S
 from devnest.store import Event, RefreshRefused, Session, end_session, end_sessions, list_sessions, refresh_session
@@ -27,7 +28,7 @@ log = structlog.get_logger("devnest.api")
     summary="Continue a session",
     responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
-async def refresh(data: RefreshToken, request: ApiRequest) -> Tokens:
+async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     """A new pair for a session's newest refresh token.
 
     The token given is then replaced. Until the new one is used, and for half a minute at most, the same token gets
@@ -53,7 +54,7 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Tokens:
     account_id, session_id = refreshed.account_id, refreshed.session_id
     await audit(request, Event.REFRESH, account_id=account_id, session_id=session_id)
     access_token = request.services.tokens.issue(account_id, session_id)
-    return Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token)
+    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token))
 
 
 @post(
@@ -62,7 +63,7 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Tokens:
     tags=["sessions"],
     summary="End this session",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(401, 503),
 )
 async def logout(request: ApiRequest) -> None:
@@ -78,12 +79,13 @@ async def logout(request: ApiRequest) -> None:
     tags=["sessions"],
     summary="Where you are signed in",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(401, 503),
 )
-async def read_sessions(request: ApiRequest) -> list[Session]:
+async def read_sessions(request: ApiRequest) -> Reply[list[Session]]:
     """The live sessions of your account, last used first, at most 100."""
-    return await list_sessions(request.services.database, request.principal.account_id, request.principal.session_id)
+    account_id, session_id = request.principal.account_id, request.principal.session_id
+    return Reply(await list_sessions(request.services.database, account_id, session_id))
 
 
 @delete(
@@ -92,7 +94,7 @@ async def read_sessions(request: ApiRequest) -> list[Session]:
     tags=["sessions"],
     summary="End a session",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(401, 404, 503),
 )
 async def end_one(session_id: UUID, request: ApiRequest) -> None:
@@ -109,7 +111,7 @@ async def end_one(session_id: UUID, request: ApiRequest) -> None:
     tags=["sessions"],
     summary="End all sessions",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(401, 503),
 )
 async def end_all(request: ApiRequest) -> None:

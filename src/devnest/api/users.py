@@ -11,6 +11,7 @@ from devnest.api.documentation import BEARER, answers
 from devnest.api.limits import begin_attempt, begin_naming, mail_allowed
 from devnest.api.mails import send_farewell, send_notice, send_proposal
 from devnest.api.problems import FieldError, ProblemError
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import (
     Account,
@@ -36,12 +37,12 @@ NAME_PATTERN = re.compile(NAME["pattern"])
     tags=["accounts"],
     summary="Your account",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(401, 503),
 )
-async def me(request: ApiRequest) -> Account:
+async def me(request: ApiRequest) -> Reply[Account]:
     """The account the access token was given to."""
-    return await _own_account(request)
+    return Reply(await _own_account(request))
 
 
 @patch(
@@ -49,10 +50,10 @@ async def me(request: ApiRequest) -> Account:
     tags=["accounts"],
     summary="Change your name or address",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
 )
-async def change_me(data: AccountChange, request: ApiRequest) -> Account:
+async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
     """A new name is yours at once; the old one is kept for you for 90 days, and nobody else can take it.
 
     A new address takes effect when the code that is mailed there comes back to `/auth/email/verify`; until then the
@@ -66,7 +67,7 @@ async def change_me(data: AccountChange, request: ApiRequest) -> Account:
         send_notice(request.services, account.id, what)
     if data.email is not UNSET:
         await _ask_for_address(request, account, data.email, confirmed)
-    return account
+    return Reply(account)
 
 
 async def _own_account(request: ApiRequest) -> Account:
@@ -129,7 +130,7 @@ def _is_other(account: Account, email: str) -> bool:
     tags=["accounts"],
     summary="Delete your account",
     security=BEARER,
-    guards=[authenticate],
+    before_request=authenticate,
     responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
 )
 async def delete_me(data: Farewell, request: ApiRequest) -> None:
@@ -174,13 +175,13 @@ def _gone() -> ProblemError:
 
 
 @get("/users/{username:str}", tags=["accounts"], summary="An account's public page", responses=answers(404, 503))
-async def profile(username: str, request: ApiRequest) -> Profile:
+async def profile(username: str, request: ApiRequest) -> Reply[Profile]:
     """By its username, in any case; the account's posts are at `/posts?author=`."""
     # What no account can be called is not looked up: PostgreSQL takes no NUL.
     found = await find_profile(request.services.database, username) if NAME_PATTERN.match(username) else None
     if found is None:
         raise ProblemError(404, "there is no such account")
-    return found
+    return Reply(found)
 
 
 ROUTES = [me, change_me, delete_me, profile]

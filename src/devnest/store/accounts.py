@@ -38,8 +38,10 @@ AT_HOME = "EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND addre
 
 # So many sessions at once; where one more comes, those unused for longest end (`end_surplus`).
 MOST_SESSIONS = 300
-CROWDED = (
-    f"EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL OFFSET {MOST_SESSIONS - 1})"
+MOST_ENDED = 100  # at one sign-in: every server hears of each
+SURPLUS = (
+    "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"
+    f" OFFSET {MOST_SESSIONS - 1} LIMIT {MOST_ENDED}) AS beyond)"
 )
 
 # Who had the old password may have asked for another address; the code for the address that is stays good.
@@ -79,14 +81,15 @@ class Profile(msgspec.Struct, frozen=True):
 class Credentials(msgspec.Struct, frozen=True):
     """What a sign-in is checked against.
 
-    `at_home`: the account has signed in from this address before. `crowded`: it has all the sessions it may have.
+    `at_home`: the account has signed in from this address before. `surplus`: the sessions to end, 100 at
+    most, for it to have one more.
     """
 
     account_id: UUID
     password_hash: str
     disabled: bool
     at_home: bool
-    crowded: bool
+    surplus: int
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -162,7 +165,7 @@ async def find_credentials(
     """What the account with this e-mail address, or else this username, logs in with, for a client at `address`."""
     name = "username" if email is None else "email"
     row = await database.fetch_row(
-        f"SELECT id, password_hash, disabled_at IS NOT NULL, {AT_HOME}, {CROWDED} FROM accounts"  # noqa: S608 (constants only)
+        f"SELECT id, password_hash, disabled_at IS NOT NULL, {AT_HOME}, {SURPLUS} FROM accounts"  # noqa: S608 (constants only)
         f" WHERE lower({name}) = lower($1)",
         username if email is None else email, address,
     )  # fmt: skip

@@ -49,7 +49,6 @@ INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
 MOST_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
 LONGEST_LIST = 100
-MOST_ENDED = 100  # at one sign-in: every server hears of each
 
 
 # Locked: whoever disables or deletes the account or sets another password now ends this session too, or comes before.
@@ -250,13 +249,13 @@ async def end_sessions(database: Database, account_id: UUID, *, but: UUID | None
     return [row["id"] for row in rows]
 
 
-async def end_surplus(database: Database, account_id: UUID, origin: Origin) -> list[UUID]:
+async def end_surplus(database: Database, account_id: UUID, surplus: int, origin: Origin) -> list[UUID]:
     """Make room for the session of a sign-in from `origin`: end those unused for longest; their ids.
 
-    Each has its line in the audit log. At most 100 end at once, so where there are many more, the next sign-ins go on.
+    Each has its line in the audit log. At most `surplus` end (`Credentials.surplus`); the next sign-ins go on.
     """
     rows = await database.fetch(
-        END_SURPLUS, account_id, MOST_SESSIONS - 1, MOST_ENDED, [uuid7() for _ in range(MOST_ENDED)],
+        END_SURPLUS, account_id, MOST_SESSIONS - 1, surplus, [uuid7() for _ in range(surplus)],
         Event.SESSION_EVICT, *origin,
     )  # fmt: skip
     return [row["session_id"] for row in rows]
