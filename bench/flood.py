@@ -1,8 +1,9 @@
 """Sign-ins at ten times what the machine can hash, from a few addresses, beside honest clients.
 
 Asks four questions. How slow do light requests get, beside an idle machine? How much of the kernel's rate arrives as
-answered sign-ins (goodput)? How fast is a refusal? How long does an honest client wait for its own sign-in? To see why,
-it prints who used the CPUs while flooded, and what a batch took then and beside nothing else.
+answered sign-ins (goodput), and how much of what was answered before the flood, when just enough were asked for to keep
+the workers busy beside the same light requests? How fast is a refusal? How long does an honest client wait for its own
+sign-in? To see why, it prints who used the CPUs while flooded, and what a batch took then and beside nothing else.
 `--extremes` asks them for several values of `--hash-nice` and adds the other extreme, sign-ins under a flood of reads.
 """
 
@@ -24,9 +25,9 @@ from devnest.settings import HASH_NICE
 from kernel import PASSWORD, kernel_rates
 from running import cpu_use, devnest
 
-COST = 10
 FLOODERS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 HONEST, LIGHT = "127.0.0.9", "127.0.0.10"
+LEAD = 5  # batches
 
 
 class Bench:
@@ -85,7 +86,23 @@ class Bench:
             tasks.append(asyncio.create_task(one(next(requests), due)))
         await asyncio.gather(*tasks)
 
-    async def flood(self, seconds: float, rate: float, accepted: list[float], refused: list[float]) -> None:
+    async def crowd(self, seconds: float, clients: int, ended: list[float]) -> None:
+        """So many clients of the flood's addresses, each signing in again when answered; `ended`: when each was."""
+        addresses = itertools.cycle(FLOODERS)
+        request = http("POST", "/auth/login", {"username": "flood", "password": PASSWORD})
+        ends = time.perf_counter() + seconds
+
+        async def one() -> None:
+            client = await self.connect(next(addresses))
+            while time.perf_counter() < ends:
+                status, _ = await client.request(request)
+                assert status == 200, f"one of few was answered {status}"
+                ended.append(time.perf_counter())
+            client.transport.close()
+
+        await asyncio.gather(*(one() for _ in range(clients)))
+
+    async def flood(self, seconds: float, rate: float, ended: list[float], refused: list[float]) -> None:
         """Sign-ins from a few addresses at a constant rate; whoever still waits at the end is left."""
         clients: asyncio.Queue[Client] = asyncio.Queue()
         addresses = itertools.cycle(FLOODERS)
@@ -98,7 +115,10 @@ class Bench:
             status, elapsed = await client.request(request)
             if status:
                 clients.put_nowait(client)
-                (accepted if status == 200 else refused).append(elapsed)
+                if status == 200:
+                    ended.append(time.perf_counter())
+                else:
+                    refused.append(elapsed)
 
         for number in range(int(seconds * rate)):
             await asyncio.sleep(started + number / rate - time.perf_counter())
@@ -108,8 +128,8 @@ class Bench:
         for task in list(tasks):
             task.cancel()
 
-    async def honest(self, seconds: float, waits: list[float]) -> None:
-        """One client that signs in again and again, with a pause."""
+    async def honest(self, seconds: float, waits: list[float], ended: list[float]) -> None:
+        """One client that signs in again and again, with a pause; how long each took, and when each ended."""
         client = await self.connect(HONEST)
         request = http("POST", "/auth/login", {"username": "honest", "password": PASSWORD})
         ends = time.perf_counter() + seconds
@@ -117,6 +137,7 @@ class Bench:
             status, elapsed = await client.request(request)
             assert status == 200, f"an honest client was answered {status}"
             waits.append(elapsed)
+            ended.append(time.perf_counter())
             await asyncio.sleep(0.2)
 
     async def readers(self, seconds: float) -> None:
@@ -137,31 +158,47 @@ def percentile(values: list[float], p: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * p / 100))] if ordered else float("nan")
 
 
+def answered(moments: list[float], since: float, seconds: float) -> float:
+    """How many a second of these moments are in that time."""
+    return sum(since <= moment < since + seconds for moment in moments) / seconds
+
+
 def fixed(options: argparse.Namespace) -> tuple[str, ...]:
     """The options of DevNest that are the same in every run."""
-    return f"--hash-cost={COST}", f"--hash-workers={options.workers}"
+    return f"--hash-cost={options.cost}", f"--hash-workers={options.workers}"
 
 
 async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
     """All the figures for one value of `--hash-nice`."""
-    capacity = kernel_rates(COST, 2.0, options.workers, nice)  # all at once: two CPUs may be two threads of one core
+    # All at once: two CPUs may be two threads of one core.
+    capacity = kernel_rates(options.cost, 2.0, options.workers, nice)
     batch_s = LANES * options.workers / capacity
+    lead_s = LEAD * batch_s  # what is answered before is not counted: the first batch has yet to end
     idle: list[float] = []
+    crowded: list[float] = []
     light: list[float] = []
-    accepted: list[float] = []
+    signed_in: list[float] = []
     refused: list[float] = []
     waits: list[float] = []
     with devnest(*fixed(options), f"--hash-nice={nice}") as at:
         bench = Bench(at.port)
         await bench.prepare()
         await bench.light(options.seconds / 2, 200, idle)
+        began_at = time.perf_counter()
+        await asyncio.gather(
+            bench.crowd(lead_s + options.seconds, 3 * LANES * options.workers, crowded),
+            bench.light(lead_s + options.seconds, 200, []),
+        )
+        before = answered(crowded, began_at + lead_s, options.seconds)
         earlier_s, earlier = await bench.batches()
+        began_at = time.perf_counter()
         with cpu_use(at) as use:
             await asyncio.gather(
-                bench.flood(options.seconds, 10 * capacity, accepted, refused),
-                bench.light(options.seconds, 200, light),
-                bench.honest(options.seconds, waits),
+                bench.flood(lead_s + options.seconds, 10 * capacity, signed_in, refused),
+                bench.light(lead_s + options.seconds, 200, light),
+                bench.honest(lead_s + options.seconds, waits, signed_in),
             )
+        goodput = answered(signed_in, began_at + lead_s, options.seconds)
         run_s, count = await bench.batches()
     return {
         "kernel, all workers, /s": capacity,
@@ -169,8 +206,10 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
         "light p99 idle, ms": percentile(idle, 99),
         "light p50 flooded, ms": percentile(light, 50),
         "light p99 flooded, ms": percentile(light, 99),
-        "sign-ins answered, /s": (len(accepted) + len(waits)) / options.seconds,
-        "goodput / capacity": (len(accepted) + len(waits)) / options.seconds / capacity,
+        "sign-ins before the flood, /s": before,
+        "sign-ins in the flood, /s": goodput,
+        "goodput / kernel": goodput / capacity,
+        "goodput / before the flood": goodput / before,
         "refusals": len(refused),
         "refusal p50, ms": percentile(refused, 50),
         "refusal p99, ms": percentile(refused, 99),
@@ -190,8 +229,8 @@ async def sign_ins_under_reads(options: argparse.Namespace, nice: int) -> dict[s
     with devnest(*fixed(options), f"--hash-nice={nice}") as at:
         bench = Bench(at.port)
         await bench.prepare()
-        await bench.honest(options.seconds / 2, alone)
-        await asyncio.gather(bench.readers(options.seconds), bench.honest(options.seconds, waits))
+        await bench.honest(options.seconds / 2, alone, [])
+        await asyncio.gather(bench.readers(options.seconds), bench.honest(options.seconds, waits, []))
     return {"sign-in alone, p50 ms": percentile(alone, 50), "sign-in under reads, p50 ms": percentile(waits, 50)}
 
 
@@ -199,7 +238,7 @@ def show(title: str, runs: list[dict[str, float]]) -> None:
     """Medians of the runs."""
     print(title)
     for name in runs[0]:
-        print(f"  {name:28} {statistics.median(run[name] for run in runs):10.2f}")
+        print(f"  {name:30} {statistics.median(run[name] for run in runs):10.2f}")
 
 
 def main() -> None:
@@ -207,6 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--cost", type=int, default=10, help="of bcrypt; DevNest's own default is 12")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--nice", type=int, default=HASH_NICE, help="the value of --hash-nice")
     parser.add_argument("--extremes", action="store_true", help="several values, and sign-ins under a flood of reads")
@@ -224,7 +264,8 @@ def main() -> None:
                 answer |= uvloop.run(question(options, nice))  # type: ignore[arg-type]
             answers[nice].append(answer)
     for nice, runs in answers.items():
-        show(f"--hash-nice {nice}, cost {COST}, {LANES} lanes, {options.workers} workers, {options.runs} runs", runs)
+        of = f"cost {options.cost}, {LANES} lanes, {options.workers} workers, {options.runs} runs"
+        show(f"--hash-nice {nice}, {of}", runs)
 
 
 if __name__ == "__main__":
