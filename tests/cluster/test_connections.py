@@ -21,6 +21,7 @@ from devnest.api.bodies import NewComment
 from devnest.api.frame import RequestFrame
 from devnest.api.problems import respond_to
 from devnest.api.requests import ApiRequest
+from devnest.cluster.connections import MOST_HEAD_BYTES
 from devnest.cluster.server import Server
 from devnest.cluster.sockets import listen
 from devnest.metrics import Metrics
@@ -105,7 +106,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
     listener = listen("127.0.0.1", 0)
     address = listener.getsockname()
     with Metrics(tmp_path, "server-0") as metrics:
-        config = uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none", timeout_graceful_shutdown=10)
+        config = uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none")
         config.load()
         server = Server(config, listener, lambda: None)
         server.lifespan = config.lifespan_class(config)
@@ -113,7 +114,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
         at = Serving(server, metrics, address, go)
         yield at
         if listener.fileno() != -1:
-            server.leave()
+            server.insist()
             await server.shutdown()
 
 
@@ -185,6 +186,35 @@ async def test_a_body_that_trickles_in_is_answered_408(
         assert (problem["status"], problem["type"]) == (408, "urn:devnest:slow")
         assert problem["request_id"].encode() in head
         await at.counted("POST", "/echo", 408)
+
+
+@on_uvloop
+async def test_trailers_are_no_headers(tmp_path: Path) -> None:
+    """Whoever writes the end of a body says nothing about who sent it, or for whom."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        chunk = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+        writer.write(POST + CHUNKED + chunk + b"x-request-id: from-a-trailer\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 201 ")
+        assert b"from-a-trailer" not in head
+        writer.close()
+
+
+@on_uvloop
+async def test_the_rest_of_a_body_that_was_answered_is_no_head(tmp_path: Path) -> None:
+    """However long it is; and the next request on the connection is answered as if nothing had been."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        body = b" " * (2 * MOST_HEAD_BYTES)
+        writer.write(b"POST /unread HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
+        assert b" 201 " in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(6) == b"unread"
+        writer.write(body)
+        await writer.drain()
+        writer.write(b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
 
 
 @on_uvloop

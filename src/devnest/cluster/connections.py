@@ -126,10 +126,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """What is not complete yet has so long to come, and is so large."""
         if self._is_over:
             return
+        was_complete = self._awaited is None
         super().data_received(data)
         if self._is_over:
             return
-        if self._awaited is None and self.cycle.response_complete:
+        if was_complete and self._awaited is None and self.cycle.response_complete:
             self._awaited = HEAD  # line feeds after an answer: any byte ends the keep-alive timer
         if self._awaited is not None:
             if self._timer is None:
@@ -140,6 +141,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """The first byte of a request."""
         self._awaited = HEAD
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """What follows a chunked body is no part of the head (RFC 9110, 6.5.1), and nothing here asks for it."""
+        if self._awaited is HEAD:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Its head has come. RFC 9112, 3.2: without one Host, or with several, it is no request of HTTP/1.1."""
@@ -154,6 +160,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._awaited = None
         self._stop_timer()
         super().on_message_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():  # it was answered before its body had come
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         """Where the answer ends the connection, it is still to be read."""
