@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from devnest.census import Census, read_roll
 from devnest.cluster import child as child_module
@@ -14,6 +15,7 @@ from devnest.cluster.child import Child
 from devnest.cluster.control import Control
 from devnest.cluster.slot import Slot
 from devnest.settings import PoolSettings
+from tests.support import PATIENCE_S
 
 
 async def test_a_loop_that_turns_is_heard() -> None:
@@ -28,6 +30,29 @@ async def test_a_loop_that_turns_is_heard() -> None:
     writer.close()
     await writer.wait_closed()
     control._socket.close()
+
+
+def test_a_child_hears_of_an_end_though_its_last_beat_was_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On uvloop, on which servers run: the socket is reset then, and told of once only."""
+
+    async def scenario() -> None:
+        gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def leave(status: int) -> None:
+            if not gone.done():
+                gone.set_result(status)
+
+        monkeypatch.setattr(os, "_exit", leave)
+        ours, theirs = socket.socketpair()
+        control = Control(theirs.detach())
+        control.watch(lambda: None)
+        control._beat()
+        ours.close()
+        assert await asyncio.wait_for(gone, PATIENCE_S) == 0
+        asyncio.get_running_loop().remove_reader(control._socket)
+        control._socket.close()
+
+    uvloop.run(scenario())
 
 
 async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """`devnest serve` as a process: started, stopped, refused, killed."""
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +17,7 @@ from typer.testing import CliRunner
 
 from devnest.cli import app
 from devnest.store import DataDirectory
+from tests.metrics import total, until
 from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
 
 UNFINISHED = (
@@ -77,14 +81,37 @@ def test_every_acknowledged_post_survives_the_death_of_everything(data_dir: Path
     assert devnest.stop() == 0
 
 
-def test_a_request_that_hangs_is_cut_off_after_the_drain_time(data_dir: Path) -> None:
-    """A body that never ends keeps nobody from stopping; the drain time is an option."""
+def test_a_request_that_hangs_is_answered_after_the_drain_time(data_dir: Path) -> None:
+    """A body that never ends keeps nobody from stopping; the drain time is an option, and the answer like any other."""
     devnest = DevNest(data_dir, "--drain-timeout", "0.3").start()
     address = urlsplit(devnest.url)
     with socket.create_connection((address.hostname, address.port)) as hanging:
         hanging.sendall(UNFINISHED)
         http.get(f"{devnest.url}/healthz")
         assert devnest.stop() == 0
+        answer = b"".join(iter(lambda: hanging.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 503 ")
+    assert {"retry-after: 1", "content-type: application/problem+json"} <= set(answer.lower().splitlines())
+    assert re.search('"type":"urn:devnest:ending".*"request_id":"[0-9a-f]{32}"', answer)
+    assert "Traceback" not in devnest.log()
+
+
+def test_a_rolling_restart_waits_for_hashes_longer_than_a_stop(data_dir: Path) -> None:
+    """Seven that are hashed by one worker in two batches are answered by a server that was told to go meanwhile."""
+    with (
+        running(data_dir, "--drain-timeout=0.1", "--hash-workers=1", "--hash-cost=14") as devnest,
+        ThreadPoolExecutor(7) as threads,
+    ):
+
+        def register(number: int) -> int:
+            body = {"username": f"waits-{number}", "email": f"waits-{number}@example.org", "password": PASSWORD}
+            return http.post(f"{devnest.url}/api/v1/auth/register", json=body).status_code
+
+        answers = [threads.submit(register, number) for number in range(7)]
+        until(devnest.url, lambda page: total(page, "http_server_active_requests") >= 7)
+        devnest.process.send_signal(signal.SIGHUP)
+        assert [answer.result() for answer in answers] == [201] * 7
+    assert "Traceback" not in devnest.log()
 
 
 def test_a_second_signal_stops_at_once(data_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """Around every request: its id, its log line, its place in the metrics, and an answer of last resort."""
 
+import asyncio
 import random
 import re
 import time
@@ -23,6 +24,8 @@ SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-refer
 STRICT = [*SAFE, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
 STRICT_PAGE = [*SAFE, (b"content-security-policy", PAGE_POLICY.encode())]
 SECRET = ("/api/v1/auth/", "/api/v1/users/me")  # no cache may keep an answer of these
+FAILED = ProblemError(500, "the server failed; the log has the reason under this request id")
+ENDING = ProblemError(503, "the server ends", kind="urn:devnest:ending", headers={"Retry-After": "1"})
 log = structlog.get_logger("devnest.api")
 
 
@@ -62,13 +65,16 @@ class RequestFrame:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server ends, and has waited for this long enough
+            if status != 0:
+                raise
+            await _send_problem(send_with_id, ENDING, request_id)
         except Exception as error:  # what the API's own handler could not answer
             log.exception("unexpected error", exc_info=error)
             if status == 0:
-                await _send_failure(send_with_id, request_id)
+                await _send_problem(send_with_id, FAILED, request_id)
         finally:
             elapsed_s = time.perf_counter() - started
-            status = status or 500  # it was cancelled at the end of the drain time, and uvicorn answers that
             self._metrics.active_requests -= 1
             # The router leaves the template, never the path: "/posts/{post_id}" is one label, whatever the id.
             self._metrics.request(method, scope.get("path_template", NO_ROUTE), status, elapsed_s)
@@ -107,9 +113,9 @@ def not_http(detail: str, default_headers: Iterable[tuple[bytes, bytes]]) -> byt
     return b"".join((b"HTTP/1.1 400 Bad Request\r\n", *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body))
 
 
-async def _send_failure(send: Send, request_id: str) -> None:
-    problem = ProblemError(500, "the server failed; the log has the reason under this request id")
-    body, _ = problem_response(problem, request_id)
+async def _send_problem(send: Send, problem: ProblemError, request_id: str) -> None:
+    body, extra = problem_response(problem, request_id)
     headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    headers += [(name.encode(), value.encode()) for name, value in extra.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

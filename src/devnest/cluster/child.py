@@ -16,6 +16,7 @@ from devnest.cluster.control import LONGEST_LINE, Report
 __all__ = ["Child", "ChildFailed"]
 
 HANG_S = 60.0  # without a beat; the slowest hash on an event loop takes a few seconds
+INSIST_S = 2.0  # from being told that its time is up
 
 
 class ChildFailed(Exception):
@@ -130,24 +131,22 @@ class Child:
         """Whether it is gone."""
         return self._process is None or self._process.returncode is not None
 
-    def terminate(self) -> None:
-        """Ask it to finish what it does and end."""
-        with suppress(ProcessLookupError):  # it ended meanwhile
-            if self._process is not None and not self.has_ended():
-                self._process.terminate()
-
     def kill(self) -> None:
         """End it now."""
-        with suppress(ProcessLookupError):
-            if self._process is not None and not self.has_ended():
-                self._process.kill()
+        self._signal(signal.SIGKILL)
 
     async def stop(self, patience_s: float) -> None:
-        """Ask it to end, and kill it after a while."""
-        self.terminate()
-        try:
-            async with asyncio.timeout(patience_s):
-                await self.wait_end()
-        except TimeoutError:
-            self.kill()
-            await self.wait_end()
+        """Ask it to finish what it does and end; after a while to end now; and kill it soon after that."""
+        for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGUSR1, INSIST_S)):
+            self._signal(number)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self.wait_end()
+                    return
+        self.kill()
+        await self.wait_end()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            if self._process is not None and not self.has_ended():
+                self._process.send_signal(number)

@@ -66,15 +66,26 @@ class Control:
             self._socket.send(b".")
         asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
-    def watch(self, stop: Callable[[], Any], leave: Callable[[], Any]) -> None:
-        """On a running event loop: call `stop` at SIGTERM, `leave` when the supervisor has gone."""
+    def watch(self, stop: Callable[[], Any], insist: Callable[[], Any] | None = None) -> None:
+        """On a running event loop: call `stop` at SIGTERM, and `insist` at SIGUSR1, which else ends this process.
+
+        When the supervisor has gone the process ends at once: nobody is left to answer for it, and its parts have none
+        to work with.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop)
+        if insist is not None:
+            loop.add_signal_handler(signal.SIGUSR1, insist)
         self._socket.setblocking(False)
 
         def look() -> None:
-            if not self._socket.recv(1):
-                loop.remove_reader(self._socket)
-                leave()
+            try:
+                told = self._socket.recv(1)
+            except BlockingIOError:
+                return
+            except OSError:  # it died with a beat unread
+                told = b""
+            if not told:
+                os._exit(0)
 
         loop.add_reader(self._socket, look)

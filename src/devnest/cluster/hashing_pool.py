@@ -1,7 +1,6 @@
 """The machine's pool, as a child of the supervisor."""
 
 import asyncio
-import os
 from pathlib import Path
 
 from devnest.cluster.control import Control
@@ -37,8 +36,7 @@ async def _serve(control: Control, settings: PoolSettings) -> None:
         control.failed(1, f"the pool cannot start: {error}")
         return
     stop = asyncio.Event()
-    # Workers see the end of their socket and leave; what they hash is of no use to anybody.
-    control.watch(stop.set, lambda: os._exit(0))
+    control.watch(stop.set)
     with Metrics(Path(settings.metrics_dir), settings.name):
         control.ready()
         await stop.wait()

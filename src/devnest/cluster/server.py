@@ -48,10 +48,13 @@ MOST_TOGETHER = 100  # posts, or sessions, in one statement
 class Server(uvicorn.Server):
     """uvicorn's server on our acceptor, with the signals left to us and an end that no client notices."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listener: socket.socket, ready: Callable[[], None], linger_s: float = LINGER_S
+    ) -> None:
         super().__init__(config)
         self._listener = listener
         self._ready = ready
+        self._linger_s = linger_s
         self._acceptor: Acceptor
 
     @contextmanager
@@ -77,7 +80,7 @@ class Server(uvicorn.Server):
         await self._acceptor.settle()
         self._listener.close()
         # Turns, not seconds by the clock: a process that was not scheduled for a while has read nothing meanwhile.
-        turns = min(LINGER_S, self.config.timeout_graceful_shutdown or 0) / TURN_S
+        turns = self._linger_s / TURN_S
         while self.server_state.connections and not self.force_exit and turns > 0:
             await asyncio.sleep(TURN_S)
             turns -= 1
@@ -85,11 +88,13 @@ class Server(uvicorn.Server):
         await super().shutdown(None)
 
     def stop(self) -> None:
-        """Drain."""
+        """Drain, for as long as the requests take that run: how long that may be is for the supervisor to say."""
         self.should_exit = True
 
-    def leave(self) -> None:
-        """Stop at once: nobody is left to answer for this process."""
+    def insist(self) -> None:
+        """Answer now what still runs, and wait for no connection: `RequestFrame` makes a 503 of a cancelled request."""
+        for task in self.server_state.tasks:
+            task.cancel()
         self.should_exit = self.force_exit = True
 
     def _protocol(self) -> asyncio.Protocol:
@@ -159,10 +164,9 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
         )
-        server = Server(config, listener, control.ready)
-        control.watch(server.stop, server.leave)
+        server = Server(config, listener, control.ready, min(LINGER_S, settings.drain_timeout_s))
+        control.watch(server.stop, server.insist)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()
 

@@ -23,8 +23,9 @@ from devnest.store import EmbeddedPostgres, StoreError
 
 __all__ = ["Supervisor"]
 
-KILL_MARGIN_S = 2.0  # beyond the drain time
 POOL_PATIENCE_S = 15.0
+# For a server whose successor answers: no request of it has to fail, and a hash may take 25 s in all (devnest.hashing).
+ROLLING_PATIENCE_S = 30.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
 POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
@@ -58,7 +59,7 @@ class Supervisor:
         self._postgres = postgres
         self._listener = listener
         self._census = census
-        self._patience_s = drain_timeout_s + KILL_MARGIN_S
+        self._patience_s = drain_timeout_s
         self._changes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -203,7 +204,7 @@ class Supervisor:
     async def _drain(self, slot: Slot) -> None:
         """Let a server go; where the end comes meanwhile, that waits for it."""
         self._leaving.add(slot)
-        await slot.leave(self._patience_s)
+        await slot.leave(max(self._patience_s, ROLLING_PATIENCE_S))
         self._leaving.discard(slot)
 
     # PostgreSQL.
