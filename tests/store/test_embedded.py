@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,6 +133,37 @@ def test_an_orphan_is_shut_down_first(data_dir: Path) -> None:
             assert postgres.pid is None
         finally:
             successor.stop()
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="this system does not tell where a process works")
+def test_a_backend_that_computes_does_not_outlive_its_postmaster_for_long(data_dir: Path) -> None:
+    """It would notice when its answer is ready, which may be in an hour, and nothing can start before."""
+    with opened(data_dir) as postgres:
+        postgres.start()
+
+        async def compute_and_kill() -> int:
+            connection = await asyncpg.connect(postgres.url, database="postgres")
+            backend = connection.get_server_pid()
+            computing = asyncio.create_task(
+                connection.fetchval("SELECT count(*) FROM generate_series(1, 1000000000000)")
+            )
+            other = await asyncpg.connect(postgres.url, database="postgres")
+            while await other.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", backend) != "active":
+                await asyncio.sleep(0.01)
+            assert postgres.pid is not None
+            psutil.Process(postgres.pid).kill()
+            other.terminate()
+            computing.cancel()
+            connection.terminate()
+            return backend
+
+        backend = psutil.Process(asyncio.run(compute_and_kill()))
+        while postgres.pid is not None:
+            time.sleep(0.01)
+        assert backend.status() == psutil.STATUS_RUNNING
+        postgres.start()
+        assert not backend.is_running() or backend.status() == psutil.STATUS_ZOMBIE
+        assert ask(postgres, "SELECT 1") == 1
 
 
 def test_a_directory_in_use_is_refused(data_dir: Path) -> None:

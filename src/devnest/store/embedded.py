@@ -30,6 +30,7 @@ __all__ = ["EmbeddedPostgres", "running_url"]
 START_TIMEOUT_S = 60.0  # a crash recovery reads the log since the last checkpoint
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 30.0
+BEREFT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
@@ -129,18 +130,23 @@ class EmbeddedPostgres:
             self._socket_dir = None
 
     def _end_orphan(self, lock_fd: int) -> None:
-        """Take `postgres.lock`; a postmaster whose DevNest was killed is shut down first."""
-        deadline = time.monotonic() + ORPHAN_TIMEOUT_S
+        """Take `postgres.lock`; a postmaster whose DevNest was killed is shut down first.
+
+        Of one that was killed itself the others go by themselves, but who computes looks up only when that is done.
+        """
+        began_at = time.monotonic()
         asked = False
         while True:
             try:
                 fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not asked and (pid := self._orphan_pid()):
+                pid, waited_s = self._orphan_pid(), time.monotonic() - began_at
+                if pid and not asked:
                     asked = True
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGINT)
-                if time.monotonic() > deadline:
+                    _send(pid, signal.SIGINT)
+                if not pid and waited_s > BEREFT_TIMEOUT_S:
+                    self._kill_bereft()
+                if waited_s > ORPHAN_TIMEOUT_S:
                     raise DataDirectoryError(self._home, "a PostgreSQL left behind in it does not end") from None
                 time.sleep(POLL_S)
             else:
@@ -156,6 +162,13 @@ class EmbeddedPostgres:
             except OSError:
                 return None
         return pid
+
+    def _kill_bereft(self) -> None:
+        """Where the system can tell, end what works in the data directory and has no postmaster."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it is another user's, or has ended
+                if (process / "cwd").readlink() == self._data:
+                    _send(int(process.name), signal.SIGKILL)
 
     def _clear_stale(self) -> None:
         """Remove what a killed postmaster or a killed DevNest left: socket directories, and `postmaster.pid`."""
@@ -220,6 +233,11 @@ class EmbeddedPostgres:
                 preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
             )  # fmt: skip
         self._patience_ends_at = time.monotonic() + START_TIMEOUT_S
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _shut_down_with_parent() -> None:
