@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -124,6 +125,14 @@ def test_public_keys_are_public(tmp_path: Path) -> None:
     assert [key["algorithm"] for key in stored] == ["HS256", "EdDSA", "EdDSA"]
     for key in stored:
         assert key["secret"].rstrip("=") not in json.dumps(public).replace("-", "+").replace("_", "/")
+
+
+def test_keys_that_this_process_cannot_sign_with_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyJWT looks for cryptography when it is loaded: what is installed later is there after a restart."""
+    rotate_keys(tmp_path, Algorithm.EDDSA, delay_s=0)
+    monkeypatch.setattr(jwt.algorithms, "has_crypto", False)
+    with pytest.raises(KeysUnusable, match="HUP"):
+        load_keys(tmp_path / KEYS_FILE)
 
 
 GOOD = {"kid": "a", "algorithm": "HS256", "secret": "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=", "signs_from": 0}

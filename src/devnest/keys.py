@@ -185,7 +185,8 @@ def _key_set(path: Path, keys: Sequence[Key]) -> KeySet:
     try:
         return KeySet(keys)
     except ImportError:
-        raise KeysUnusable(path, "EdDSA needs: pip install 'devnest[eddsa]'") from None
+        reason = "EdDSA needs: pip install 'devnest[eddsa]', and HUP where DevNest runs already"
+        raise KeysUnusable(path, reason) from None
     except ValueError as error:  # not 32 bytes
         raise KeysUnusable(path, str(error)) from None
 
@@ -212,7 +213,10 @@ def _new_key(algorithm: Algorithm, signs_from: float) -> Key:
 
 def _ed25519(seed: bytes) -> Any:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # the extra `eddsa`
+    from jwt.algorithms import has_crypto
 
+    if not has_crypto:
+        raise ImportError("PyJWT was loaded before cryptography was installed")
     return Ed25519PrivateKey.from_private_bytes(seed)
 
 
