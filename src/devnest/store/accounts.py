@@ -40,7 +40,7 @@ AT_HOME = "EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND addre
 MOST_SESSIONS = 300
 MOST_ENDED = 100  # at one sign-in: every server hears of each
 SURPLUS = (
-    "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"
+    "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"  # noqa: S608
     f" OFFSET {MOST_SESSIONS - 1} LIMIT {MOST_ENDED}) AS beyond)"
 )
 

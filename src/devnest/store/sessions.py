@@ -24,7 +24,7 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
-from devnest.store.accounts import MOST_SESSIONS
+from devnest.store.accounts import MOST_ENDED, MOST_SESSIONS
 from devnest.store.audit import NO_ORIGIN, Event, Origin
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
@@ -49,6 +49,7 @@ INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
 MOST_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
 LONGEST_LIST = 100
+SIGNED_IN_SINCE = 15  # sessions that may be opened between a look-up and the end of its hash, and be too many as well
 
 
 # Locked: whoever disables or deletes the account or sets another password now ends this session too, or comes before.
@@ -252,10 +253,12 @@ async def end_sessions(database: Database, account_id: UUID, *, but: UUID | None
 async def end_surplus(database: Database, account_id: UUID, surplus: int, origin: Origin) -> list[UUID]:
     """Make room for the session of a sign-in from `origin`: end those unused for longest; their ids.
 
-    Each has its line in the audit log. At most `surplus` end (`Credentials.surplus`); the next sign-ins go on.
+    Each has its line in the audit log. `surplus` is what a look-up counted (`Credentials.surplus`), and some more may
+    end for those who have signed in since; where there are many more, the next sign-ins go on.
     """
+    most = min(MOST_ENDED, surplus + SIGNED_IN_SINCE)
     rows = await database.fetch(
-        END_SURPLUS, account_id, MOST_SESSIONS - 1, surplus, [uuid7() for _ in range(surplus)],
+        END_SURPLUS, account_id, MOST_SESSIONS - 1, most, [uuid7() for _ in range(most)],
         Event.SESSION_EVICT, *origin,
     )  # fmt: skip
     return [row["session_id"] for row in rows]
