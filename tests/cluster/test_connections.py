@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -21,7 +21,8 @@ from devnest.api.bodies import NewComment
 from devnest.api.frame import RequestFrame
 from devnest.api.problems import respond_to
 from devnest.api.requests import ApiRequest
-from devnest.cluster.connections import MOST_HEAD_BYTES
+from devnest.cluster.connections import BODY as BODY_AWAITED
+from devnest.cluster.connections import MOST_HEAD_BYTES, BoundedProtocol
 from devnest.cluster.server import Server
 from devnest.cluster.sockets import listen
 from devnest.metrics import Metrics
@@ -210,8 +211,14 @@ async def test_the_rest_of_a_body_that_was_answered_is_no_head(tmp_path: Path) -
         writer.write(b"POST /unread HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
         assert b" 201 " in await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(6) == b"unread"
+        (connection,) = cast("set[BoundedProtocol]", at.server.server_state.connections)
+        assert connection._awaited == BODY_AWAITED
         writer.write(body)
         await writer.drain()
+        while connection._awaited == BODY_AWAITED:
+            await asyncio.sleep(0)
+        assert connection._awaited is None
+        assert connection.timeout_keep_alive_task is not None
         writer.write(b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
         writer.close()

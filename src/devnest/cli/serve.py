@@ -176,8 +176,9 @@ def serve(
 ) -> None:
     """Serve the API until TERM or INT.
 
-    Exit status: 0 clean stop, 2 wrong option, 3 the address is taken, 4 the data directory, the signing keys
-    or PostgreSQL's programs cannot be used, 5 the database does not answer, 6 its schema is not this version's.
+    Exit status: 0 clean stop, 1 a process cannot start, 2 wrong option, 3 the address cannot be listened on, 4 the data
+    directory, the signing keys or PostgreSQL's programs cannot be used, 5 the database does not answer, 6 its schema is
+    not this version's.
     """
     configure_logging(log_level)
     _warn_of_misspelt_variables(context)
