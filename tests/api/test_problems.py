@@ -90,6 +90,29 @@ def test_a_body_is_never_decoded_deeper_than_its_type(of: type[msgspec.Struct]) 
             msgspec.json.decode(b'{"%b":%b' % (name.encode(), b"[" * 100_000), type=of)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"username": "b b"}, "Expected letters, digits, - and _, with a letter or a digit first"),
+        ({"email": "nobody"}, "Expected an e-mail address"),
+        ({"password": "short"}, "Expected `str` of length >= 8"),
+    ],
+)
+def test_what_a_text_may_look_like_is_said_in_words(client: httpx.Client, wrong: dict[str, str], message: str) -> None:
+    """No visitor reads a pattern."""
+    body = {"username": "ada", "email": "ada@example.org", "password": "correct horse battery", **wrong}
+    (error,) = client.post(REGISTER, json=body).json()["errors"]
+    assert error == {"field": next(iter(wrong)), "detail": message}
+
+
+def test_nor_in_the_query(client: httpx.Client) -> None:
+    """The parameters have the same patterns."""
+    query = {"author": "b b", "tag": "B", "cursor": "x", "q": "\0"}
+    errors = client.get("/api/v1/posts", params=query).json()["errors"]
+    assert {error["field"] for error in errors} == query.keys()
+    assert all("regex" not in error["detail"] and "^" not in error["detail"] for error in errors), errors
+
+
 def test_a_json_body_may_name_its_charset(client: httpx.Client) -> None:
     """A parameter of the media type is no reason to refuse."""
     answer = client.post(REGISTER, content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})

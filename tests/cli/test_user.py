@@ -83,6 +83,7 @@ def test_a_directory_without_a_database_is_told_and_left_alone(tmp_path: Path) -
     ("name", "email", "password", "message"),
     [
         ("a", "a@example.org", "correct horse battery", "username"),
+        ("b b", "b@example.org", "correct horse battery", "Expected letters, digits, - and _"),
         ("ada", "nobody", "correct horse battery", "email"),
         ("ada", "ada@example.org", "password123", "common"),
     ],

@@ -87,3 +87,10 @@ def test_a_variable_of_no_option_is_told(life: Life) -> None:
     """A misspelt one would else be a setting that is not set."""
     lines = [json.loads(line) for line in life.log.splitlines()]
     assert [line["variable"] for line in lines if "variable" in line] == ["DEVNEST_HASHCOST"]
+
+
+def test_an_option_without_effect_is_told(life: Life) -> None:
+    """Every life here is given a number of workers (tests/support.py); on the event loop there are none."""
+    lines = [json.loads(line) for line in life.log.splitlines()]
+    idle = [line["option"] for line in lines if line["event"] == "option without effect"]
+    assert idle == (["--hash-workers"] if life.hashing == "inline" else [])

@@ -1,13 +1,16 @@
 """A slot keeps its place filled, and gives up on a child that cannot start."""
 
 import asyncio
+import os
 import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from devnest.census import Census
 from devnest.cluster.child import Child, ChildFailed
@@ -72,14 +75,16 @@ async def filled(module: str, how: str, census: Census) -> tuple[Slot, "asyncio.
 
 
 async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
-    """Again and again."""
+    """Again and again, and by whatever signal: that with the number 40 has no name."""
     slot, gave_up = await filled(module, "good", Census(tmp_path))
-    for _ in range(2):
-        killed = slot.child
-        killed.kill()
-        while slot.child is killed or not slot.child.is_ready:
-            await asyncio.sleep(0.01)
-        assert slot.child.pid != killed.pid
+    with capture_logs() as log:
+        for number in (signal.SIGKILL, 40):
+            killed = slot.child
+            os.kill(killed.pid, number)
+            while slot.child is killed or not slot.child.is_ready:
+                await asyncio.sleep(0.01)
+            assert slot.child.pid != killed.pid
+    assert [line["how"] for line in log if line["event"] == "child died"] == ["by SIGKILL", "by signal 40"]
     await slot.leave(60)
     assert slot.child.has_ended()
     assert not gave_up.done()

@@ -101,11 +101,25 @@ async def test_what_a_task_starts_ends_with_its_worker(starts: Callable[[], int]
     await until(lambda: not is_running(child))
 
 
-async def test_worker_killed_while_idle(pool: Pool) -> None:
-    """A task sent to a worker that just died never ran, so it runs elsewhere, pure or not."""
+async def test_worker_killed_while_idle(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    """A task sent to a worker that just died never ran, so it runs elsewhere, pure or not. The log has each death."""
     for _ in range(5):
         os.kill(await pool.run(work.pid), signal.SIGKILL)
         assert await pool.run(work.add, 2, 2) == 4
+    assert caplog.text.count("was killed by SIGKILL") == 5
+
+
+async def test_a_worker_that_was_told_to_go_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the end, after its last task, or when nobody waits any more."""
+    async with Pool(workers=1, max_tasks=1) as pool:
+        for _ in range(3):
+            await pool.run(work.add, 1, 1)
+        running = asyncio.create_task(pool.run(work.announce_then_wait, str(tmp_path / "runs"), str(tmp_path / "gate")))
+        await until((tmp_path / "runs").exists)
+        running.cancel()
+        assert await pool.run(work.add, 1, 1) == 2
+        assert pool.stats().restarts["cancel"] == 1
+    assert caplog.text == ""
 
 
 STUCK = """

@@ -161,6 +161,8 @@ def test_a_backend_that_computes_does_not_outlive_its_postmaster_for_long(data_d
         while postgres.pid is not None:
             time.sleep(0.01)
         assert backend.status() == psutil.STATUS_RUNNING
+        assert not postgres.try_launch()  # nor does who wants to start it wait within a call
+        assert backend.status() == psutil.STATUS_RUNNING
         postgres.start()
         assert not backend.is_running() or backend.status() == psutil.STATUS_ZOMBIE
         assert ask(postgres, "SELECT 1") == 1

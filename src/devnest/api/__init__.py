@@ -6,6 +6,7 @@ from devnest.api.frame import not_http
 from devnest.api.rehash import Rehasher
 from devnest.api.requests import BODY_IS_LATE
 from devnest.api.services import Services
+from devnest.api.texts import in_words
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, TokenIssuer
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Services",
     "TokenIssuer",
     "create_app",
+    "in_words",
     "not_http",
 ]

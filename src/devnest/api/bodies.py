@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from devnest.api import texts
 from devnest.api.problems import FieldError, ProblemError
 
 __all__ = [
     "NAME",
-    "NOT_AT_THE_END",
     "TAG",
     "AccountChange",
     "EmailAddress",
@@ -44,34 +44,17 @@ MAXIMUM_DEPTH = 32  # levels of a body that does not fit; one that does has two
 BRACKETS = b"[{]}"
 STEPS = bytes.maketrans(BRACKETS, b"\x01\x01\xff\xff")  # as signed bytes 1 and -1
 NOT_BRACKETS = bytes(set(range(256)) - set(BRACKETS))
-NOT_AT_THE_END = "(?![\\s\\S])"  # `$` would let a line feed follow
 
-NAME: dict[str, Any] = {"min_length": 3, "max_length": 32, "pattern": f"^[A-Za-z0-9][A-Za-z0-9_-]*{NOT_AT_THE_END}"}
-TAG: dict[str, Any] = {"min_length": 1, "max_length": 32, "pattern": f"^[a-z0-9][a-z0-9.+#-]*{NOT_AT_THE_END}"}
+NAME: dict[str, Any] = {"min_length": 3, "max_length": 32, "pattern": texts.NAME}
+TAG: dict[str, Any] = {"min_length": 1, "max_length": 32, "pattern": texts.TAG}
 Username = Annotated[str, Meta(**NAME, examples=["ada"])]
 Tag = Annotated[str, Meta(**TAG, examples=["python"])]
-# What HTML calls a valid e-mail address, with a dot in the domain; a mail to it is the only real test.
-# https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address
-LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-EmailAddress = Annotated[
-    str,
-    Meta(
-        max_length=254,
-        pattern=f"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{LABEL}(?:\\.{LABEL})+{NOT_AT_THE_END}",
-        examples=["ada@example.org"],
-    ),
-]
+EmailAddress = Annotated[str, Meta(max_length=254, pattern=texts.EMAIL, examples=["ada@example.org"])]
 Password = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
 AnyPassword = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
 TokenText = Annotated[str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])]
-Title = Annotated[
-    str,
-    Meta(min_length=1, max_length=200, pattern=f"^[^\\x00-\\x1f\\x7f]+{NOT_AT_THE_END}", examples=["Hello"]),
-]
-Body = Annotated[
-    str,
-    Meta(min_length=1, max_length=50_000, pattern=f"^[^\\x00]+{NOT_AT_THE_END}", examples=["A first post."]),
-]
+Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=texts.LINE, examples=["Hello"])]
+Body = Annotated[str, Meta(min_length=1, max_length=50_000, pattern=texts.TEXT, examples=["A first post."])]
 
 
 class Registration(Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,9 +144,7 @@ class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
 class NewComment(Struct, frozen=True, forbid_unknown_fields=True):
     """A comment to write."""
 
-    body: Annotated[
-        str, Meta(min_length=1, max_length=5_000, pattern=f"^[^\\x00]+{NOT_AT_THE_END}", examples=["Well said."])
-    ]
+    body: Annotated[str, Meta(min_length=1, max_length=5_000, pattern=texts.TEXT, examples=["Well said."])]
 
 
 def read(body: bytes, of: Any) -> Any:
@@ -175,7 +156,7 @@ def read(body: bytes, of: Any) -> Any:
             if _is_deep(body):
                 detail = f"the body is nested deeper than {MAXIMUM_DEPTH} levels"
                 raise ProblemError(400, detail, kind="urn:devnest:depth") from None
-            errors = _field_errors(body, of) or [FieldError("", str(error))]
+            errors = _field_errors(body, of) or [FieldError("", texts.in_words(str(error)))]
             raise ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError(400, f"the body is not JSON: {error}", kind="urn:devnest:malformed") from None
@@ -212,5 +193,5 @@ def _field_errors(body: bytes, of: type[Struct]) -> list[FieldError]:
         try:
             msgspec.json.decode(given[name], type=field.type)
         except msgspec.ValidationError as error:
-            errors.append(FieldError(name, str(error)))
+            errors.append(FieldError(name, texts.in_words(str(error))))
     return sorted(errors, key=lambda error: error.field)

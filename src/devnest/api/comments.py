@@ -8,7 +8,7 @@ from litestar import delete, get, post
 from litestar.params import Parameter
 
 from devnest.api.bodies import NewComment
-from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
+from devnest.api.cursors import Cursor, decode_cursor, encode_cursor
 from devnest.api.documentation import BEARER, answers
 from devnest.api.idempotency import claim_of
 from devnest.api.problems import ProblemError
@@ -57,7 +57,7 @@ async def read_comments(
     post_id: UUID,
     request: ApiRequest,
     limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, Parameter(pattern=CURSOR, description="`next_cursor` of the page before")] = None,
+    cursor: Cursor = None,
 ) -> Reply[CommentPage]:
     """Oldest first."""
     after = None if cursor is None else decode_cursor(cursor)

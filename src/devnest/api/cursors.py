@@ -1,14 +1,16 @@
 """Cursors: where the next page begins, opaque to clients."""
 
 import base64
+from typing import Annotated
 from uuid import UUID
 
-from devnest.api.bodies import NOT_AT_THE_END
+from litestar.params import Parameter
 
-__all__ = ["CURSOR", "decode_cursor", "encode_cursor"]
+from devnest.api import texts
 
-# The 16 bytes of a UUID in base64url without padding: the last of 22 characters carries 2 bits.
-CURSOR = f"^[A-Za-z0-9_-]{{21}}[AQgw]{NOT_AT_THE_END}"
+__all__ = ["Cursor", "decode_cursor", "encode_cursor"]
+
+Cursor = Annotated[str | None, Parameter(pattern=texts.CURSOR, description="`next_cursor` of the page before")]
 
 
 def encode_cursor(last: UUID) -> str:
@@ -17,5 +19,5 @@ def encode_cursor(last: UUID) -> str:
 
 
 def decode_cursor(cursor: str) -> UUID:
-    """The id of the item before the page; the cursor has matched `CURSOR`."""
+    """The id of the item before the page; the cursor has matched its pattern in `texts`."""
     return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))

@@ -9,8 +9,9 @@ from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter, Parameter
 from msgspec import UNSET
 
-from devnest.api.bodies import NAME, NOT_AT_THE_END, TAG, NewPost, PostChange
-from devnest.api.cursors import CURSOR, decode_cursor, encode_cursor
+from devnest.api import texts
+from devnest.api.bodies import NAME, TAG, NewPost, PostChange
+from devnest.api.cursors import Cursor, decode_cursor, encode_cursor
 from devnest.api.documentation import BEARER, answers
 from devnest.api.entity_tags import entity_tag, versions
 from devnest.api.idempotency import claim_of
@@ -23,7 +24,6 @@ __all__ = ["ROUTES", "Page"]
 
 DEFAULT_LIMIT = 20
 MAXIMUM_LIMIT = 100
-WORDS = f"^[^\\x00]+{NOT_AT_THE_END}"
 IF_MATCH = HeaderParameter(name="If-Match", description="The `ETag` of what is to be changed")
 ETAG = [ResponseHeader(name="ETag", description="The post's version, for `If-Match`", documentation_only=True)]
 
@@ -54,12 +54,14 @@ async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
 async def read_page(
     request: ApiRequest,
     limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, Parameter(pattern=CURSOR, description="`next_cursor` of the page before")] = None,
+    cursor: Cursor = None,
     author: Annotated[str | None, Parameter(**NAME, description="A username")] = None,
     tag: Annotated[str | None, Parameter(**TAG, description="Posts that carry this tag")] = None,
     q: Annotated[
         str | None,
-        Parameter(min_length=1, max_length=200, pattern=WORDS, description='Words; "a phrase", or, and -not are known'),
+        Parameter(
+            min_length=1, max_length=200, pattern=texts.TEXT, description='Words; "a phrase", or, and -not are known'
+        ),
     ] = None,
 ) -> Reply[Page]:
     """Pages are stable: a post published meanwhile moves no other."""

@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Scope
 
 from devnest.api.reply import Reply
+from devnest.api.texts import in_words
 from devnest.api.tokens import InvalidToken
 from devnest.pool import PoolError, PoolFull
 from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReused, Throttled
@@ -120,7 +121,7 @@ def _as_problem(error: Exception) -> ProblemError:
             return _not_now(error)
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
-            errors = [FieldError(e.get("key", ""), e.get("message", "")) for e in extra]
+            errors = [FieldError(e.get("key", ""), in_words(e.get("message", ""))) for e in extra]
             if [error.field for error in errors] == ["data"]:  # Litestar's name for it
                 return ProblemError(400, "the body is missing", kind="urn:devnest:malformed")
             return ProblemError(400, "a parameter is not valid", kind="urn:devnest:parameter", errors=errors)

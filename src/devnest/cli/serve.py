@@ -58,6 +58,18 @@ def _warn_of_misspelt_variables(context: typer.Context) -> None:
         log.warning("no option has this variable", variable=name)
 
 
+def _warn_of_idle_options(context: typer.Context, hashing: Hashing, database_url: str | None) -> None:
+    idle = {
+        "--hash-nice": "no pool" if hashing is not Hashing.POOL else None,
+        "--hash-workers": "hashing on the event loop" if hashing is Hashing.INLINE else None,
+        "--postgres-bin": "a database URL is given" if database_url is not None else None,
+    }
+    for option, reason in idle.items():
+        source = context.get_parameter_source(option[2:].replace("-", "_"))
+        if reason and source is not None and source.name != "DEFAULT":
+            log.warning("option without effect", option=option, reason=reason)
+
+
 def serve(
     context: typer.Context,
     host: Annotated[str, typer.Option(envvar="DEVNEST_HOST", help="Address to listen on.")] = "127.0.0.1",
@@ -182,6 +194,7 @@ def serve(
     """
     configure_logging(log_level)
     _warn_of_misspelt_variables(context)
+    _warn_of_idle_options(context, hashing, database_url)
     settings = Settings(
         host=host,
         port=port,

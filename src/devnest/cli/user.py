@@ -54,7 +54,8 @@ def create(
     postgres_bin: PostgresBin = None,
 ) -> None:
     """Make an account. The password is asked for, or read from the first line of standard input."""
-    from devnest.api import Registration  # the API's rules for names; imported here, since it takes a third of a second
+    # The API's rules for names; imported here, since it takes a third of a second.
+    from devnest.api import Registration, in_words
 
     asked = sys.stdin.isatty()
     password = typer.prompt("Password", hide_input=True) if asked else sys.stdin.readline().rstrip("\n")
@@ -62,7 +63,7 @@ def create(
         msgspec.convert({"username": username, "email": email, "password": password}, Registration)
         asyncio.run(Policy().check(password, (username, email)))
     except msgspec.ValidationError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(in_words(str(error))) from None
     except WeakPassword as weak:
         raise typer.BadParameter(f"the password is {weak}") from None
 

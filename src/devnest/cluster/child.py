@@ -13,7 +13,7 @@ import msgspec
 
 from devnest.cluster.control import LONGEST_LINE, Report
 
-__all__ = ["Child", "ChildFailed"]
+__all__ = ["Child", "ChildFailed", "how_it_ended"]
 
 HANG_S = 60.0  # without a beat; the slowest hash on an event loop takes a few seconds
 INSIST_S = 2.0  # from being told that its time is up
@@ -28,6 +28,16 @@ class ChildFailed(Exception):
         self.reason = reason
         self.status = status
         self.passing = passing
+
+
+def how_it_ended(code: int) -> str:
+    """What `waitpid` told of a process, in words: an exit status, or less than 0 the signal."""
+    if code >= 0:
+        return f"with status {code}"
+    try:
+        return f"by {signal.Signals(-code).name}"
+    except ValueError:  # most of the real-time signals have no name
+        return f"by signal {-code}"
 
 
 class Child:
@@ -105,7 +115,7 @@ class Child:
             return "before it began"
         code = await self._process.wait()
         self._writer.close()
-        return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        return how_it_ended(code)
 
     async def watch(self) -> str:
         """From ready on: wait for its end, and say how it came. One whose event loop hangs is killed."""

@@ -109,6 +109,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _received_bytes = 0  # since that timer began
     _unread_timer: asyncio.TimerHandle | None = None
     _is_over = False  # what came last is no HTTP, so nothing that follows can be read
+    _fault: str | None = None  # what is wrong with it, where it is not the parser that says no
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
@@ -150,7 +151,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its head has come. RFC 9112, 3.2: without one Host, or with several, it is no request of HTTP/1.1."""
         if [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
-            raise HttpParserError("one Host header is needed")
+            self._fault = "a request of HTTP/1.1 needs one Host header"
+            raise HttpParserError(self._fault)
         self._awaited = BODY
         self._stop_timer()
         super().on_headers_complete()
@@ -191,7 +193,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._awaited = None
         self._stop_timer()
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
-            self.transport.write(not_http(msg, self.server_state.default_headers))
+            self.transport.write(not_http(self._fault or msg, self.server_state.default_headers))
             self.transport.close()
         else:
             self.cycle.keep_alive = False

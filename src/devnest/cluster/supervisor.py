@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from devnest.census import Census
-from devnest.cluster.child import ChildFailed
+from devnest.cluster.child import ChildFailed, how_it_ended
 from devnest.cluster.notify import notify, watchdog_interval_s
 from devnest.cluster.slot import Slot
 from devnest.store import EmbeddedPostgres, StoreError
@@ -217,23 +217,28 @@ class Supervisor:
             self._census.started(POSTGRESQL, postgres.pid)
 
     async def _keep_postgres(self, postgres: EmbeddedPostgres) -> None:
-        failed_starts = 0
         while True:
-            while postgres.pid is not None:
+            pid = postgres.pid
+            while (status := postgres.exit_status) is None:
                 await self._child_ended.wait()
                 self._child_ended.clear()
-            log.warning("child died", child=POSTGRESQL)
+            log.warning("child died", child=POSTGRESQL, pid=pid, how=how_it_ended(status))
+            await self._restart_postgres(postgres)
+
+    async def _restart_postgres(self, postgres: EmbeddedPostgres) -> None:
+        for tries in range(1, MOST_FAILED_STARTS + 1):
             self._census.died(POSTGRESQL)
             try:
-                postgres.launch()
+                while not postgres.try_launch():  # noqa: ASYNC110 (what is left of it tells nobody that it ends)
+                    await asyncio.sleep(POLL_S)
                 await self._postgres_ready(postgres)
-                failed_starts = 0
             except StoreError as error:
-                failed_starts += 1
-                log.warning("child did not start", child=POSTGRESQL, reason=str(error), tries=failed_starts)
-                if failed_starts >= MOST_FAILED_STARTS:
+                log.warning("child did not start", child=POSTGRESQL, reason=str(error), tries=tries)
+                if tries == MOST_FAILED_STARTS:
                     raise
-                await asyncio.sleep(failed_starts)
+                await asyncio.sleep(tries)
+            else:
+                return
 
     # The end.
 

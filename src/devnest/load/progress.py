@@ -52,7 +52,7 @@ class Progress:
         elif (point.second + 1) % _LINE_EVERY_S == 0:
             self.say(
                 f"{point.second + 1:5d}s  {point.vus:6,} VUs  {point.requests_per_s:8,.1f} req/s  "
-                f"p95 {milliseconds(point.p95_ms):>8}  failed {result.failed:,}"
+                f"p95 {_p95(point):>8}  failed {result.failed:,}"
             )
 
     def _table(self, result: Result, point: Point) -> Table:
@@ -67,10 +67,14 @@ class Progress:
         table.add_row(
             f"{point.vus:,}",
             f"{point.requests_per_s:,.1f}",
-            milliseconds(point.p95_ms),
+            _p95(point),
             f"{result.requests:,}",
             f"[{'red' if result.failed else 'default'}]{result.failed:,}[/]",
             f"{result.dropped:,}",
             f"[{busy}]{point.cpu:.0%} CPU[/]",
         )
         return table
+
+
+def _p95(point: Point) -> str:
+    return milliseconds(point.p95_ms) if point.p95_ms else "-"  # in a second without an answer there is none

@@ -102,9 +102,14 @@ class Crew:
         elif self.is_elastic:
             self._watch_idle(worker, now)
 
+    def is_needed(self, worker_id: int) -> bool:
+        """Whether a worker has not been told to go."""
+        worker = self.all.get(worker_id)
+        return worker is not None and worker.state in (WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY)
+
     def lost(self, worker: Worker, now: float) -> None:
         """A worker has ended, as it was told to or not."""
-        if worker.state in (WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY):
+        if self.is_needed(worker.id):
             self._recorder.restarts["boot" if worker.state is WorkerState.STARTING else "crash"] += 1
             self._note_failure(now)
         self._dismiss(worker, WorkerState.KILLED)

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from devnest.pool.stats import Stats
 from devnest.pool.tasks import Task
 
 __all__ = ["Engine", "WorkerHandle"]
+
+_log = logging.getLogger("devnest.pool")
 
 
 class WorkerHandle(Protocol):
@@ -127,6 +130,8 @@ class Engine:
     def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
         """See :class:`Events`."""
         self.workers.pop(worker_id, None)
+        if self.scheduler.crew.is_needed(worker_id):
+            _log.warning("worker %d %s", worker_id, how)
         self._perform(self.scheduler.died(worker_id, how, time.monotonic(), begun=begun))
         self.end_turn_soon()
         self._resolve_first()

@@ -59,6 +59,8 @@ class EmbeddedPostgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
         self._patience_ends_at = 0.0
+        self._orphan_since: float | None = None
+        self._asked: int | None = None  # the postmaster that was asked to end
         self._log_start = 0
 
     @property
@@ -72,6 +74,11 @@ class EmbeddedPostgres:
         """The postmaster's process id while it runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
+    @property
+    def exit_status(self) -> int | None:
+        """How the postmaster ended: its status, or less than 0 the signal; None while it runs."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self) -> None:
         """Launch PostgreSQL and wait until it accepts connections."""
         self.launch()
@@ -79,20 +86,28 @@ class EmbeddedPostgres:
             time.sleep(POLL_S)
 
     def launch(self) -> None:
+        """Launch it, and wait as long as something left behind in the directory takes to end."""
+        while not self.try_launch():
+            time.sleep(POLL_S)
+
+    def try_launch(self) -> bool:
         """Make the database where there is none, and start PostgreSQL on it, for the first time or after its death.
 
-        The URL stays the same over all starts until `stop`. Where this process is killed, PostgreSQL shuts down (on
-        Linux; elsewhere the next start sees to it). Raises `VersionMismatch`, `DataDirectoryError`, `PostgresFailed`.
+        False where one left behind in the directory has not ended: it is made to, so try again soon. The URL stays the
+        same over all starts until `stop`. Where this process is killed, PostgreSQL shuts down (on Linux; elsewhere the
+        next start sees to it). Raises `VersionMismatch`, `DataDirectoryError`, `PostgresFailed`.
         """
         try:
             lock_fd = os.open(self._home / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
-                self._end_orphan(lock_fd)
+                if not self._is_free(lock_fd):
+                    return False
                 self._clear_stale()
                 if not self._data.exists():
                     self._initdb()
                 self._check_version()
                 self._launch(lock_fd)
+                return True
             finally:
                 os.close(lock_fd)  # the postmaster has its own copy
         except OSError as error:
@@ -129,28 +144,30 @@ class EmbeddedPostgres:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
             self._socket_dir = None
 
-    def _end_orphan(self, lock_fd: int) -> None:
-        """Take `postgres.lock`; a postmaster whose DevNest was killed is shut down first.
+    def _is_free(self, lock_fd: int) -> bool:
+        """Take `postgres.lock`; where it is taken, see to the end of who has it.
 
-        Of one that was killed itself the others go by themselves, but who computes looks up only when that is done.
+        A postmaster whose DevNest was killed is shut down. Of one that was killed itself the others go by themselves,
+        but who computes looks up only when that is done.
         """
-        began_at = time.monotonic()
-        asked = False
-        while True:
-            try:
-                fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid, waited_s = self._orphan_pid(), time.monotonic() - began_at
-                if pid and not asked:
-                    asked = True
-                    _send(pid, signal.SIGINT)
-                if not pid and waited_s > BEREFT_TIMEOUT_S:
-                    self._kill_bereft()
-                if waited_s > ORPHAN_TIMEOUT_S:
-                    raise DataDirectoryError(self._home, "a PostgreSQL left behind in it does not end") from None
-                time.sleep(POLL_S)
-            else:
-                return
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid, now = self._orphan_pid(), time.monotonic()
+            if self._orphan_since is None:
+                self._orphan_since = now
+            if pid and pid != self._asked:
+                self._asked = pid
+                _send(pid, signal.SIGINT)
+            waited_s = now - self._orphan_since
+            if not pid and waited_s > BEREFT_TIMEOUT_S:
+                self._kill_bereft()
+            if waited_s > ORPHAN_TIMEOUT_S:
+                self._orphan_since = None
+                raise DataDirectoryError(self._home, "a PostgreSQL left behind in it does not end") from None
+            return False
+        self._orphan_since = None
+        return True
 
     def _orphan_pid(self) -> int | None:
         """The live postmaster of `postmaster.pid`; where the system can tell, not a stranger with its number."""
