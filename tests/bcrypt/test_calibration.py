@@ -1,11 +1,14 @@
 """What is concluded from rates, and a real but short calibration."""
 
 import json
+import threading
 
+import bcrypt
 import pytest
 
 from devnest.bcrypt import calibration
-from devnest.bcrypt.calibration import Rates, calibrate_machine, machine_rate, measure
+from devnest.bcrypt.calibration import Rates, calibrate_machine, measure
+from tests.support import PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,7 @@ def test_measured_here() -> None:
     assert len(result.rates.kernel) == 6
     assert result.ratio == result.rates.of(result.lanes) / result.rates.pyca
     assert json.loads(json.dumps(result.as_dict()))["cost"] == result.cost
+    assert result.sign_ins_per_s == result.cores * result.rates.of(result.lanes) * 2.0 ** (10 - result.cost)
 
 
 def test_cost_meets_the_target() -> None:
@@ -48,4 +52,12 @@ def test_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devnest.bcrypt._backend.KERNEL", None)
     rates = measure(rounds=1)
     assert rates.kernel == []
-    assert machine_rate(rates.best(), 2, rounds=1) > 0
+    assert rates.pyca > 0
+
+
+def test_all_cores_hash_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None has finished before the last has begun."""
+    begun = threading.Barrier(3, timeout=PATIENCE_S)
+    monkeypatch.setattr(calibration, "KERNEL", None)
+    monkeypatch.setattr(bcrypt, "hashpw", lambda *_: begun.wait())
+    assert measure(rounds=2, cores=3).pyca > 0

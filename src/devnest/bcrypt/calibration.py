@@ -1,15 +1,20 @@
-"""Measures bcrypt on this machine: every lane count beside pyca/bcrypt, and what follows."""
+"""Measures bcrypt on this machine: every lane count beside pyca/bcrypt, and what follows.
+
+All cores hash at once, as they do where many sign in: two that are threads of one core share its units and its level-1
+cache, and what is best for one alone may not be for both.
+"""
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from threading import Barrier
 
 import bcrypt as pyca
 
-from devnest.bcrypt._backend import KERNEL, PROBLEM, hash_all, with_kernel
+from devnest.bcrypt._backend import KERNEL, PROBLEM, with_kernel
 from devnest.bcrypt._choice import LANES_MAX
 from devnest.bcrypt._machine import cpu_model, usable_cores
 from devnest.bcrypt._text import COST_MAX, COST_MIN, SALT_BYTES, Setting
@@ -19,6 +24,7 @@ __all__ = ["STATED_COST", "Calibration", "Rates", "calibrate_machine", "measure"
 STATED_COST = 10  # rates are stated for this cost; one more halves them
 RUN_COST = 8  # and measured at this one: tens of milliseconds a run
 ROUNDS = 5
+START_S = 10.0  # for the threads of a run to be there
 NEAR_BEST = 0.98  # of two lane counts this close the smaller one: its batches are done sooner
 
 PASSWORDS = [b"correct horse battery staple %d" % lane for lane in range(LANES_MAX)]
@@ -27,7 +33,7 @@ SETTINGS = [Setting(b"2b", RUN_COST, bytes([lane]) * SALT_BYTES) for lane in ran
 
 @dataclass(frozen=True)
 class Rates:
-    """Hashes per second on one core at STATED_COST; `kernel` has one rate for each lane count from 1."""
+    """Hashes per second of a core at STATED_COST; `kernel` has one rate for each lane count from 1."""
 
     pyca: float
     kernel: list[float]
@@ -59,15 +65,15 @@ class Calibration:
     target_met: bool  # whether even the lowest cost is within the target
     cost: int  # the highest whose batch is done within the target
     batch_ms: float  # one full batch at that cost
-    sign_ins_per_s: float  # at that cost, all cores hashing at once, as measured
+    sign_ins_per_s: float  # at that cost, of all cores
 
     def as_dict(self) -> dict[str, object]:
         """For --json."""
         return asdict(self)
 
 
-def measure(rounds: int = ROUNDS) -> Rates:
-    """Every lane count and pyca/bcrypt, alternating; medians."""
+def measure(rounds: int = ROUNDS, cores: int = 1) -> Rates:
+    """Every lane count and pyca/bcrypt, alternating, on so many cores at once; medians of a core's rate."""
     runs: list[tuple[int, Callable[[], object]]] = [(1, partial(pyca.hashpw, PASSWORDS[0], SETTINGS[0].text()))]
     if KERNEL is not None:
         runs += [
@@ -75,39 +81,27 @@ def measure(rounds: int = ROUNDS) -> Rates:
             for lanes in range(1, LANES_MAX + 1)
         ]
     seen: list[list[float]] = [[] for _ in runs]
-    for _ in range(rounds):
-        for rates, (hashes, run) in zip(seen, runs, strict=True):
-            start = time.perf_counter()
-            run()
-            rates.append(_stated(hashes / (time.perf_counter() - start)))
+    with ThreadPoolExecutor(cores) as threads:  # hashing holds no interpreter lock
+        for _ in range(rounds):
+            for rates, (hashes, run) in zip(seen, runs, strict=True):
+                durations_s = threads.map(_duration_s, cores * [run], cores * [Barrier(cores, timeout=START_S)])
+                rates.append(_stated(statistics.mean(hashes / duration_s for duration_s in durations_s)))
     alone, *kernel = map(statistics.median, seen)
     return Rates(alone, kernel)
 
 
-def machine_rate(lanes: int, cores: int, rounds: int = ROUNDS) -> float:
-    """Hashes per second at STATED_COST with every core hashing; cores that share a core's innards add less."""
-    passwords, settings = PASSWORDS[:lanes], SETTINGS[:lanes]
-
-    def work() -> None:
-        for _ in range(rounds):
-            if KERNEL is None:
-                hash_all(passwords, settings)
-            else:
-                with_kernel(KERNEL, lanes, passwords, settings)
-
-    threads = [threading.Thread(target=work) for _ in range(cores)]
+def _duration_s(run: Callable[[], object], together: Barrier) -> float:
+    together.wait()
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return _stated(cores * rounds * lanes / (time.perf_counter() - start))
+    run()
+    return time.perf_counter() - start
 
 
 def calibrate_machine(target_ms: float, rounds: int = ROUNDS) -> Calibration:
     """Measure, choose, and work out what it means here."""
-    rates = measure(rounds)
-    lanes, cores = rates.best(), usable_cores()
+    cores = usable_cores()
+    rates = measure(rounds, cores)
+    lanes = rates.best()
     rate = rates.of(lanes)
     stated_ms = 1000 * lanes / rate
     costs = range(COST_MIN, COST_MAX + 1)
@@ -126,7 +120,7 @@ def calibrate_machine(target_ms: float, rounds: int = ROUNDS) -> Calibration:
         target_met=bool(within),
         cost=cost,
         batch_ms=batch_ms[cost],
-        sign_ins_per_s=machine_rate(lanes, cores, rounds) * 2.0 ** (STATED_COST - cost),
+        sign_ins_per_s=cores * rate * 2.0 ** (STATED_COST - cost),
     )
 
 

@@ -42,8 +42,8 @@ def _remember(lanes: int) -> Path | None:
 
 def _tell(result: Calibration) -> None:
     rates = result.rates
-    table = Table(title=f"bcrypt on one core: {result.cpu}")
-    for column in ("", f"hashes/s at cost {result.stated_cost}", "beside pyca/bcrypt"):
+    table = Table(title=f"bcrypt: {result.cpu}, {_cores(result.cores)}")
+    for column in ("", f"hashes/s of a core, cost {result.stated_cost}", "beside pyca/bcrypt"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("pyca/bcrypt", f"{rates.pyca:.1f}", "1.00")
     for lanes, rate in enumerate(rates.kernel, start=1):
@@ -55,11 +55,15 @@ def _tell(result: Calibration) -> None:
     if result.problem:
         console.print(f"bcrypt runs without lanes, on pyca/bcrypt: {result.problem}.", soft_wrap=True)
     else:
-        console.print(f"Lanes: {result.lanes} (*), {result.ratio:.2f} times pyca/bcrypt on one core.", soft_wrap=True)
+        console.print(f"Lanes: {result.lanes} (*), {result.ratio:.2f} times pyca/bcrypt.", soft_wrap=True)
     within = "within" if result.target_met else "the lowest there is; over"
     console.print(
         f"Cost: {result.cost}, {within} {result.target_ms:g} ms: a batch of {result.lanes} takes "
         f"{result.batch_ms:.0f} ms.\n"
-        f"Sign-ins: {result.sign_ins_per_s:.1f} a second at that cost, all {result.cores} cores at once.",
+        f"Sign-ins: {result.sign_ins_per_s:.1f} a second at that cost, of all cores.",
         soft_wrap=True,
     )
+
+
+def _cores(count: int) -> str:
+    return f"{count} cores at once" if count > 1 else "one core"
