@@ -93,7 +93,8 @@ function register() {
   const account = newAccount(exec.vu.idInTest);
   const answer = send('register', 'POST', '/auth/register', account, [201]);
   if (answer.status !== 201) return null;
-  const { id, username } = answer.json();
+  const { id, username } = answer.json() || {};
+  if (!check(id, { 'register has the right body': (found) => typeof found === 'string' })) return null;
   return check(username, { 'register answers own account': (found) => found === account.username }) ? { ...account, id } : null;
 }
 
@@ -106,6 +107,7 @@ function login(account, name, statuses) {
   const answer = send(name, 'POST', '/auth/login', { email, password }, statuses);
   if (answer.status !== 200) return false;
   const found = answer.json('access_token');
+  if (!check(found, { [`${name} has the right body`]: (jwt) => typeof jwt === 'string' })) return false;
   if (!check(found, { [`${name} answers own token`]: (jwt) => subject(jwt) === account.id })) return false;
   token = found;
   return true;
@@ -117,6 +119,7 @@ function post(account) {
   const answer = send('post', 'POST', '/posts', body, [201]);
   if (answer.status !== 201) return false;
   const found = answer.json();
+  if (!check(found, { 'post has the right body': (its) => Boolean(its && its.author) })) return false;
   return check(found, { 'post answers own post': ({ title: its, author }) => its === title && author.id === account.id });
 }
 

@@ -54,12 +54,14 @@ def main() -> None:
     if variant not in peer["variants"]:
         stop(f"no variant {variant} of {name}; there are {', '.join(peer['variants'])}", 2)
     if missing := [program for program in peer["needs"] if shutil.which(program) is None]:
-        stop(f"{name} is skipped: {', '.join(missing)} is not installed", NOT_HERE)
+        stop(f"not installed here: {', '.join(missing)}", NOT_HERE)
+    if not os.environ.get("DATABASE_URL"):
+        stop("DATABASE_URL is not set: bench/peers/README.md has an example", 2)
     folder = HERE / name
     try:
         install(folder, peer)
     except subprocess.CalledProcessError as error:
-        stop(f"{name} is skipped: its installation failed ({error})", NOT_HERE)
+        stop(f"its installation failed ({error})", NOT_HERE)
     what = peer["variants"][variant]
     environment = {**os.environ, **what["environment"]}
     if "processes" in what:

@@ -18,7 +18,7 @@ def loaded(answer_s: float, *, seconds: int = 3, failed: bool = False, busy: boo
             tally.request("login", 200, True, answer_s)
         for _ in range(10):
             tally.request("post", 500 if failed else 201, not failed, 0.002)
-        result.absorb(0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, tally.take()))
+        result.absorb(0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, 0.0, tally.take()))
     result.finish()
     return result
 

@@ -127,9 +127,32 @@ def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
         assert {"register", "login", "post"} <= set(run.routes)
         assert (run.failed, run.failed_checks) == (0, 0)
     assert "times the requests per second" in second.stdout
-    assert "DevNest, pool with lanes (after)" in (place / "page.md").read_text()
-    assert "DevNest, pool with lanes (after)" in (place / "report.html").read_text()
+    assert "A quick session" in second.stdout
+    for page in ("page.md", "report.html"):
+        text = (place / page).read_text()
+        assert "DevNest, pool with lanes (after)" in text
+        assert "A quick session" in text
     assert list((place / "t").iterdir()) == []
+
+
+def test_interrupted_before_the_first_run_there_is_nothing_to_go_on_with(place: Path) -> None:
+    """So no file is named that is not there."""
+    process = bench(place, "--designs", "inline")
+    processes_of_a_design(process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert "nothing was measured" in errors
+    assert "--resume" not in errors
+    assert not (place / "devnest-bench.json").exists()
+
+
+def test_all_designs_run_on_the_postgresql_that_was_named(place: Path) -> None:
+    """DevNest's own too: else it and the peers would be compared on different ones."""
+    process = bench(place, "--designs", "inline", "--postgres-bin", "/nonexistent")
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "/nonexistent/initdb does not run" in errors
 
 
 def test_killed_it_leaves_nothing_either(place: Path) -> None:
@@ -155,7 +178,7 @@ def test_a_design_in_trouble_is_told_and_the_others_go_on(place: Path) -> None:
     output, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, errors
     assert "failed: it did not start: it ended with status 3\n    no colour is set\n" in errors
-    assert "skipped: absent is skipped: no-such-program is not installed\n" in errors
+    assert "skipped: not installed here: no-such-program\n" in errors
     assert "failed: it ended unasked with status 7\n    out of luck\n" in errors
     assert output.count("Peer, ") == 3
     troubles = Session.load(place / "devnest-bench.json").troubles

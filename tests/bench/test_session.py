@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devnest.bench import Run, Session, Trouble, compared, neighbours, ratios, void_runs
+from devnest.bench import Run, Session, Trouble, compared, ratios, remarks, void_runs
 from devnest.bench.busy import busy
 from devnest.load import BadPlan
 from tests.bench.results import loaded, measured, session
@@ -57,9 +57,9 @@ def test_a_session_whose_designs_have_no_title_is_refused(tmp_path: Path) -> Non
 def test_busy_neighbours_are_told() -> None:
     some = session()
     some.add(Run.of("inline", 1, loaded(0.04), 0.05))
-    assert neighbours(some) == []
+    assert remarks(some) == []
     some.add(Run.of("pool", 1, loaded(0.04), 0.7))
-    assert neighbours(some) == [
+    assert remarks(some) == [
         "Before 1 of 2 runs something else used more than 10% of the cores (up to 70%): such figures are lower than "
         "the machine's own."
     ]

@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from devnest.cli import app
-from devnest.load import Result
+from devnest.cli.files import refuse_unwritable
+from devnest.load import BadPlan, Result
 from devnest.load.progress import Progress
 from devnest.load.result import Point
 from tests.load.targets import DevNest, serving
@@ -149,7 +150,7 @@ def test_without_a_terminal_there_is_a_line_every_five_seconds() -> None:
     with Progress(stream, 10) as progress:
         progress.prepared(result)
         for second in range(10):
-            progress.second(result, Point(second, vus=7, requests_per_s=12.34, p95_ms=56.78))
+            progress.second(result, Point(second, vus=7, requests_per_s=12.34, wall_s=1, p95_ms=56.78))
     prepared, *lines = stream.getvalue().splitlines()
     assert prepared == "prepared: accounts 50.0"
     assert [line.split()[:4] for line in lines] == [["5s", "7", "VUs", "12.3"], ["10s", "7", "VUs", "12.3"]]
@@ -165,6 +166,36 @@ async def test_too_few_file_descriptors_are_told_with_the_remedy() -> None:
     assert "need 564 file descriptors each, the limit is 256" in too_few[2]
     assert "ulimit -Hn 564" in too_few[2]
     assert "--generators 3" in too_few[2]
+
+
+async def test_a_remedy_that_would_not_do_is_not_given() -> None:
+    """No number of generators is enough where none may have more than its own files, and 64 are the most."""
+    for descriptors, vus in ((60, 30), (100, 5000)):
+        status, _, errors = await load(
+            "http://127.0.0.1:1", "--vus", str(vus), "--duration", "1s", descriptors=descriptors
+        )
+        assert status == 2
+        assert "ulimit -Hn" in errors
+        assert "--generators" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+async def test_a_file_that_cannot_be_written_does_not_take_the_other_along(tmp_path: Path) -> None:
+    """A full disk, at the end of a run: exit 1 with the file's name, and the report is there."""
+    html = tmp_path / "report.html"
+    async with serving(DevNest()) as target:
+        files = ("--summary-export", "/dev/full", "--report", str(html))
+        status, _, errors = await load(target.url, "--vus", "1", "--duration", "300ms", *files)
+    assert status == 1
+    assert "cannot write /dev/full: No space left" in errors
+    assert html.stat().st_size > 1000
+
+
+def test_a_pipe_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    """Opened as usual it would wait for a reader for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadPlan, match="cannot write"):
+        refuse_unwritable(tmp_path / "pipe")
 
 
 async def test_an_unreachable_target_is_one_line() -> None:

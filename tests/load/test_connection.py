@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from devnest.load.connection import MAX_BODY_BYTES, Connection
+from devnest.load.connection import MAX_BODY_BYTES, MAX_HEAD_BYTES, Connection
 from devnest.load.target import Target as Url
 from devnest.load.user import Session, VirtualUser
 from tests.load.targets import Handler, Request, answer, constantly, serving
@@ -46,6 +46,11 @@ BAD = {
     "closes in the middle": (constantly(answer(200, b"0123456789")[:-4], keep=False), "connection closed"),
     "bad chunk": (constantly(CHUNKED + b"zz\r\nhello\r\n"), "not HTTP/1.1"),
     "huge body": (constantly(answer(200, b"x" * (MAX_BODY_BYTES + 1))), "body over 8 MiB"),
+    "endless header": (constantly(b"HTTP/1.1 200 OK\r\nX: " + b"y" * (MAX_HEAD_BYTES + 1)), "headers over 256 KiB"),
+    "endless interim answers": (
+        constantly(b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_HEAD_BYTES // 25 + 1)),
+        "headers over 256 KiB",
+    ),
     "endless chunks": (constantly(CHUNKED + b"100000\r\n" + b"x" * 0x100000 + b"\r\n" + b"100000\r\n" + b"x" * 99), ""),
     "switches protocols": (
         constantly(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from devnest.load import Result
-from devnest.load.charts import LOGARITHMIC
+from devnest.load.charts import LOGARITHMIC, curve
 from devnest.load.messages import Second
 from devnest.load.report import report
 from devnest.load.tally import Tally
@@ -35,7 +36,7 @@ def finished(*, failed: bool = False, busy: bool = False) -> Result:
             tally.check("login has the right status", True)
         if failed:
             tally.error(HOSTILE, "status 500")
-        result.absorb(0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, tally.take()))
+        result.absorb(0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, 0.0, tally.take()))
     result.finish()
     return result
 
@@ -78,6 +79,19 @@ def test_every_chart_has_its_place_and_nothing_is_loaded(failed: bool) -> None:
     assert elements.scripts == 4
     assert HOSTILE not in text
     assert ("No request failed." in text) is not failed
+
+
+def test_a_second_without_neighbours_is_a_dot() -> None:
+    """A line of one point is nothing; honest sign-ins in a flood are as rare."""
+    sparse = curve("rare", range(6), [5, None, None, 1, 2, None], 0)
+    assert (sparse["mode"], sparse["marker"]["size"]) == ("lines+markers", [7, 0, 0, 0, 0, 0])
+    assert curve("usual", range(3), [1, 2, 3], 0)["mode"] == "lines"
+
+
+def test_the_shortest_bar_can_be_seen() -> None:
+    """The axis begins at half of it."""
+    axis = msgspec.convert(figures_of(report(finished(), [], ""))["percentiles"], dict[str, Any])["layout"]["yaxis"]
+    assert 10 ** axis["range"][0] == pytest.approx(1, rel=0.01)
 
 
 def test_a_logarithmic_scale_says_20_and_not_2() -> None:

@@ -14,11 +14,14 @@ from devnest.load import (
     GeneratorDied,
     Plan,
     PrepareFailed,
+    Stage,
     TargetUnreachable,
     constant,
     parse_stages,
     run,
 )
+from devnest.load.result import STALL_LIMIT_S
+from devnest.load.summary import notices
 from tests.load.targets import DevNest, Request, answer, constantly, serving
 
 _HDR_LOW = 0.999  # a histogram of three digits
@@ -42,6 +45,21 @@ class Dies(Profile):
 
 class NoIteration(Profile):
     pass
+
+class CannotBeMade(Profile):
+    def __init__(self, needed):
+        pass
+    async def iteration(self, vu):
+        pass
+
+class Whole(Visits):
+    think_s = 1
+
+class Blocks(Profile):
+    async def iteration(self, vu):
+        import time
+        await vu.request("visit", "GET", "/")
+        time.sleep(0.4)
 """
 
 
@@ -277,7 +295,15 @@ async def test_accounts_that_cannot_be_made_end_the_run_before_it_starts() -> No
         (Plan("http://127.0.0.1:1", settings={"think_s": "long"}), "think_s is float"),
         (Plan("http://127.0.0.1:1", "flood", stages=constant(1, 1)), "makes its own schedule"),
         (Plan("http://127.0.0.1:1", "stress", settings={"vus": "0"}), "peak at 0 VUs"),
-        (Plan("http://127.0.0.1:1", "stress", settings={"ramp_s": "-500"}), "the stages last"),
+        (Plan("http://127.0.0.1:1", "stress", settings={"ramp_s": "-500"}), "a stage of -500 s"),
+        (Plan("http://127.0.0.1:1", stages=(Stage(3, 5), Stage(-1, 5))), "a stage of -1 s"),
+        (Plan("http://127.0.0.1:1", settings={"think_s": "-5"}), "thinking of -5 s"),
+        (Plan("http://127.0.0.1:1", settings={"jitter": "9"}), "a jitter of 9"),
+        (Plan("http://127.0.0.1:1", "stress", settings={"feed_share": "7"}), "a feed_share from 0 to 1"),
+        (Plan("http://127.0.0.1:1", "stress", settings={"accounts": "-4"}), "accounts 0 or more"),
+        (Plan("http://127.0.0.1:1", "flood", settings={"honest": "-1"}), "honest, readers and posters 0 or more"),
+        (Plan("http://127.0.0.1:1", "flood", settings={"measure_s": "0"}), "measure_s above 0"),
+        (Plan("http://127.0.0.1:0"), "port 0"),
         (Plan("http://127.0.0.1:1", "flood", settings={"multiple": "0"}), "above 0"),
         (Plan("http://127.0.0.1:1", generators=0), "0 generators"),
         (Plan("http://127.0.0.1:1", rate=-1, stages=constant(1, 1)), "a rate of -1"),
@@ -287,6 +313,43 @@ async def test_accounts_that_cannot_be_made_end_the_run_before_it_starts() -> No
 async def test_an_impossible_plan_is_refused_in_words(plan: Plan, words: str) -> None:
     with pytest.raises(BadPlan, match=words):
         await run(plan)
+
+
+async def test_a_profile_that_cannot_be_made_is_refused(own: Path) -> None:
+    with pytest.raises(BadPlan, match=r"CannotBeMade of .* cannot be made: TypeError: .*needed"):
+        await run(Plan("http://127.0.0.1:1", f"{own}:CannotBeMade"))
+
+
+def test_a_whole_number_for_a_fractional_setting_stays_fractional(own: Path) -> None:
+    plan = Plan("http://127.0.0.1:1", f"{own}:Whole", settings={"think_s": "0.25"})
+    assert plan.checked().think_s == 0.25
+
+
+async def test_a_profile_that_blocks_is_told_of(own: Path) -> None:
+    """It uses no CPU, so nothing else would say why every answer took so long."""
+    async with serving(constantly(answer(200))) as target:
+        blocked = await run(Plan(target.url, f"{own}:Blocks", stages=constant(2, 2)))
+        result = await run(Plan(target.url, f"{own}:Visits", stages=constant(2, 1), settings={"think_s": "0.05"}))
+    assert blocked.stall_s > STALL_LIMIT_S
+    assert any("event loop stood still" in line for line in notices(blocked))
+    assert result.stall_s < blocked.stall_s
+
+
+async def test_refusals_of_who_comes_too_often_come_with_the_remedy(own: Path) -> None:
+    """The usual first run: the target's limits are on."""
+    async with serving(constantly(answer(429, extra="Retry-After: 1\r\n"))) as target:
+        result = await run(Plan(target.url, f"{own}:Visits", stages=constant(2, 0.5)))
+    assert any("429" in line and "--no-limits" in line for line in notices(result))
+
+
+async def test_arrivals_that_are_late_leave_the_others_their_turn(own: Path) -> None:
+    """More than the generator can begin: those that were begun are answered while it goes on."""
+    async with serving(constantly(answer(200))) as target:
+        settings = {"think_s": "0"}
+        result = await run(Plan(target.url, f"{own}:Visits", stages=constant(2, 2), rate=1e6, settings=settings))
+    answered = [point.requests for point in result.points if point.wall_s > 0.5]
+    assert answered[0] > 0
+    assert result.dropped > 0
 
 
 async def test_a_profile_without_an_iteration_is_refused(own: Path) -> None:

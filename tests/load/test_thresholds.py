@@ -28,7 +28,7 @@ def result() -> Result:
     tally.dropped = 3
     tally.sent_bytes, tally.received_bytes = 15_000, 2_500_000
     result = Result(url="http://127.0.0.1:1", profile="experiment", generators=1, seed=1)
-    result.absorb(0, Second(0, 20, 0.4, 4.0, tally.take()))
+    result.absorb(0, Second(0, 20, 0.4, 4.0, 0.0, tally.take()))
     result.finish()
     return result
 
@@ -85,6 +85,10 @@ WRONG = [
     "iterations{name:login}: count>1",
     "vus: count>1",
     "http_requests: count>1",
+    "http_req_failed: rate<nan",
+    "http_req_duration: p(95)<inf",
+    "http_reqs: count>1_000",
+    "http_req_duration{name:login,name:post}: p(95)<500",
 ]
 
 
@@ -142,7 +146,7 @@ def test_the_summary_tells_the_same(result: Result) -> None:
 def test_a_busy_generator_voids_the_run_in_words(result: Result) -> None:
     assert "void" not in summary(result)
     for ordinal in range(1, 11):
-        result.absorb(0, Second(ordinal, 20, 0.85, 1.0, Tally().take()))
+        result.absorb(0, Second(ordinal, 20, 0.85, 1.0, 0.0, Tally().take()))
     assert result.is_void
     assert "This run is void" in summary(result)
 

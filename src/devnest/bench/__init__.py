@@ -5,7 +5,7 @@ from devnest.bench.designs import DEFAULT_DESIGNS, Design, choose, every_design
 from devnest.bench.document import check_section, section, write_section
 from devnest.bench.report import report
 from devnest.bench.session import Conditions, Run, Session, Trouble
-from devnest.bench.table import HEAD, compared, neighbours, ratios, void_runs
+from devnest.bench.table import HEAD, compared, ratios, remarks, void_runs
 
 __all__ = [
     "DEFAULT_DESIGNS",
@@ -23,8 +23,8 @@ __all__ = [
     "compared",
     "conduct",
     "every_design",
-    "neighbours",
     "ratios",
+    "remarks",
     "report",
     "section",
     "stages_of",

@@ -147,15 +147,16 @@ def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None
     )
     assert guard.stdin is not None
     assert guard.stdout is not None
+    programs = None if postgres_bin is None else str(postgres_bin.absolute())
     job = Job(
-        command=list(design.command),
+        command=[*design.command, *(["--postgres-bin", programs] if programs and not design.needs_database else [])],
         environment=dict(design.environment),
         ready=design.ready,
         needs_database=design.needs_database,
         start_limit_s=design.start_limit_s,
         hash_cost=hash_cost,
         port=port,
-        postgres_bin=None if postgres_bin is None else str(postgres_bin.absolute()),
+        postgres_bin=programs,
     )
     unloaded: LoadError | None = None
     with guard.stdin, guard.stdout:

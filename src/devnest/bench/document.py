@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from devnest.bench.session import Session
-from devnest.bench.table import HEAD, compared, neighbours, ratios, void_runs
+from devnest.bench.table import HEAD, compared, ratios, remarks
 from devnest.load import BadPlan
 
 __all__ = ["check_section", "section", "write_section"]
@@ -33,7 +33,7 @@ def section(session: Session) -> str:
         *map(_line, compared(session)),
         "",
         _generator(session),
-        *(f"\n{line}" for line in (*ratios(session), *void_runs(session), *neighbours(session))),
+        *(f"\n{line}" for line in (*ratios(session), *remarks(session))),
         *(f"\n{session.titles[trouble.design]}: {trouble.kind}, {trouble.reason}." for trouble in session.troubles),
     ]
     return "\n".join(lines) + "\n"

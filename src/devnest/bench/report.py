@@ -6,7 +6,7 @@ from typing import Any
 
 from devnest.bench.designs import AFTER, BEFORE
 from devnest.bench.session import Run, Session
-from devnest.bench.table import HEAD, PUBLISHED, compared, neighbours, ratios, void_runs
+from devnest.bench.table import HEAD, PUBLISHED, compared, ratios, remarks
 from devnest.load.charts import COLOURS, LOGARITHMIC, curve, frame
 from devnest.load.page import Figure, figure, page, table, tiles
 from devnest.load.summary import milliseconds
@@ -58,7 +58,7 @@ def _when(session: Session) -> str:
 def _notices(session: Session) -> list[str]:
     troubles = [f"{session.titles[trouble.design]}: {trouble.kind}, {trouble.reason}" for trouble in session.troubles]
     left = f"{len(session.pending)} runs are missing." if session.pending else ""
-    return [line for line in (left, *void_runs(session), *neighbours(session), *troubles) if line]
+    return [line for line in (left, *remarks(session), *troubles) if line]
 
 
 def _headline(session: Session, design: str) -> str:

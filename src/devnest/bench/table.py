@@ -7,7 +7,7 @@ from devnest.bench.designs import AFTER, BEFORE, REFERENCE
 from devnest.bench.session import Session
 from devnest.load.summary import milliseconds
 
-__all__ = ["HEAD", "PUBLISHED", "Published", "compared", "neighbours", "ratios", "void_runs"]
+__all__ = ["HEAD", "PUBLISHED", "Published", "compared", "ratios", "remarks", "void_runs"]
 
 NONE = "-"
 
@@ -105,6 +105,12 @@ def neighbours(session: Session) -> list[str]:
         f"Before {len(shares)} of {len(session.runs)} runs something else used more than {BUSY:.0%} of the cores (up "
         f"to {max(shares):.0%}): such figures are lower than the machine's own."
     ]
+
+
+def remarks(session: Session) -> list[str]:
+    """What to say beside the figures: of a quick session, of runs that do not count, of neighbours."""
+    quick = ["A quick session: it shows that everything works, not how fast."] if session.conditions.quick else []
+    return [*quick, *void_runs(session), *neighbours(session)]
 
 
 def void_runs(session: Session) -> list[str]:

@@ -31,8 +31,8 @@ from devnest.bench import (
     compared,
     conduct,
     every_design,
-    neighbours,
     ratios,
+    remarks,
     stages_of,
     void_runs,
     write_section,
@@ -126,7 +126,8 @@ def bench(
         conduct(session, known, path, _Shown(console), port, postgres_bin)
     except Stopped:
         stopped = True
-        _complain(f"stopped; go on with: devnest bench --resume {shlex.quote(str(path))}")
+        go_on = f"go on with: devnest bench --resume {shlex.quote(str(path))}"
+        _complain(f"stopped; {go_on if session.runs else 'nothing was measured'}")
     except OSError as error:
         _complain(f"cannot write {path}: {error.strerror}")
         raise typer.Exit(_FAILED) from None
@@ -205,7 +206,8 @@ def _check_load(session: Session) -> None:
     """Learn before the first design starts whether the load can be made here."""
     conditions = session.conditions
     plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
-    need_descriptors(sum(scenario.most_vus for scenario in plan.checked().scenarios("127.0.0.1")), plan.generators)
+    vus = sum(scenario.most_vus for scenario in plan.checked().scenarios("127.0.0.1"))
+    need_descriptors(vus, plan.generators, may_spread=False)
 
 
 class _Shown:
@@ -253,7 +255,7 @@ def _tell(session: Session) -> None:
     if not console.is_terminal:
         console.width = max(console.width, _PIPE_WIDTH)
     console.print(table)
-    for line in (*ratios(session), *void_runs(session), *neighbours(session)):
+    for line in (*ratios(session), *remarks(session)):
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -135,18 +135,22 @@ async def _run(plan: Plan) -> Result:
 
 
 def _write(result: Result, verdicts: Sequence[Verdict], summary_export: Path | None, report: Path | None) -> bool:
-    """Write the files that were asked for; whether that went well."""
-    try:
-        if summary_export is not None:
-            exported_json = msgspec.json.encode(exported(result, verdicts))
-            summary_export.write_bytes(msgspec.json.format(exported_json, indent=4) + b"\n")
-        if report is not None:
-            command = shlex.join(["devnest", *sys.argv[1:]])
-            report.write_text(html_report(result, verdicts, command), encoding="utf-8")
-    except OSError as error:
-        sys.stderr.write(f"devnest: cannot write {error.filename}: {error.strerror}\n")
-        return False
-    return True
+    """Write the files that were asked for, each whatever became of the other; whether that went well."""
+    contents: dict[Path, bytes] = {}
+    if summary_export is not None:
+        exported_json = msgspec.json.encode(exported(result, verdicts))
+        contents[summary_export] = msgspec.json.format(exported_json, indent=4) + b"\n"
+    if report is not None:
+        command = shlex.join(["devnest", *sys.argv[1:]])
+        contents[report] = html_report(result, verdicts, command).encode()
+    failed = False
+    for path, content in contents.items():
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            failed = True
+            sys.stderr.write(f"devnest: cannot write {path}: {error.strerror}\n")
+    return not failed
 
 
 def _status(result: Result, verdicts: Sequence[Verdict], written: bool) -> int:

@@ -12,9 +12,20 @@ LOGARITHMIC: dict[str, Any] = {"type": "log", "tickvals": _TICKS, "ticktext": [f
 
 
 def curve(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) -> dict[str, Any]:
-    """A line; `colour` is its number among the figure's lines."""
-    line = {"color": COLOURS[colour % len(COLOURS)], "width": 2}
-    return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line}
+    """A line, and a dot where a value has no neighbour; `colour` is its number among the figure's lines."""
+    around = [None, *y, None]
+    alone = [here is not None and before is None and after is None
+             for before, here, after in zip(around, y, around[2:], strict=False)]  # fmt: skip
+    its_colour = COLOURS[colour % len(COLOURS)]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if any(alone) else "lines",
+        "name": name,
+        "x": x,
+        "y": y,
+        "line": {"color": its_colour, "width": 2},
+        "marker": {"color": its_colour, "size": [7 if dot else 0 for dot in alone]},
+    }
 
 
 def frame(unit: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import httptools
 __all__ = ["MAX_BODY_BYTES", "Answer", "Connection"]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_HEAD_BYTES = 256 * 1024  # as much as comes in one piece
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
 
@@ -75,7 +76,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes) -> asyncio.Future[Answer]:
         """Write `request` now; the future is resolved with its answer and never with an exception."""
         assert self._transport is not None
-        assert self._waiting is None
+        assert self._waiting is None, "a virtual user makes one request at a time"
         if self._bodiless:
             self._begin()  # the parser still expects the body of which the last answer told
         self._bodiless = request.startswith(b"HEAD ")
@@ -108,6 +109,10 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail("not HTTP/1.1")
+        if self._waiting is not None and not self._headed:
+            self._size += len(data)
+            if self._size > MAX_HEAD_BYTES:
+                self.fail(f"headers over {MAX_HEAD_BYTES >> 10} KiB")
 
     def eof_received(self) -> None:
         if self._headed and not self._delimited:
@@ -135,6 +140,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._headed = self._parser.get_status_code() >= _FIRST_FINAL_STATUS
+        if self._headed:
+            self._size = 0  # the body's from now on
         if self._headed and self._bodiless:
             self._complete(keep=self._parser.should_keep_alive())
 

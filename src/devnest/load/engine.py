@@ -24,6 +24,7 @@ GRACE_S = 30.0  # for iterations that run when the last stage ends
 _TICK_S = 0.02
 _TIMER_STEP_S = 0.0015  # a start this late is the step of the event loop's timer and not a delay
 _AFTER_ERROR_S = 1.0
+_AT_ONCE = 100  # arrivals that are late, before the others have a turn
 _TURNS = 5  # of the event loop, in which a VU counts a request that failed, and its iteration if that was the last
 
 _log = logging.getLogger(__name__)
@@ -169,12 +170,17 @@ class Engine:
             await self._pause(_TICK_S)
         begin = perf_counter()
         number = self._crew.index  # of the arrival, among those of all generators
+        late = 0  # arrivals since the clock was last ahead
         while number < scenario.rate * scenario.duration_s and not self._stopped.is_set():
             due = begin + number / scenario.rate
             now = perf_counter()
             if due > now:
                 await self._pause(due - now)
+                late = 0
                 continue
+            late += 1
+            if late % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             if free:
                 slot = free.popleft()
                 slot.vu.intended = due if now - due > _TIMER_STEP_S else now

@@ -32,4 +32,4 @@ def told(error: OSError) -> str:
         return "no answer in time"
     if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's
         return str(getattr(error, "verify_message", "") or error.reason or error)
-    return os.strerror(error.errno) if error.errno else str(error)
+    return os.strerror(error.errno) if error.errno else str(error) or "the connection was closed"

@@ -76,6 +76,7 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 50, 50)
+    session.begin_watch()
     begin = mark = perf_counter()
     cpu_mark = process_time()
     running = asyncio.create_task(engine.run())
@@ -87,7 +88,8 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
             await asyncio.wait((running,), timeout=max(0.0, due - perf_counter()))
             now, cpu = perf_counter(), process_time()
             figures = session.tally.take()
-            channel.send(Second(ordinal, engine.take_vus(), cpu - cpu_mark, now - mark, figures))
+            second = Second(ordinal, engine.take_vus(), cpu - cpu_mark, now - mark, session.take_stall_s(), figures)
+            channel.send(second)
             mark, cpu_mark = now, cpu
         await running
     finally:

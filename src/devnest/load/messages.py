@@ -49,6 +49,7 @@ class Second(msgspec.Struct, tag=True):
     vus: int  # at most, in that second
     cpu_s: float
     wall_s: float
+    stall_s: float  # the longest time in which the event loop did not turn
     figures: Figures
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from devnest.load.errors import BadPlan
-from devnest.load.schedule import Stage
+from devnest.load.schedule import Stage, checked
 from devnest.load.user import Session, VirtualUser
 
 __all__ = ["Crew", "Profile", "Scenario", "load_profile", "settings_of"]
@@ -35,6 +35,12 @@ class Scenario:
     think_s: float = 0.0
     jitter: float = 0.0
     sources: tuple[str, ...] = ()  # local addresses to connect from, in turn; empty: the system's choice
+
+    def check(self) -> None:
+        """Raise `BadPlan` where nobody could play it."""
+        checked(self.stages)
+        if self.think_s < 0 or not 0 <= self.jitter <= 1:
+            raise BadPlan(f"thinking of {self.think_s:g} s with a jitter of {self.jitter:g}; 0 s or more, and 0 to 1")
 
     @property
     def most_vus(self) -> int:
@@ -110,13 +116,16 @@ def load_profile(spec: str, named: Mapping[str, type[Profile]]) -> Profile:
         raise BadPlan(f"{path} has no class {name} made from devnest.load.Profile")
     if found.iteration is Profile.iteration and found.scenarios is Profile.scenarios:
         raise BadPlan(f"{name} of {path} has no iteration()")
-    return found()
+    try:
+        return found()
+    except Exception as error:
+        raise BadPlan(f"{name} of {path} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def settings_of(profile: Profile) -> dict[str, type]:
-    """Names that `--set` knows, with their types."""
+    """Names that `--set` knows, with their types: `think_s = 1` in a profile is as fractional as its base's."""
     return {
-        name: type(value)
+        name: float if isinstance(getattr(Profile, name, None), float) else type(value)
         for name in dir(profile)
         if not name.startswith("_")
         and isinstance(value := getattr(profile, name), int | float | str)

@@ -42,6 +42,8 @@ class Stress(Profile):
         self._accounts: list[Account] = []
 
     def scenarios(self, target_host: str) -> list[Scenario]:
+        if not (0 <= self.feed_share <= 1 and self.accounts >= 0):
+            raise BadPlan("the stress test needs a feed_share from 0 to 1, and accounts 0 or more")
         stages = self.stages
         if stages is Profile.stages:
             stages = (Stage(self.ramp_s, self.vus), Stage(self.hold_s, self.vus), Stage(self.fall_s, 0))
@@ -86,8 +88,10 @@ class Flood(Profile):
         self._accounts: list[Account] = []
 
     def scenarios(self, target_host: str) -> list[Scenario]:
-        if not (self.duration_s > 0 and self.multiple > 0 and self.capacity >= 0 and self.attackers > 0):
-            raise BadPlan("the flood needs duration_s, multiple, attackers above 0, and capacity 0 or more")
+        if min(self.duration_s, self.multiple, self.attackers, self.attacked_accounts, self.measure_s) <= 0:
+            raise BadPlan("the flood needs duration_s, multiple, attackers, attacked_accounts and measure_s above 0")
+        if min(self.capacity, self.honest, self.readers, self.posters) < 0:
+            raise BadPlan("the flood needs capacity, honest, readers and posters 0 or more")
         loopback = target_host == "127.0.0.1" and sys.platform == "linux"
         sources = tuple(filter(None, self.attack_addresses.split(","))) if loopback else ()
         whole = constant(self.attackers, self.duration_s)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from devnest.load.result import CPU_LIMIT, Point, Result
+from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
 from devnest.load.summary import milliseconds
 
 __all__ = ["Progress"]
@@ -49,14 +49,14 @@ class Progress:
         """One second has passed."""
         if self._console.is_terminal:
             self._live.update(self._table(result, point), refresh=True)
-        elif (point.second + 1) % _LINE_EVERY_S == 0:
+        elif (point.second + 1) % _LINE_EVERY_S == 0 and point.wall_s > SHORTEST_S:
             self.say(
                 f"{point.second + 1:5d}s  {point.vus:6,} VUs  {point.requests_per_s:8,.1f} req/s  "
                 f"p95 {_p95(point):>8}  failed {result.failed:,}"
             )
 
     def _table(self, result: Result, point: Point) -> Table:
-        elapsed_s = time.monotonic() - self._begin
+        elapsed_s = min(self._duration_s, time.monotonic() - self._begin)
         done = min(1.0, elapsed_s / self._duration_s)
         bar = "━" * round(done * _BAR)
         busy = "red" if point.cpu > CPU_LIMIT else "default"

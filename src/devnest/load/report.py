@@ -1,13 +1,14 @@
 """The report of one run: what happened over time, by route, and whether the generator can be believed."""
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from devnest.load.charts import COLOURS, LOGARITHMIC, curve, frame
 from devnest.load.page import Figure, figure, page, table, tiles
 from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
-from devnest.load.summary import milliseconds, void_words
+from devnest.load.summary import milliseconds, notices
 from devnest.load.thresholds import Verdict
 
 __all__ = ["report"]
@@ -49,8 +50,7 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
 
 
 def _notices(result: Result) -> list[str]:
-    words = [void_words(result), "This run was stopped before its end." if result.stopped else ""]
-    return [f"<p class='notice' role='alert'>{html.escape(text)}</p>" for text in words if text]
+    return [f"<p class='notice' role='alert'>{html.escape(text)}</p>" for text in notices(result)]
 
 
 def _headline(result: Result) -> list[tuple[str, str]]:
@@ -175,19 +175,20 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
 
 
 def _percentiles(result: Result) -> Figure:
+    values = {
+        percent: [round(result.trend(name).percentile(percent), 3) for name in result.names]
+        for percent in _SHOWN_PERCENTILES
+    }
     data = [
-        {
-            "type": "bar",
-            "name": f"p{percent}",
-            "x": result.names,
-            "y": [round(result.trend(name).percentile(percent), 3) for name in result.names],
-            "marker": {"color": COLOURS[index]},
-        }
-        for index, percent in enumerate(_SHOWN_PERCENTILES)
+        {"type": "bar", "name": f"p{percent}", "x": result.names, "y": heights, "marker": {"color": COLOURS[index]}}
+        for index, (percent, heights) in enumerate(values.items())
     ]
     layout = frame("ms")
     layout["xaxis"] = {"type": "category"}
     layout["yaxis"].update(LOGARITHMIC)
+    if shown := [height for heights in values.values() for height in heights if height > 0]:
+        # Left alone, the shortest bar ends where the axis begins.
+        layout["yaxis"]["range"] = [math.log10(min(shown) / 2), math.log10(max(shown) * 1.2)]
     return {"data": data, "layout": layout}
 
 

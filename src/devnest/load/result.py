@@ -14,9 +14,10 @@ from devnest.load.messages import Second
 from devnest.load.tally import Figures, Key
 from devnest.load.trend import Trend
 
-__all__ = ["CPU_LIMIT", "SHORTEST_S", "Machine", "Point", "Result", "exact_percentile"]
+__all__ = ["CPU_LIMIT", "SHORTEST_S", "STALL_LIMIT_S", "Machine", "Point", "Result", "exact_percentile"]
 
 CPU_LIMIT = 0.8  # of a core; above it a generator measures itself
+STALL_LIMIT_S = 0.1  # a longer one is told: it is in the durations
 _CPU_WINDOW_S = 10
 SHORTEST_S = 0.5  # a shorter last second has no rate worth showing
 
@@ -32,6 +33,7 @@ class Point:
     vus: int = 0
     cpu: float = 0.0  # share of a core, of the busiest generator
     wall_s: float = 0.0
+    stall_s: float = 0.0  # the longest time in which a generator's event loop did not turn
     med_ms: float = 0.0
     p95_ms: float = 0.0
     p95_ms_by_name: dict[str, float] = field(default_factory=dict)
@@ -129,6 +131,7 @@ class Result:
         moment.point.vus += second.vus
         moment.point.wall_s = max(moment.point.wall_s, second.wall_s)
         moment.point.cpu = max(moment.point.cpu, second.cpu_s / second.wall_s if second.wall_s else 0.0)
+        moment.point.stall_s = max(moment.point.stall_s, second.stall_s)
         self._cpu[generator].append((second.cpu_s, second.wall_s))
         self._count(second.figures, moment)
         return self._close(second.ordinal) if moment.told == self.generators else None
@@ -227,6 +230,11 @@ class Result:
     @property
     def cpu_ms_per_request(self) -> float:
         return self.cpu_s / self.requests * 1e3 if self.requests else 0.0
+
+    @property
+    def stall_s(self) -> float:
+        """The longest time in which a generator's event loop did not turn."""
+        return max((point.stall_s for point in self.points), default=0.0)
 
     @property
     def is_void(self) -> bool:

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from devnest.load import errors
 from devnest.load.errors import BadPlan, GeneratorDied, LoadError
 from devnest.load.generator import profile_of
-from devnest.load.limits import need_descriptors
+from devnest.load.limits import MAX_GENERATORS, need_descriptors
 from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
 from devnest.load.profile import Profile
 from devnest.load.result import Point, Result
-from devnest.load.schedule import Stage, checked, checked_rate
+from devnest.load.schedule import Stage, checked_rate
 from devnest.load.target import Target
 
 __all__ = ["Plan", "run"]
 
-MAX_GENERATORS = 64
 _SEED_LIMIT = 2**31
 _EXIT_S = 5.0
 
@@ -131,9 +130,9 @@ async def run(
     parsed = Target.parse(plan.url, insecure=plan.insecure)
     scenarios = profile.scenarios(parsed.host)
     for scenario in scenarios:
-        checked(scenario.stages)
+        scenario.check()
     need_descriptors(sum(scenario.most_vus for scenario in scenarios), plan.generators)
-    target = await parsed.reached()
+    target = await parsed.reached(plan.timeout_s)
     result = Result(url=plan.url, profile=plan.profile, generators=plan.generators, seed=plan.seed)
     stop = stop or asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:

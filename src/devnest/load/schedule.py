@@ -51,6 +51,9 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
 
 def checked(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The same stages, or `BadPlan` where nobody could run them."""
+    for stage in stages:
+        if stage.duration_s < 0 or stage.vus < 0:
+            raise BadPlan(f"a stage of {stage.duration_s:g} s to {stage.vus} VUs; neither is less than 0")
     duration_s = sum(stage.duration_s for stage in stages)
     most = max((stage.vus for stage in stages), default=0)
     if not 0 < duration_s <= MAX_DURATION_S:

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from devnest.load.metrics import METRICS, Counter, Gauge, Metric, Rate, TrendMetric, metric, shown
-from devnest.load.result import CPU_LIMIT, Result
+from devnest.load.result import CPU_LIMIT, STALL_LIMIT_S, Result
 from devnest.load.thresholds import Verdict
 
-__all__ = ["exported", "milliseconds", "summary", "void_words"]
+__all__ = ["exported", "milliseconds", "notices", "summary"]
 
 _NAME_WIDTH = 24
 _MOST_ERRORS = 10
@@ -49,14 +49,27 @@ def milliseconds(value: float) -> str:
     return f"{value:.2f}ms" if value >= 1 else f"{value * 1000:.0f}µs"
 
 
-def void_words(result: Result) -> str:
-    """What to tell the reader where the generator was too busy; empty where it was not."""
-    if not result.is_void:
-        return ""
-    return (
-        f"This run is void: a generator used {result.cpu_peak:.0%} of a core in its busiest ten seconds, more than "
-        f"{CPU_LIMIT:.0%}, so the durations are partly its own. Use more --generators, or fewer VUs."
-    )
+def notices(result: Result) -> list[str]:
+    """What to tell the reader before the figures are believed."""
+    lines = []
+    if result.is_void:
+        lines.append(
+            f"This run is void: a generator used {result.cpu_peak:.0%} of a core in its busiest ten seconds, more than "
+            f"{CPU_LIMIT:.0%}, so the durations are partly its own. Use more --generators, or fewer VUs."
+        )
+    if result.stall_s > STALL_LIMIT_S:
+        lines.append(
+            f"A generator's event loop stood still for {milliseconds(1000 * result.stall_s)}, which is in what it "
+            "measured then: the profile does something that blocks, or the machine is too busy."
+        )
+    if refused := result.trend(status=429, expected=False).count:
+        lines.append(
+            f"{refused:,} answers were 429: the target slows down whoever comes too often from one address. "
+            "A DevNest for load tests is started with --no-limits."
+        )
+    if result.stopped:
+        lines.append("This run was stopped before its end.")
+    return lines
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:
@@ -132,11 +145,7 @@ def _about(result: Result) -> list[str]:
         lines.append("prepared before, not counted: " + ", ".join(f"{k} {v:,.1f}" for k, v in result.prepared.items()))
     if result.interrupted:
         lines.append(f"{result.interrupted:,} iterations were interrupted at the end")
-    if result.stopped:
-        lines.append("stopped before its end")
-    if words := void_words(result):
-        lines.append(words)
-    return lines
+    return [*lines, *notices(result)]
 
 
 def _check(name: str, passes: int, fails: int) -> dict[str, Any]:

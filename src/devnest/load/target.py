@@ -34,6 +34,8 @@ class Target:
             port = parts.port
         except ValueError as error:
             raise BadPlan(f"not a URL: {url!r} ({error})") from None
+        if port == 0:
+            raise BadPlan(f"no server has port 0: {url!r}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadPlan(f"not a URL of the form http://HOST:PORT or https://HOST:PORT: {url!r}")
         if parts.query or parts.fragment or parts.username is not None:
@@ -59,8 +61,8 @@ class Target:
             context.verify_mode = ssl.CERT_NONE
         return context
 
-    async def reached(self) -> "Target":
-        """The same target with an address that accepts connections; `TargetUnreachable` if none does."""
+    async def reached(self, timeout_s: float = CONNECT_TIMEOUT_S) -> "Target":
+        """The same target with an address that accepts connections; `TargetUnreachable` if none does in time."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -69,15 +71,15 @@ class Target:
         failures = []
         for address in dict.fromkeys(str(entry[4][0]) for entry in found):
             try:
-                await self._knock(address)
+                await self._knock(address, min(timeout_s, CONNECT_TIMEOUT_S))
             except OSError as error:  # an SSLError is one too
                 failures.append(f"{address}: {told(error)}")
             else:
                 return Target(self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address)
         raise TargetUnreachable(f"cannot connect to {self.url} ({'; '.join(failures)})")
 
-    async def _knock(self, address: str) -> None:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+    async def _knock(self, address: str, timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(
                 address,
                 self.port,

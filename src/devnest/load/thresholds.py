@@ -17,6 +17,7 @@ __all__ = ["Threshold", "Verdict", "parse_threshold"]
 
 _FORM = re.compile(r"\s*(?P<metric>\w+)\s*(?:\{(?P<tags>[^}]*)\})?\s*:\s*(?P<condition>.+?)\s*")
 _CONDITION = re.compile(r"(?P<aggregation>[a-z]+|p\(\s*[\d.]+\s*\))\s*(?P<operator>[<>=!]+)\s*(?P<bound>\S+)")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -102,6 +103,8 @@ def _tags(name: str, text: str, known: frozenset[str]) -> Tags:
             raise BadPlan(f"a status is a number, not {value!r}")
         if tag == "expected_response" and value not in ("true", "false"):
             raise BadPlan(f"expected_response is true or false, not {value!r}")
+        if tag in tags:
+            raise BadPlan(f"two values for the tag {tag!r} of {name}: a sample has one")
         tags[tag] = value
     return tags
 
@@ -125,7 +128,6 @@ def _operator(text: str) -> str:
 
 
 def _number(text: str, whole: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise BadPlan(f"not a number: {text.strip()!r} in {whole!r}") from None
+    if not _NUMBER.fullmatch(text.strip()):
+        raise BadPlan(f"not a number: {text.strip()!r} in {whole!r}")
+    return float(text)

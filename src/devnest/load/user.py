@@ -19,6 +19,7 @@ __all__ = ["Account", "Session", "VirtualUser"]
 
 API = "/api/v1"
 CONNECTS_AT_ONCE = 128  # per generator; a burst of thousands overflows the listener's backlog
+_LOOK_S = 0.25
 _BACKOFF_S = 1.0  # after a connection that could not be made, so that a dead target is not hammered
 _FIRST_GOOD, _FIRST_BAD = 200, 300
 _Shape = TypeVar("_Shape")
@@ -49,6 +50,17 @@ class Session:
         self.connects = asyncio.Semaphore(CONNECTS_AT_ONCE)
         self.connections: set[Connection] = set()
         self._accounts = 0
+        self.begin_watch()
+
+    def begin_watch(self) -> None:
+        """Forget what held the event loop until now."""
+        self._looked_at = perf_counter()
+        self._stall_s = 0.0
+
+    def take_stall_s(self) -> float:
+        """The longest time since the last call in which the event loop did not turn, as far as `keep_time` saw."""
+        stall_s, self._stall_s = self._stall_s, 0.0
+        return stall_s
 
     def new_account(self) -> Account:
         """A name nobody has yet; the target has not heard of it, so it has no id."""
@@ -57,10 +69,17 @@ class Session:
         return Account("", name, f"{name}@load.example", f"Lo4d!{self.random.getrandbits(64):016x}")
 
     async def keep_time(self) -> None:
-        """Fail requests over the time limit, for ever: one look over all is cheaper than a timer for each."""
+        """Fail requests over the time limit, for ever: one look over all is cheaper than a timer for each.
+
+        A look that comes late tells of something that held the event loop.
+        """
+        pause_s = min(_LOOK_S, self.timeout_s / 4)
         while True:
-            await asyncio.sleep(min(0.25, self.timeout_s / 4))
-            late = perf_counter() - self.timeout_s
+            await asyncio.sleep(pause_s)
+            now = perf_counter()
+            self._stall_s = max(self._stall_s, now - self._looked_at - pause_s)
+            self._looked_at = now
+            late = now - self.timeout_s
             for connection in list(self.connections):
                 if connection.is_waiting and connection.sent_at < late:
                     connection.fail(f"no answer within {self.timeout_s:g} s")
