@@ -4,12 +4,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import typer
+from litestar.types import Receive, Scope, Send
 
+from devnest.api.cors import Cors
+from devnest.api.frame import RequestFrame
 from devnest.cli.options import origins
+from devnest.metrics import Metrics
 from tests.support import DevNest, data_directory, running
 
 APP = "https://app.example.org"
@@ -23,6 +29,27 @@ def open_to_app() -> Iterator[DevNest]:
     options = [f"--cors-origins={APP}:443, http://localhost:3000"]
     with data_directory() as data_dir, running(data_dir, *options) as process:
         yield process
+
+
+async def test_a_page_can_read_the_answers_of_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from outside the middleware: a failure's here, and that of a server which ends."""
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    sent: list[Any] = []
+    scope: Any = {"type": "http", "method": "GET", "path": POSTS, "headers": [(b"origin", APP.encode())]}
+    with Metrics(tmp_path, "server-0") as metrics:
+        await RequestFrame(Cors(broken, [APP]), metrics)(scope, receive, send)
+    assert sent[0]["status"] == 500
+    assert (b"access-control-allow-origin", APP.encode()) in sent[0]["headers"]
 
 
 def cors(answer: httpx.Response) -> dict[str, str]:

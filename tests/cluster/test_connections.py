@@ -352,6 +352,33 @@ async def test_a_request_without_one_host_is_told_so(hosts: bytes, tmp_path: Pat
         writer.close()
 
 
+@pytest.mark.parametrize("framing", [b"content-length: %d\r\n\r\n" % len(GET), CHUNKED])
+@on_uvloop
+async def test_the_body_of_an_upgrade_is_no_request(framing: bytes, tmp_path: Path) -> None:
+    """Who sits behind a proxy that passes `Upgrade` on could put a request of their own before somebody else's."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(POST + b"connection: upgrade\r\nupgrade: websocket\r\n" + framing)
+        await asyncio.sleep(SHORT_S)
+        writer.write(GET)
+        received = await rest(reader)
+        assert received.count(b"HTTP/1.1 ") == 1
+        assert received.startswith(b"HTTP/1.1 400 ")
+        assert b"another protocol" in received
+        writer.close()
+
+
+@on_uvloop
+async def test_an_upgrade_without_a_body_is_answered_as_if_it_had_not_asked(tmp_path: Path) -> None:
+    """RFC 9110, 7.8. Some clients of HTTP/2 ask for it with their first request."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        for _ in range(2):
+            writer.write(GET.replace(b"\r\n\r\n", b"\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"))
+            assert (await reader.readuntil(b"small")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 @on_uvloop
 async def test_http_1_0_needs_no_host(tmp_path: Path) -> None:
     """The header came with 1.1."""
@@ -512,3 +539,85 @@ async def test_a_connection_that_stays_silent_does_not_hold_a_server_that_stops(
         with socket.create_connection(at.address):
             await at.server.shutdown()
             assert not at.server.server_state.connections
+
+
+@on_uvloop
+async def test_the_first_piece_of_a_second_request_costs_the_first_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head that does not come has so long once there is nothing else to wait for."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(GET.replace(b"small", b"slow"))
+        await until_active(at, 1)
+        bound(monkeypatch, "HEAD_TIMEOUT_S")
+        writer.write(GET[:10])
+        await asyncio.sleep(4 * SHORT_S)
+        at.go.set()
+        await reader.readuntil(b"slow")
+        assert await rest(reader) == b""
+        writer.close()
+
+
+@pytest.mark.usefixtures("hurried")
+@on_uvloop
+async def test_nor_does_it_when_the_server_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the answer says that it is the last, though it was begun under older headers."""
+    bound(monkeypatch, "LAST_HEAD_TIMEOUT_S")
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(GET.replace(b"small", b"slow") + GET[:10])
+        await until_active(at, 1)
+        at.server.server_state.default_headers = list(at.server.server_state.default_headers)  # as once a second
+        stopping = asyncio.create_task(at.server.shutdown())
+        await asyncio.sleep(4 * SHORT_S)
+        at.go.set()
+        received = await rest(reader)
+        assert received.endswith(b"slow")
+        assert b"connection: close" in received.lower()
+        await stopping
+        writer.close()
+
+
+@pytest.mark.usefixtures("hurried")
+@on_uvloop
+async def test_requests_that_wait_for_one_another_are_all_answered_by_a_server_that_stops(tmp_path: Path) -> None:
+    """On one connection: the last answer ends it, not the first."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        writer.write(GET.replace(b"small", b"slow") + GET)
+        await until_active(at, 1)
+        stopping = asyncio.create_task(at.server.shutdown())
+        await asyncio.sleep(0.1)
+        at.go.set()
+        received = await rest(reader)
+        assert received.count(b"HTTP/1.1 200 ") == 2
+        assert received.lower().count(b"connection: close") == 1
+        await stopping
+        writer.close()
+
+
+@pytest.mark.usefixtures("hurried")
+@on_uvloop
+async def test_who_comes_when_the_time_is_up_is_answered_too(tmp_path: Path) -> None:
+    """What runs is 503, the last answer on its connection; so is what begins before the server has gone."""
+    async with serving(tmp_path) as at:
+        late_reader, late = await answered(at, "127.0.0.1")
+        reader, writer = await at.connect()
+        writer.write(GET.replace(b"small", b"slow"))
+        await until_active(at, 1)
+        at.server.insist()
+        late.write(GET.replace(b"small", b"slow"))
+        await at.server.shutdown()
+        for each in (reader, late_reader):
+            received = await rest(each)
+            assert received.startswith(b"HTTP/1.1 503 ")
+            assert b"connection: close" in received.lower()
+        writer.close()
+        late.close()
+
+
+async def until_active(at: Serving, count: int) -> None:
+    """Wait until so many requests run."""
+    while at.metrics.active_requests < count:
+        await asyncio.sleep(0)

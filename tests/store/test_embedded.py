@@ -160,12 +160,16 @@ def test_a_backend_that_computes_does_not_outlive_its_postmaster_for_long(data_d
         backend = psutil.Process(asyncio.run(compute_and_kill()))
         while postgres.pid is not None:
             time.sleep(0.01)
+        shell = subprocess.Popen(["/bin/sleep", "600"], cwd=data_dir / "postgres")
         assert backend.status() == psutil.STATUS_RUNNING
         assert not postgres.try_launch()  # nor does who wants to start it wait within a call
         assert backend.status() == psutil.STATUS_RUNNING
         postgres.start()
         assert not backend.is_running() or backend.status() == psutil.STATUS_ZOMBIE
         assert ask(postgres, "SELECT 1") == 1
+        assert shell.poll() is None  # somebody's, who only looks
+        shell.kill()
+        shell.wait()
 
 
 def test_a_directory_in_use_is_refused(data_dir: Path) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Cors"]
+__all__ = ["ALLOWED", "Cors"]
+
+ALLOWED = "cors"  # the name of an answer's headers in the scope's state, for answers that do not pass here
 
 COVERED = "/api/"  # metrics and health are nobody's page's business
 PREFLIGHT = [
@@ -35,7 +37,7 @@ class Cors:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"])
-        allowed = self._allowed(given.get(b"origin"))
+        allowed = scope["state"][ALLOWED] = self._allowed(given.get(b"origin"))
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in given and len(allowed) > 1:
             await send({"type": "http.response.start", "status": 204, "headers": [*allowed[:-1], *PREFLIGHT]})
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -5,11 +5,13 @@ import random
 import re
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from devnest.api.cors import ALLOWED
 from devnest.api.documentation import PAGE_POLICY
 from devnest.api.problems import PROBLEM_JSON, ProblemError, problem_response
 from devnest.logs import request_log
@@ -68,11 +70,11 @@ class RequestFrame:
         except asyncio.CancelledError:  # the server ends, and has waited for this long enough
             if status != 0:
                 raise
-            await _send_problem(send_with_id, ENDING, request_id)
+            await _send_problem(send_with_id, ENDING, scope)
         except Exception as error:  # what the API's own handler could not answer
             log.exception("unexpected error", exc_info=error)
             if status == 0:
-                await _send_problem(send_with_id, FAILED, request_id)
+                await _send_problem(send_with_id, FAILED, scope)
         finally:
             elapsed_s = time.perf_counter() - started
             self._metrics.active_requests -= 1
@@ -113,9 +115,11 @@ def not_http(detail: str, default_headers: Iterable[tuple[bytes, bytes]]) -> byt
     return b"".join((b"HTTP/1.1 400 Bad Request\r\n", *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body))
 
 
-async def _send_problem(send: Send, problem: ProblemError, request_id: str) -> None:
-    body, extra = problem_response(problem, request_id)
+async def _send_problem(send: Send, problem: ProblemError, scope: Scope) -> None:
+    state: dict[str, Any] = scope["state"]
+    body, extra = problem_response(problem, state["request_id"])
     headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
+    headers += state.get(ALLOWED, [])  # a page of another site would see no answer at all
     headers += [(name.encode(), value.encode()) for name, value in extra.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

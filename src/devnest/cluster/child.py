@@ -16,7 +16,7 @@ from devnest.cluster.control import LONGEST_LINE, Report
 __all__ = ["Child", "ChildFailed", "how_it_ended"]
 
 HANG_S = 60.0  # without a beat; the slowest hash on an event loop takes a few seconds
-INSIST_S = 2.0  # from being told that its time is up
+INSIST_S = 7.0  # from being told that its time is up: mail that waits has five seconds of it (devnest.mail.outbox)
 
 
 class ChildFailed(Exception):

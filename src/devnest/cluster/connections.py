@@ -31,6 +31,7 @@ OTHER_DESCRIPTORS = 100  # of a server: database, pool, metrics, mail
 ROOM = 100  # connections closed at once where there are as many
 PAUSE_S = 0.1
 HEAD, BODY = "head", "body"
+FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class Acceptor:
@@ -149,9 +150,16 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Its head has come. RFC 9112, 3.2: without one Host, or with several, it is no request of HTTP/1.1."""
+        """Its head has come. RFC 9112, 3.2: without one Host, or with several, it is no request of HTTP/1.1.
+
+        Who asks for another protocol without a body is answered in this one (RFC 9110, 7.8).
+        """
         if [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
             self._fault = "a request of HTTP/1.1 needs one Host header"
+        elif self.parser.should_upgrade() and any(name in FRAMING for name, _ in self.headers):
+            # httptools takes whatever follows such a head for the next request.
+            self._fault = "a request with a body cannot ask for another protocol"
+        if self._fault is not None:
             raise HttpParserError(self._fault)
         self._awaited = BODY
         self._stop_timer()
@@ -169,8 +177,12 @@ class BoundedProtocol(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Where the answer ends the connection, it is still to be read."""
+        """Where the answer ends the connection, it is still to be read; a head that has begun has its time from now."""
         super().on_response_complete()
+        if self._awaited is HEAD and self._timer is not None:
+            self._stop_timer()
+            if not self.transport.is_closing():
+                self._start_timer()
         if self._unread_timer is None and self.transport.is_closing():
             self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
 
@@ -198,10 +210,15 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.cycle.keep_alive = False
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """It is no news: nobody here speaks another protocol."""
+
     def is_idle(self) -> bool:
         """Whether the client has yet to send a request, and could as well connect again."""
-        has_been_answered = self._awaited is None and self.cycle.response_complete
-        return (self._awaited is HEAD or has_been_answered) and not self.transport.is_closing()
+        return self._awaited is not BODY and not self._is_answering() and not self.transport.is_closing()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def timeout_keep_alive_handler(self) -> None:
         """An idle connection is closed; one whose last answer was never read is cut."""
@@ -212,11 +229,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops: an idle connection ends now, one that owes a request ends with its answer."""
-        if self._awaited is HEAD:
+        if self._awaited is HEAD and not self._is_answering():
             self._stop_timer()
             self._timer = self.loop.call_later(LAST_HEAD_TIMEOUT_S, self.transport.abort)
         else:
             super().shutdown()
+
+    def end_with_answer(self) -> None:
+        """The server will stop: an answer that is still to come says that it is the last one here."""
+        if self._is_answering():
+            self.cycle.keep_alive = False
 
     def _count(self, size_bytes: int) -> None:
         self._received_bytes += size_bytes
@@ -228,7 +250,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_timer(self) -> None:
         self._received_bytes = 0
         if self._awaited is HEAD:
-            self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+            self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._end_head)
         else:
             self._timer = self.loop.call_later(BODY_TIMEOUT_S, self._end_body)
 
@@ -236,6 +258,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _end_head(self) -> None:
+        self._timer = None
+        if self._is_answering():
+            self._start_timer()  # the request before it has its answer first
+        else:
+            self.transport.abort()
 
     def _end_body(self) -> None:
         """Give the application the part of the body that has come, marked as late: it answers, and that is the end."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 import uvloop
@@ -65,16 +66,18 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept, and say so."""
         self.servers = []
-        connections: set[BoundedProtocol] = self.server_state.connections  # type: ignore[assignment]
         most = most_connections()
+        connections = cast(set[BoundedProtocol], self.server_state.connections)
         self._acceptor = Acceptor(self._listener, self._protocol, lambda: has_room(connections, most))
         self.started = True
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, tell clients with their next answer that the connection ends, then close what is idle."""
-        for headers in (self.config.encoded_headers, self.server_state.default_headers):
-            headers.append((b"connection", b"close"))
+        # A new list: what was begun keeps the old one, for of several requests on a connection the last one closes it.
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in self._connections:
+            connection.end_with_answer()
         self._acceptor.take_all()
         self._acceptor.close()
         await self._acceptor.settle()
@@ -86,16 +89,29 @@ class Server(uvicorn.Server):
             turns -= 1
         await asyncio.sleep(0)  # a turn's timers run before its reads: read what has arrived, then close what is idle
         await super().shutdown(None)
+        while self.force_exit and self.server_state.tasks:  # begun meanwhile, by clients who came back at once
+            self._end_requests()
+            await asyncio.sleep(TURN_S)
 
     def stop(self) -> None:
         """Drain, for as long as the requests take that run: how long that may be is for the supervisor to say."""
         self.should_exit = True
 
     def insist(self) -> None:
-        """Answer now what still runs, and wait for no connection: `RequestFrame` makes a 503 of a cancelled request."""
+        """Answer now what still runs, and wait for no connection."""
+        self._end_requests()
+        self.should_exit = self.force_exit = True
+
+    def _end_requests(self) -> None:
+        """`RequestFrame` makes a 503 of a cancelled request; it is the last one on its connection."""
+        for connection in self._connections:
+            connection.end_with_answer()
         for task in self.server_state.tasks:
             task.cancel()
-        self.should_exit = self.force_exit = True
+
+    @property
+    def _connections(self) -> list[BoundedProtocol]:
+        return list(cast(set[BoundedProtocol], self.server_state.connections))
 
     def _protocol(self) -> asyncio.Protocol:
         return BoundedProtocol(config=self.config, server_state=self.server_state, app_state={})

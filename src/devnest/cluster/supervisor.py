@@ -24,8 +24,9 @@ from devnest.store import EmbeddedPostgres, StoreError
 __all__ = ["Supervisor"]
 
 POOL_PATIENCE_S = 15.0
-# For a server whose successor answers: no request of it has to fail, and a hash may take 25 s in all (devnest.hashing).
-ROLLING_PATIENCE_S = 30.0
+# For a server whose successor answers: no request of it has to fail. A body may take 10 s to come, and a hash 25 s in
+# all (devnest.hashing), of which a change of password has two.
+ROLLING_PATIENCE_S = 65.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
 POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready

@@ -161,7 +161,7 @@ class EmbeddedPostgres:
                 _send(pid, signal.SIGINT)
             waited_s = now - self._orphan_since
             if not pid and waited_s > BEREFT_TIMEOUT_S:
-                self._kill_bereft()
+                self._kill_bereft(lock_fd)
             if waited_s > ORPHAN_TIMEOUT_S:
                 self._orphan_since = None
                 raise DataDirectoryError(self._home, "a PostgreSQL left behind in it does not end") from None
@@ -175,17 +175,25 @@ class EmbeddedPostgres:
         pid = int(lines[0]) if lines else None
         if pid and Path("/proc/self/cwd").exists():  # a postmaster works in its data directory
             try:
-                return pid if Path(f"/proc/{pid}/cwd").readlink() == self._data else None
+                return pid if self._works_here(Path(f"/proc/{pid}")) else None
             except OSError:
                 return None
         return pid
 
-    def _kill_bereft(self) -> None:
-        """Where the system can tell, end what works in the data directory and has no postmaster."""
+    def _kill_bereft(self, lock_fd: int) -> None:
+        """Where the system can tell, end what has the lock and works in the data directory, without a postmaster.
+
+        The lock tells PostgreSQL's processes from a shell that somebody has there.
+        """
+        lock = os.fstat(lock_fd)
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it is another user's, or has ended
-                if (process / "cwd").readlink() == self._data:
+                is_another = int(process.name) != os.getpid() and self._works_here(process)
+                if is_another and any(os.path.samestat(fd.stat(), lock) for fd in (process / "fd").iterdir()):
                     _send(int(process.name), signal.SIGKILL)
+
+    def _works_here(self, process: Path) -> bool:
+        return (process / "cwd").readlink() == self._data.resolve()
 
     def _clear_stale(self) -> None:
         """Remove what a killed postmaster or a killed DevNest left: socket directories, and `postmaster.pid`."""
