@@ -24,6 +24,7 @@ def curve(name: str, x: Sequence[float], y: Sequence[float | None], colour: int)
         "x": x,
         "y": y,
         "line": {"color": its_colour, "width": 2},
+        "cliponaxis": False,
         "marker": {"color": its_colour, "size": [7 if dot else 0 for dot in alone]},
     }
 

@@ -161,6 +161,11 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
     }
     on_top = [{**trace, "yaxis": "y2"} for trace in traces]
     layout = frame(unit)
+    if len(seconds := _seconds(result)) > 1:
+        layout["xaxis"]["range"] = [
+            seconds[0],
+            seconds[-1],
+        ]  # else dots make an axis longer than that of the next chart
     # Plotly draws a second axis over the first: so the first, behind, is that of the VUs, on the right
     layout["yaxis"] = {"title": {"text": "VUs"}, "side": "right", "showgrid": False, "rangemode": "tozero"}
     layout["yaxis2"] = {
