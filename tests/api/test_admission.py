@@ -5,6 +5,7 @@ import pytest
 from litestar.types import Receive, Scope, Send
 
 from devnest.api.admission import Admission
+from devnest.api.waits import Waits
 from devnest.passwords import Hasher, InlineRunner
 from devnest.pool import PoolFull
 
@@ -23,15 +24,14 @@ async def passed(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-admission = Admission(passed, Hasher(RefusedOne(), 4))
+REFUSING = Admission(passed, Hasher(RefusedOne(), 4), Waits())
 
 
-async def framed(scope: Scope, receive: Receive, send: Send) -> None:
-    scope["state"] = {"request_id": "given by the frame"}
-    await admission(scope, receive, send)
+async def answer(address: str, method: str, path: str, admission: Admission = REFUSING) -> httpx.Response:
+    async def framed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = {"request_id": "given by the frame"}
+        await admission(scope, receive, send)
 
-
-async def answer(address: str, method: str, path: str) -> httpx.Response:
     transport = httpx.ASGITransport(framed, client=(address, 1))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://devnest") as client:
         return await client.request(method, path, content=b"\xff" * 100)

@@ -42,7 +42,7 @@ def create_app(services: Services, cors_origins: Sequence[str] = ()) -> ASGIApp:
         logging_config=None,
     )
     _mend_options(app)
-    admitted = Admission(app, services.hasher)
+    admitted = Admission(app, services.hasher, services.waits)
     return RequestFrame(Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics)
 
 

@@ -25,7 +25,7 @@ from devnest.store import (
     pay_back,
 )
 
-__all__ = ["Attempt", "begin_attempt", "begin_naming", "count_failure", "mail_allowed"]
+__all__ = ["Attempt", "address", "begin_attempt", "begin_naming", "count_failure", "mail_allowed"]
 
 ADDRESS = Rule("address", free=30, longest=timedelta(minutes=15))  # a household, an office
 ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
@@ -56,14 +56,17 @@ class Attempt:
         try:
             return await self.request.unless_gone(work)
         except (PoolError, MemoryError):
-            if self.charged:
-                await pay_back(self.request.services.database, *self.charged)
+            await self._pay_back()
             raise
 
     async def succeeded(self) -> None:
         """Take the charge back, and forget the failures of `own`."""
+        await self._pay_back(self.own)
+
+    async def _pay_back(self, forget: Subject | None = None) -> None:
         if self.charged:
-            await pay_back(self.request.services.database, *self.charged, forget=self.own)
+            await pay_back(self.request.services.database, *self.charged, forget=forget)
+            self.request.services.waits.forget(self.charged)
 
 
 async def begin_attempt(
@@ -76,7 +79,7 @@ async def begin_attempt(
     """
     value = name.lower()
     own = Subject(ACCOUNT, f"{value}\0{request.network}" if at_home else value)
-    return await _begin(request, event, account_id, _address(request), own=own)
+    return await _begin(request, event, account_id, own)
 
 
 async def begin_naming(request: ApiRequest, event: Event, account_id: UUID | None = None) -> Attempt:
@@ -84,15 +87,13 @@ async def begin_naming(request: ApiRequest, event: Event, account_id: UUID | Non
 
     Asking for names until one is taken is a way to list accounts. One that is free is no failure.
     """
-    return await _begin(request, event, account_id, _address(request))
+    return await _begin(request, event, account_id)
 
 
-async def _begin(
-    request: ApiRequest, event: Event, account_id: UUID | None, address: Subject, *, own: Subject | None = None
-) -> Attempt:
+async def _begin(request: ApiRequest, event: Event, account_id: UUID | None, own: Subject | None = None) -> Attempt:
     if not request.services.limited:
         return Attempt(request, (), own)
-    charged = (address,) if own is None else (address, own)
+    charged = (address(request.network),) if own is None else (address(request.network), own)
     await _charge(request, event, account_id, *charged)
     return Attempt(request, charged, own)
 
@@ -100,7 +101,7 @@ async def _begin(
 async def count_failure(request: ApiRequest, event: Event) -> None:
     """Count a failure that needed no work to find; raises `Throttled` in place of the answer."""
     if request.services.limited:
-        await _charge(request, event, None, _address(request))
+        await _charge(request, event, None, address(request.network))
 
 
 async def mail_allowed(request: ApiRequest, event: Event, email: str) -> bool:
@@ -119,13 +120,16 @@ async def mail_allowed(request: ApiRequest, event: Event, email: str) -> bool:
 
 
 async def _charge(request: ApiRequest, event: Event, account_id: UUID | None, *subjects: Subject) -> None:
+    request.services.waits.refuse(*subjects)
     try:
         await charge(request.services.database, *subjects)
     except Throttled as throttled:
+        request.services.waits.remember(throttled)
         if throttled.first:  # the first of a wait only, or hammering would fill the log
             await audit(request, event, "throttled", account_id=account_id)
         raise
 
 
-def _address(request: ApiRequest) -> Subject:
-    return Subject(ADDRESS, request.network)
+def address(network: str) -> Subject:
+    """Whose failures count whatever name they are for."""
+    return Subject(ADDRESS, network)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from devnest.api.rehash import Rehasher
 from devnest.api.rounds import Rounds
 from devnest.api.tokens import TokenIssuer
+from devnest.api.waits import Waits
 from devnest.mail import Outbox
 from devnest.metrics import Metrics
 from devnest.passwords import Hasher, Policy
@@ -32,3 +33,4 @@ class Services:
     pool: RemotePool | None
     limited: bool = True
     pages: Rounds[bytes] = field(default_factory=Rounds)
+    waits: Waits = field(default_factory=Waits)

@@ -1,6 +1,8 @@
 """What can go wrong with the database, in words of this package."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from uuid import UUID
 
 __all__ = [
@@ -117,9 +119,13 @@ class RefreshRefused(StoreError):
 
 
 class Throttled(StoreError):
-    """Too many failures; worth another try after `retry_after` seconds. `first` is the first refusal of this wait."""
+    """Too many failures; worth another try after `retry_after` seconds. `first` is the first refusal of this wait.
 
-    def __init__(self, retry_after: int, *, first: bool) -> None:
+    `waits` has the keys of the counters that say so, and how many seconds each has yet to wait.
+    """
+
+    def __init__(self, retry_after: int, *, first: bool, waits: Mapping[bytes, float] = MappingProxyType({})) -> None:
         super().__init__(f"too many failed attempts; try again in {retry_after} s")
         self.retry_after = retry_after
         self.first = first
+        self.waits = waits

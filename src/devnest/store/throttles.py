@@ -42,18 +42,29 @@ class Subject:
 
 
 FAILURES = f"CASE WHEN t.last_at < now() - interval '{FORGET.total_seconds():.0f} s' THEN 1 ELSE t.failures + 1 END"
-# In the order of the keys, so that two charges of the same keys wait for each other and never in a circle.
+WAITS = """
+SELECT key, extract(epoch FROM blocked_until - now())::float8 AS wait_s, told
+FROM throttles WHERE key = ANY($1) AND blocked_until > now()"""
+# In the order of the keys, so that two charges of the same keys wait for each other and never in a circle. Who is
+# refused writes nothing: of a flood, every refusal would wait for the one before it.
 CHARGE = f"""
-INSERT INTO throttles AS t (key, failures, free, longest, last_at, blocked_until, told)
-SELECT key, 1, free, longest, now(), '-infinity', false
-FROM unnest($1::bytea[], $2::int[], $3::interval[]) AS given (key, free, longest)
-WHERE NOT EXISTS (SELECT FROM throttles WHERE key = ANY($1) AND blocked_until > now()) ORDER BY key
-ON CONFLICT (key) DO UPDATE SET
-    failures = {FAILURES}, last_at = now(), told = false,
-    blocked_until = CASE WHEN {FAILURES} <= t.free THEN '-infinity'
-        ELSE now() + least(t.longest, make_interval(secs => 2 ^ least({FAILURES} - t.free - 1, 20))) END
-WHERE t.blocked_until <= now()
-RETURNING key"""  # noqa: S608 (constants only)
+WITH waits AS ({WAITS}), charged AS (
+    INSERT INTO throttles AS t (key, failures, free, longest, last_at, blocked_until, told)
+    SELECT key, 1, free, longest, now(), '-infinity', false
+    FROM unnest($1::bytea[], $2::int[], $3::interval[]) AS given (key, free, longest)
+    WHERE NOT EXISTS (SELECT FROM waits) ORDER BY key
+    ON CONFLICT (key) DO UPDATE SET
+        failures = {FAILURES}, last_at = now(), told = false,
+        blocked_until = CASE WHEN {FAILURES} <= t.free THEN '-infinity'
+            ELSE now() + least(t.longest, make_interval(secs => 2 ^ least({FAILURES} - t.free - 1, 20))) END
+    WHERE t.blocked_until <= now()
+    RETURNING key
+)
+SELECT key, wait_s, told FROM waits UNION ALL SELECT key, NULL, NULL FROM charged"""  # noqa: S608 (constants only)
+TELL = """
+UPDATE throttles t SET told = true
+FROM (SELECT key, told FROM throttles WHERE key = ANY($1) ORDER BY key FOR UPDATE) before
+WHERE t.key = before.key AND blocked_until > now() RETURNING before.told"""
 # Locked in the order of the keys too.
 PAY_BACK = """
 UPDATE throttles t SET
@@ -65,22 +76,20 @@ WHERE t.key = charged.key"""
 async def charge(database: Database, *subjects: Subject) -> None:
     """Count one failure for each subject, or for none and raise `Throttled` where one has to wait."""
     by_key = {subject.key: subject for subject in subjects}
-    charged = await database.fetch(
-        CHARGE, list(by_key), [s.rule.free for s in by_key.values()], [s.rule.longest for s in by_key.values()]
+    keys = list(by_key)
+    rows = await database.fetch(
+        CHARGE, keys, [s.rule.free for s in by_key.values()], [s.rule.longest for s in by_key.values()]
     )
+    waits = [row for row in rows if row["wait_s"] is not None]
+    charged = [by_key[row["key"]] for row in rows if row["wait_s"] is None]
     if len(charged) == len(by_key):
         return
     if charged:  # a wait of another subject began in the same moment
-        await pay_back(database, *(by_key[row["key"]] for row in charged))
-    waits = await database.fetch(
-        "UPDATE throttles t SET told = true FROM (SELECT key, told FROM throttles WHERE key = ANY($1)"
-        " ORDER BY key FOR UPDATE) before"
-        " WHERE t.key = before.key AND blocked_until > now()"
-        " RETURNING extract(epoch FROM blocked_until - now())::float8 AS wait_s, before.told",
-        list(by_key),
-    )
-    wait_s = max((row["wait_s"] for row in waits), default=1.0)
-    raise Throttled(max(1, math.ceil(wait_s)), first=any(not row["told"] for row in waits))
+        await pay_back(database, *charged)
+    waits = waits or await database.fetch(WAITS, keys)
+    first = not all(row["told"] for row in waits) and not all(row["told"] for row in await database.fetch(TELL, keys))
+    wait_s = {row["key"]: row["wait_s"] for row in waits}
+    raise Throttled(max(1, math.ceil(max(wait_s.values(), default=1.0))), first=first, waits=wait_s)
 
 
 async def pay_back(database: Database, *subjects: Subject, forget: Subject | None = None) -> None:
