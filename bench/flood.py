@@ -28,6 +28,15 @@ from running import cpu_use, devnest
 FLOODERS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 HONEST, LIGHT = "127.0.0.9", "127.0.0.10"
 LEAD = 5  # batches
+ACCOUNTS = 30  # of the flood: with limits one alone would have no more than ten tries under way
+
+
+def sign_in(username: str) -> bytes:
+    """The request."""
+    return http("POST", "/auth/login", {"username": username, "password": PASSWORD})
+
+
+FLOOD = [sign_in(f"flood-{number}") for number in range(ACCOUNTS)]
 
 
 class Bench:
@@ -43,10 +52,10 @@ class Bench:
     async def prepare(self) -> None:
         """An account for each kind of client, and some posts."""
         client = await self.connect(LIGHT)
-        for name in ("flood", "honest", "light"):
+        for name in ("honest", "light", *(f"flood-{number}" for number in range(ACCOUNTS))):
             account = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
             await client.request(http("POST", "/auth/register", account))
-        await client.request(http("POST", "/auth/login", {"username": "light", "password": PASSWORD}))
+        await client.request(sign_in("light"))
         self.token = msgspec.json.decode(client.body)["access_token"]
         for _ in range(20):
             await client.request(http("POST", "/posts", {"title": "t", "body": "b"}, self.token))
@@ -88,12 +97,11 @@ class Bench:
 
     async def crowd(self, seconds: float, clients: int, ended: list[float]) -> None:
         """So many clients of the flood's addresses, each signing in again when answered; `ended`: when each was."""
-        addresses = itertools.cycle(FLOODERS)
-        request = http("POST", "/auth/login", {"username": "flood", "password": PASSWORD})
+        addresses, requests = itertools.cycle(FLOODERS), itertools.cycle(FLOOD)
         ends = time.perf_counter() + seconds
 
         async def one() -> None:
-            client = await self.connect(next(addresses))
+            client, request = await self.connect(next(addresses)), next(requests)
             while time.perf_counter() < ends:
                 status, _ = await client.request(request)
                 assert status == 200, f"one of few was answered {status}"
@@ -105,14 +113,13 @@ class Bench:
     async def flood(self, seconds: float, rate: float, ended: list[float], refused: list[float]) -> None:
         """Sign-ins from a few addresses at a constant rate; whoever still waits at the end is left."""
         clients: asyncio.Queue[Client] = asyncio.Queue()
-        addresses = itertools.cycle(FLOODERS)
-        request = http("POST", "/auth/login", {"username": "flood", "password": PASSWORD})
+        addresses, requests = itertools.cycle(FLOODERS), itertools.cycle(FLOOD)
         started = time.perf_counter()
         tasks = set()
 
         async def one() -> None:
             client = clients.get_nowait() if not clients.empty() else await self.connect(next(addresses))
-            status, elapsed = await client.request(request)
+            status, elapsed = await client.request(next(requests))
             if status:
                 clients.put_nowait(client)
                 if status == 200:
@@ -131,7 +138,7 @@ class Bench:
     async def honest(self, seconds: float, waits: list[float], ended: list[float]) -> None:
         """One client that signs in again and again, with a pause; how long each took, and when each ended."""
         client = await self.connect(HONEST)
-        request = http("POST", "/auth/login", {"username": "honest", "password": PASSWORD})
+        request = sign_in("honest")
         ends = time.perf_counter() + seconds
         while time.perf_counter() < ends:
             status, elapsed = await client.request(request)
@@ -165,7 +172,8 @@ def answered(moments: list[float], since: float, seconds: float) -> float:
 
 def fixed(options: argparse.Namespace) -> tuple[str, ...]:
     """The options of DevNest that are the same in every run."""
-    return f"--hash-cost={options.cost}", f"--hash-workers={options.workers}"
+    limits = "--limits" if options.limits else "--no-limits"
+    return f"--hash-cost={options.cost}", f"--hash-workers={options.workers}", limits
 
 
 async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
@@ -248,6 +256,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--cost", type=int, default=10, help="of bcrypt; DevNest's own default is 12")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--limits", action="store_true", help="with limits by address and account, as DevNest is by default"
+    )
     parser.add_argument("--nice", type=int, default=HASH_NICE, help="the value of --hash-nice")
     parser.add_argument("--extremes", action="store_true", help="several values, and sign-ins under a flood of reads")
     options = parser.parse_args()
