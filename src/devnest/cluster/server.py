@@ -107,7 +107,8 @@ class Server(uvicorn.Server):
         for connection in self._connections:
             connection.end_with_answer()
         for task in self.server_state.tasks:
-            task.cancel()
+            if not task.cancelling():  # once: what it does about it is not to be interrupted
+                task.cancel()
 
     @property
     def _connections(self) -> list[BoundedProtocol]:
