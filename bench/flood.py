@@ -181,6 +181,9 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
     # All at once: two CPUs may be two threads of one core.
     capacity = kernel_rates(options.cost, 2.0, options.workers, nice)
     batch_s = LANES * options.workers / capacity
+    clients = 3 * LANES * options.workers
+    if options.limits:
+        clients = min(clients, ACCOUNTS)  # more at once would be refused, for tries under way count
     lead_s = LEAD * batch_s  # what is answered before is not counted: the first batch has yet to end
     idle: list[float] = []
     crowded: list[float] = []
@@ -194,7 +197,7 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
         await bench.light(options.seconds / 2, 200, idle)
         began_at = time.perf_counter()
         await asyncio.gather(
-            bench.crowd(lead_s + options.seconds, 3 * LANES * options.workers, crowded),
+            bench.crowd(lead_s + options.seconds, clients, crowded),
             bench.light(lead_s + options.seconds, 200, []),
         )
         before = answered(crowded, began_at + lead_s, options.seconds)

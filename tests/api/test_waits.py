@@ -30,6 +30,17 @@ def test_who_hammers_is_refused_with_the_rest_of_the_wait() -> None:
     assert not caught.value.first
 
 
+def test_the_longest_wait_is_told() -> None:
+    """Whoever comes back after a shorter one would come in vain."""
+    known = Waits()
+    known.remember(throttled(ONE, wait_s=5))
+    known.remember(throttled(OTHER, wait_s=50))
+    for subjects in ((ONE, OTHER), (OTHER, ONE)):
+        with pytest.raises(Throttled) as caught:
+            known.refuse(*subjects)
+        assert caught.value.retry_after > 40
+
+
 def test_the_first_refusal_of_a_wait_is_not_remembered() -> None:
     """Somebody who mistypes asks the database again."""
     known = Waits()

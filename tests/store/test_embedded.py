@@ -26,7 +26,7 @@ from devnest.store import (
     PostgresNotFound,
     VersionMismatch,
 )
-from tests.support import data_directory, prepare
+from tests.support import data_directory, eventually, prepare
 
 
 @contextmanager
@@ -221,6 +221,26 @@ def test_a_failed_start_shows_the_end_of_the_log(data_dir: Path, monkeypatch: py
             postgres.start()
         assert "database system is shut down" not in str(failed.value)  # the start before
         assert list(data_dir.parent.iterdir()) == [data_dir]
+
+
+def test_a_failed_start_after_a_death_does_not_move_the_socket(data_dir: Path) -> None:
+    """The servers know its place, and nobody would tell them another."""
+    with opened(data_dir) as postgres:
+        postgres.start()
+        url = postgres.url
+        assert postgres.pid is not None
+        psutil.Process(postgres.pid).kill()
+        while postgres.pid is not None:
+            time.sleep(0.01)
+        needed = data_dir / "postgres" / "pg_hba.conf"
+        needed.rename(needed.with_suffix(".away"))
+        postgres.launch()
+        with pytest.raises(PostgresFailed):
+            eventually(postgres.is_ready)
+        needed.with_suffix(".away").rename(needed)
+        postgres.start()
+        assert postgres.url == url
+        assert ask(postgres, "SELECT 1") == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "not a program", "#!/bin/sh\necho postgres '(PostgreSQL)' 14.9\n"])

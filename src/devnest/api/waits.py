@@ -25,11 +25,12 @@ class Waits:
 
     def refuse(self, *subjects: Subject) -> None:
         """Raise `Throttled` for one that has to wait."""
+        if not self._known:
+            return
         now = time.monotonic()
-        for subject in subjects if self._known else ():
-            believed_until, ends_at = self._known.get(subject.key, (0.0, 0.0))
-            if now < believed_until:
-                raise Throttled(max(1, math.ceil(ends_at - now)), first=False)
+        known = [self._known.get(subject.key, (0.0, 0.0)) for subject in subjects]
+        if waits := [ends_at - now for believed_until, ends_at in known if now < believed_until]:
+            raise Throttled(max(1, math.ceil(max(waits))), first=False)
 
     def remember(self, throttled: Throttled) -> None:
         """What the database said, unless it was for the first time in this wait."""

@@ -32,6 +32,7 @@ ROOM = 100  # connections closed at once where there are as many
 PAUSE_S = 0.1
 HEAD, BODY = "head", "body"
 FRAMING = (b"content-length", b"transfer-encoding")
+NO_BODY = (b"content-length", b"0")
 
 
 class Acceptor:
@@ -156,7 +157,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """
         if [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
             self._fault = "a request of HTTP/1.1 needs one Host header"
-        elif self.parser.should_upgrade() and any(name in FRAMING for name, _ in self.headers):
+        elif self.parser.should_upgrade() and any(pair[0] in FRAMING and pair != NO_BODY for pair in self.headers):
             # httptools takes whatever follows such a head for the next request.
             self._fault = "a request with a body cannot ask for another protocol"
         if self._fault is not None:
@@ -211,7 +212,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _unsupported_upgrade_warning(self) -> None:
-        """It is no news: nobody here speaks another protocol."""
+        """Nobody here speaks another protocol, which is no news. What came in the same piece is lost: say so."""
+        self.end_with_answer()
 
     def is_idle(self) -> bool:
         """Whether the client has yet to send a request, and could as well connect again."""

@@ -106,6 +106,8 @@ class Server(uvicorn.Server):
         """`RequestFrame` makes a 503 of a cancelled request; it is the last one on its connection."""
         for connection in self._connections:
             connection.end_with_answer()
+            if connection.flow.write_paused:  # it does not read, so no answer could be written
+                connection.transport.abort()
         for task in self.server_state.tasks:
             if not task.cancelling():  # once: what it does about it is not to be interrupted
                 task.cancel()

@@ -82,8 +82,12 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Launch PostgreSQL and wait until it accepts connections."""
         self.launch()
-        while not self.is_ready():
-            time.sleep(POLL_S)
+        try:
+            while not self.is_ready():
+                time.sleep(POLL_S)
+        except PostgresFailed:
+            self.stop()
+            raise
 
     def launch(self) -> None:
         """Launch it, and wait as long as something left behind in the directory takes to end."""
@@ -121,7 +125,7 @@ class EmbeddedPostgres:
             # The postmaster writes its state into the eighth line of its pid file.
             lines = self._postmaster_pid_lines()
             return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
-        self.stop()
+        self._end()  # what the servers know, where it listens, stays for the next try
         what = "took too long to start" if code is None else f"ended with status {code}"
         with self._log.open("rb") as log:
             log.seek(self._log_start)
@@ -130,6 +134,12 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Shut down: no new connections, running transactions rolled back, a checkpoint, end."""
+        self._end()
+        if self._socket_dir is not None:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir = None
+
+    def _end(self) -> None:
         if self._process is not None:
             for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
                 if self._process.poll() is not None:
@@ -140,9 +150,6 @@ class EmbeddedPostgres:
                 except subprocess.TimeoutExpired:
                     continue
             self._process = None
-        if self._socket_dir is not None:
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
-            self._socket_dir = None
 
     def _is_free(self, lock_fd: int) -> bool:
         """Take `postgres.lock`; where it is taken, see to the end of who has it.
