@@ -22,6 +22,7 @@ from devnest.store import (
     Subject,
     Throttled,
     charge,
+    folded,
     pay_back,
 )
 
@@ -77,7 +78,7 @@ async def begin_attempt(
     `at_home`: the account has signed in from the client's address. Then failures from elsewhere do not hold here, and
     it has a counter for this network alone: the same number of tries, so that their end does not tell who is at home.
     """
-    value = name.lower()
+    value = folded(name)
     own = Subject(ACCOUNT, f"{value}\0{request.network}" if at_home else value)
     return await _begin(request, event, account_id, own)
 
@@ -113,7 +114,7 @@ async def mail_allowed(request: ApiRequest, event: Event, email: str) -> bool:
         return True
     await count_failure(request, event)
     try:
-        await charge(request.services.database, Subject(MAILBOX, email.lower()))
+        await charge(request.services.database, Subject(MAILBOX, folded(email)))
     except Throttled:
         return False
     return True

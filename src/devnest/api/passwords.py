@@ -19,6 +19,7 @@ from devnest.store import (
     change_password,
     find_login,
     find_reset_target,
+    folded,
     reset_password,
     verify_email,
 )
@@ -134,7 +135,7 @@ async def verify(data: MailedToken, request: ApiRequest) -> None:
     if verified is None:
         raise await _unknown_token(request, Event.EMAIL_VERIFY)
     await audit(request, Event.EMAIL_VERIFY, account_id=verified.account_id)
-    if verified.email_before.lower() != verified.email.lower():
+    if folded(verified.email_before) != folded(verified.email):
         send_moved(request.services, verified.email_before, verified.email)
 
 

@@ -24,6 +24,7 @@ from devnest.store import (
     find_account,
     find_login,
     find_profile,
+    folded,
     taken_field,
 )
 
@@ -121,7 +122,7 @@ async def _ask_for_address(request: ApiRequest, account: Account, email: str, co
 
 
 def _is_other(account: Account, email: str) -> bool:
-    return email.lower() != account.email.lower()
+    return folded(email) != folded(account.email)
 
 
 @delete(

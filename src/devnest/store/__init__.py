@@ -38,6 +38,7 @@ from devnest.store.errors import (
 )
 from devnest.store.grouped import Grouped
 from devnest.store.housekeeping import Housekeeper, purge
+from devnest.store.identifiers import folded
 from devnest.store.idempotency import Claim, find_answer
 from devnest.store.mailed_tokens import (
     Purpose,
@@ -147,6 +148,7 @@ __all__ = [
     "find_profile",
     "find_reset_target",
     "find_resettable",
+    "folded",
     "list_comments",
     "list_posts",
     "list_sessions",

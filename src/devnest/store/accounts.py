@@ -12,6 +12,7 @@ from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken, KeyTaken
 from devnest.store.idempotency import Claim, keep_answer
+from devnest.store.identifiers import folded
 from devnest.store.tokens import token_sha256
 
 __all__ = [
@@ -144,9 +145,9 @@ async def _insert(
 async def taken_field(database: Database, username: str, email: str) -> str | None:
     """Which of the two an account has already; asked before the costly hash, and again by the index afterwards."""
     row = await database.fetch_row(
-        "SELECT lower(username) = lower($1) AS username FROM accounts "
-        "WHERE lower(username) = lower($1) OR lower(email) = lower($2) ORDER BY 1 DESC LIMIT 1",
-        username, email,
+        "SELECT lower(username) = $1 AS username FROM accounts "
+        "WHERE lower(username) = $1 OR lower(email) = $2 ORDER BY 1 DESC LIMIT 1",
+        folded(username), folded(email),
     )  # fmt: skip
     return None if row is None else ("username" if row["username"] else "email")
 
@@ -166,8 +167,8 @@ async def find_credentials(
     name = "username" if email is None else "email"
     row = await database.fetch_row(
         f"SELECT id, password_hash, disabled_at IS NOT NULL, {AT_HOME}, {SURPLUS} FROM accounts"  # noqa: S608 (constants only)
-        f" WHERE lower({name}) = lower($1)",
-        username if email is None else email, address,
+        f" WHERE lower({name}) = $1",
+        folded((username or "") if email is None else email), address,
     )  # fmt: skip
     return None if row is None else Credentials(*row)
 
@@ -175,8 +176,8 @@ async def find_credentials(
 async def find_resettable(database: Database, email: str) -> Account | None:
     """The account with this e-mail address, unless it is disabled."""
     row = await database.fetch_row(
-        "SELECT id, username, email, created_at FROM accounts WHERE lower(email) = lower($1) AND disabled_at IS NULL",
-        email,
+        "SELECT id, username, email, created_at FROM accounts WHERE lower(email) = $1 AND disabled_at IS NULL",
+        folded(email),
     )
     return None if row is None else Account(*row)
 
@@ -224,6 +225,6 @@ async def replace_hash(database: Database, account_id: UUID, old_hash: str, new_
 async def find_profile(database: Database, username: str) -> Profile | None:
     """The account with this username, in any case."""
     row = await database.fetch_row(
-        "SELECT id, username, created_at FROM accounts WHERE lower(username) = lower($1)", username
+        "SELECT id, username, created_at FROM accounts WHERE lower(username) = $1", folded(username)
     )
     return None if row is None else Profile(*row)

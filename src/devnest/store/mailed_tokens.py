@@ -10,6 +10,7 @@ import msgspec
 from devnest.store.accounts import DROP_TOKENS, VERIFY_LIFETIME
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken
+from devnest.store.identifiers import folded
 from devnest.store.tokens import new_token, token_sha256
 
 __all__ = [
@@ -63,11 +64,12 @@ async def create_mailed_token(
     made = await database.fetch_value(
         "INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)"
         " SELECT id, $2, $3, $4, now() + $5 FROM accounts WHERE id = $1 AND disabled_at IS NULL"
-        " AND (lower(email) = lower($4) OR password_hash = $6) FOR SHARE"
+        " AND (lower(email) = $7 OR password_hash = $6) FOR SHARE"
         " ON CONFLICT (account_id, purpose) DO UPDATE"
         " SET token_sha256 = excluded.token_sha256, email = excluded.email, expires_at = excluded.expires_at"
         " RETURNING true",
         account_id, purpose, token_sha256(token), email, LIFETIME[purpose], password_hash,
+        folded(email),
     )  # fmt: skip
     return token if made else None
 

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from devnest.store.database import Database
+from devnest.store.identifiers import folded
 
 __all__ = ["disable_account", "enable_account", "find_account_id"]
 
@@ -10,7 +11,7 @@ __all__ = ["disable_account", "enable_account", "find_account_id"]
 async def find_account_id(database: Database, username: str) -> UUID | None:
     """The id of the account with this username, in any case."""
     account_id: UUID | None = await database.fetch_value(
-        "SELECT id FROM accounts WHERE lower(username) = lower($1)", username
+        "SELECT id FROM accounts WHERE lower(username) = $1", folded(username)
     )
     return account_id
 

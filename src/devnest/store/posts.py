@@ -13,6 +13,7 @@ from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AuthorGone
 from devnest.store.idempotency import Claim, once
+from devnest.store.identifiers import folded
 
 __all__ = [
     "Author",
@@ -168,7 +169,7 @@ async def list_posts(
     conditions, arguments = [], list[object]([limit])
     for condition, value in (
         ("p.id < {}", before),
-        ("p.author_id = (SELECT id FROM accounts WHERE lower(username) = lower({}))", author),
+        ("p.author_id = (SELECT id FROM accounts WHERE lower(username) = {})", author and folded(author)),
         ("p.tags @> ARRAY[{}]", tag),
         ("to_tsvector('simple', p.title || ' ' || p.body) @@ websearch_to_tsquery('simple', {})", words),
     ):

@@ -1,0 +1,32 @@
+"""Identifiers compare by their bytes, whatever the database's collation: in Turkish, `iris` is not `IRIS`."""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+oldest_program = "0008"
+
+# A trigger that names a column keeps its type from changing.
+DROP_TRIGGER = "DROP TRIGGER accounts_renamed ON accounts"
+TRIGGER = """
+CREATE TRIGGER accounts_renamed AFTER UPDATE OF username ON accounts FOR EACH ROW
+WHEN (lower(OLD.username) <> lower(NEW.username)) EXECUTE FUNCTION keep_to_held_names()
+"""
+COLUMNS = [("accounts", "username"), ("accounts", "email"), ("held_names", "username"), ("mailed_tokens", "email")]
+
+
+def upgrade() -> None:
+    """Change the columns' collation; the indexes on them are made anew."""
+    _collate("C")
+
+
+def downgrade() -> None:
+    """Back to the collation of the database."""
+    _collate("default")
+
+
+def _collate(collation: str) -> None:
+    op.execute(DROP_TRIGGER)
+    for table, column in COLUMNS:
+        op.execute(f'ALTER TABLE {table} ALTER COLUMN {column} TYPE text COLLATE "{collation}"')
+    op.execute(TRIGGER)
