@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -11,10 +12,14 @@ import devnest.store.migrations
 from devnest.store import (
     Database,
     DatabaseUnavailable,
+    DatabaseUnfit,
     EmbeddedPostgres,
+    ForeignDatabase,
     Opening,
     RefreshRefused,
     SchemaBehind,
+    SchemaNewer,
+    check_schema,
     create_account,
     create_session,
     migrate,
@@ -35,39 +40,125 @@ async def empty(postgres: EmbeddedPostgres) -> str:
 
 def test_the_newest_revision_is_the_one_named() -> None:
     """`HEAD` is read at every start, without Alembic."""
-    from alembic.config import Config  # here: half a second for each process that collects the tests
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(devnest.store.migrations.__file__).parent))
-    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+    assert revisions()[-1].revision == HEAD
 
 
 async def test_an_empty_database_is_behind_until_it_is_migrated(empty: str) -> None:
     """And the second time there is nothing to do."""
     async with Database(empty) as database:
         with pytest.raises(SchemaBehind, match="devnest migrate"):
-            await database.check_schema()
+            await check_schema(database)
     assert await migrate(empty)
     assert not await migrate(empty)
     async with Database(empty) as database:
-        await database.check_schema()
+        await check_schema(database)
 
 
 async def test_several_at_once_migrate_once(empty: str) -> None:
     """They wait for one another in the database."""
     await asyncio.gather(*(migrate(empty) for _ in range(3)))
+    assert await ask(empty, "SELECT version_num FROM devnest_schema") == [(HEAD,)]
+
+
+def test_each_revision_says_which_programs_it_still_serves() -> None:
+    """`oldest_program` is a revision there is, not newer than its own, and never goes back."""
+    oldest = "0008"
+    for revision in revisions():
+        if revision.revision >= "0008":
+            assert oldest <= revision.module.oldest_program <= revision.revision, revision.revision
+            oldest = revision.module.oldest_program
+
+
+async def test_the_schema_says_which_programs_it_serves(empty: str) -> None:
+    """What the newest revision says."""
+    await migrate(empty)
+    newest = revisions()[-1].module
+    assert await ask(empty, "SELECT * FROM devnest_schema") == [(newest.revision, newest.oldest_program)]
+
+
+async def test_a_newer_schema_that_serves_this_program_is_served(empty: str) -> None:
+    """Another node may have migrated already; this one has nothing to migrate."""
+    await migrate(empty)
+    await ask(empty, f"UPDATE devnest_schema SET version_num = '9999', oldest_program = '{HEAD}'")  # noqa: S608 (a constant)
     async with Database(empty) as database:
-        assert await database.fetch_value("SELECT count(*) FROM alembic_version") == 1
+        await check_schema(database)
+    assert not await migrate(empty, to_serve=True)
+    with pytest.raises(SchemaNewer, match="9999"):
+        await migrate(empty)
 
 
-async def test_a_newer_schema_is_left_alone(empty: str) -> None:
+async def test_a_newer_schema_that_does_not_is_left_alone(empty: str) -> None:
     """An old DevNest does not touch it."""
     await migrate(empty)
+    await ask(empty, "UPDATE devnest_schema SET version_num = '9999', oldest_program = '9998'")
     async with Database(empty) as database:
-        await database.fetch("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaBehind, match="9999"):
+        with pytest.raises(SchemaNewer, match="9998"):
+            await check_schema(database)
+    for to_serve in (False, True):
+        with pytest.raises(SchemaNewer, match="9999"):
+            await migrate(empty, to_serve=to_serve)
+
+
+FOREIGN = {
+    "0007": "CREATE TABLE alembic_version AS SELECT '0007' AS version_num",
+    "0008": "CREATE TABLE alembic_version AS SELECT '0008' AS version_num",
+    "zzz": "CREATE TABLE alembic_version AS SELECT 'zzz' AS version_num",
+    "two rows": "CREATE TABLE alembic_version AS VALUES ('0007'), ('0008')",
+    "no row": "CREATE TABLE alembic_version (version_num text)",
+    "another column": "CREATE TABLE alembic_version (version integer)",
+    "a table": "CREATE TABLE accounts (id integer)",
+    "a table elsewhere": "CREATE SCHEMA other; CREATE TABLE other.things (id integer)",
+    "a view": "CREATE VIEW answers AS SELECT 42",
+    "a function": "CREATE FUNCTION answer() RETURNS integer LANGUAGE sql AS 'SELECT 42'",
+    "a type": "CREATE TYPE colour AS ENUM ('red')",
+    "a mark without rows": "CREATE TABLE devnest_schema (version_num text, oldest_program text)",
+    "a mark of two rows": "CREATE TABLE devnest_schema AS SELECT '0008' version_num, '0008' oldest_program"
+    " UNION ALL SELECT '0009', '0008'",
+    "a mark of another kind": "CREATE TABLE devnest_schema (id integer)",
+}
+
+
+@pytest.mark.parametrize("statement", FOREIGN.values(), ids=FOREIGN.keys())
+async def test_what_is_not_ours_is_refused_and_not_touched(empty: str, statement: str) -> None:
+    """By `serve` and by `migrate`; whatever its `alembic_version` says."""
+    await ask(empty, statement)
+    before = await ask(empty, EVERYTHING)
+    with pytest.raises(DatabaseUnfit):
         await migrate(empty)
+    async with Database(empty) as database:
+        with pytest.raises(DatabaseUnfit):
+            await check_schema(database)
+    assert await ask(empty, EVERYTHING) == before
+
+
+async def test_extensions_of_the_host_are_nobodys(empty: str) -> None:
+    """Providers put some into every database."""
+    await ask(empty, "CREATE EXTENSION pg_stat_statements; CREATE EXTENSION hstore")
+    assert await migrate(empty)
+
+
+async def test_a_database_from_before_the_mark_is_taken_over(empty: str) -> None:
+    """Exactly that; with one thing more it is another's."""
+    await migrate(empty)
+    async with Database(empty) as database:
+        await create_account(database, "ada", "ada@example.org", "hash")
+    await downgrade(empty, "0007")
+    await ask(
+        empty,
+        "ALTER TABLE devnest_schema DROP COLUMN oldest_program; ALTER TABLE devnest_schema RENAME TO alembic_version",
+    )
+    async with Database(empty) as database:
+        with pytest.raises(SchemaBehind, match="0007"):
+            await check_schema(database)
+    await ask(empty, "CREATE TABLE invoices (id integer)")
+    with pytest.raises(ForeignDatabase):
+        await migrate(empty)
+    await ask(empty, "DROP TABLE invoices; UPDATE alembic_version SET version_num = '0006'")
+    with pytest.raises(ForeignDatabase):
+        await migrate(empty)
+    await ask(empty, "UPDATE alembic_version SET version_num = '0007'")
+    assert await migrate(empty)
+    assert await ask(empty, "SELECT username FROM accounts") == [("ada",)]
 
 
 async def test_no_server_is_told_plainly() -> None:
@@ -93,6 +184,31 @@ async def test_sessions_from_before_tokens_were_numbered_go_on(empty: str) -> No
         await refresh_session(database, tokens[2])
         with pytest.raises(RefreshRefused, match="reused"):
             await refresh_session(database, tokens[1])
+
+
+EVERYTHING = "SELECT oid, xmin, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"
+
+
+async def ask(url: str, sql: str) -> list[tuple[object, ...]]:
+    """Run statements; the rows of a single one."""
+    connection = await asyncpg.connect(url)
+    try:
+        if ";" in sql:
+            await connection.execute(sql)
+            return []
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
+def revisions() -> list[Any]:
+    """All of them, oldest first."""
+    from alembic.config import Config  # here: half a second for each process that collects the tests
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(devnest.store.migrations.__file__).parent))
+    return list(ScriptDirectory.from_config(config).walk_revisions())[::-1]
 
 
 async def downgrade(url: str, revision: str) -> None:

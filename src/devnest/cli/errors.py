@@ -10,10 +10,10 @@ from devnest.cluster import ChildFailed, PortUnavailable
 from devnest.keys import KeysUnusable
 from devnest.store import (
     DatabaseUnavailable,
+    DatabaseUnfit,
     DataDirectoryError,
     PostgresFailed,
     PostgresNotFound,
-    SchemaBehind,
     StoreError,
 )
 
@@ -26,7 +26,7 @@ STATUS: list[tuple[type[Exception], int]] = [
     (KeysUnusable, 4),
     (PostgresNotFound, 4),
     (PostgresFailed, 4),
-    (SchemaBehind, 6),
+    (DatabaseUnfit, 6),
     (DatabaseUnavailable, 5),
     (StoreError, 5),
 ]

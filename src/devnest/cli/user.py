@@ -21,6 +21,7 @@ from devnest.store import (
     Database,
     Event,
     Origin,
+    check_schema,
     create_account,
     disable_account,
     enable_account,
@@ -142,7 +143,7 @@ def _run(
 ) -> T:
     async def connected(url: str) -> T:
         async with Database(url, connections=1) as database:
-            await database.check_schema()
+            await check_schema(database)
             return await work(database)
 
     configure_logging("warning")

@@ -102,7 +102,7 @@ async def _supervise(
     async def prepare() -> None:
         if postgres is not None:
             await ensure_database(postgres.url)
-            if await migrate(postgres.url):
+            if await migrate(postgres.url, to_serve=True):
                 log.info("schema migrated")
 
     def ready() -> None:

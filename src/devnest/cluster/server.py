@@ -28,12 +28,14 @@ from devnest.settings import Hashing, ServerSettings
 from devnest.store import (
     Database,
     DatabaseUnavailable,
+    DatabaseUnfit,
     Grouped,
     Housekeeper,
     RevokedSessions,
-    SchemaBehind,
     StoreError,
     Tags,
+    check_database,
+    check_schema,
     create_posts,
     create_sessions,
 )
@@ -130,7 +132,7 @@ def main(control_fd: int, listener_fd: int) -> None:
         uvloop.run(_serve(control, settings, listener))
     except KeysUnusable as error:
         control.failed(4, str(error))
-    except SchemaBehind as error:
+    except DatabaseUnfit as error:
         control.failed(6, str(error))
     except StoreError as error:
         control.failed(5, str(error), passing=isinstance(error, DatabaseUnavailable))
@@ -143,8 +145,8 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
         metrics = stack.enter_context(Metrics(Path(settings.metrics_dir), settings.name))
         waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
         database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
-        await database.check_version()
-        await database.check_schema()
+        await check_database(database)
+        await check_schema(database)
         for state, read in (("idle", lambda: database.idle), ("used", lambda: database.used)):
             labels = {"process": settings.name, "state": state}
             metrics.gauge("db_client_connection_count", "Connections of the database pool", labels, read)

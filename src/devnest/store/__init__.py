@@ -25,21 +25,24 @@ from devnest.store.errors import (
     AlreadyTaken,
     AuthorGone,
     DatabaseUnavailable,
+    DatabaseUnfit,
     DataDirectoryError,
     DataDirectoryInUse,
+    ForeignDatabase,
     KeyReused,
     PostgresFailed,
     PostgresNotFound,
     RefreshRefused,
     SchemaBehind,
+    SchemaNewer,
     StoreError,
     Throttled,
     VersionMismatch,
 )
 from devnest.store.grouped import Grouped
 from devnest.store.housekeeping import Housekeeper, purge
-from devnest.store.identifiers import folded
 from devnest.store.idempotency import Claim, find_answer
+from devnest.store.identifiers import folded
 from devnest.store.mailed_tokens import (
     Purpose,
     ResetTarget,
@@ -61,6 +64,7 @@ from devnest.store.posts import (
     list_posts,
 )
 from devnest.store.revocations import RevokedSessions
+from devnest.store.schema import check_database, check_schema
 from devnest.store.sessions import (
     Opened,
     Opening,
@@ -90,9 +94,11 @@ __all__ = [
     "DataDirectoryInUse",
     "Database",
     "DatabaseUnavailable",
+    "DatabaseUnfit",
     "Draft",
     "EmbeddedPostgres",
     "Event",
+    "ForeignDatabase",
     "Grouped",
     "Housekeeper",
     "KeyReused",
@@ -111,6 +117,7 @@ __all__ = [
     "RevokedSessions",
     "Rule",
     "SchemaBehind",
+    "SchemaNewer",
     "Session",
     "StoreError",
     "Subject",
@@ -122,6 +129,8 @@ __all__ = [
     "change_post",
     "change_username",
     "charge",
+    "check_database",
+    "check_schema",
     "create_account",
     "create_comment",
     "create_mailed_token",

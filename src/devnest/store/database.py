@@ -9,13 +9,10 @@ from typing import Any, Self
 import asyncpg
 
 from devnest.store.connections import Connection, Connections
-from devnest.store.errors import DatabaseUnavailable, SchemaBehind, StoreError
-from devnest.store.migrations import HEAD
+from devnest.store.errors import DatabaseUnavailable
 
 __all__ = ["TRANSLATED", "Database"]
 
-
-MINIMUM_MAJOR = 15
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
@@ -76,20 +73,6 @@ class Database:
         if not done:
             raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_S:g} s")
         probe.result()
-
-    async def check_schema(self) -> None:
-        """Raise `SchemaBehind` unless the schema is the one this version was written for."""
-        found = None
-        if await self.fetch_value("SELECT to_regclass('alembic_version') IS NOT NULL"):
-            found = await self.fetch_value("SELECT version_num FROM alembic_version")
-        if found != HEAD:
-            raise SchemaBehind(found, HEAD)
-
-    async def check_version(self) -> None:
-        """Raise `StoreError` where the server is older than PostgreSQL 15."""
-        number = int(await self.fetch_value("SHOW server_version_num"))
-        if number < MINIMUM_MAJOR * 10_000:
-            raise StoreError(f"the database is PostgreSQL {number // 10_000}, DevNest needs {MINIMUM_MAJOR} or newer")
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows of a query."""

@@ -11,12 +11,15 @@ __all__ = [
     "DataDirectoryError",
     "DataDirectoryInUse",
     "DatabaseUnavailable",
+    "DatabaseUnfit",
+    "ForeignDatabase",
     "KeyReused",
     "KeyTaken",
     "PostgresFailed",
     "PostgresNotFound",
     "RefreshRefused",
     "SchemaBehind",
+    "SchemaNewer",
     "StoreError",
     "Throttled",
     "VersionMismatch",
@@ -72,14 +75,41 @@ class DatabaseUnavailable(StoreError):
         self.retry_after = retry_after
 
 
-class SchemaBehind(StoreError):
-    """The database's schema is not the one this version works with."""
+class DatabaseUnfit(StoreError):
+    """The database answers, and this program cannot work on it; trying again does not help."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the database cannot be used: {reason}")
+
+
+class SchemaBehind(DatabaseUnfit):
+    """The database's schema is older than this program needs, or there is none yet."""
 
     def __init__(self, found: str | None, wanted: str) -> None:
-        what = f"at revision {found}" if found else "empty"
-        super().__init__(f"the database's schema is {what}, this version needs {wanted}; run: devnest migrate")
+        what = f"its schema is at revision {found}" if found else "it is empty"
+        super().__init__(f"{what}, this program needs {wanted}; run: devnest migrate")
         self.found = found
         self.wanted = wanted
+
+
+class SchemaNewer(DatabaseUnfit):
+    """A newer program has changed the schema, so that this one no longer works on it, or could not migrate it."""
+
+    def __init__(self, found: str, oldest_program: str, ours: str) -> None:
+        super().__init__(
+            f"its schema is at revision {found} and serves programs from revision {oldest_program} on, this program is"
+            f" of revision {ours}; use the DevNest that migrated it, or a newer one"
+        )
+        self.found = found
+        self.oldest_program = oldest_program
+
+
+class ForeignDatabase(DatabaseUnfit):
+    """The database has things in it that are not DevNest's."""
+
+    def __init__(self, example: str) -> None:
+        super().__init__(f"it is not DevNest's and not empty ({example!r} is in it); make one for DevNest alone")
+        self.example = example
 
 
 class AlreadyTaken(StoreError):

@@ -6,8 +6,9 @@ from pathlib import Path
 import asyncpg
 
 from devnest.store.database import TRANSLATED, Database
-from devnest.store.errors import SchemaBehind
+from devnest.store.errors import SchemaNewer
 from devnest.store.migrations import HEAD
+from devnest.store.schema import MARK_AS_OURS, check_database, read_schema
 
 __all__ = ["ensure_database", "migrate"]
 
@@ -25,19 +26,18 @@ async def ensure_database(url: str) -> None:
     await connection.close()
 
 
-async def migrate(url: str) -> bool:
+async def migrate(url: str, *, to_serve: bool = False) -> bool:
     """Apply the revisions that are missing, all in one transaction; whether there were any.
 
-    Raises `StoreError` where the server is too old or the schema newer than this version.
+    Raises `DatabaseUnfit`, with nothing touched, where the server is too old, its encoding is not UTF-8, the database
+    is not DevNest's, or the schema is newer than this program; if it is only `to_serve`, one that serves it will do.
     """
     async with Database(url, connections=1) as database:
-        await database.check_version()
-        try:
-            await database.check_schema()
-        except SchemaBehind as behind:
-            if behind.found is not None and behind.found > HEAD:
-                raise
-        else:
+        await check_database(database)
+        found = await read_schema(database)
+        if found is not None and found.revision > HEAD and not (to_serve and found.oldest_program <= HEAD):
+            raise SchemaNewer(found.revision, found.oldest_program, HEAD)
+        if found is not None and found.revision >= HEAD:
             return False
     await asyncio.to_thread(_upgrade, url)
     return True
@@ -63,6 +63,7 @@ def _upgrade(url: str) -> None:
         try:
             async with engine.begin() as connection:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+                await connection.execute(text(MARK_AS_OURS))
                 await connection.run_sync(run)
         finally:
             await engine.dispose()

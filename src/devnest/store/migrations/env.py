@@ -1,8 +1,23 @@
 """What Alembic runs: the revisions on the connection that `devnest.store.migrate` hands over."""
 
+from typing import Any, cast
+
 from alembic import context
+from sqlalchemy import text
+
+from devnest.store.schema import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, transactional_ddl=True)
+
+
+def applied(*, step: Any, **_: Any) -> None:
+    """After each revision: what it says of older programs. The first ones are older than the table."""
+    if step.is_upgrade and (oldest := getattr(step.up_revision.module, "oldest_program", None)):
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET oldest_program = :oldest"), {"oldest": oldest})  # noqa: S608 (a constant)
+
+
+context.configure(
+    connection=connection, transactional_ddl=True, version_table=VERSION_TABLE, on_version_apply=cast(Any, applied)
+)
 with context.begin_transaction():
     context.run_migrations()

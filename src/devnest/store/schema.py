@@ -1,0 +1,109 @@
+"""Whose schema a database has, which revision of it, and which programs it serves.
+
+The table `devnest_schema` is DevNest's mark. Its one row has the revision and `oldest_program`: the newest revision
+that the oldest program knows which still works on this schema. So a node goes on, and starts again, while another has
+migrated already. Alembic keeps the revision there too (`migrations/env.py`), not in its usual `alembic_version`, which
+another program's Alembic would share.
+"""
+
+from typing import NamedTuple
+
+import asyncpg
+
+from devnest.store.database import Database
+from devnest.store.errors import DatabaseUnfit, ForeignDatabase, SchemaBehind, SchemaNewer
+from devnest.store.migrations import HEAD
+
+__all__ = ["MARK_AS_OURS", "VERSION_TABLE", "Schema", "check_database", "check_schema", "read_schema"]
+
+MINIMUM_MAJOR = 15
+VERSION_TABLE = "devnest_schema"
+
+# What a person or a program has made in the database: not PostgreSQL's own, and no part of an extension, for there are
+# hosts that put some into each database.
+OBJECTS = """
+SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE c.relkind NOT IN ('i', 'I', 't') AND {made} AND NOT EXISTS (SELECT FROM pg_depend
+        WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+UNION ALL
+SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+    WHERE {made} AND NOT EXISTS (SELECT FROM pg_depend
+        WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')
+UNION ALL
+SELECT t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace
+    WHERE typtype IN ('d', 'e', 'r') AND {made} AND NOT EXISTS (SELECT FROM pg_depend
+        WHERE classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e')
+""".replace("{made}", "nspname !~ '^pg_' AND nspname <> 'information_schema'")
+
+# Development had databases without the mark. One is known by having all of the following and nothing else.
+UNMARKED_REVISION = "0007"
+UNMARKED = [
+    "accounts", "alembic_version", "audit_log", "comments", "held_names", "idempotency_keys", "keep_to_held_names",
+    "mailed_tokens", "posts", "refresh_tokens", "sessions", "tell_session_ended", "throttles",
+]  # fmt: skip
+
+# Before Alembic looks. Idempotent, for another may have done it since the database was looked at.
+MARK_AS_OURS = f"""
+DO $$ BEGIN
+IF to_regclass('{VERSION_TABLE}') IS NULL THEN
+    IF to_regclass('alembic_version') IS NULL THEN
+        CREATE TABLE {VERSION_TABLE} (version_num varchar(32) PRIMARY KEY);
+    ELSE
+        ALTER TABLE alembic_version RENAME TO {VERSION_TABLE};
+    END IF;
+    ALTER TABLE {VERSION_TABLE} ADD COLUMN oldest_program text NOT NULL DEFAULT '{UNMARKED_REVISION}';
+END IF;
+END $$
+"""
+
+
+class Schema(NamedTuple):
+    """The row of `devnest_schema`."""
+
+    revision: str
+    oldest_program: str
+
+
+async def check_database(database: Database) -> None:
+    """Raise `DatabaseUnfit` where a database can have no schema of ours: an old server, or texts that are not UTF-8."""
+    number = int(await database.fetch_value("SHOW server_version_num"))
+    if number < MINIMUM_MAJOR * 10_000:
+        raise DatabaseUnfit(f"it is PostgreSQL {number // 10_000}, DevNest needs {MINIMUM_MAJOR} or newer")
+    if (encoding := await database.fetch_value("SHOW server_encoding")) != "UTF8":
+        raise DatabaseUnfit(f"its encoding is {encoding}, DevNest needs UTF8: make another with ENCODING 'UTF8'")
+
+
+async def check_schema(database: Database) -> None:
+    """Raise `DatabaseUnfit` unless this program works on the schema that is there, be it a newer one."""
+    found = await read_schema(database)
+    if found is None or found.revision < HEAD:
+        raise SchemaBehind(found and found.revision, HEAD)
+    if found.oldest_program > HEAD:
+        raise SchemaNewer(found.revision, found.oldest_program, HEAD)
+
+
+async def read_schema(database: Database) -> Schema | None:
+    """What the database says of itself, None where it is empty; raises `DatabaseUnfit` where it is not DevNest's."""
+    if await database.fetch_value(f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"):
+        rows = await _rows(database, f"SELECT version_num::text, oldest_program::text FROM {VERSION_TABLE}")  # noqa: S608 (a constant)
+        if len(rows) != 1:
+            raise DatabaseUnfit(f"its table {VERSION_TABLE} is not as DevNest makes it")
+        return Schema(*rows[0])
+    # One more than there are in an unmarked one tells it from any other.
+    rows = await database.fetch(f"{OBJECTS} LIMIT {len(UNMARKED) + 1}")
+    objects = sorted(row["name"] for row in rows)
+    if objects == UNMARKED:
+        revisions = [row["version_num"] for row in await _rows(database, "SELECT version_num FROM alembic_version")]
+        if revisions == [UNMARKED_REVISION]:
+            return Schema(UNMARKED_REVISION, UNMARKED_REVISION)
+    if objects:
+        raise ForeignDatabase(objects[0])
+    return None
+
+
+async def _rows(database: Database, query: str) -> list[asyncpg.Record]:
+    """The rows of a table that may be another's; none where it has other columns."""
+    try:
+        return await database.fetch(query)
+    except asyncpg.UndefinedColumnError:
+        return []
