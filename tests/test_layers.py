@@ -8,8 +8,9 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"census", "logs", "metrics", "settings"}
+BASE = {"addresses", "census", "logs", "metrics", "settings"}
 MAY_IMPORT = {
+    "addresses": set[str](),
     "settings": set[str](),
     "census": set[str](),
     "metrics": {"census"},
@@ -22,7 +23,7 @@ MAY_IMPORT = {
     "hashing": {"bcrypt", "passwords", "pool"},
     "store": set[str](),
     "mail": set[str](),
-    "api": {"keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
+    "api": {"addresses", "keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "keys", "mail", "passwords", "pool", "store", *BASE},
     "bench": {"load", "pool", "store"},
     "cli": {"api", "bcrypt", "bench", "cluster", "keys", "load", "mail", "passwords", "pool", "store", *BASE},

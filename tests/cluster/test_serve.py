@@ -182,6 +182,8 @@ def test_a_database_that_does_not_answer_is_one_line(data_dir: Path) -> None:
         ["--drain-timeout", "-1"],
         ["--processes", "0"],
         ["--trusted-proxies", "10.0.0.0/99"],
+        ["--trusted-proxies", "10.0.0.0/8,127.0.0.1/8"],
+        ["--trusted-proxies", "127.0.0.1/255.0.0.0"],
         ["--data-dir", ""],
         ["--breached-passwords", __file__],
         ["--mail-from", "bad"],

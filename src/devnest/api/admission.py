@@ -7,8 +7,8 @@ takes from everybody else.
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from devnest.addresses import subscriber_network
 from devnest.api.limits import address
-from devnest.api.network import network
 from devnest.api.problems import answer_to
 from devnest.api.waits import Waits
 from devnest.passwords import Hasher
@@ -31,7 +31,7 @@ class Admission:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["method"] == "POST" and scope["path"].rstrip("/") in HASHED:
             client = scope["client"]
-            source = network(client[0] if client else "")
+            source = subscriber_network(client[0] if client else "")
             try:
                 self._waits.refuse(address(source))
                 self._hasher.check_room(source)

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from litestar import Request
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
+from devnest.addresses import subscriber_network
 from devnest.api.bodies import MAXIMUM_BODY_BYTES, read
-from devnest.api.network import network
 from devnest.api.problems import ClientGone, ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import InvalidToken, Principal
@@ -51,7 +51,7 @@ class ApiRequest(Request[Any, Any, Any]):
     @property
     def network(self) -> str:
         """The same for those who have more than one address."""
-        return network(self.client_address)
+        return subscriber_network(self.client_address)
 
     @property
     def origin(self) -> Origin:

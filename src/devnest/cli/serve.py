@@ -1,6 +1,5 @@
 """`devnest serve`."""
 
-import ipaddress
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from devnest.addresses import trusted_network
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import HashCost, HashScheme
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, sender, smtp_server
@@ -35,12 +35,10 @@ class LogLevel(StrEnum):
 
 
 def _networks(value: str) -> str:
-    for part in value.split(","):
-        try:
-            ipaddress.ip_network(part.strip() or "::", strict=False)
-        except ValueError:
-            raise typer.BadParameter(f"{part.strip()!r} is no address and no network") from None
-    return value
+    try:
+        return ",".join(trusted_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _breached(value: Path | None) -> Path | None:
@@ -205,7 +203,7 @@ def serve(
         hash_cost=hash_cost,
         hash_workers=hash_workers or usable_cpus(),
         hash_nice=hash_nice,
-        trusted_proxies=[part.strip() for part in trusted_proxies.split(",") if part.strip()],
+        trusted_proxies=[part for part in trusted_proxies.split(",") if part],
         cors_origins=[part for part in cors_origins.split(",") if part],
         log_level=log_level,
         database_url=database_url,

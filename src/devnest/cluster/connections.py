@@ -13,8 +13,11 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from httptools import HttpParserError
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from devnest.addresses import TrustedProxies, canonical
 from devnest.api import BODY_IS_LATE, not_http
 from devnest.cluster.corked import Corked
 
@@ -113,9 +116,18 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_over = False  # what came last is no HTTP, so nothing that follows can be read
     _fault: str | None = None  # what is wrong with it, where it is not the parser that says no
 
+    def __init__(self, config: Config, server_state: ServerState, proxies: TrustedProxies) -> None:
+        super().__init__(config, server_state, app_state={})
+        self._proxies = proxies
+        self._is_from_proxy = False
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
         super().connection_made(cast(asyncio.Transport, Corked(transport, self.loop)))
+        if self.client is not None:
+            host, port = self.client
+            self.client = (canonical(host) or host, port)
+            self._is_from_proxy = self.client[0] in self._proxies
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -162,6 +174,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._fault = "a request with a body cannot ask for another protocol"
         if self._fault is not None:
             raise HttpParserError(self._fault)
+        if self._is_from_proxy and self.client is not None:
+            self.scope["client"] = (self._proxies.client_of(self.client[0], self.headers), 0)
         self._awaited = BODY
         self._stop_timer()
         super().on_headers_complete()

@@ -10,8 +10,8 @@ from typing import cast
 
 import uvicorn
 import uvloop
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from devnest.addresses import TrustedProxies
 from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Rehasher, Services, TokenIssuer, create_app
 from devnest.cluster.connections import Acceptor, BoundedProtocol, has_room, most_connections
 from devnest.cluster.control import Control
@@ -52,10 +52,16 @@ class Server(uvicorn.Server):
     """uvicorn's server on our acceptor, with the signals left to us and an end that no client notices."""
 
     def __init__(
-        self, config: uvicorn.Config, listener: socket.socket, ready: Callable[[], None], linger_s: float = LINGER_S
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        ready: Callable[[], None],
+        linger_s: float = LINGER_S,
+        proxies: TrustedProxies | None = None,
     ) -> None:
         super().__init__(config)
         self._listener = listener
+        self._proxies = proxies or TrustedProxies()
         self._ready = ready
         self._linger_s = linger_s
         self._acceptor: Acceptor
@@ -119,7 +125,7 @@ class Server(uvicorn.Server):
         return list(cast(set[BoundedProtocol], self.server_state.connections))
 
     def _protocol(self) -> asyncio.Protocol:
-        return BoundedProtocol(config=self.config, server_state=self.server_state, app_state={})
+        return BoundedProtocol(self.config, self.server_state, self._proxies)
 
 
 def main(control_fd: int, listener_fd: int) -> None:
@@ -173,11 +179,8 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
             limited=settings.limits,
         )
         await stack.enter_async_context(Housekeeper(database))
-        app = create_app(services, settings.cors_origins)
-        if settings.trusted_proxies:
-            app = ProxyHeadersMiddleware(app, settings.trusted_proxies)  # type: ignore[arg-type, assignment]
         config = uvicorn.Config(
-            app,
+            create_app(services, settings.cors_origins),
             lifespan="off",
             ws="none",
             log_config=None,
@@ -186,7 +189,8 @@ async def _serve(control: Control, settings: ServerSettings, listener: socket.so
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
         )
-        server = Server(config, listener, control.ready, min(LINGER_S, settings.drain_timeout_s))
+        linger_s = min(LINGER_S, settings.drain_timeout_s)
+        server = Server(config, listener, control.ready, linger_s, TrustedProxies(settings.trusted_proxies))
         control.watch(server.stop, server.insist)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()
