@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,17 @@ async def test_worker_killed_while_booting(tmp_path: Path, monkeypatch: pytest.M
         os.kill(booting, signal.SIGKILL)
         assert await pool.run(work.add, 2, 2) == 4
         assert pool.stats().restarts["boot"] == 1
+
+
+async def test_call_is_told_when_no_worker_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that is gone, say: the call fails with the reason, and runs once there is one again."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/nonexistent/python")
+        async with Pool(workers=1) as pool:
+            with pytest.raises(WorkerCrashed, match=r"no worker can be started: .*No such file"):
+                await pool.run(work.add, 1, 1)
+            patched.undo()
+            assert await pool.run(work.add, 1, 1) == 2
 
 
 async def test_worker_killed_while_its_reply_is_half_written(pool: Pool, tmp_path: Path) -> None:

@@ -228,6 +228,8 @@ class History(RuleBasedStateMachine):
             assert task.deadline_at <= self.now or (self.runs[task] == 0 and task.start_by <= self.now)
         elif isinstance(answer, TaskTimeout):
             assert task.run_until <= self.now
+        elif isinstance(answer, WorkerCrashed) and "no worker can be started" in str(answer):
+            assert "ready" not in self.alive.values(), "a worker could have run it"
         elif isinstance(answer, WorkerCrashed):
             assert self.deaths[task] == (2 if task.function.pure else 1)
         elif isinstance(answer, tuple):
@@ -330,6 +332,10 @@ class History(RuleBasedStateMachine):
 
 History.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestHistory = History.TestCase
+
+
+def plain_task() -> Task:
+    return Task(PLAIN, None, lambda _: None)
 
 
 def owner(task: Task) -> tuple[int, str]:
@@ -634,6 +640,49 @@ def test_restarts_back_off_and_never_stop() -> None:
     assert gaps[1] == pytest.approx(0.1)
     assert gaps == pytest.approx(sorted(gaps))
     assert gaps[-1] == pytest.approx(5.0)
+
+
+def fail_starts(scheduler: Scheduler, until: float) -> list[tuple[float, Answer]]:
+    """Have every start fail, from 0 s on; which tasks are answered meanwhile, and when."""
+    now, answers = 0.0, list[tuple[float, Answer]]()
+    while now < until:
+        actions = scheduler.dispatch(now)
+        while actions:
+            action = actions.pop()
+            if isinstance(action, Answer):
+                answers.append((now, action))
+            elif isinstance(action, Start):
+                actions += scheduler.died(action.worker_id, "ended with status 1", now)
+                actions += scheduler.dispatch(now)
+        now = max(now, scheduler.next_at())
+    return answers
+
+
+def test_a_task_is_told_when_no_worker_can_be_started() -> None:
+    """A passing shortage is waited for; after five seconds of nothing but failures the call fails, and says why."""
+    scheduler = Scheduler(Limits(2, 2), 0.0)
+    task = plain_task()
+    scheduler.submit(task, 0.0)
+    ((when, (answered, error)),) = fail_starts(scheduler, 20.0)
+    assert answered is task
+    assert 5.0 <= when <= 10.0
+    assert isinstance(error, WorkerCrashed)
+    assert "no worker can be started: the last one ended with status 1" in str(error)
+
+
+def test_a_worker_that_starts_after_all_takes_what_waits() -> None:
+    """Calls that came after the failures wait for the next start, and run where it succeeds."""
+    scheduler = Scheduler(Limits(1, 1), 0.0)
+    fail_starts(scheduler, 10.0)
+    task = plain_task()
+    now = scheduler.next_at()
+    scheduler.submit(task, now)
+    (start,) = scheduler.dispatch(now)
+    assert isinstance(start, Start)
+    scheduler.ready(start.worker_id, now)
+    (send,) = scheduler.dispatch(now)
+    assert isinstance(send, Send)
+    assert send.batch == [task]
 
 
 def test_worker_that_does_not_boot_is_killed() -> None:

@@ -19,6 +19,7 @@ __all__ = ["Crew"]
 
 BACKOFF_FIRST_S = 0.1  # before the second start in a row that led to nothing
 BACKOFF_MOST_S = 5.0
+START_PATIENCE_S = 5.0  # starts may fail for so long before the tasks that wait for one are failed too
 JITTER = 0.2  # recycling limits vary by this share, so that workers started together do not go together
 STALL_S = 0.05  # after so long those that have not begun are taken back
 ORPHAN_S = 10.0  # how long a running task whose client has gone may go on
@@ -49,6 +50,8 @@ class Crew:
         self.alarms: Alarms[Worker | Crew] = Alarms(self._is_live)  # the crew: a start that had to wait
         self._start_alarm_at = 0.0
         self._failures = 0  # deaths since a worker last did anything useful
+        self._failing_since = math.inf  # the first failed start since a worker last booted
+        self.start_failure = ""  # how the last start failed
         self._sizes = (0, 0)
         self._ids = itertools.count(1)
         self._waiting = waiting  # the tasks that no worker has
@@ -67,7 +70,7 @@ class Crew:
         """Note that a worker said it is ready, and draw when it is to be recycled."""
         del self.starting[worker.id]
         self._boot_s = now - (worker.boot_until - self.limits.boot_timeout)
-        worker.boot_until = math.inf
+        worker.boot_until = self._failing_since = math.inf
         if self.limits.max_tasks is not None:
             worker.tasks_left = max(1, round(self._vary(self.limits.max_tasks)))
         if self.limits.max_age is not None:
@@ -107,10 +110,17 @@ class Crew:
         worker = self.all.get(worker_id)
         return worker is not None and worker.state in (WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY)
 
-    def lost(self, worker: Worker, now: float) -> None:
+    def cannot_start(self, now: float) -> bool:
+        """Whether there is no worker, and has been none that started for longer than a passing shortage lasts."""
+        return now - self._failing_since >= START_PATIENCE_S and not self.idle and not self.busy
+
+    def lost(self, worker: Worker, how: str, now: float) -> None:
         """A worker has ended, as it was told to or not."""
         if self.is_needed(worker.id):
-            self._recorder.restarts["boot" if worker.state is WorkerState.STARTING else "crash"] += 1
+            is_starting = worker.state is WorkerState.STARTING
+            self._recorder.restarts["boot" if is_starting else "crash"] += 1
+            if is_starting:
+                self._note_failed_start(how, now)
             self._note_failure(now)
         self._dismiss(worker, WorkerState.KILLED)
         del self.all[worker.id]
@@ -156,6 +166,7 @@ class Crew:
 
     def _look_at(self, worker: Worker, now: float) -> None:
         if worker.boot_until <= now and worker.state is WorkerState.STARTING:
+            self._note_failed_start(f"was not ready within {self.limits.boot_timeout:g} s", now)
             self._note_failure(now)
             self.kill(worker, "boot")
         if worker.retire_at <= now and worker.state in (WorkerState.IDLE, WorkerState.BUSY):
@@ -276,6 +287,10 @@ class Crew:
             group.pop(worker.id, None)
         worker.state = state
         worker.batch = []
+
+    def _note_failed_start(self, how: str, now: float) -> None:
+        self.start_failure = how
+        self._failing_since = min(self._failing_since, now)
 
     def _note_failure(self, now: float) -> None:
         """Count a death. From the second in a row on, the next start waits, longer each time up to a limit."""

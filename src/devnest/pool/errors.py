@@ -41,7 +41,7 @@ class DeadlineExceeded(PoolError, TimeoutError):
 
 
 class WorkerCrashed(PoolError):
-    """The worker died while it ran the task; the message says by which exit status or signal."""
+    """The worker died while it ran the task, or none could be started; the message says how."""
 
 
 class PoolClosed(PoolError):

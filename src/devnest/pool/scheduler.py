@@ -124,9 +124,7 @@ class Scheduler:
         self.crew.is_settled = False
         if force:
             error = PoolClosed("the pool was closed before the task was answered")
-            for task in [*self.room.retries, *self.room.queue]:
-                self.room.take_out(task)
-                self._answer(task, error)
+            self._answer_waiting(error)
             for worker in list(self.crew.all.values()):
                 for task in worker.batch:
                     if task.state is TaskState.RUNNING:
@@ -192,7 +190,7 @@ class Scheduler:
         if worker is None:
             return self._take_actions()
         batch = worker.batch
-        self.crew.lost(worker, now)
+        self.crew.lost(worker, how, now)
         for index, task in enumerate(batch):
             if task.state is TaskState.RUNNING:
                 task.crashes += index <= begun
@@ -200,6 +198,7 @@ class Scheduler:
                     self.room.put_back(task)
                 else:
                     self._answer(task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}"))
+        self._give_up_without_workers(now)
         return self._take_actions()
 
     # The end of a turn.
@@ -270,6 +269,16 @@ class Scheduler:
         self.recorder.done += 1
         self.recorder.failed += isinstance(answer, PoolError)
         self._actions.append(Answer(task, answer))
+
+    def _answer_waiting(self, error: PoolError) -> None:
+        for task in [*self.room.retries, *self.room.queue]:
+            self.room.take_out(task)
+            self._answer(task, error)
+
+    def _give_up_without_workers(self, now: float) -> None:
+        """Where no worker can be started, say so to those that wait; later calls have the next start to hope for."""
+        if self.room and self.crew.cannot_start(now):
+            self._answer_waiting(WorkerCrashed(f"no worker can be started: the last one {self.crew.start_failure}"))
 
     def _drop(self, task: Task, reason: str) -> None:
         was_waiting = task.state is TaskState.WAITING
