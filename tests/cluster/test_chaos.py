@@ -178,6 +178,20 @@ async def test_a_rolling_restart_fails_no_request(load: Load) -> None:
     await every_post_is_there(load)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU])
+async def test_a_signal_for_the_supervisor_is_nothing_to_its_children(load: Load, number: signal.Signals) -> None:
+    """Ctrl-C, say, that a runner sends to every process it knows: no child ends, stops or fails a request."""
+    children = [*load.devnest.find("devnest.cluster.server"), *load.devnest.find("devnest.cluster.hashing_pool")]
+    children += [worker for child in children for worker in child.children()]
+    for child in children:
+        child.send_signal(number)
+    await load.turn()
+    assert all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert load.wrong == []
+    assert load.broken == []
+    assert set(load.statuses) <= {200, 201}
+
+
 async def every_post_is_there(load: Load) -> None:
     """All that was acknowledged, and exactly once."""
     assert len(load.acknowledged) > 20
