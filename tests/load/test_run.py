@@ -3,6 +3,7 @@
 import asyncio
 import random
 import ssl
+import sys
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
@@ -33,6 +34,11 @@ class Visits(Profile):
     async def iteration(self, vu):
         await vu.request("visit", "GET", "/")
         await vu.think()
+
+class Neighbour(Profile):
+    async def iteration(self, vu):
+        from habits import visit
+        await visit(vu)
 
 class Broken(Profile):
     async def iteration(self, vu):
@@ -68,6 +74,24 @@ def own(tmp_path: Path) -> Path:
     path = tmp_path / "own.py"
     path.write_text(OWN)
     return path
+
+
+@pytest.mark.parametrize("generators", [1, 2])
+async def test_a_profile_imports_the_files_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generators: int
+) -> None:
+    """In every generator, wherever it was started. A file named like a module of the library takes nobody's place."""
+    profile = tmp_path / "mine" / "own.py"
+    profile.parent.mkdir()
+    profile.write_text(OWN)
+    (profile.parent / "habits.py").write_text("async def visit(vu):\n    await vu.request('visit', 'GET', '/')\n")
+    (profile.parent / "secrets.py").write_text("raise SystemExit('not the library')\n")
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    async with serving(constantly(answer(200))) as target:
+        plan = Plan(target.url, f"{profile}:Neighbour", stages=constant(2, 0.3), generators=generators)
+        result = await run(plan)
+    assert result.requests > 0
+    assert not result.errors
 
 
 @pytest.mark.parametrize("generators", [1, 2])

@@ -38,6 +38,7 @@ HOLD = [
     "http_req_duration{name:login}: p(50)>=50",
     "http_req_duration{name:login}: p(90)<91",
     'http_req_duration{name:"login"}: avg>50',
+    "http_req_duration{name:'login', status:200}: avg>50",
     "http_req_duration{ name:login }:max<=100",
     "http_req_duration{name:post}: med<3",
     "http_req_duration{name:login,status:500}: min===10",
@@ -164,3 +165,20 @@ def test_a_trend_of_parts_is_the_trend_of_the_whole() -> None:
     for percent in (1, 50, 95, 99.9, 100):
         exact = sorted(values)[max(0, -(-len(values) * percent // 100).__floor__() - 1)] * 1000
         assert merged.percentile(percent) == pytest.approx(exact, rel=0.003)
+
+
+@pytest.mark.parametrize(
+    "name", ["GET /posts/{id}", "{}", "}: p(95)<1", "a,b", "a, status:200", "it's", 'say "so"', "a:b", "{a},{b}", "é"]
+)
+def test_a_name_may_hold_what_the_syntax_uses(name: str) -> None:
+    """Braces as they are, commas in quotes; what is exported under the threshold's key is read as the same again."""
+    quote = "'" if '"' in name else '"'
+    read = parse_threshold(f"http_req_duration{{name:{quote}{name}{quote},status:200}}: p(95)<500")
+    assert (dict(read.tags), read.condition) == ({"name": name, "status": "200"}, "p(95)<500")
+    assert parse_threshold(f"{read.key}: {read.condition}") == read
+
+
+@pytest.mark.parametrize("name", ["GET /posts/{id}", "{}", "it's", 'say "so"', "a:b"])
+def test_a_name_without_commas_needs_no_quotes(name: str) -> None:
+    """As k6 takes it."""
+    assert dict(parse_threshold(f"http_req_duration{{name:{name}}}: avg<1").tags) == {"name": name}

@@ -106,6 +106,9 @@ def load_profile(spec: str, named: Mapping[str, type[Profile]]) -> Profile:
     if module_spec is None or module_spec.loader is None:
         raise BadPlan(f"{path!r} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
+    neighbours = str(Path(path).resolve().parent)
+    if neighbours not in sys.path:  # last, so that no file there takes the place of a module that others import
+        sys.path.append(neighbours)
     sys.modules[module_spec.name] = module
     try:
         module_spec.loader.exec_module(module)

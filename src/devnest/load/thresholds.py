@@ -15,7 +15,10 @@ from devnest.load.result import Result
 
 __all__ = ["Threshold", "Verdict", "parse_threshold"]
 
-_FORM = re.compile(r"\s*(?P<metric>\w+)\s*(?:\{(?P<tags>[^}]*)\})?\s*:\s*(?P<condition>.+?)\s*")
+# The last brace before the condition closes the tags: a name such as `GET /posts/{id}` has braces of its own.
+_FORM = re.compile(r"\s*(?P<metric>\w+)\s*(?:\{(?P<tags>.*)\})?\s*:\s*(?P<condition>[^{}]+?)\s*")
+# Quotes keep a comma, or a quote of the other kind, inside a value: {name:"first, second"}.
+_TAG = re.compile(r"""\s*(?P<tag>\w+)\s*:\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^,]*?))\s*(?:,|$)""")
 _CONDITION = re.compile(r"(?P<aggregation>[a-z]+|p\(\s*[\d.]+\s*\))\s*(?P<operator>[<>=!]+)\s*(?P<bound>\S+)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -49,7 +52,7 @@ class Threshold:
     @property
     def key(self) -> str:
         """The metric with its tags, as k6 names it."""
-        tags = ",".join(f"{name}:{value}" for name, value in self.tags.items())
+        tags = ",".join(f"{name}:{_quoted(value)}" for name, value in self.tags.items())
         return f"{self.metric}{{{tags}}}" if tags else self.metric
 
     def judge(self, result: Result) -> "Verdict":
@@ -94,10 +97,15 @@ def parse_threshold(text: str) -> Threshold:
 
 
 def _tags(name: str, text: str, known: frozenset[str]) -> Tags:
-    tags = {}
-    for part in filter(None, text.split(",")):
-        tag, colon, value = (piece.strip().strip("\"'") for piece in part.partition(":"))
-        if tag not in known or not colon:
+    tags: dict[str, str] = {}
+    place = 0
+    while text[place:].strip():
+        match = _TAG.match(text, place)
+        if match is None:
+            raise BadPlan(f"not tags: {text!r} (write name:value, and quotes around a value with a comma)")
+        place = match.end()
+        tag, value = match["tag"], next(found for found in match.group("double", "single", "bare") if found is not None)
+        if tag not in known:
             raise BadPlan(f"{name} has no tag {tag!r}; it has {', '.join(sorted(known)) or 'none'}")
         if tag == "status" and not re.fullmatch(r"\d{1,3}", value):
             raise BadPlan(f"a status is a number, not {value!r}")
@@ -107,6 +115,13 @@ def _tags(name: str, text: str, known: frozenset[str]) -> Tags:
             raise BadPlan(f"two values for the tag {tag!r} of {name}: a sample has one")
         tags[tag] = value
     return tags
+
+
+def _quoted(value: str) -> str:
+    """The value as it has to be written to be read as one."""
+    if "," not in value and value == value.strip():
+        return value
+    return f"'{value}'" if '"' in value else f'"{value}"'
 
 
 def _aggregation(name: str, kind: type, text: str) -> str:
