@@ -30,6 +30,16 @@ import sys
 sys.modules["devnest.bcrypt._kernel"] = None
 """
 
+FOREIGN_KERNEL = """
+import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "devnest.bcrypt._kernel":
+            return ModuleSpec(name, ExtensionFileLoader(name, sys.executable), origin=sys.executable)
+sys.meta_path.insert(0, Finder())
+"""
+
 WRONG_KERNEL = """
 import sys, types
 import devnest.bcrypt._kernel as right
@@ -57,7 +67,16 @@ def test_without_the_kernel() -> None:
     done = run(NO_KERNEL, USE)
     assert done.stdout.startswith("1 the bcrypt kernel is not compiled")
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("WARNING the bcrypt kernel is not compiled")
+    assert done.stderr.startswith("WARNING the bcrypt kernel is not compiled: passwords are hashed by pyca/bcrypt")
+    assert "install a C compiler" in done.stderr
+    assert "circular" not in done.stderr
+
+
+def test_with_a_kernel_of_another_machine() -> None:
+    """A file that cannot be loaded is told with the loader's reason."""
+    done = run(FOREIGN_KERNEL, USE)
+    assert done.stdout.startswith("1 the bcrypt kernel cannot be loaded (")
+    assert done.stderr.count("\n") == 1
 
 
 def test_with_a_wrong_kernel() -> None:

@@ -6,6 +6,7 @@ answer is not used at all: a slow hash is a nuisance, a wrong one locks people o
 
 import logging
 from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
 
 import bcrypt as pyca
@@ -26,6 +27,8 @@ KNOWN = (
     (b"Tg4daC27epFBE", b"$2b$04$ahiTdwRXpUG2JLRcIznxc.s1.ydaPGD372bsGs8NqyYjLY1inG5n2"),
     (b"xhQPMmwh5ALzW", b"$2b$04$nQn78dV0hGHf5wUBe0zOFu8n07ZbWWOKoGasZKRspZxtt.vBRNMIy"),
 )
+
+REMEDY = "install a C compiler and DevNest again to have the lanes"
 
 log = logging.getLogger("devnest.bcrypt")
 
@@ -60,17 +63,22 @@ def is_right(kernel: ModuleType) -> bool:
 
 def load() -> tuple[ModuleType | None, int, str]:
     """The kernel, or None and why; and the lanes to use, one where there is no kernel."""
+    # By its full name: `from devnest.bcrypt import _kernel` would report a circular import where it is missing.
     try:
-        from devnest.bcrypt import _kernel
-    except ImportError as error:
-        problem = f"the bcrypt kernel is not compiled ({error})"
-        log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time", problem)
+        kernel = import_module("devnest.bcrypt._kernel")
+    except ModuleNotFoundError:
+        problem = "the bcrypt kernel is not compiled"
+        log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time; %s", problem, REMEDY)
         return None, 1, problem
-    if not is_right(_kernel):
+    except ImportError as error:  # compiled for another machine or another Python
+        problem = f"the bcrypt kernel cannot be loaded ({error})"
+        log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time; %s", problem, REMEDY)
+        return None, 1, problem
+    if not is_right(kernel):
         problem = "the bcrypt kernel computes wrong answers on this machine"
         log.error("%s and is not used: passwords are hashed by pyca/bcrypt, one at a time", problem)
         return None, 1, problem
-    return _kernel, chosen(), ""
+    return kernel, chosen(), ""
 
 
 KERNEL, LANES, PROBLEM = load()
