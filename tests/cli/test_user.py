@@ -65,7 +65,8 @@ def test_an_account_is_made_without_a_running_devnest(data_dir: Path, username: 
     prepare(data_dir)
     make = ["create", username, f"{username}@example.org", "--hash-cost", "4"]
     assert username in done(user(data_dir, *make, typed="correct horse battery\n"))
-    assert user(data_dir, *make, typed="correct horse battery\n").returncode == 2
+    again = user(data_dir, *make, typed="correct horse battery\n")
+    assert (again.returncode, again.stderr) == (2, "devnest: this username is taken\n")
     with running(data_dir) as devnest, devnest.client() as client:
         sign_in(client, username)
 
@@ -93,6 +94,7 @@ def test_an_account_the_api_would_refuse_is_refused(name: str, email: str, passw
     run = CliRunner().invoke(app, ["user", "create", name, email, "--data-dir", "/nowhere"], input=f"{password}\n")
     assert run.exit_code == 2
     assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1  # it is about the argument, not about how the command is used
 
 
 @pytest.mark.parametrize("command", ["disable", "sessions"])
@@ -100,5 +102,4 @@ def test_an_account_that_is_not_there_is_told(devnest: DevNest, command: str) ->
     """Status 2 and its name, no traceback."""
     run = user(devnest.data_dir, command, "nobody-at-all")
     assert run.returncode == 2
-    assert "nobody-at-all" in run.stderr
-    assert "Traceback" not in run.stderr
+    assert run.stderr == "devnest: no account is called nobody-at-all\n"

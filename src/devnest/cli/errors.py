@@ -17,10 +17,16 @@ from devnest.store import (
     StoreError,
 )
 
-__all__ = ["reported"]
+__all__ = ["Refused", "reported"]
 
-# 0 is a clean stop, 1 anything unexpected, 2 a wrong option.
+
+class Refused(Exception):
+    """An argument was read and understood, and cannot be had: no such account, a taken name, a weak password."""
+
+
+# 0 is a clean stop, 1 anything unexpected, 2 a wrong option or argument.
 STATUS: list[tuple[type[Exception], int]] = [
+    (Refused, 2),
     (PortUnavailable, 3),
     (DataDirectoryError, 4),
     (KeysUnusable, 4),

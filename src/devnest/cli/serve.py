@@ -193,11 +193,13 @@ def serve(
     configure_logging(log_level)
     _warn_of_misspelt_variables(context)
     _warn_of_idle_options(context, hashing, database_url)
+    with reported():
+        directory = data_dir or default_data_dir()
     settings = Settings(
         host=host,
         port=port,
         processes=processes or usable_cpus(),
-        data_dir=data_dir or default_data_dir(),
+        data_dir=directory,
         hashing=hashing,
         hash_scheme=hash_scheme.value,
         hash_cost=hash_cost,

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from devnest.cli.databases import database_of
-from devnest.cli.errors import reported
+from devnest.cli.errors import Refused, reported
 from devnest.cli.hashing_options import HashCost, HashScheme
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
 from devnest.logs import configure_logging
@@ -60,20 +60,21 @@ def create(
 
     asked = sys.stdin.isatty()
     password = typer.prompt("Password", hide_input=True) if asked else sys.stdin.readline().rstrip("\n")
-    try:
-        msgspec.convert({"username": username, "email": email, "password": password}, Registration)
-        asyncio.run(Policy().check(password, (username, email)))
-    except msgspec.ValidationError as error:
-        raise typer.BadParameter(in_words(str(error))) from None
-    except WeakPassword as weak:
-        raise typer.BadParameter(f"the password is {weak}") from None
+    with reported():
+        try:
+            msgspec.convert({"username": username, "email": email, "password": password}, Registration)
+            asyncio.run(Policy().check(password, (username, email)))
+        except msgspec.ValidationError as error:
+            raise Refused(in_words(str(error))) from None
+        except WeakPassword as weak:
+            raise Refused(f"the password is {weak}") from None
 
     async def work(database: Database) -> str:
         try:
             password_hash = hash_password(password, hash_cost, hash_scheme.value)
             account = await create_account(database, username, email, password_hash, origin=ORIGIN)
         except AlreadyTaken as taken:
-            raise typer.BadParameter(str(taken)) from None
+            raise Refused(str(taken)) from None
         return f"{account.username} is {account.id}"
 
     typer.echo(_run(work, database_url, data_dir, postgres_bin))
@@ -154,7 +155,7 @@ def _run(
 async def _account(database: Database, username: str) -> UUID:
     account_id = await find_account_id(database, username)
     if account_id is None:
-        raise typer.BadParameter(f"no account is called {username}")
+        raise Refused(f"no account is called {username}")
     return account_id
 
 

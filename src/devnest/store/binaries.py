@@ -36,6 +36,17 @@ class Identity:
         """Whether this user can pass through the directory and all its parents."""
         return self.uid is None or self.run("/bin/sh", "-c", 'cd "$0"', directory).returncode == 0
 
+    def check_name(self) -> None:
+        """Raise `PostgresNotFound` where the system has no name for this user: initdb does not run for such a one."""
+        uid = os.geteuid() if self.uid is None else self.uid
+        try:
+            pwd.getpwuid(uid)
+        except KeyError:
+            raise PostgresNotFound(
+                f"the system has no user with the number {uid}, for whom PostgreSQL's initdb makes no database; "
+                "run DevNest as a user that has a name (an entry in /etc/passwd), or give --database-url"
+            ) from None
+
     def give(self, path: Path) -> None:
         """Make this user the owner of a path DevNest has made."""
         if self.uid is not None and self.gid is not None:

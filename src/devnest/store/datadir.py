@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 from pathlib import Path
 
 from devnest.store.errors import DataDirectoryError, DataDirectoryInUse
@@ -10,11 +11,26 @@ __all__ = ["DataDirectory", "default_data_dir"]
 
 
 def default_data_dir() -> Path:
-    """Where DevNest keeps its data unless told: `/var/lib/devnest` as root, else the XDG data directory."""
+    """Where DevNest keeps its data unless told: `/var/lib/devnest` as root, else the XDG data directory.
+
+    Raises `DataDirectoryError` for a user without a home directory, who has to name one.
+    """
     if os.geteuid() == 0:
         return Path("/var/lib/devnest")
-    base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "devnest"
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (base if base.is_absolute() else _home() / ".local" / "share") / "devnest"
+
+
+def _home() -> Path:
+    """The user's home directory: that of HOME, else of the system's list of users."""
+    given = Path(os.environ.get("HOME", ""))
+    if given.is_absolute():
+        return given
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        name = Path("~/.local/share/devnest")
+        raise DataDirectoryError(name, "this user has no home directory; name another place by --data-dir") from None
 
 
 class DataDirectory:

@@ -223,6 +223,7 @@ class EmbeddedPostgres:
 
     def _initdb(self) -> None:
         """Make the database in a directory beside its place, then move it there: whole or not at all."""
+        self._identity.check_name()
         unfinished = self._home / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
