@@ -1,6 +1,7 @@
 """Delivering mail: into a file, and to a real SMTP server."""
 
 import asyncio
+import re
 import socket
 import stat
 import subprocess
@@ -18,18 +19,22 @@ from tests.support import read_mbox
 
 MESSAGE = compose("devnest@example.org", "ada@example.org", "Grüße", "Hello Ada,\n\n.a line with a dot\n")
 TRICKY = compose("devnest@example.org", "eve@example.org", "Hello", "Hello Eve,\nFrom eve@example.org\n")
+HELO = re.compile(rb"(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]+|\[[0-9.]+\]|\[IPv6:[0-9a-f:]+\]")
 REFUSED = ("ada@refused.example", "ada eve@example.org")
 
 
 class SmtpServer:
     """Takes mail on a free port, in plain text, and keeps it; refuses recipients at `refused.example`.
 
-    It hangs up where it is offered more than so many `messages`.
+    It hangs up where it is offered more than so many `messages`. `answers` are its replies to commands, in place of
+    the usual ones. Like many servers, it takes no name at EHLO that is none.
     """
 
-    def __init__(self, messages: int = 100) -> None:
+    def __init__(self, messages: int = 100, answers: dict[bytes, bytes] | None = None) -> None:
         self.messages = messages
+        self.answers = answers or {}
         self.received: list[bytes] = []
+        self.commands: list[bytes] = []
         self.port = 0
         self.connections: list[asyncio.Task[None]] = []
 
@@ -40,11 +45,22 @@ class SmtpServer:
         writer.write(b"220 ready\r\n")
         while line := await reader.readline():
             word = line[:4].upper().strip()
+            self.commands.append(line.strip())
+            if word in (b"EHLO", b"HELO") and not HELO.fullmatch(line[5:].strip()):
+                writer.write(b"501 5.5.2 that is no name\r\n")
+                continue
+            if word in self.answers:
+                writer.write(self.answers[word] + b"\r\n")
+                continue
             if word == b"MAIL" and len(self.received) == self.messages:
                 break
             if word == b"DATA":
                 writer.write(b"354 go\r\n")
-                self.received.append((await reader.readuntil(b"\r\n.\r\n"))[:-3])
+                message = (await reader.readuntil(b"\r\n.\r\n"))[:-3]
+                if b"." in self.answers:
+                    writer.write(self.answers[b"."] + b"\r\n")
+                    continue
+                self.received.append(message)
             if word == b"RCPT" and b"@refused.example" in line:
                 writer.write(b"550 no such box\r\n")
                 continue
@@ -100,8 +116,8 @@ async def test_a_file_that_cannot_be_written_fails_each_message(tmp_path: Path) 
     """Here a link that somebody put there; the outbox tries again."""
     (tmp_path / "mail.mbox").symlink_to(tmp_path / "elsewhere")
     failed = await FileTransport(tmp_path / "mail.mbox").send([MESSAGE, TRICKY])
-    assert [message for message, _ in failed] == [MESSAGE, TRICKY]
-    assert all(isinstance(error, OSError) for _, error in failed)
+    assert [(failure.message, failure.is_final) for failure in failed] == [(MESSAGE, False), (TRICKY, False)]
+    assert all(failure.reason for failure in failed)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -113,7 +129,8 @@ def test_what_was_half_written_is_taken_back(tmp_path: Path) -> None:
         "import asyncio, resource, signal, sys; from pathlib import Path; from devnest.mail import *\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "message = compose('devnest@example.org', 'ada@example.org', 'Hello', 'text')\n"
-        "((_, error),) = asyncio.run(FileTransport(Path(sys.argv[1])).send([message])); assert error.errno == 27\n"
+        "(failure,) = asyncio.run(FileTransport(Path(sys.argv[1])).send([message]))\n"
+        "assert 'Errno 27' in failure.reason\n"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=True)
     assert path.read_bytes() == b"before\n"
@@ -134,7 +151,8 @@ async def test_tls_is_never_given_up() -> None:
     server = SmtpServer()
     async with server.running() as url:
         failed = await SmtpTransport(url.replace("smtp:", "smtp+starttls:")).send([MESSAGE, TRICKY])
-    assert [message for message, _ in failed] == [MESSAGE, TRICKY]
+    assert [(failure.message, failure.is_final) for failure in failed] == [(MESSAGE, False), (TRICKY, False)]
+    assert "STARTTLS" in failed[0].reason
     assert server.received == []
 
 
@@ -144,7 +162,8 @@ async def test_several_messages_share_a_connection() -> None:
     refused, unsayable = (compose("devnest@example.org", to, "Hello", "text") for to in REFUSED)
     async with server.running() as url:
         failed = await SmtpTransport(url).send([MESSAGE, refused, unsayable, TRICKY])
-    assert [message for message, _ in failed] == [refused, unsayable]
+    assert [(failure.message, failure.is_final) for failure in failed] == [(refused, True), (unsayable, True)]
+    assert failed[0].reason == "550 no such box"
     assert len(server.received) == 2
     assert len(server.connections) == 1
 
@@ -154,7 +173,7 @@ async def test_a_connection_that_is_lost_fails_what_follows() -> None:
     server = SmtpServer(messages=1)
     async with server.running() as url:
         failed = await SmtpTransport(url).send([MESSAGE, TRICKY, TRICKY])
-    assert [message for message, _ in failed] == [TRICKY, TRICKY]
+    assert [(failure.message, failure.is_final) for failure in failed] == [(TRICKY, False), (TRICKY, False)]
     assert len(server.received) == 1
 
 
@@ -162,9 +181,54 @@ async def test_nobody_listens() -> None:
     """Each message has failed."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        ((message, error),) = await SmtpTransport(f"smtp://127.0.0.1:{unused.getsockname()[1]}").send([MESSAGE])
-    assert message is MESSAGE
-    assert isinstance(error, OSError)
+        (failure,) = await SmtpTransport(f"smtp://127.0.0.1:{unused.getsockname()[1]}").send([MESSAGE])
+    assert (failure.message, failure.is_final) == (MESSAGE, False)
+
+
+@pytest.mark.parametrize("name", ["laptop.", "my_host", "laptop", "laptop..", "x" * 64, "mail.example.org."])
+async def test_a_machine_with_any_name_sends_mail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says a name that is one, or its address."""
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    server = SmtpServer()
+    async with server.running() as url:
+        assert await SmtpTransport(url).send([MESSAGE]) == []
+    assert server.commands[0] in (b"EHLO [127.0.0.1]", b"EHLO mail.example.org")
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "final"),
+    [
+        (b"EHLO", b"554 5.7.1 go away", False),  # the server's mind about us, not about a mail
+        (b"EHLO", b"421 4.3.2 not now", False),
+        (b"MAIL", b"451 4.7.1 greylisted", False),
+        (b"MAIL", b"550 5.7.1 not you", True),
+        (b"RCPT", b"450 4.2.0 greylisted", False),
+        (b"RCPT", b"421 4.3.2 not now", False),
+        (b"RCPT", b"550 5.1.1 nobody", True),
+        (b"DATA", b"452 4.3.1 full", False),
+        (b"DATA", b"554 5.5.1 no", True),
+        (b".", b"451 4.3.0 later", False),
+        (b".", b"552 5.2.3 too large", True),
+    ],
+)
+async def test_the_reply_tells_whether_to_try_again(command: bytes, answer: bytes, *, final: bool) -> None:
+    """At each step, and it is told as it was said; the mail after it is none the worse where the connection lasts."""
+    server = SmtpServer(answers={command: answer} | ({b"HELO": answer} if command == b"EHLO" else {}))
+    async with server.running() as url:
+        failed = await SmtpTransport(url).send([MESSAGE, TRICKY])
+    assert [failure.message for failure in failed] == [MESSAGE, TRICKY]
+    assert (failed[0].is_final, failed[0].reason) == (final, answer.decode())
+    assert failed[1].is_final == final
+    assert server.received == []
+
+
+async def test_a_reply_with_the_mail_in_it_leaks_no_code() -> None:
+    """Some quote what they refuse."""
+    code = "8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNk_"
+    server = SmtpServer(answers={b".": b"554-refused:\r\n554 " + code.encode()})
+    async with server.running() as url:
+        (failure,) = await SmtpTransport(url).send([compose("a@example.org", "b@example.org", "Hello", f"{code}\n")])
+    assert failure.reason == "554 refused: …"
 
 
 @pytest.mark.parametrize("url", ["http://host", "smtp://", "mail.example.org", "smtp://user:secret@host", "smtp://h:x"])

@@ -7,9 +7,9 @@ Host header would be the sender's to choose.
 from email.message import Message
 from uuid import UUID
 
-from devnest.api.services import Services
+from devnest.api.requests import ApiRequest
 from devnest.mail import compose
-from devnest.store import Account, Purpose, create_mailed_token, find_account, find_resettable
+from devnest.store import RESET_LIFETIME, Account, Purpose, create_mailed_token, find_account, find_resettable
 
 __all__ = ["send_farewell", "send_moved", "send_notice", "send_proposal", "send_reset", "send_verification"]
 
@@ -49,30 +49,33 @@ This was the last mail.
 """
 
 
-def send_farewell(services: Services, username: str, email: str) -> None:
+def send_farewell(request: ApiRequest, username: str, email: str) -> None:
     """Tell who was the account's holder that it has gone."""
-    _send(services, email, "Your account was deleted", FAREWELL.format(username=username))
+    _send(request, email, "Your account was deleted", FAREWELL.format(username=username))
 
 
-def send_moved(services: Services, email: str, new_email: str) -> None:
+def send_moved(request: ApiRequest, email: str, new_email: str) -> None:
     """Tell the old address that another has taken its place."""
-    _send(services, email, "Your e-mail address was changed", MOVED.format(email=new_email))
+    _send(request, email, "Your e-mail address was changed", MOVED.format(email=new_email))
 
 
-def _send(services: Services, email: str, subject: str, text: str) -> None:
+def _send(request: ApiRequest, email: str, subject: str, text: str) -> None:
+    services = request.services
+
     async def job() -> Message:
         return compose(services.outbox.sender, email, subject, text)
 
-    services.outbox.put(job)
+    services.outbox.put(job, sender=request.sender)
 
 
-def send_verification(services: Services, account: Account, token: str) -> None:
+def send_verification(request: ApiRequest, account: Account, token: str) -> None:
     """Ask whoever reads the account's address to confirm it; the token is stored already."""
-    _send(services, account.email, *_verification(account, token))
+    _send(request, account.email, *_verification(account, token))
 
 
-def send_proposal(services: Services, account: Account, email: str, password_hash: str) -> None:
+def send_proposal(request: ApiRequest, account: Account, email: str, password_hash: str) -> None:
     """Ask whoever reads `email` to confirm that address for the account, whose password had this hash when asked."""
+    services = request.services
 
     async def job() -> Message | None:
         token = await create_mailed_token(services.database, account.id, Purpose.VERIFY, email, password_hash)
@@ -80,15 +83,16 @@ def send_proposal(services: Services, account: Account, email: str, password_has
             return None
         return compose(services.outbox.sender, email, *_verification(account, token))
 
-    services.outbox.put(job)
+    services.outbox.put(job, sender=request.sender)
 
 
 def _verification(account: Account, token: str) -> tuple[str, str]:
     return "Confirm your e-mail address", VERIFY.format(username=account.username, token=token)
 
 
-def send_reset(services: Services, email: str) -> None:
+def send_reset(request: ApiRequest, email: str) -> None:
     """A reset token to the account with this address, if there is one and it is not disabled."""
+    services = request.services
 
     async def job() -> Message | None:
         account = await find_resettable(services.database, email)
@@ -100,11 +104,12 @@ def send_reset(services: Services, email: str) -> None:
         text = RESET.format(username=account.username, token=token)
         return compose(services.outbox.sender, account.email, "Set a new password", text)
 
-    services.outbox.put(job)
+    services.outbox.put(job, sender=request.sender, keep_s=RESET_LIFETIME.total_seconds())
 
 
-def send_notice(services: Services, account_id: UUID, what: str) -> None:
+def send_notice(request: ApiRequest, account_id: UUID, what: str) -> None:
     """Tell the account's holder what was changed."""
+    services = request.services
 
     async def job() -> Message | None:
         account = await find_account(services.database, account_id)
@@ -113,4 +118,4 @@ def send_notice(services: Services, account_id: UUID, what: str) -> None:
         text = NOTICE.format(username=account.username, what=what)
         return compose(services.outbox.sender, account.email, "Your account was changed", text)
 
-    services.outbox.put(job)
+    services.outbox.put(job, sender=request.sender)

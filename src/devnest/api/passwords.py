@@ -56,7 +56,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> None:
     await audit(
         request, Event.PASSWORD_CHANGE, account_id=account_id, session_id=request.principal.session_id
     )  # fmt: skip
-    send_notice(request.services, account_id, "your password at DevNest was changed. All other sessions were ended.")
+    send_notice(request, account_id, "your password at DevNest was changed. All other sessions were ended.")
 
 
 async def _replace(
@@ -89,7 +89,7 @@ async def _replace(
 async def forgot(data: Forgotten, request: ApiRequest) -> None:
     """The same answer in the same time for every address; where there is an account, a mail follows."""
     if await mail_allowed(request, Event.PASSWORD_FORGOT, data.email):
-        send_reset(request.services, data.email)
+        send_reset(request, data.email)
     await audit(request, Event.PASSWORD_FORGOT)
 
 
@@ -113,7 +113,7 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     for session_id in ended:
         request.services.revoked.add(session_id)
     await audit(request, Event.PASSWORD_RESET, account_id=target.account_id)
-    send_notice(request.services, target.account_id, "a new password was set at DevNest. All sessions were ended.")
+    send_notice(request, target.account_id, "a new password was set at DevNest. All sessions were ended.")
 
 
 @post(
@@ -136,7 +136,7 @@ async def verify(data: MailedToken, request: ApiRequest) -> None:
         raise await _unknown_token(request, Event.EMAIL_VERIFY)
     await audit(request, Event.EMAIL_VERIFY, account_id=verified.account_id)
     if folded(verified.email_before) != folded(verified.email):
-        send_moved(request.services, verified.email_before, verified.email)
+        send_moved(request, verified.email_before, verified.email)
 
 
 async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:

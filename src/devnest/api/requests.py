@@ -54,6 +54,12 @@ class ApiRequest(Request[Any, Any, Any]):
         return subscriber_network(self.client_address)
 
     @property
+    def sender(self) -> str:
+        """Who causes the mail that comes of the request: an account, or without one the client's network."""
+        principal: Principal | None = self.scope["state"].get("principal")
+        return self.network if principal is None else str(principal.account_id)
+
+    @property
     def origin(self) -> Origin:
         """What the audit log says of where it came from."""
         return Origin(self.client_address, self.user_agent, self.scope["state"].get("request_id"))

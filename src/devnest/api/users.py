@@ -65,7 +65,7 @@ async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
     if data.username is not UNSET and data.username != account.username:
         before, account = account.username, await _rename(request, data.username)
         what = f"your name at DevNest is {account.username} from now on; it was {before}."
-        send_notice(request.services, account.id, what)
+        send_notice(request, account.id, what)
     if data.email is not UNSET:
         await _ask_for_address(request, account, data.email, confirmed)
     return Reply(account)
@@ -114,10 +114,10 @@ async def _may_move(request: ApiRequest, account: Account, email: str, password:
 async def _ask_for_address(request: ApiRequest, account: Account, email: str, confirmed: str | None) -> None:
     """Mail a code to the new address, and word of it to the old one."""
     if confirmed is not None:
-        send_proposal(request.services, account, email, confirmed)
+        send_proposal(request, account, email, confirmed)
     if _is_other(account, email):
         what = f"someone gave your password and asked to change your e-mail address at DevNest to {email}."
-        send_notice(request.services, account.id, what)
+        send_notice(request, account.id, what)
     await audit(request, Event.EMAIL_CHANGE, account_id=account.id, session_id=request.principal.session_id)
 
 
@@ -150,7 +150,7 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
     for session_id in ended:
         request.services.revoked.add(session_id)
     await audit(request, Event.ACCOUNT_DELETE, account_id=account_id, session_id=request.principal.session_id)
-    send_farewell(request.services, found.username, found.email)
+    send_farewell(request, found.username, found.email)
 
 
 async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:

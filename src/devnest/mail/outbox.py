@@ -1,4 +1,4 @@
-"""What is done after the answer: a bounded queue of mail to write and send.
+"""What is done after the answer: mail to write and to send, tried again while that may help.
 
 The answer to "I forgot my password" must not depend on whether there is such an account, and that includes its time.
 So not only the sending waits here but the work before it: a job is a coroutine function that looks things up and
@@ -8,96 +8,143 @@ waits for a mail asks again. In the database it would hold tokens that are good.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from email.message import Message
+from collections import defaultdict
 from typing import Self
 
 import structlog
 
-from devnest.mail.transports import Transport
+from devnest.mail.backlog import Backlog, Job, Mail
+from devnest.mail.transports import Failure, Transport
 
-__all__ = ["Job", "Outbox"]
+__all__ = ["KEEP_S", "Job", "Outbox"]
 
-Job = Callable[[], Awaitable[Message | None]]
-WAITING = 1_000
-SENDERS = 2
-TOGETHER = 50
+WORKERS = 2
+MAX_TOGETHER = 20  # mails that share a connection; a sender whose turn comes waits for no more than these
 # After each delivery. A mail may wait that long where many register, and several together cost little more than one: a
 # connection, or a file that is opened.
 REST_S = 0.2
-TRIES = 3
-RETRY_S = 2.0
+# Before a second try, then three times as long each time. RFC 5321, 4.5.4.1, asks for 30 minutes and for days, of
+# servers that keep mail on a disk; whoever waits for a code does not wait that long.
+RETRY_S = 5.0
+MAX_RETRY_S = 900.0
+KEEP_S = 86_400.0  # how long a mail is tried that is of use that long
 DRAIN_S = 5.0
+REPORT_S = 10.0  # between two lines about mail that was dropped
 log = structlog.get_logger("devnest.mail")
 
 
 class Outbox:
     """Works jobs off while it is open, those that wait together; what waits at the end gets five seconds.
 
-    Belongs to one event loop.
+    What fails and may succeed later is tried again, for as long as it was said to be of use. Belongs to one event loop.
     """
 
     def __init__(self, transport: Transport, sender: str) -> None:
         self.sender = sender
         self._transport = transport
-        self._jobs: asyncio.Queue[Job] = asyncio.Queue(WAITING)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._backlog = Backlog()
+        self._workers: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self._is_closing = False
+        self._dropped = 0
+        self._report_at = 0.0
 
-    def put(self, job: Job) -> None:
-        """Do this later; dropped, with a line in the log, where a thousand jobs wait already."""
-        try:
-            self._jobs.put_nowait(job)
-        except asyncio.QueueFull:
-            log.error("mail dropped, too many wait", waiting=WAITING)
+    def put(self, job: Job, *, sender: str, keep_s: float = KEEP_S) -> None:
+        """Do this later.
+
+        Args:
+            job: What writes the mail.
+            sender: Who causes it, an account or a client's network: of those that wait each has a share.
+            keep_s: For how long the mail is of use, in seconds.
+        """
+        self._add(Mail(sender, job, give_up_at=self._now() + keep_s))
+        self._changed.set()
+
+    def _add(self, mail: Mail) -> None:
+        if self._backlog.add(mail) is not None:
+            self._dropped += 1
+            self._report()
+
+    def _report(self) -> None:
+        """One line for all that was dropped since the last one."""
+        if self._dropped and (self._is_closing or self._now() >= self._report_at):
+            log.error("mail dropped, too much waits", mails=self._dropped, waiting=len(self._backlog))
+            self._dropped = 0
+            self._report_at = self._now() + REPORT_S
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(SENDERS)]
+        self._workers = [asyncio.create_task(self._work()) for _ in range(WORKERS)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                await self._jobs.join()
-        except TimeoutError:
-            log.warning("stopped before all mail was sent", waiting=self._jobs.qsize())
-        for task in self._tasks:
-            task.cancel()
+        self._is_closing = True
+        self._changed.set()
+        _done, unfinished = await asyncio.wait(self._workers, timeout=DRAIN_S)
+        if unfinished:
+            log.warning("stopped before all mail was sent", waiting=len(self._backlog))
+        for worker in self._workers:
+            worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await worker
+        self._report()
 
     async def _work(self) -> None:
-        while True:
-            jobs = [await self._jobs.get()]
-            while len(jobs) < TOGETHER and not self._jobs.empty():
-                jobs.append(self._jobs.get_nowait())
-            try:
-                made = await asyncio.gather(*map(_made, jobs))
-                await self._send([message for message in made if message is not None])
-            except Exception as error:
-                log.exception("mail failed", exc_info=error)
-            finally:
-                for _ in jobs:
-                    self._jobs.task_done()
-            if self._jobs.qsize() < TOGETHER:
+        while mails := await self._next():
+            await self._deliver(mails)
+            self._report()
+            if len(self._backlog) < MAX_TOGETHER and not self._is_closing:
                 await asyncio.sleep(REST_S)
 
-    async def _send(self, messages: Sequence[Message]) -> None:
-        for tried in range(1, TRIES + 1):
-            if not messages:
-                return
-            failed = await self._transport.send(messages)
-            for message, error in failed:
-                # The error's kind only: a server's answer can quote the message, and that holds a token.
-                log.warning("mail not sent", error=type(error).__name__, tried=tried, subject=str(message["Subject"]))
-            messages = [message for message, _ in failed]
-            if messages and tried < TRIES:
-                await asyncio.sleep(RETRY_S * tried)
+    async def _next(self) -> list[Mail]:
+        """Mails that are due, waited for; none at the end, where each is due once more."""
+        while True:
+            now = float("inf") if self._is_closing else self._now()
+            if (mails := self._backlog.take(now, MAX_TOGETHER)) or self._is_closing:
+                return mails
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._backlog.next_due()):
+                    await self._changed.wait()
 
+    async def _deliver(self, mails: list[Mail]) -> None:
+        await asyncio.gather(*map(self._write, mails))
+        written = {mail.message: mail for mail in mails if mail.message is not None}
+        if not written:
+            return
+        try:
+            failures = await self._transport.send(list(written))
+        except Exception as error:
+            log.exception("mail failed", exc_info=error)
+            failures = [Failure(message, type(error).__name__) for message in written]
+        passing = defaultdict[str, list[Mail]](list)
+        for failure in failures:
+            if failure.is_final:
+                log.error("mail refused", reason=failure.reason, subject=str(failure.message["Subject"]))
+            else:
+                passing[failure.reason].append(written[failure.message])
+        for reason, failed in passing.items():
+            self._try_again(failed, reason)
 
-async def _made(job: Job) -> Message | None:
-    """What a job gives; one job's failure is not the next one's."""
-    try:
-        return await job()
-    except Exception as error:
-        log.exception("mail failed", exc_info=error)
-        return None
+    async def _write(self, mail: Mail) -> None:
+        """Let its job make the message; one job's failure is not the next one's."""
+        if mail.message is None:
+            try:
+                mail.message = await mail.job()
+            except Exception as error:
+                log.exception("mail not written", exc_info=error)
+                self._try_again([mail], type(error).__name__)
+
+    def _try_again(self, mails: list[Mail], reason: str) -> None:
+        now, lost = self._now(), 0
+        for mail in mails:
+            mail.due = now + min(RETRY_S * 3**mail.tries, MAX_RETRY_S)
+            mail.tries += 1
+            if self._is_closing or mail.due > mail.give_up_at:
+                lost += 1
+            else:
+                self._add(mail)
+        log.warning("mail not sent", reason=reason, mails=len(mails), lost=lost)

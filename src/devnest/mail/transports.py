@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from email.generator import BytesGenerator
 from email.message import Message
 from email.mime.text import MIMEText
@@ -12,8 +13,13 @@ from email.policy import Compat32
 from email.utils import formatdate, make_msgid
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
+
+from devnest.mail.smtp import is_final, own_name, reply_of, secrets_of
+
+if TYPE_CHECKING:
+    from aiosmtplib import SMTP
 
 __all__ = ["Failure", "FileTransport", "SmtpTransport", "Transport", "compose"]
 
@@ -56,7 +62,12 @@ def compose(sender: str, recipient: str, subject: str, text: str) -> Message:
     return message
 
 
-Failure: TypeAlias = tuple[Message, Exception]
+class Failure(NamedTuple):
+    """A message that was not delivered, and why. `is_final`: it never will be."""
+
+    message: Message
+    reason: str
+    is_final: bool = False
 
 
 class Transport(Protocol):
@@ -80,7 +91,7 @@ class FileTransport:
         try:
             await asyncio.to_thread(self._append, b"".join(map(_entry, messages)))
         except OSError as error:
-            return [(message, error) for message in messages]
+            return [Failure(message, str(error)) for message in messages]
         return []
 
     def _append(self, entries: bytes) -> None:
@@ -136,23 +147,50 @@ class SmtpTransport:
         self._scheme = parts.scheme
         self._username = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
+        self._secrets = [self._password] if self._password else []
 
     async def send(self, messages: Sequence[Message]) -> list[Failure]:
         """Hand them over, one after another, through one connection."""
         import aiosmtplib  # only who sends by SMTP waits for it
 
         failed: list[Failure] = []
+        rest = deque(messages)
         try:
-            async with aiosmtplib.SMTP(
-                hostname=self._host, port=self._port, username=self._username, password=self._password,
-                use_tls=self._scheme == "smtps", start_tls=self._scheme == "smtp+starttls", timeout=SMTP_TIMEOUT_S,
-            ) as server:  # fmt: skip
-                for message in messages:
+            async with self._connect() as server:
+                while rest:
                     try:
-                        await server.send_message(message)
+                        await server.send_message(rest[0])
                     # ValueError: an address that cannot be said to a server. A lost connection fails all that follow.
                     except (OSError, ValueError, aiosmtplib.SMTPException) as error:
-                        failed.append((message, error))
-        except (OSError, aiosmtplib.SMTPException) as error:
-            return [(message, error) for message in messages]
+                        reason = reply_of(error, *secrets_of(rest[0]), *self._secrets)
+                        failed.append(Failure(rest[0], reason, is_final(error)))
+                    rest.popleft()
+        # Before any message, so nothing is said about one: whatever it is, an operator can mend it. ValueError: a
+        # host's name that cannot be looked up.
+        except (OSError, ValueError, aiosmtplib.SMTPException) as error:
+            failed += [Failure(message, reply_of(error, *self._secrets)) for message in rest]
         return failed
+
+    @contextlib.asynccontextmanager
+    async def _connect(self) -> AsyncIterator["SMTP"]:
+        """A connection that has said who it is: `EHLO`, TLS and the password, in that order."""
+        import aiosmtplib
+
+        server = aiosmtplib.SMTP(
+            hostname=self._host, port=self._port, use_tls=self._scheme == "smtps", start_tls=False,
+            local_hostname="localhost", timeout=SMTP_TIMEOUT_S,
+        )  # fmt: skip
+        async with server:
+            # Its address is known only now. Without a name above, the client would have looked for one by itself.
+            server.local_hostname = await own_name(server.get_transport_info("sockname")[0])
+            if self._scheme == "smtp+starttls":
+                await server.starttls()
+            try:
+                await server.ehlo()
+            except aiosmtplib.SMTPHeloError:
+                if not server.is_connected:
+                    raise
+                await server.helo()
+            if self._username is not None:
+                await server.login(self._username, self._password or "")
+            yield server

@@ -44,6 +44,7 @@ from devnest.store.housekeeping import Housekeeper, purge
 from devnest.store.idempotency import Claim, find_answer
 from devnest.store.identifiers import folded
 from devnest.store.mailed_tokens import (
+    RESET_LIFETIME,
     Purpose,
     ResetTarget,
     create_mailed_token,
@@ -83,6 +84,7 @@ from devnest.store.throttles import Rule, Subject, charge, pay_back
 from devnest.store.tokens import new_token
 
 __all__ = [
+    "RESET_LIFETIME",
     "Account",
     "AlreadyTaken",
     "AuthorGone",

@@ -14,6 +14,7 @@ from devnest.store.identifiers import folded
 from devnest.store.tokens import new_token, token_sha256
 
 __all__ = [
+    "RESET_LIFETIME",
     "Purpose",
     "ResetTarget",
     "Verified",
@@ -33,7 +34,8 @@ class Purpose(StrEnum):
 
 # The account before its tokens, as everybody else locks them.
 LOCK = "SELECT FROM accounts WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
-LIFETIME = {Purpose.RESET: timedelta(minutes=30), Purpose.VERIFY: VERIFY_LIFETIME}
+RESET_LIFETIME = timedelta(minutes=30)
+LIFETIME = {Purpose.RESET: RESET_LIFETIME, Purpose.VERIFY: VERIFY_LIFETIME}
 
 
 class ResetTarget(msgspec.Struct, frozen=True):
