@@ -35,6 +35,10 @@ def mailed_code(devnest: DevNest, address: str, count: int) -> str:
     return found[1]
 
 
+def rename(client: httpx.Client, username: str, password: str = PASSWORD) -> httpx.Response:
+    return client.patch(ME, json={"username": username, "password": password})
+
+
 def leave(client: httpx.Client, password: str = PASSWORD) -> httpx.Response:
     return client.request("DELETE", ME, json={"password": password})
 
@@ -49,7 +53,7 @@ def test_a_new_name_is_taken_at_once(devnest: DevNest, member: httpx.Client, use
     before = member.get(ME).json()
     member.post(POSTS, json={"title": "t", "body": "b"})
     name = other_name()
-    answer = member.patch(ME, json={"username": name})
+    answer = rename(member, name)
     assert (answer.status_code, answer.json()) == (200, {**before, "username": name})
     assert member.get(ME).json() == answer.json()
     assert len(member.get(POSTS, params={"author": name}).json()["items"]) == 1
@@ -61,11 +65,14 @@ def test_a_new_name_is_taken_at_once(devnest: DevNest, member: httpx.Client, use
 
 
 def test_a_change_of_nothing_changes_nothing(member: httpx.Client, username: str) -> None:
-    """An empty body, and the name that is; another case of the name is a change."""
+    """An empty body, and the name that is; another case of the name is a change, and takes none of the three."""
     before = member.get(ME).json()
     assert member.patch(ME, json={}).json() == before
-    assert member.patch(ME, json={"username": username}).json() == before
-    assert member.patch(ME, json={"username": username.upper()}).json()["username"] == username.upper()
+    assert rename(member, username).json() == before
+    for _ in range(2):
+        assert rename(member, username.upper()).json()["username"] == username.upper()
+        assert rename(member, username).json()["username"] == username
+    assert rename(member, other_name()).status_code == 200
 
 
 def test_a_taken_name_or_address_is_refused(devnest: DevNest, member: httpx.Client, username: str) -> None:
@@ -86,22 +93,37 @@ def test_a_taken_name_or_address_is_refused(devnest: DevNest, member: httpx.Clie
 
 
 def test_a_name_that_was_given_up_misleads_nobody(devnest: DevNest, member: httpx.Client, username: str) -> None:
-    """For 90 days its holder alone may take it back; then it is free. An account keeps three at most."""
-    names = [username, *(other_name() for _ in range(4))]
-    assert [member.patch(ME, json={"username": name}).status_code for name in names[1:]] == [200] * 4
+    """Each of them, for 90 days: its holder alone may take it back. Then it is free."""
+    names = [username, other_name(), other_name()]
+    assert [rename(member, name).status_code for name in names[1:]] == [200] * 2
     with devnest.client() as other:
         email = f"{other_name()}@example.org"
-        for held in (names[3], names[1].upper()):
+        for held in (names[0], names[1].upper()):
             answer = register(other, held, email)
             assert answer.status_code == 409
             assert [error["field"] for error in answer.json()["errors"]] == ["username"]
         sign_up(other, other_name())
-        assert other.patch(ME, json={"username": names[2]}).status_code == 409
-        assert other.patch(ME, json={"username": username}).status_code == 200  # the fourth last
-        assert member.patch(ME, json={"username": names[1]}).status_code == 200
-        assert other.patch(ME, json={"username": names[4]}).status_code == 409
-        devnest.query("UPDATE held_names SET until = now() WHERE username = $1", names[4])
-        assert other.patch(ME, json={"username": names[4]}).status_code == 200
+        assert [rename(other, name).status_code for name in names] == [409] * 3
+        assert rename(member, username).status_code == 200
+        assert [rename(other, name).status_code for name in names] == [409] * 3
+        devnest.query("UPDATE held_names SET until = now() WHERE username = $1", names[2])
+        assert rename(other, names[2]).status_code == 200
+
+
+def test_a_name_changes_three_times_in_90_days(devnest: DevNest, member: httpx.Client) -> None:
+    """The fourth is a 429 with the time until the first is 90 days old, whether the name is free or taken."""
+    taken = other_name()
+    with devnest.client() as other:
+        sign_up(other, taken)
+    before = [rename(member, other_name()) for _ in range(3)][-1].json()
+    for name in (other_name(), taken):
+        refused = rename(member, name)
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:devnest:renames")
+        assert 89 * 86_400 < int(refused.headers["retry-after"]) <= 90 * 86_400
+    assert member.get(ME).json() == before
+    assert events(devnest, before["id"])[-1] == ("username_change", "too often")
+    devnest.query("UPDATE accounts SET renamed_at[3] = now() - interval '90 days' WHERE id = $1", before["id"])
+    assert [rename(member, other_name()).status_code for _ in range(2)] == [200, 429]
 
 
 def test_a_new_address_takes_effect_when_it_is_confirmed(devnest: DevNest, member: httpx.Client, username: str) -> None:
@@ -144,14 +166,17 @@ def test_a_code_that_never_came_is_asked_for_again(
 
 
 @pytest.mark.parametrize(("password", "status"), [(None, 422), ("not the password", 403)])
-def test_another_address_needs_the_password(
-    devnest: DevNest, member: httpx.Client, username: str, password: str | None, status: int
+@pytest.mark.parametrize("change", [("email",), ("username",), ("email", "username")])
+def test_another_address_or_name_needs_the_password(
+    devnest: DevNest, member: httpx.Client, username: str, password: str | None, status: int, change: tuple[str, ...]
 ) -> None:
     """A stolen access token moves no account, and a request that is refused does nothing."""
     new = f"new-{username}@example.org"
-    body = {"email": new, "username": other_name(), **({"password": password} if password else {})}
-    answer = member.patch(ME, json=body)
+    given = {"email": new, "username": other_name(), "password": password}
+    answer = member.patch(ME, json={name: given[name] for name in (*change, "password") if given[name]})
     assert answer.status_code == status
+    if password is None:
+        assert answer.json()["errors"] == [{"field": "password", "detail": "missing"}]
     assert member.get(ME).json()["username"] == username
     assert devnest.query("SELECT 1 FROM mailed_tokens WHERE email = $1", new) == []
 
@@ -260,7 +285,7 @@ def test_two_accounts_cannot_have_one_name(devnest: DevNest) -> None:
     with devnest.client() as client:
         name = other_name()
         sign_up(client, name)
-        assert client.patch(ME, json={"username": other_name()}).status_code == 200
+        assert rename(client, other_name()).status_code == 200
     insert = "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $2, '')"
     with pytest.raises(asyncpg.UniqueViolationError, match="given up"):
         devnest.query(insert, uuid.uuid4(), name)

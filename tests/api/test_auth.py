@@ -52,7 +52,7 @@ def test_a_taken_name_is_refused_whatever_its_case(
 
 
 async def test_a_name_registered_a_thousand_times_at_once_is_given_once(devnest: DevNest, username: str) -> None:
-    """The index decides what the early check cannot: one 201, the rest 409. Who is told 503 comes back."""
+    """The insert decides what the early check cannot: one 201, the rest 409. Who is told 503 comes back."""
     body = json.dumps(account(username)).encode()
     lines = ["POST /api/v1/auth/register HTTP/1.1", "Host: devnest", "Content-Type: application/json"]
     request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode() + body

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import PATIENCE_S, DevNest, eventually, http, sign_up
+from tests.support import PASSWORD, PATIENCE_S, DevNest, eventually, http, sign_up
 
 POSTS = "/api/v1/posts"
 
@@ -40,7 +40,8 @@ def test_an_author_s_new_name_is_another_etag(member: httpx.Client, post: dict[s
     """For the answer has it; the post is the same version, and an edit of it goes through."""
     path = f"{POSTS}/{post['id']}"
     before = member.get(path).headers["etag"]
-    assert member.patch("/api/v1/users/me", json={"username": f"{username[:20]}x"}).status_code == 200
+    change = {"username": f"{username[:20]}x", "password": PASSWORD}
+    assert member.patch("/api/v1/users/me", json=change).status_code == 200
     assert member.get(path).headers["etag"] != before
     assert member.patch(path, json={"title": "Changed"}, headers={"if-match": before}).status_code == 200
 

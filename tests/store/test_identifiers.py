@@ -100,8 +100,8 @@ async def test_iris_is_one_account_in_turkish(turkish_database: Database) -> Non
     assert (await find_profile(database, "iris")) is not None
     assert (await find_credentials(database, email="iris@example.org", username=None, address=None)) is not None
     assert (await find_credentials(database, email=None, username="iris", address=None)) is not None
-    assert await change_username(database, iris.id, "Iris") is not None
-    assert await change_username(database, iris.id, "LILI") is not None
+    assert await change_username(database, iris.id, "Iris", "hash") is not None
+    assert await change_username(database, iris.id, "LILI", "hash") is not None
     for name in ("iris", "IRIS", "lili"):
         with pytest.raises(AlreadyTaken):
             await create_account(database, name, "third@example.org", "hash")

@@ -11,12 +11,10 @@ import pytest
 
 from devnest.store import (
     Account,
-    AlreadyTaken,
     Database,
     Opening,
     Origin,
     RefreshRefused,
-    change_username,
     create_account,
     create_session,
     create_sessions,
@@ -367,15 +365,3 @@ async def test_of_a_deletion_and_a_sign_in_at_once_no_session_lives(database: Da
     ended, *_ = await asyncio.gather(delete_account(database, account.id, "hash"), *sign_ins)
     assert ended is not None
     assert await list_sessions(database, account.id, UNSEEN) == []
-
-
-async def test_two_accounts_that_take_each_other_s_name_get_neither(database: Database, account: Account) -> None:
-    """Nor does one of them hang: a name that is being given up is taken."""
-    name = f"u{uuid4().hex[:20]}"
-    other = await create_account(database, name, f"{name}@example.org", "hash")
-    results = await asyncio.gather(
-        change_username(database, account.id, other.username),
-        change_username(database, other.id, account.username),
-        return_exceptions=True,
-    )
-    assert [type(result) for result in results] == [AlreadyTaken, AlreadyTaken]

@@ -68,7 +68,7 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
 
 
 async def _create(request: ApiRequest, data: Registration, claim: Claim | None, token: str) -> Account:
-    """The cheap question first; between it and the insert the indexes decide. No connection is held over the hash."""
+    """The cheap question first; the insert asks again. No connection is held over the hash."""
     database, hasher = request.services.database, request.services.hasher
     naming = await begin_naming(request, Event.REGISTER)
     if taken := await taken_field(database, data.username, data.email):

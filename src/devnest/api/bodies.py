@@ -93,7 +93,7 @@ class PasswordChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AccountChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change of your account; the rest stays. Another e-mail address needs the current password."""
+    """What to change of your account; the rest stays. Either change needs the current password."""
 
     username: Username | UnsetType = UNSET
     email: EmailAddress | UnsetType = UNSET

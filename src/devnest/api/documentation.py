@@ -44,7 +44,7 @@ MEANINGS = {
     413: "The body is too large",
     415: "The body is not application/json",
     422: "The body is JSON, but a field is wrong; `errors` names each",
-    429: "Too many failed attempts from this client; `Retry-After` says when to try again",
+    429: "Too many failed attempts from this client, or changes of a name; `Retry-After` says when to try again",
     503: "Not now; `Retry-After` says when",
 }
 BODIES = (
@@ -130,7 +130,7 @@ def _document(schema: dict[str, Any]) -> bytes:
     """
     _, components = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
     components["Login"]["oneOf"] = [{"required": [name]} for name in ("email", "username")]
-    components["AccountChange"]["dependentRequired"] = {"email": ["password"]}
+    components["AccountChange"]["dependentRequired"] = {name: ["password"] for name in ("email", "username")}
     schema["components"]["schemas"].update(components)
     for operations in schema["paths"].values():
         for operation in operations.values():

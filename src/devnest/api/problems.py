@@ -14,7 +14,7 @@ from devnest.api.reply import Reply
 from devnest.api.texts import in_words
 from devnest.api.tokens import InvalidToken
 from devnest.pool import PoolError, PoolFull
-from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReused, Throttled
+from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReused, RenamedTooOften, Throttled
 
 __all__ = [
     "PROBLEM_JSON",
@@ -117,7 +117,7 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
         case KeyReused():
             return ProblemError(422, str(error), kind="urn:devnest:key-reused")
-        case Throttled() | DatabaseUnavailable() | PoolError() | MemoryError():
+        case Throttled() | RenamedTooOften() | DatabaseUnavailable() | PoolError() | MemoryError():
             return _not_now(error)
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
@@ -131,12 +131,14 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(500, "the server failed; the log has the reason under this request id")
 
 
-def _not_now(error: Throttled | DatabaseUnavailable | PoolError | MemoryError) -> ProblemError:
+def _not_now(error: Throttled | RenamedTooOften | DatabaseUnavailable | PoolError | MemoryError) -> ProblemError:
     """A refusal with a time to come back."""
     status, retry_after = 503, 1.0
     match error:
         case Throttled():
             status, retry_after, detail, kind = 429, error.retry_after, str(error), "throttled"
+        case RenamedTooOften():
+            status, retry_after, detail, kind = 429, error.retry_after, str(error), "renames"
         case DatabaseUnavailable():
             retry_after, detail, kind = error.retry_after, "the service cannot reach its database", "database"
         case PoolFull():

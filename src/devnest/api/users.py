@@ -3,7 +3,7 @@
 import re
 
 from litestar import delete, get, patch
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from devnest.api.audit import audit
 from devnest.api.bodies import NAME, AccountChange, Farewell
@@ -19,6 +19,7 @@ from devnest.store import (
     Event,
     Login,
     Profile,
+    RenamedTooOften,
     change_username,
     delete_account,
     find_account,
@@ -55,20 +56,33 @@ async def me(request: ApiRequest) -> Reply[Account]:
     responses=answers(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
 )
 async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
-    """A new name is yours at once; the old one is kept for you for 90 days, and nobody else can take it.
+    """Either needs your password.
 
-    A new address takes effect when the code that is mailed there comes back to `/auth/email/verify`; until then the
-    answer shows the old one, which is told by mail. The address that you have gets the code once more.
+    A new name is yours at once. The old one is kept for you for 90 days, and nobody else can take it. There are three
+    new names within 90 days; another case of a name is none. A new address takes effect when the code that is mailed
+    there comes back to `/auth/email/verify`; until then the answer shows the old one, which is told by mail. The
+    address that you have gets the code once more.
     """
     account = await _own_account(request)
-    confirmed = None if data.email is UNSET else await _may_move(request, account, data.email, data.password)
+    if data.username is UNSET and data.email is UNSET:
+        return Reply(account)
+    event = Event.USERNAME_CHANGE if data.email is UNSET else Event.EMAIL_CHANGE
+    found = await _confirm(request, event, _given(data.password))
+    mailed = data.email is not UNSET and await _may_move(request, account, data.email)
     if data.username is not UNSET and data.username != account.username:
-        before, account = account.username, await _rename(request, data.username)
+        before, account = account.username, await _rename(request, data.username, _given(data.password), found)
         what = f"your name at DevNest is {account.username} from now on; it was {before}."
         send_notice(request, account.id, what)
     if data.email is not UNSET:
-        await _ask_for_address(request, account, data.email, confirmed)
+        await _ask_for_address(request, account, data.email, found.password_hash if mailed else None)
     return Reply(account)
+
+
+def _given(password: str | UnsetType) -> str:
+    if password is UNSET:
+        errors = [FieldError("password", "missing")]
+        raise ProblemError(422, "a change needs the password", kind="urn:devnest:invalid", errors=errors)
+    return password
 
 
 async def _own_account(request: ApiRequest) -> Account:
@@ -78,37 +92,37 @@ async def _own_account(request: ApiRequest) -> Account:
     return account
 
 
-async def _rename(request: ApiRequest, username: str) -> Account:
-    account_id = request.principal.account_id
+async def _rename(request: ApiRequest, username: str, password: str, found: Login) -> Account:
+    database, account_id = request.services.database, request.principal.account_id
     naming = await begin_naming(request, Event.USERNAME_CHANGE, account_id)
     try:
-        renamed = await change_username(request.services.database, account_id, username)
+        renamed = await change_username(database, account_id, username, found.password_hash)
+        if renamed is None:  # another hash of the same password may have come in between: a rehash
+            found = await _confirm(request, Event.USERNAME_CHANGE, password)
+            renamed = await change_username(database, account_id, username, found.password_hash)
     except AlreadyTaken:
         await audit(request, Event.USERNAME_CHANGE, "username taken", account_id=account_id)
         raise
+    except RenamedTooOften:
+        await naming.succeeded()
+        await audit(request, Event.USERNAME_CHANGE, "too often", account_id=account_id)
+        raise
     await naming.succeeded()
     if renamed is None:
-        raise _gone()
+        raise await _wrong_password(request, Event.USERNAME_CHANGE)
     await audit(request, Event.USERNAME_CHANGE, account_id=account_id, session_id=request.principal.session_id)
     return renamed
 
 
-async def _may_move(request: ApiRequest, account: Account, email: str, password: object) -> str | None:
-    """Raise what forbids the new address; the hash of the password that was given for it.
-
-    None where the new address's mailbox got enough, which nobody is told.
-    """
-    if not isinstance(password, str):
-        errors = [FieldError("password", "missing")]
-        raise ProblemError(422, "another address needs the password", kind="urn:devnest:invalid", errors=errors)
-    found = await _confirm(request, Event.EMAIL_CHANGE, password)
+async def _may_move(request: ApiRequest, account: Account, email: str) -> bool:
+    """Raise what forbids the new address; False where its mailbox got enough, which nobody is told."""
     if _is_other(account, email):
         naming = await begin_naming(request, Event.EMAIL_CHANGE, account.id)
         if await taken_field(request.services.database, "", email):
             await audit(request, Event.EMAIL_CHANGE, "email taken", account_id=account.id)
             raise AlreadyTaken("email")
         await naming.succeeded()
-    return found.password_hash if await mail_allowed(request, Event.EMAIL_CHANGE, email) else None
+    return await mail_allowed(request, Event.EMAIL_CHANGE, email)
 
 
 async def _ask_for_address(request: ApiRequest, account: Account, email: str, confirmed: str | None) -> None:

@@ -7,14 +7,12 @@ from devnest.store.accounts import (
     Login,
     Profile,
     change_password,
-    create_account,
     find_account,
     find_credentials,
     find_login,
     find_profile,
     find_resettable,
     replace_hash,
-    taken_field,
 )
 from devnest.store.audit import Event, Origin, record_event
 from devnest.store.comments import Comment, create_comment, delete_comment, list_comments
@@ -33,6 +31,7 @@ from devnest.store.errors import (
     PostgresFailed,
     PostgresNotFound,
     RefreshRefused,
+    RenamedTooOften,
     SchemaBehind,
     SchemaNewer,
     StoreError,
@@ -64,6 +63,7 @@ from devnest.store.posts import (
     find_post,
     list_posts,
 )
+from devnest.store.registration import create_account, taken_field
 from devnest.store.revocations import RevokedSessions
 from devnest.store.schema import check_database, check_schema
 from devnest.store.sessions import (
@@ -115,6 +115,7 @@ __all__ = [
     "Purpose",
     "RefreshRefused",
     "Refreshed",
+    "RenamedTooOften",
     "ResetTarget",
     "RevokedSessions",
     "Rule",

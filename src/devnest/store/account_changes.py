@@ -7,33 +7,56 @@ notification was lost; housekeeping deletes those after two weeks.
 """
 
 import secrets
+from datetime import timedelta
 from uuid import UUID
-
-import asyncpg
 
 from devnest.store.accounts import Account
 from devnest.store.database import Database
-from devnest.store.errors import AlreadyTaken
+from devnest.store.errors import AlreadyTaken, RenamedTooOften
+from devnest.store.identifiers import folded
+from devnest.store.naming import lock_name
 
-__all__ = ["change_username", "delete_account"]
+__all__ = ["MAX_RENAMES", "RENAME_PERIOD", "change_username", "delete_account"]
+
+MAX_RENAMES = 3  # in RENAME_PERIOD: each keeps a name from everybody else for as long
+RENAME_PERIOD = timedelta(days=90)
+
+# `renamed_at` has the newest change first. Locked, so that of two changes at once the second counts the first.
+FIND_RENAMED = """
+SELECT lower(username) <> $2 AS counts, ceil(extract(epoch FROM renamed_at[$5] + $4 - now()))::int AS wait_s
+FROM accounts WHERE id = $1 AND password_hash = $3 AND deleted_at IS NULL FOR UPDATE"""
+IS_TAKEN = """
+SELECT EXISTS (SELECT FROM accounts WHERE lower(username) = $2 AND id <> $1)
+    OR EXISTS (SELECT FROM held_names WHERE username = $2 AND until > now() AND account_id <> $1)"""
+RENAME = """
+UPDATE accounts SET username = $2, renamed_at = CASE WHEN $3 THEN (now() || renamed_at)[:$4] ELSE renamed_at END
+WHERE id = $1 RETURNING id, username, email, created_at"""
 
 
-async def change_username(database: Database, account_id: UUID, username: str) -> Account | None:
-    """Call the account otherwise; None where it has gone.
+async def change_username(database: Database, account_id: UUID, username: str, password_hash: str) -> Account | None:
+    """Call the account otherwise if this is still its hash; None where it is not, or the account has gone.
 
-    Its last three names are kept for it, for 90 days each. Raises `AlreadyTaken` where another has the name, or gave
-    it up not long ago.
+    The name before is held for it for 90 days, so it may take that back. Another case of its name is no new name.
+
+    Raises:
+        AlreadyTaken: Another account has the name, or gave it up not long ago.
+        RenamedTooOften: The account has had three new names within 90 days.
     """
-    try:
-        row = await database.fetch_row(
-            "UPDATE accounts SET username = $2 WHERE id = $1 AND deleted_at IS NULL"
-            " RETURNING id, username, email, created_at",
-            account_id, username,
-        )  # fmt: skip
-    # Two accounts that take each other's name at once wait for each other until PostgreSQL ends it for one.
-    except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError) as error:
-        raise AlreadyTaken("username") from error
-    return None if row is None else Account(*row)
+    async with database.connection() as connection, connection.transaction():
+        await lock_name(connection, username)
+        found = await connection.fetchrow(
+            FIND_RENAMED, account_id, folded(username), password_hash, RENAME_PERIOD, MAX_RENAMES
+        )
+        if found is None:
+            return None
+        if found["counts"]:
+            if (found["wait_s"] or 0) > 0:
+                raise RenamedTooOften(found["wait_s"])
+            if await connection.fetchval(IS_TAKEN, account_id, folded(username)):
+                raise AlreadyTaken("username")
+        row = await connection.fetchrow(RENAME, account_id, username, found["counts"], MAX_RENAMES)
+    assert row is not None
+    return Account(*row)
 
 
 async def delete_account(database: Database, account_id: UUID, password_hash: str) -> list[UUID] | None:

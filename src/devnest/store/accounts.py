@@ -3,17 +3,10 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import asyncpg
 import msgspec
-from uuid_utils.compat import uuid7
 
-from devnest.store.audit import NO_ORIGIN, Event, Origin
-from devnest.store.connections import Connection
 from devnest.store.database import Database
-from devnest.store.errors import AlreadyTaken, KeyTaken
-from devnest.store.idempotency import Claim, keep_answer
 from devnest.store.identifiers import folded
-from devnest.store.tokens import token_sha256
 
 __all__ = [
     "Account",
@@ -21,18 +14,15 @@ __all__ = [
     "Login",
     "Profile",
     "change_password",
-    "create_account",
     "find_account",
     "find_credentials",
     "find_login",
     "find_profile",
     "find_resettable",
     "replace_hash",
-    "taken_field",
 ]
 
 VERIFY_LIFETIME = timedelta(hours=24)
-FIELD_OF_INDEX = {"accounts_username_key": "username", "accounts_email_key": "email"}
 
 # Whether the account has a session, live or ended not long ago, that began at this address.
 AT_HOME = "EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND address = $2)"
@@ -50,16 +40,6 @@ DROP_TOKENS = (
     "DELETE FROM mailed_tokens t USING accounts a WHERE t.account_id = $1 AND a.id = $1"
     " AND (purpose = 'reset' OR lower(t.email) <> lower(a.email))"
 )
-
-INSERT = """
-WITH created AS (
-    INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $3, $4) RETURNING id, created_at
-), mailed AS (
-    INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)
-    SELECT id, 'verify', $10, $3, now() + $11 FROM created WHERE $10::bytea IS NOT NULL
-)
-INSERT INTO audit_log (id, event, succeeded, account_id, address, user_agent, request_id)
-SELECT $5, $6, true, id, $7, $8, $9 FROM created RETURNING (SELECT created_at FROM created)"""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -100,56 +80,6 @@ class Login(msgspec.Struct, frozen=True):
     email: str
     password_hash: str
     at_home: bool
-
-
-async def create_account(
-    database: Database,
-    username: str,
-    email: str,
-    password_hash: str,
-    claim: Claim | None = None,
-    origin: Origin = NO_ORIGIN,
-    verification: str | None = None,
-) -> Account:
-    """Store a new account, and with it its line in the audit log and the answer under its claim.
-
-    `verification`: a token that is to be mailed to the address, and will confirm it.
-
-    Raises `AlreadyTaken` where the username or the e-mail address exists in any case. Where the claim is taken, so is
-    the username: by the same request, or the claim's own check tells.
-    """
-    try:
-        async with database.connection() as connection:
-            if claim is None:
-                return await _insert(connection, username, email, password_hash, origin, verification)
-            async with connection.transaction():
-                account = await _insert(connection, username, email, password_hash, origin, verification)
-                await keep_answer(connection, claim, account.id, account)
-                return account
-    except asyncpg.UniqueViolationError as error:
-        raise AlreadyTaken(FIELD_OF_INDEX[error.constraint_name or ""]) from error
-    except KeyTaken as error:
-        raise AlreadyTaken("username") from error
-
-
-async def _insert(
-    connection: Connection, username: str, email: str, password_hash: str, origin: Origin, verification: str | None
-) -> Account:
-    created_at = await connection.fetchval(
-        INSERT, account_id := uuid7(), username, email, password_hash, uuid7(), Event.REGISTER, *origin,
-        token_sha256(verification) if verification else None, VERIFY_LIFETIME,
-    )  # fmt: skip
-    return Account(account_id, username, email, created_at)
-
-
-async def taken_field(database: Database, username: str, email: str) -> str | None:
-    """Which of the two an account has already; asked before the costly hash, and again by the index afterwards."""
-    row = await database.fetch_row(
-        "SELECT lower(username) = $1 AS username FROM accounts "
-        "WHERE lower(username) = $1 OR lower(email) = $2 ORDER BY 1 DESC LIMIT 1",
-        folded(username), folded(email),
-    )  # fmt: skip
-    return None if row is None else ("username" if row["username"] else "email")
 
 
 async def find_account(database: Database, account_id: UUID) -> Account | None:

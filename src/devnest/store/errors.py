@@ -1,5 +1,6 @@
 """What can go wrong with the database, in words of this package."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ __all__ = [
     "PostgresFailed",
     "PostgresNotFound",
     "RefreshRefused",
+    "RenamedTooOften",
     "SchemaBehind",
     "SchemaNewer",
     "StoreError",
@@ -118,6 +120,15 @@ class AlreadyTaken(StoreError):
     def __init__(self, field: str) -> None:
         super().__init__(f"this {field} is taken")
         self.field = field
+
+
+class RenamedTooOften(StoreError):
+    """The account has had as many new names as it may; worth another try after `retry_after` seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        days = math.ceil(retry_after / 86_400)
+        super().__init__(f"the name was changed too often; the next change is possible in {days} days")
+        self.retry_after = retry_after
 
 
 class AuthorGone(StoreError):
