@@ -1,5 +1,6 @@
 """`devnest user`, beside a running DevNest and without one."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,34 @@ def test_an_account_the_api_would_refuse_is_refused(name: str, email: str, passw
     assert run.exit_code == 2
     assert message in run.stderr
     assert len(run.stderr.splitlines()) == 1  # it is about the argument, not about how the command is used
+
+
+LEAKED = "leaked but otherwise fine"
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+@pytest.mark.parametrize(
+    ("option", "password", "message"),
+    [
+        ("--password-min-length", "xk2vqz9wpmcb", "shorter than 15 characters"),
+        ("--breached-passwords", LEAKED, "known from a data breach"),
+    ],
+)
+def test_the_operator_s_rules_for_passwords_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, password: str, message: str, by: str
+) -> None:
+    """Those that `devnest serve` was given, by the same options and variables."""
+    leaked = tmp_path / "leaked"
+    leaked.write_text(f"{hashlib.sha1(LEAKED.encode()).hexdigest().upper()}:1\n")
+    value = str(leaked) if "breached" in option else "15"
+    command = ["user", "create", "ada", "ada@example.org", "--data-dir", "/nowhere"]
+    if by == "option":
+        command += [option, value]
+    else:
+        monkeypatch.setenv(f"DEVNEST{option.upper().removeprefix('-').replace('-', '_')}", value)
+    run = CliRunner().invoke(app, command, input=f"{password}\n")
+    assert run.exit_code == 2
+    assert message in run.stderr
 
 
 @pytest.mark.parametrize("command", ["disable", "sessions"])

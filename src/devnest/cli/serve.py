@@ -10,11 +10,11 @@ import typer
 
 from devnest.addresses import trusted_network
 from devnest.cli.errors import reported
-from devnest.cli.hashing_options import HashCost, HashScheme
+from devnest.cli.hashing_options import BreachedList, HashCost, HashScheme, PasswordMinLength
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, sender, smtp_server
 from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
-from devnest.passwords import BreachedFile, Scheme
+from devnest.passwords import Scheme
 from devnest.pool import usable_cpus
 from devnest.settings import HASH_NICE, Hashing, Settings
 from devnest.store import default_data_dir
@@ -39,15 +39,6 @@ def _networks(value: str) -> str:
         return ",".join(trusted_network(part.strip()) for part in value.split(",") if part.strip())
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _breached(value: Path | None) -> Path | None:
-    if value is not None:
-        try:
-            BreachedFile(value)
-        except ValueError as error:
-            raise typer.BadParameter(f"{value}: {error}") from None
-    return value
 
 
 def _warn_of_misspelt_variables(context: typer.Context) -> None:
@@ -147,27 +138,8 @@ def serve(
             help="Slow down who fails often. Off is for load tests: it lets passwords be guessed.",
         ),
     ] = True,
-    password_min_length: Annotated[
-        int,
-        typer.Option(
-            envvar="DEVNEST_PASSWORD_MIN_LENGTH",
-            min=8,
-            max=64,
-            help="Characters of a new password at least; NIST asks for 15 where a password is all that is asked for.",
-        ),
-    ] = 8,
-    breached_passwords: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="DEVNEST_BREACHED_PASSWORDS",
-            callback=_breached,
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            help="A sorted file of SHA-1 hashes, as Have I Been Pwned gives it; new passwords in it are refused.",
-            show_default="none",
-        ),
-    ] = None,
+    password_min_length: PasswordMinLength = 8,
+    breached_passwords: BreachedList = None,
     smtp_url: Annotated[
         str | None,
         typer.Option(

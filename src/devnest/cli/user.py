@@ -12,10 +12,10 @@ import typer
 
 from devnest.cli.databases import database_of
 from devnest.cli.errors import Refused, reported
-from devnest.cli.hashing_options import HashCost, HashScheme
+from devnest.cli.hashing_options import BreachedList, HashCost, HashScheme, PasswordMinLength
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin
 from devnest.logs import configure_logging
-from devnest.passwords import Policy, Scheme, WeakPassword, hash_password
+from devnest.passwords import BreachedFile, Policy, Scheme, WeakPassword, hash_password
 from devnest.store import (
     AlreadyTaken,
     Database,
@@ -50,20 +50,26 @@ def create(
     email: Annotated[str, typer.Argument(help="The account's e-mail address.")],
     hash_scheme: HashScheme = Scheme.BCRYPT,
     hash_cost: HashCost = 12,
+    password_min_length: PasswordMinLength = 8,
+    breached_passwords: BreachedList = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
-    """Make an account. The password is asked for, or read from the first line of standard input."""
+    """Make an account. The password is asked for, or read from the first line of standard input.
+
+    What `devnest serve` asks of a new password holds here too; both read the same environment variables.
+    """
     # The API's rules for names; imported here, since it takes a third of a second.
     from devnest.api import Registration, in_words
 
     asked = sys.stdin.isatty()
     password = typer.prompt("Password", hide_input=True) if asked else sys.stdin.readline().rstrip("\n")
+    policy = Policy(password_min_length, BreachedFile(breached_passwords) if breached_passwords else None)
     with reported():
         try:
             msgspec.convert({"username": username, "email": email, "password": password}, Registration)
-            asyncio.run(Policy().check(password, (username, email)))
+            asyncio.run(policy.check(password, (username, email)))
         except msgspec.ValidationError as error:
             raise Refused(in_words(str(error))) from None
         except WeakPassword as weak:
