@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from devnest.store.connections import Connection
@@ -42,13 +41,13 @@ async def find_answer(database: Database, claim: Claim, kind: type[T]) -> T | No
 
 async def keep_answer(connection: Connection, claim: Claim, account_id: UUID, answer: msgspec.Struct) -> None:
     """Keep an answer in the transaction that made it; raises `KeyTaken` where another request was faster."""
-    try:
-        await connection.execute(
-            "INSERT INTO idempotency_keys (id, fingerprint, account_id, answer) VALUES ($1, $2, $3, $4)",
-            claim.id, claim.fingerprint, account_id, msgspec.json.encode(answer),
-        )  # fmt: skip
-    except asyncpg.UniqueViolationError as error:
-        raise KeyTaken from error
+    kept = await connection.fetchval(
+        "INSERT INTO idempotency_keys (id, fingerprint, account_id, answer) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (id) DO NOTHING RETURNING true",
+        claim.id, claim.fingerprint, account_id, msgspec.json.encode(answer),
+    )  # fmt: skip
+    if not kept:
+        raise KeyTaken
 
 
 async def once(
