@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from devnest.cli import app
 from devnest.store import DataDirectory
+from devnest.store.postgres_log import MAX_LOG_BYTES
 from tests.metrics import total, until
 from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
 
@@ -257,3 +259,16 @@ def test_a_given_signing_key_is_used(data_dir: Path, tmp_path: Path, username: s
     key.write_text("short")
     line = one_line(serve("--port", "0", "--data-dir", str(data_dir), "--signing-key-file", str(key)), 4)
     assert "has 5 bytes" in line
+
+
+def test_what_postgresql_logs_does_not_fill_the_disk(data_dir: Path) -> None:
+    """DevNest looks at the file while both run."""
+    log, old = data_dir / "postgres.log", data_dir / "postgres.log.old"
+    with running(data_dir) as devnest:
+        for _ in range(2):
+            old.unlink(missing_ok=True)
+            with pytest.raises(asyncpg.RaiseError):
+                devnest.query("DO $$ BEGIN RAISE EXCEPTION '%', repeat('x', 5000000); END $$")
+            eventually(old.exists)
+            eventually(lambda: log.stat().st_size < 100_000)
+            assert old.stat().st_size <= MAX_LOG_BYTES

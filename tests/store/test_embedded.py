@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -221,6 +222,70 @@ def test_a_failed_start_shows_the_end_of_the_log(data_dir: Path, monkeypatch: py
             postgres.start()
         assert "database system is shut down" not in str(failed.value)  # the start before
         assert list(data_dir.parent.iterdir()) == [data_dir]
+
+
+def fail(postgres: EmbeddedPostgres, text: str) -> None:
+    """Have PostgreSQL log an error that is this text."""
+    with pytest.raises(asyncpg.RaiseError):
+        ask(postgres, f"DO $$ BEGIN RAISE EXCEPTION '{text}'; END $$")
+
+
+def test_the_log_is_private_and_quotes_nobody(data_dir: Path) -> None:
+    """Also where an older DevNest left one for everybody to read; an error is there, without what it was about."""
+    with opened(data_dir) as postgres:
+        log = data_dir / "postgres.log"
+        log.write_text("from before\n")
+        log.chmod(0o644)
+        postgres.start()
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        twice = "INSERT INTO people VALUES (''ada@example.org'')"
+        for statement, error in (
+            (f"DO $$ BEGIN CREATE TEMP TABLE people (email text UNIQUE); EXECUTE '{twice}'; EXECUTE '{twice}'; END $$",
+             asyncpg.UniqueViolationError),
+            ("SELECT 'a secret of ada@example.org' FROM nowhere", asyncpg.UndefinedTableError),
+        ):  # fmt: skip
+            with pytest.raises(error):
+                ask(postgres, statement)
+        text = log.read_text()
+        assert text.startswith("from before\n")
+        assert "people_email_key" in text
+        assert '"nowhere" does not exist' in text
+        assert "ada" not in text
+
+
+@pytest.mark.parametrize("obstacle", [None, "the log is deleted", "there is no room for the old one"])
+def test_the_log_is_bounded_while_it_grows(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str | None
+) -> None:
+    """Its end is kept once more, private too; PostgreSQL goes on writing, whatever becomes of the name."""
+    monkeypatch.setattr("devnest.store.postgres_log.MAX_LOG_BYTES", 5000)
+    with opened(data_dir) as postgres:
+        log, old = data_dir / "postgres.log", data_dir / "postgres.log.old"
+        old.write_text("an older one")
+        postgres.start()
+        with log.open() as open_log:  # the file itself
+            if obstacle == "the log is deleted":
+                log.unlink()
+            elif obstacle:
+                old.unlink()
+                old.mkdir()
+            for number in range(100):
+                fail(postgres, f"number {number}")
+                postgres.bound_log()
+                assert os.fstat(open_log.fileno()).st_size <= 5000
+            fail(postgres, "the last")
+            open_log.seek(0)
+            text = open_log.read()
+        assert text.endswith("the last\n")
+        assert "\0" not in text
+        if obstacle is None:
+            assert stat.S_IMODE(old.stat().st_mode) == 0o600
+            numbers = [int(number) for number in re.findall(r"ERROR:  number (\d+)\n", old.read_text() + text)]
+            assert numbers == list(range(numbers[0], 100))
+            assert len(numbers) > 50
+        postgres.stop()
+        postgres.start()
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 def test_a_failed_start_after_a_death_does_not_move_the_socket(data_dir: Path) -> None:

@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ ROLLING_PATIENCE_S = 65.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
 POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
+LOG_CHECK_S = 1.0  # how often PostgreSQL's log is measured: what it may grow by beyond its bound
 POSTGRESQL = "postgresql"  # its name in the log and the metrics
 log = structlog.get_logger("devnest.cluster")
 
@@ -123,6 +125,7 @@ class Supervisor:
                 slot.keep(self._give_up)
         if self._postgres is not None:
             self._start(self._keep_postgres(self._postgres))
+            self._start(self._bound_postgres_log(self._postgres))
         ready()
 
     async def _feed_watchdog(self, interval_s: float) -> None:
@@ -240,6 +243,12 @@ class Supervisor:
                 await asyncio.sleep(tries)
             else:
                 return
+
+    async def _bound_postgres_log(self, postgres: EmbeddedPostgres) -> None:
+        while True:
+            await asyncio.sleep(LOG_CHECK_S)
+            with suppress(OSError):  # PostgreSQL cannot write there either
+                postgres.bound_log()
 
     # The end.
 

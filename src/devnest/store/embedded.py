@@ -24,6 +24,7 @@ from urllib.parse import quote
 from devnest.store.binaries import PostgresBinaries, find_binaries, postgres_identity
 from devnest.store.datadir import DataDirectory
 from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch
+from devnest.store.postgres_log import LOG_SETTINGS, PostgresLog
 
 __all__ = ["EmbeddedPostgres", "running_url"]
 
@@ -31,7 +32,6 @@ START_TIMEOUT_S = 60.0  # a crash recovery reads the log since the last checkpoi
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 30.0
 BEREFT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
-LOG_LIMIT_BYTES = 8 * 1024 * 1024
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
 SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}  # it listens to DevNest; PostgreSQL would talk to it too
@@ -44,6 +44,7 @@ SETTINGS = {
     "max_wal_size": "1GB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    **LOG_SETTINGS,
 }
 
 
@@ -53,7 +54,7 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: DataDirectory, postgres_bin: Path | None = None) -> None:
         self._home = data_dir.path.resolve()
         self._data = self._home / "postgres"
-        self._log = self._home / "postgres.log"
+        self._log = PostgresLog(self._home / "postgres.log")
         self._identity = postgres_identity()
         self._binaries: PostgresBinaries = find_binaries(postgres_bin, self._identity, self._home)
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,13 +62,17 @@ class EmbeddedPostgres:
         self._patience_ends_at = 0.0
         self._orphan_since: float | None = None
         self._asked: int | None = None  # the postmaster that was asked to end
-        self._log_start = 0
 
     @property
     def url(self) -> str:
         """The database's URL, for whoever may enter the socket's directory."""
         assert self._socket_dir is not None, "not started"
         return _url(str(self._socket_dir))
+
+    @property
+    def log_path(self) -> Path:
+        """Where PostgreSQL writes its log."""
+        return self._log.path
 
     @property
     def pid(self) -> int | None:
@@ -127,17 +132,19 @@ class EmbeddedPostgres:
             return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
         self._end()  # what the servers know, where it listens, stays for the next try
         what = "took too long to start" if code is None else f"ended with status {code}"
-        with self._log.open("rb") as log:
-            log.seek(self._log_start)
-            tail = log.read().decode(errors="replace").strip().splitlines()[-3:]
-        raise PostgresFailed(f"PostgreSQL {what}; the end of {self._log}: {' | '.join(tail)}")
+        raise PostgresFailed(f"PostgreSQL {what}; the end of {self.log_path}: {' | '.join(self._log.last_lines(3))}")
 
     def stop(self) -> None:
         """Shut down: no new connections, running transactions rolled back, a checkpoint, end."""
         self._end()
+        self._log.close()
         if self._socket_dir is not None:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
             self._socket_dir = None
+
+    def bound_log(self) -> None:
+        """See to it that the log does not fill the disk: call this now and then; raises OSError."""
+        self._log.bound()
 
     def _end(self) -> None:
         if self._process is not None:
@@ -253,18 +260,16 @@ class EmbeddedPostgres:
         for left in self._socket_dir.iterdir():
             left.unlink()
         settings = {**SETTINGS, "unix_socket_directories": str(self._socket_dir)}
-        mode = "wb" if self._log.exists() and self._log.stat().st_size > LOG_LIMIT_BYTES else "ab"
-        with self._log.open(mode) as log:
-            self._log_start = log.seek(0, os.SEEK_END)  # what was written before is not about this start
-            self._process = subprocess.Popen(
-                [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
-                cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
-                start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
-                env={name: value for name, value in os.environ.items() if name not in SYSTEMD} | {"LC_ALL": "C"},
-                user=self._identity.uid, group=self._identity.gid,
-                extra_groups=None if self._identity.uid is None else [],
-                preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
-            )  # fmt: skip
+        log = self._log.open()
+        self._process = subprocess.Popen(
+            [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
+            start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
+            env={name: value for name, value in os.environ.items() if name not in SYSTEMD} | {"LC_ALL": "C"},
+            user=self._identity.uid, group=self._identity.gid,
+            extra_groups=None if self._identity.uid is None else [],
+            preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
+        )  # fmt: skip
         self._patience_ends_at = time.monotonic() + START_TIMEOUT_S
 
 
