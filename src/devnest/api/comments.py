@@ -1,25 +1,21 @@
 """`/posts/{id}/comments`: read, write and delete."""
 
-from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from litestar import delete, get, post
-from litestar.params import Parameter
 
 from devnest.api.bodies import NewComment
-from devnest.api.cursors import Cursor, decode_cursor, encode_cursor
+from devnest.api.cursors import Cursor, decode_cursor
 from devnest.api.documentation import BEARER, answers
 from devnest.api.idempotency import claim_of
+from devnest.api.pages import DEFAULT_LIMIT, MAX_PAGE_BYTES, Limit, encode_page
 from devnest.api.problems import ProblemError
 from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import Comment, create_comment, delete_comment, list_comments
 
 __all__ = ["ROUTES"]
-
-DEFAULT_LIMIT = 20
-MAXIMUM_LIMIT = 100
 
 
 class CommentPage(msgspec.Struct, frozen=True):
@@ -56,16 +52,16 @@ async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) ->
 async def read_comments(
     post_id: UUID,
     request: ApiRequest,
-    limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Reply[CommentPage]:
-    """Oldest first."""
+    """Oldest first. A page has at most 1 MiB, so one of long comments may hold fewer than `limit`."""
     after = None if cursor is None else decode_cursor(cursor)
-    comments = await list_comments(request.services.database, post_id, limit + 1, after=after)
-    if comments is None:
+    most = int(limit)
+    found = await list_comments(request.services.database, post_id, most + 1, MAX_PAGE_BYTES, after=after)
+    if found is None:
         raise ProblemError(404, "there is no such post")
-    more = len(comments) > limit
-    return Reply(CommentPage(comments[:limit], encode_cursor(comments[limit - 1].id) if more else None))
+    return Reply(encode_page(found, most))
 
 
 @delete(

@@ -11,19 +11,18 @@ from msgspec import UNSET
 
 from devnest.api import texts
 from devnest.api.bodies import NAME, TAG, NewPost, PostChange
-from devnest.api.cursors import Cursor, decode_cursor, encode_cursor
+from devnest.api.cursors import Cursor, decode_cursor
 from devnest.api.documentation import BEARER, answers
 from devnest.api.entity_tags import entity_tag, versions
 from devnest.api.idempotency import claim_of
+from devnest.api.pages import DEFAULT_LIMIT, MAX_PAGE_BYTES, Limit, encode_page
 from devnest.api.problems import ProblemError
-from devnest.api.reply import Reply, encode
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.store import Draft, Post, TagCount, change_post, create_post, delete_post, find_post, list_posts
 
 __all__ = ["ROUTES", "Page"]
 
-DEFAULT_LIMIT = 20
-MAXIMUM_LIMIT = 100
 IF_MATCH = HeaderParameter(name="If-Match", description="The `ETag` of what is to be changed")
 ETAG = [ResponseHeader(name="ETag", description="The post's version, for `If-Match`", documentation_only=True)]
 
@@ -53,7 +52,7 @@ async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
 @get("/posts", tags=["posts"], summary="Read posts, newest first", responses=answers(400, 503))
 async def read_page(
     request: ApiRequest,
-    limit: Annotated[int, Parameter(ge=1, le=MAXIMUM_LIMIT)] = DEFAULT_LIMIT,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     author: Annotated[str | None, Parameter(**NAME, description="A username")] = None,
     tag: Annotated[str | None, Parameter(**TAG, description="Posts that carry this tag")] = None,
@@ -64,14 +63,19 @@ async def read_page(
         ),
     ] = None,
 ) -> Reply[Page]:
-    """Pages are stable: a post published meanwhile moves no other."""
+    """Pages are stable: a post published meanwhile moves no other.
+
+    A page has at most 1 MiB: one of large posts holds fewer than `limit`, and `next_cursor` goes on where it ends.
+    """
     services = request.services
     before = None if cursor is None else decode_cursor(cursor)
+    most = int(limit)
 
     async def encoded() -> bytes:
-        posts = await list_posts(services.database, limit + 1, before=before, author=author, tag=tag, words=q)
-        more = len(posts) > limit
-        return encode(Page(posts[:limit], encode_cursor(posts[limit - 1].id) if more else None))
+        found = await list_posts(
+            services.database, most + 1, MAX_PAGE_BYTES, before=before, author=author, tag=tag, words=q
+        )
+        return encode_page(found, most)
 
     return Reply(await services.pages.ask((limit, cursor, author, tag, q), encoded))
 

@@ -1,6 +1,6 @@
 """What texts may look like: the patterns, and the words that an error has in place of each."""
 
-__all__ = ["CURSOR", "EMAIL", "LINE", "NAME", "TAG", "TEXT", "in_words"]
+__all__ = ["CURSOR", "EMAIL", "LIMIT", "LINE", "NAME", "TAG", "TEXT", "in_words"]
 
 END = "(?![\\s\\S])"  # `$` would let a line feed follow
 NAME = f"^[A-Za-z0-9][A-Za-z0-9_-]*{END}"
@@ -13,6 +13,7 @@ LINE = f"^[^\\x00-\\x1f\\x7f]+{END}"
 TEXT = f"^[^\\x00]+{END}"
 # The 16 bytes of a UUID in base64url without padding: the last of 22 characters carries 2 bits.
 CURSOR = f"^[A-Za-z0-9_-]{{21}}[AQgw]{END}"
+LIMIT = f"^(?:[1-9][0-9]?|100){END}"
 
 WORDS = {
     NAME: "letters, digits, - and _, with a letter or a digit first",
@@ -21,6 +22,7 @@ WORDS = {
     LINE: "text without control characters",
     TEXT: "text without NUL characters",
     CURSOR: "the `next_cursor` of a page",
+    LIMIT: "a whole number from 1 to 100",
 }
 
 

@@ -40,6 +40,19 @@ class Comment(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+# As that of posts: what came before a comment is at most as large as a page may be.
+PAGE = """
+SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), body, created_at
+FROM (
+    SELECT *, sum(least(octet_length(body), $4)) OVER (
+        ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+    FROM (
+        SELECT id, author_id, body, created_at FROM comments
+        WHERE post_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3) AS page
+) AS page
+WHERE bytes_before IS NULL OR bytes_before <= $4 ORDER BY id"""
+
+
 async def create_comment(
     database: Database, post_id: UUID, author_id: UUID, body: str, claim: Claim | None = None
 ) -> Comment | None:
@@ -60,14 +73,18 @@ async def create_comment(
 
 
 async def list_comments(
-    database: Database, post_id: UUID, limit: int, *, after: UUID | None = None
+    database: Database, post_id: UUID, limit: int, max_bytes: int, *, after: UUID | None = None
 ) -> list[Comment] | None:
-    """At most `limit` comments, oldest first, younger than the comment `after`; None where there is no such post."""
-    rows = await database.fetch(
-        "SELECT c.id, a.id, a.username, c.body, c.created_at FROM comments c JOIN accounts a ON a.id = c.author_id"
-        " WHERE post_id = $1 AND ($2::uuid IS NULL OR c.id > $2) ORDER BY c.id LIMIT $3",
-        post_id, after, limit,
-    )  # fmt: skip
+    """List comments, oldest first; None where there is no such post.
+
+    Args:
+        database: Where they are.
+        post_id: Whose comments.
+        limit: How many, at most.
+        max_bytes: How many bytes their texts may have, as in `list_posts`.
+        after: The comment before the first.
+    """
+    rows = await database.fetch(PAGE, post_id, after, limit, max_bytes)
     if not rows and not await database.fetch_value("SELECT EXISTS (SELECT 1 FROM posts WHERE id = $1)", post_id):
         return None
     return [_comment(row) for row in rows]

@@ -79,6 +79,20 @@ WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, bod
     WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3)) RETURNING *)
 SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
 
+# The running sum of lengths ends a page in the database. PostgreSQL knows the length of a long text without reading it,
+# so it reads only what it lists. The author is a subquery: no wrong estimate makes it a join of all accounts.
+PAGE = """
+SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), title, body, tags, created_at,
+    updated_at
+FROM (
+    SELECT *, sum(least(octet_length(title) + octet_length(body), $2)) OVER (
+        ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+    FROM (
+        SELECT id, author_id, title, body, tags, created_at, updated_at FROM posts
+        {where} ORDER BY id DESC LIMIT $1) AS page
+) AS page
+WHERE bytes_before IS NULL OR bytes_before <= $2 ORDER BY id DESC"""
+
 
 async def create_post(
     database: Database, author_id: UUID, title: str, body: str, tags: list[str], claim: Claim | None = None
@@ -155,33 +169,39 @@ async def delete_post(database: Database, post_id: UUID, author_id: UUID, versio
 async def list_posts(
     database: Database,
     limit: int,
+    max_bytes: int,
     *,
     before: UUID | None = None,
     author: str | None = None,
     tag: str | None = None,
     words: str | None = None,
 ) -> list[Post]:
-    """At most `limit` posts, newest first, of one author (a username), with one tag, with these words, older than
-    the post `before`.
+    """List posts, newest first.
 
     Each set of conditions is a statement of its own, so that PostgreSQL plans each for the index that serves it.
+
+    Args:
+        database: Where they are.
+        limit: How many, at most.
+        max_bytes: How many bytes their texts may have. The post that goes beyond is listed and those after it are not:
+            whoever may pass on no more than this learns so whether there are others.
+        before: The post before the first.
+        author: Their author's username.
+        tag: A tag that they carry.
+        words: What is searched for.
     """
-    conditions, arguments = [], list[object]([limit])
+    conditions, arguments = [], list[object]([limit, max_bytes])
     for condition, value in (
-        ("p.id < {}", before),
-        ("p.author_id = (SELECT id FROM accounts WHERE lower(username) = {})", author and folded(author)),
-        ("p.tags @> ARRAY[{}]", tag),
-        ("to_tsvector('simple', p.title || ' ' || p.body) @@ websearch_to_tsquery('simple', {})", words),
+        ("id < {}", before),
+        ("author_id = (SELECT id FROM accounts WHERE lower(username) = {})", author and folded(author)),
+        ("tags @> ARRAY[{}]", tag),
+        ("to_tsvector('simple', title || ' ' || body) @@ websearch_to_tsquery('simple', {})", words),
     ):
         if value is not None:
             arguments.append(value)
             conditions.append(condition.format(f"${len(arguments)}"))
-    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    rows = await database.fetch(
-        # Values are arguments; only our own conditions are in the text.
-        f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id {where}ORDER BY p.id DESC LIMIT $1",  # noqa: S608
-        *arguments,
-    )
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = await database.fetch(PAGE.format(where=where), *arguments)
     return [_post(row) for row in rows]
 
 
