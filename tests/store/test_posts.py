@@ -34,8 +34,8 @@ async def test_a_list_ends_in_the_database(database: Database) -> None:
     comments = [await create_comment(database, posts[0].id, author_id, "x" * size) for size in SIZES]
     for limit in range(1, len(SIZES) + 2):
         for max_bytes in (0, 1, 2, 3, 7, 10, 25, 900, 902, 5000):
-            listed = await list_posts(database, limit, max_bytes, tag=tag)
+            listed = await list_posts(database, limit, max_bytes=max_bytes, tag=tag)
             wanted = expected([size + 2 for size in reversed(SIZES)], limit, max_bytes)
             assert listed == posts[::-1][:wanted], (limit, max_bytes)
-            below = await list_comments(database, posts[0].id, limit, max_bytes)
+            below = await list_comments(database, posts[0].id, limit, max_bytes=max_bytes)
             assert below == comments[: expected(list(SIZES), limit, max_bytes)], (limit, max_bytes)

@@ -58,7 +58,8 @@ async def read_comments(
     """Oldest first. A page has at most 1 MiB, so one of long comments may hold fewer than `limit`."""
     after = None if cursor is None else decode_cursor(cursor)
     most = int(limit)
-    found = await list_comments(request.services.database, post_id, most + 1, MAX_PAGE_BYTES, after=after)
+    database = request.services.database
+    found = await list_comments(database, post_id, most + 1, max_bytes=MAX_PAGE_BYTES, after=after)
     if found is None:
         raise ProblemError(404, "there is no such post")
     return Reply(encode_page(found, most))

@@ -73,7 +73,7 @@ async def read_page(
 
     async def encoded() -> bytes:
         found = await list_posts(
-            services.database, most + 1, MAX_PAGE_BYTES, before=before, author=author, tag=tag, words=q
+            services.database, most + 1, max_bytes=MAX_PAGE_BYTES, before=before, author=author, tag=tag, words=q
         )
         return encode_page(found, most)
 

@@ -11,7 +11,7 @@ from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AuthorGone
 from devnest.store.idempotency import Claim, once
-from devnest.store.posts import Author
+from devnest.store.posts import MAX_LISTED_BYTES, Author
 
 __all__ = ["Comment", "create_comment", "delete_comment", "list_comments"]
 
@@ -73,7 +73,7 @@ async def create_comment(
 
 
 async def list_comments(
-    database: Database, post_id: UUID, limit: int, max_bytes: int, *, after: UUID | None = None
+    database: Database, post_id: UUID, limit: int, *, max_bytes: int = MAX_LISTED_BYTES, after: UUID | None = None
 ) -> list[Comment] | None:
     """List comments, oldest first; None where there is no such post.
 

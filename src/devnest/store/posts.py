@@ -16,6 +16,7 @@ from devnest.store.idempotency import Claim, once
 from devnest.store.identifiers import folded
 
 __all__ = [
+    "MAX_LISTED_BYTES",
     "Author",
     "Draft",
     "Post",
@@ -56,6 +57,7 @@ class Draft(NamedTuple):
     tags: list[str]
 
 
+MAX_LISTED_BYTES = 1024 * 1024  # of the texts of a list, its last item aside
 SEPARATOR = "\x1f"  # a control character, which no tag holds
 COLUMNS = "p.id, a.id AS author_id, a.username, p.title, p.body, p.tags, p.created_at, p.updated_at"
 ONE = f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"  # noqa: S608 (constants only)
@@ -169,8 +171,8 @@ async def delete_post(database: Database, post_id: UUID, author_id: UUID, versio
 async def list_posts(
     database: Database,
     limit: int,
-    max_bytes: int,
     *,
+    max_bytes: int = MAX_LISTED_BYTES,
     before: UUID | None = None,
     author: str | None = None,
     tag: str | None = None,
