@@ -11,7 +11,7 @@ from devnest.api.requests import ApiRequest
 from devnest.api.services import Services
 from devnest.metrics import CONTENT_TYPE
 from devnest.pool import PoolError, RemotePool, Stats
-from devnest.store import DatabaseUnavailable
+from devnest.store import DatabaseUnavailable, DatabaseUnfit
 
 __all__ = ["Readiness", "healthz", "metrics", "readyz"]
 
@@ -58,7 +58,7 @@ async def metrics(request: ApiRequest) -> bytes:
 async def _database_state(services: Services) -> str:
     try:
         await services.database.probe()
-    except DatabaseUnavailable as error:
+    except (DatabaseUnavailable, DatabaseUnfit) as error:
         return str(error)
     return "ok"
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-__all__ = ["Connection", "Connections"]
+from devnest.store.errors import DatabaseUnavailable
+from devnest.store.unavailable import reason_of
+
+__all__ = ["Connection", "Connections", "connect"]
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -21,12 +24,20 @@ else:
 STALE_S = 300.0  # a firewall may have forgotten a connection that was silent for so long
 
 
+async def connect(url: str, **options: Any) -> Connection:
+    """What `asyncpg.connect` gives; raises `DatabaseUnavailable` whatever keeps it from that."""
+    try:
+        return await asyncpg.connect(url, **options)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        raise DatabaseUnavailable(reason_of(error)) from error
+
+
 class Connections:
     """At most `limit` of them, opened when they are needed, one at a time. Belongs to one event loop.
 
     Who waits gets whatever comes first, a connection given back or a new one: in a burst, which is when new ones are
-    opened, opening takes many times as long as a short query. What `asyncpg.connect` raises comes out of `acquire`, and
-    TimeoutError where none is free within `timeout_s`.
+    opened, opening takes many times as long as a short query. `acquire` raises `DatabaseUnavailable` where none can be
+    opened, or is free within `timeout_s`.
     """
 
     def __init__(self, url: str, limit: int, timeout_s: float, **options: Any) -> None:
@@ -36,6 +47,8 @@ class Connections:
         self._options = options
         self._idle: list[tuple[Connection, float]] = []  # the freshest last
         self._used: set[Connection] = set()
+        self._retired: set[Connection] = set()  # lent, and not to be lent again
+        self._in_doubt = False  # whether those there are can be written to
         self._opening: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[Connection]] = deque()
 
@@ -65,12 +78,27 @@ class Connections:
     def release(self, connection: Connection, *, sound: bool) -> None:
         """Take a connection back; it ends unless `sound`: an interrupted statement may still run in it."""
         self._used.discard(connection)
-        if not sound or connection.is_in_transaction():
+        if not sound or connection in self._retired or connection.is_in_transaction():
+            self._retired.discard(connection)
             connection.terminate()
         if connection.is_closed():
             self._open_for_who_waits()
         else:
             self._lend(connection)
+
+    def doubt(self) -> None:
+        """The server of one can no longer be written to: lend no connection again that is open now.
+
+        Some that are opened from now on may be read-only too; the first one that can be written to ends them as well.
+        """
+        self._in_doubt = True
+        self._retire()
+
+    def _retire(self) -> None:
+        self._retired |= self._used
+        for connection, _ in self._idle:
+            connection.terminate()
+        self._idle.clear()
 
     async def close(self, patience_s: float) -> None:
         """Close what is idle within the time given, and cut off the rest."""
@@ -91,12 +119,14 @@ class Connections:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await waiter
-        except BaseException:
+        except BaseException as error:
             # 1. Nothing came: the waiter is cancelled, and is passed over.
             # 2. Opening one failed.
             # 3. It came in the turn of the loop in which the caller gave up: the next one has it.
             if not waiter.cancelled() and waiter.done() and waiter.exception() is None:
                 self.release(waiter.result(), sound=True)
+            if isinstance(error, TimeoutError):
+                raise DatabaseUnavailable(f"no connection was free within {self._timeout_s:g} s") from None
             raise
 
     def _lend(self, connection: Connection) -> None:
@@ -114,11 +144,14 @@ class Connections:
     async def _open(self) -> None:
         """One more; its failure is that of who waits longest, and the others have another try."""
         try:
-            connection: Connection = await asyncpg.connect(self._url, **self._options)
+            connection = await connect(self._url, **self._options)
         except Exception as error:
             if waiter := self._next_waiter():
                 waiter.set_exception(error)
         else:
+            if self._in_doubt and _is_writable(connection):
+                self._in_doubt = False
+                self._retire()
             self._lend(connection)
         self._opening = None
         self._open_for_who_waits()
@@ -130,3 +163,9 @@ class Connections:
 
     def _next_waiter(self) -> "asyncio.Future[Connection] | None":
         return self._waiting.popleft() if self._has_waiter() else None
+
+
+def _is_writable(connection: Connection) -> bool:
+    """What the server has said of itself; asking would take a round trip."""
+    said = connection.get_settings()
+    return "on" not in (getattr(said, name, "off") for name in ("in_hot_standby", "default_transaction_read_only"))

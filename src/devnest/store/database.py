@@ -9,22 +9,27 @@ from typing import Any, Self
 import asyncpg
 
 from devnest.store.connections import Connection, Connections
-from devnest.store.errors import DatabaseUnavailable
+from devnest.store.errors import DatabaseUnavailable, DatabaseUnfit, SchemaNewer
+from devnest.store.migrations import HEAD, VERSION_TABLE
+from devnest.store.unavailable import TRANSLATED, leaves_sound, says_read_only
 
-__all__ = ["TRANSLATED", "Database"]
+__all__ = ["Database"]
 
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 2.0
+READ_ONLY = "current_setting('transaction_read_only')"  # a standby says so too
+PROBE = f"SELECT {READ_ONLY} AS read_only, version_num, oldest_program FROM {VERSION_TABLE}"  # noqa: S608 (constants)
 
 
 class Database:
     """Connections to PostgreSQL; `async with Database(url)` opens and closes them.
 
-    Every method raises `DatabaseUnavailable` where the server does not answer, refuses connections, restarts, or has
-    none free within 5 s. `waited` is told how many seconds each connection was waited for.
+    Every method raises `DatabaseUnavailable` where the server does not answer, refuses connections, restarts, cannot be
+    written to, or has none free within 5 s (`devnest.store.unavailable` has the whole list). `waited` is told how many
+    seconds each connection was waited for.
     """
 
     def __init__(self, url: str, connections: int = 10, waited: Callable[[float], None] = lambda _: None) -> None:
@@ -43,8 +48,7 @@ class Database:
             command_timeout=STATEMENT_TIMEOUT_S,
             server_settings={"application_name": "devnest", "timezone": "UTC"},
         )
-        with TRANSLATED:
-            pool.release(await pool.acquire(), sound=True)
+        pool.release(await pool.acquire(), sound=True)
         self._pool = pool
         return self
 
@@ -64,15 +68,28 @@ class Database:
         return self._pool.used if self._pool else 0
 
     async def probe(self) -> None:
-        """Raise `DatabaseUnavailable` unless the server answers within 2 s; who asks at the same time asks once."""
+        """Raise unless the server answers within 2 s, can be written to and has a schema that serves this program.
+
+        `DatabaseUnavailable`, or `DatabaseUnfit` for the last. Who asks at the same time asks once.
+        """
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self.fetch_value("SELECT 1"))
+            self._probe = asyncio.create_task(self._ask())
             self._probe.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left
         # It goes on when time is up: a connection whose query is cancelled waits for the server once more.
         done, _ = await asyncio.wait((probe := self._probe,), timeout=PROBE_TIMEOUT_S)
         if not done:
             raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_S:g} s")
         probe.result()
+
+    async def _ask(self) -> None:
+        async with self.connection() as connection:
+            row = await connection.fetchrow(PROBE)
+            if row is not None and row["read_only"] == "on":
+                raise asyncpg.ReadOnlySQLTransactionError("it is read-only")
+        if row is None:
+            raise DatabaseUnfit(f"its table {VERSION_TABLE} is empty")
+        if row["oldest_program"] > HEAD:
+            raise SchemaNewer(row["version_num"], row["oldest_program"], HEAD)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows of a query."""
@@ -107,44 +124,17 @@ class _Lease:
 
     async def __aenter__(self) -> Connection:
         started = time.perf_counter()
-        with TRANSLATED:
-            self._connection = await self._pool.acquire()
+        self._connection = await self._pool.acquire()
         self._waited(time.perf_counter() - started)
         return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.release(self._connection, sound=not isinstance(error, INTERRUPTED))
+        if error is None:
+            self._pool.release(self._connection, sound=True)
+            return
+        self._pool.release(self._connection, sound=leaves_sound(error))
+        if says_read_only(error):
+            self._pool.doubt()
         TRANSLATED.__exit__(kind, error, traceback)
-
-
-class _Translated:
-    """Turns what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are.
-
-    A class, and one object of it for all: on the path of every query a generator would cost more than the rest.
-    """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if error is not None and isinstance(error, UNAVAILABLE):
-            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
-
-
-TRANSLATED = _Translated()
-# After these a statement may still run in the connection.
-INTERRUPTED = (asyncio.CancelledError, GeneratorExit, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-UNAVAILABLE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InterfaceError,  # the connection closed under a query
-    asyncpg.InternalClientError,
-    OSError,  # TimeoutError is one
-)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import asyncpg
 
-from devnest.store.database import TRANSLATED, Database
-from devnest.store.errors import SchemaNewer
+from devnest.store.connections import connect
+from devnest.store.database import Database
+from devnest.store.errors import DatabaseUnavailable, SchemaNewer
 from devnest.store.migrations import HEAD
 from devnest.store.schema import MARK_AS_OURS, check_database, read_schema
+from devnest.store.unavailable import TRANSLATED
 
 __all__ = ["ensure_database", "migrate"]
 
@@ -18,11 +20,13 @@ LOCK = 0x6465766E657374  # "devnest": one migration at a time on a database
 async def ensure_database(url: str) -> None:
     """Make the database named `devnest` of an embedded PostgreSQL where it is missing."""
     try:
+        connection = await connect(url)
+    except DatabaseUnavailable as error:
+        if not isinstance(error.__cause__, asyncpg.InvalidCatalogNameError):
+            raise
+        connection = await connect(url, database="postgres")
         with TRANSLATED:
-            connection = await asyncpg.connect(url)
-    except asyncpg.InvalidCatalogNameError:
-        connection = await asyncpg.connect(url, database="postgres")
-        await connection.execute("CREATE DATABASE devnest")
+            await connection.execute("CREATE DATABASE devnest")
     await connection.close()
 
 
@@ -57,9 +61,7 @@ def _upgrade(url: str) -> None:
         command.upgrade(config, "head")
 
     async def upgrade() -> None:
-        engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
-        )
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(url), poolclass=NullPool)
         try:
             async with engine.begin() as connection:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})

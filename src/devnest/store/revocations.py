@@ -15,8 +15,10 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from devnest.store.database import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, TRANSLATED
+from devnest.store.connections import Connection, connect
+from devnest.store.database import CONNECT_TIMEOUT_S, READ_ONLY, STATEMENT_TIMEOUT_S
 from devnest.store.errors import DatabaseUnavailable
+from devnest.store.unavailable import TRANSLATED
 
 __all__ = ["RevokedSessions"]
 
@@ -38,7 +40,8 @@ class RevokedSessions:
         self._url = url
         self._remember_s = remember_s
         self._forget_at: dict[UUID, float] = {}
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: Connection | None = None
+        self._silence = ""  # why there are no notifications, as the log has it
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -79,21 +82,25 @@ class RevokedSessions:
                 else:
                     await self._read(OVERLAP_S)
                     self._forget()
-            # A refused sign-in or a missing table too: a password that is being changed, a backup being put back.
+                    if await self._is_read_only():  # the server that is written to may be another by now
+                        self._drop()
+                self._silence = ""
             except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-                log.warning("no notifications", reason=str(error))
+                if self._silence != str(error):
+                    self._silence = str(error)
+                    log.warning("no notifications", reason=self._silence)
                 self._drop()
                 await asyncio.sleep(RETRY_S)
 
     async def _connect(self) -> None:
         """Listen first, then read, so that nothing falls between the two."""
-        with TRANSLATED:
-            self._connection = await asyncpg.connect(
-                self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=STATEMENT_TIMEOUT_S,
-                server_settings={"application_name": APPLICATION},
-            )  # fmt: skip
-            lost = self._lost = asyncio.Event()  # a connection's end is told to its own event only
-            self._connection.add_termination_listener(lambda _: lost.set())
+        self._connection = await connect(
+            self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=STATEMENT_TIMEOUT_S,
+            server_settings={"application_name": APPLICATION},
+        )  # fmt: skip
+        lost = self._lost = asyncio.Event()  # a connection's end is told to its own event only
+        self._connection.add_termination_listener(lambda _: lost.set())
+        with TRANSLATED, contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):  # a standby tells nobody anything
             await self._connection.add_listener(CHANNEL, self._told)
         await self._read(self._remember_s)
 
@@ -105,6 +112,11 @@ class RevokedSessions:
             )
         for row in rows:
             self.add(row["id"])
+
+    async def _is_read_only(self) -> bool:
+        assert self._connection is not None
+        with TRANSLATED:
+            return bool(await self._connection.fetchval(f"SELECT {READ_ONLY}") == "on")
 
     def _told(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         with contextlib.suppress(ValueError):  # the channel is open to any client of the database

@@ -12,12 +12,11 @@ import asyncpg
 
 from devnest.store.database import Database
 from devnest.store.errors import DatabaseUnfit, ForeignDatabase, SchemaBehind, SchemaNewer
-from devnest.store.migrations import HEAD
+from devnest.store.migrations import HEAD, VERSION_TABLE
 
-__all__ = ["MARK_AS_OURS", "VERSION_TABLE", "Schema", "check_database", "check_schema", "read_schema"]
+__all__ = ["MARK_AS_OURS", "Schema", "check_database", "check_schema", "read_schema"]
 
 MINIMUM_MAJOR = 15
-VERSION_TABLE = "devnest_schema"
 
 # What a person or a program has made in the database: not PostgreSQL's own, and no part of an extension, for there are
 # hosts that put some into each database.

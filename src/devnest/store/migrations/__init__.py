@@ -1,5 +1,6 @@
-"""The schema's history, as Alembic revisions; `HEAD` is the newest."""
+"""The schema's history, as Alembic revisions; `HEAD` is the newest, and what this program works on."""
 
-__all__ = ["HEAD"]
+__all__ = ["HEAD", "VERSION_TABLE"]
 
 HEAD = "0009"
+VERSION_TABLE = "devnest_schema"  # Alembic's, and the mark of our databases (devnest.store.schema)

@@ -5,7 +5,7 @@ from typing import Any, cast
 from alembic import context
 from sqlalchemy import text
 
-from devnest.store.schema import VERSION_TABLE
+from devnest.store.migrations import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
 
