@@ -352,40 +352,6 @@ async def test_a_request_without_one_host_is_told_so(hosts: bytes, tmp_path: Pat
         writer.close()
 
 
-@pytest.mark.parametrize("framing", [b"content-length: %d\r\n\r\n" % len(GET), CHUNKED])
-@on_uvloop
-async def test_the_body_of_an_upgrade_is_no_request(framing: bytes, tmp_path: Path) -> None:
-    """Who sits behind a proxy that passes `Upgrade` on could put a request of their own before somebody else's."""
-    async with serving(tmp_path) as at:
-        reader, writer = await at.connect()
-        writer.write(POST + b"connection: upgrade\r\nupgrade: websocket\r\n" + framing)
-        await asyncio.sleep(SHORT_S)
-        writer.write(GET)
-        received = await rest(reader)
-        assert received.count(b"HTTP/1.1 ") == 1
-        assert received.startswith(b"HTTP/1.1 400 ")
-        assert b"another protocol" in received
-        writer.close()
-
-
-@on_uvloop
-async def test_an_upgrade_without_a_body_is_answered_as_if_it_had_not_asked(tmp_path: Path) -> None:
-    """RFC 9110, 7.8. Some clients of HTTP/2 ask for it with their first request.
-
-    What comes in the same piece is lost in the parser: the answer says that the connection ends.
-    """
-    async with serving(tmp_path) as at:
-        for length in (b"", b"content-length: 0\r\n"):
-            reader, writer = await at.connect()
-            asking = b"\r\nconnection: upgrade\r\nupgrade: h2c\r\n" + length + b"\r\n"
-            writer.write(GET.replace(b"\r\n\r\n", asking) + GET)
-            received = await rest(reader)
-            assert received.startswith(b"HTTP/1.1 200 ")
-            assert received.endswith(b"small")
-            assert b"connection: close" in received.lower()
-            writer.close()
-
-
 @on_uvloop
 async def test_http_1_0_needs_no_host(tmp_path: Path) -> None:
     """The header came with 1.1."""

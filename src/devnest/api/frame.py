@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -103,16 +104,17 @@ def _headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def not_http(detail: str, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def not_http(status: int, detail: str, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The answer to what is no HTTP request, as it goes over the wire, with an id that is in the log too."""
     request_id = _new_id()
     log.info("not HTTP", reason=detail, request_id=request_id)
-    body, _ = problem_response(ProblemError(400, detail, kind="urn:devnest:http"), request_id)
+    body, _ = problem_response(ProblemError(status, detail, kind="urn:devnest:http"), request_id)
     headers = [
         *default_headers, *_headers("", request_id), (b"content-type", PROBLEM_JSON.encode()),
         (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
     ]  # fmt: skip
-    return b"".join((b"HTTP/1.1 400 Bad Request\r\n", *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body))
+    line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+    return b"".join((line, *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body))
 
 
 async def _send_problem(send: Send, problem: ProblemError, scope: Scope) -> None:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
-from httptools import HttpParserError
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -20,6 +20,16 @@ from uvicorn.server import ServerState
 from devnest.addresses import TrustedProxies, canonical
 from devnest.api import BODY_IS_LATE, not_http
 from devnest.cluster.corked import Corked
+from devnest.cluster.heads import (
+    HOST,
+    NOT_HTTP,
+    NUMBER_SIGN,
+    TRANSFER_ENCODING,
+    Fault,
+    fault_of,
+    is_rtsp,
+    without_upgrade,
+)
 
 __all__ = ["Acceptor", "BoundedProtocol", "has_room", "most_connections"]
 
@@ -34,8 +44,6 @@ OTHER_DESCRIPTORS = 100  # of a server: database, pool, metrics, mail
 ROOM = 100  # connections closed at once where there are as many
 PAUSE_S = 0.1
 HEAD, BODY = "head", "body"
-FRAMING = (b"content-length", b"transfer-encoding")
-NO_BODY = (b"content-length", b"0")
 
 
 class Acceptor:
@@ -114,10 +122,13 @@ class BoundedProtocol(HttpToolsProtocol):
     _received_bytes = 0  # since that timer began
     _unread_timer: asyncio.TimerHandle | None = None
     _is_over = False  # what came last is no HTTP, so nothing that follows can be read
-    _fault: str | None = None  # what is wrong with it, where it is not the parser that says no
+    _fault: Fault | None = None  # what is wrong with it, where it is not the parser that says no
+    _received = b""  # a head as far as it has come, and what came with it
+    _is_offered_upgrade = False  # by the head that the parser has just read
 
     def __init__(self, config: Config, server_state: ServerState, proxies: TrustedProxies) -> None:
         super().__init__(config, server_state, app_state={})
+        self.parser = self._new_parser()
         self._proxies = proxies
         self._is_from_proxy = False
 
@@ -142,15 +153,52 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_over:
             return
         was_complete = self._awaited is None
-        super().data_received(data)
+        self._received = self._received + data if self._received else data
+        if self._awaited is not BODY and is_rtsp(self._received):
+            self._refuse(NOT_HTTP)
+            return
+        self._parse(data)
         if self._is_over:
             return
+        if self._awaited is not HEAD:
+            self._received = b""
         if was_complete and self._awaited is None and self.cycle.response_complete:
             self._awaited = HEAD  # line feeds after an answer: any byte ends the keep-alive timer
         if self._awaited is not None:
             if self._timer is None:
                 self._start_timer()
             self._count(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as stop:
+                self._parse_from_upgrade(memoryview(data)[stop.args[0] :])
+        except HttpParserCallbackError:  # a method of this class raised
+            self._refuse(self._fault or Fault(400, "the target of the request cannot be read"))
+        except HttpParserError as error:
+            self._refuse(Fault(400, str(error)))
+
+    def _parse_from_upgrade(self, rest: memoryview) -> None:
+        """A parser stops behind an offer of another protocol and cannot go on: a new one reads the head without it."""
+        while True:
+            head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+            self.parser = self._new_parser()
+            self._is_offered_upgrade = False
+            self.parser.feed_data(head)
+            try:
+                self.parser.feed_data(rest)
+                return
+            except HttpParserUpgrade as stop:
+                rest = rest[stop.args[0] :]
+
+    def _new_parser(self) -> HttpRequestParser:
+        """Lenient where the answer is ours to give: what follows the last request, and which version it is."""
+        parser = HttpRequestParser(self)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_version=True)
+        return parser
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -163,17 +211,19 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Its head has come. RFC 9112, 3.2: without one Host, or with several, it is no request of HTTP/1.1.
-
-        Who asks for another protocol without a body is answered in this one (RFC 9110, 7.8).
-        """
-        if [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
-            self._fault = "a request of HTTP/1.1 needs one Host header"
-        elif self.parser.should_upgrade() and any(pair[0] in FRAMING and pair != NO_BODY for pair in self.headers):
-            # httptools takes whatever follows such a head for the next request.
-            self._fault = "a request with a body cannot ask for another protocol"
-        if self._fault is not None:
-            raise HttpParserError(self._fault)
+        """Its head has come. One that offers another protocol comes a second time, without."""
+        version = self.parser.get_http_version()
+        names = [name for name, _ in self.headers]
+        is_upgrade = self.parser.should_upgrade()
+        # All that most requests cost: only what is not plain is looked at in full.
+        is_plain = version == "1.1" and names.count(HOST) == 1 and TRANSFER_ENCODING not in names
+        if not is_plain or is_upgrade or NUMBER_SIGN in self.url:
+            self._fault = fault_of(version, self.parser.get_method(), self.url, self.headers, self._received)
+            if self._fault is not None:
+                raise HttpParserError(self._fault.detail)
+            self._is_offered_upgrade = is_upgrade
+            if is_upgrade:
+                return
         if self._is_from_proxy and self.client is not None:
             self.scope["client"] = (self._proxies.client_of(self.client[0], self.headers), 0)
         self._awaited = BODY
@@ -182,6 +232,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it has come."""
+        if self._is_offered_upgrade:
+            return
         self._awaited = None
         self._stop_timer()
         super().on_message_complete()
@@ -214,20 +266,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer = None
         super().resume_writing()
 
-    def send_400_response(self, msg: str) -> None:
+    def _refuse(self, fault: Fault) -> None:
         """The end of the connection. A request that came whole before is carried out, and has its answer first."""
         self._is_over = True
         self._awaited = None
         self._stop_timer()
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
-            self.transport.write(not_http(self._fault or msg, self.server_state.default_headers))
+            self.transport.write(not_http(*fault, self.server_state.default_headers))
             self.transport.close()
         else:
             self.cycle.keep_alive = False
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Nobody here speaks another protocol, which is no news. What came in the same piece is lost: say so."""
-        self.end_with_answer()
 
     def is_idle(self) -> bool:
         """Whether the client has yet to send a request, and could as well connect again."""
@@ -259,7 +307,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _count(self, size_bytes: int) -> None:
         self._received_bytes += size_bytes
         if self._awaited is HEAD and self._received_bytes > MOST_HEAD_BYTES:
-            self.send_400_response("The head is too large.")
+            self._refuse(Fault(400, "the head is too large"))
         elif self._received_bytes > MOST_BODY_BYTES:
             self.transport.abort()
 
