@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from uuid import uuid4
 
 import asyncpg
+import psutil
 import pytest
 
 from devnest.store import Database, DatabaseUnavailable, EmbeddedPostgres
 from devnest.store import connections as module
 from devnest.store.connections import Connection, Connections
+
+RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE query = $1 AND wait_event = 'PgSleep'"
 
 
 @pytest.fixture
@@ -163,7 +167,53 @@ async def test_a_cancelled_query_leaves_nothing_in_its_connection(database: Data
         with pytest.raises(asyncio.CancelledError):
             await query
         assert await database.fetch_value("SELECT 7") == 7
-    assert database.used == 0
+    while database.used:  # PostgreSQL has yet to end the last one
+        await asyncio.sleep(0.005)
+
+
+async def test_a_cancelled_statement_counts_until_postgresql_has_ended_it(
+    pair: Connections, database: Database
+) -> None:
+    """Callers who come and go have no more statements running than there may be connections."""
+    mark = f"SELECT '{uuid4()}', pg_sleep(600)"
+    most = 0
+    for _ in range(20):
+        connection = await pair.acquire()
+        query = asyncio.create_task(connection.fetch(mark))
+        while not (running := await database.fetch_value(RUNNING, mark)):
+            await asyncio.sleep(0)
+        most = max(most, running)
+        query.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await query
+        pair.release(connection, sound=False)
+    assert most <= 2
+    while pair.used:
+        await asyncio.sleep(0.005)
+    assert await database.fetch_value(RUNNING, mark) == 0
+
+
+async def test_a_statement_that_does_not_end_is_waited_for_a_while(
+    postgres: EmbeddedPostgres, pair: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then its connection is cut, and another one may be opened."""
+    monkeypatch.setattr(module, "MAX_END_S", 0.05)
+    first, second = await pair.acquire(), await pair.acquire()
+    query = asyncio.create_task(first.fetch("SELECT pg_sleep(600)"))
+    await asyncio.sleep(0)
+    backend = psutil.Process(first.get_server_pid())
+    backend.suspend()
+    try:
+        query.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await query
+        pair.release(first, sound=False)
+        third = await pair.acquire()
+    finally:
+        backend.resume()
+    assert await third.fetchval("SELECT 1") == 1
+    for connection in (second, third):
+        pair.release(connection, sound=True)
 
 
 async def test_an_error_of_ours_keeps_the_connection(database: Database) -> None:

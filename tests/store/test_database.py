@@ -36,6 +36,15 @@ async def test_a_connection_that_is_killed_is_replaced(postgres: EmbeddedPostgre
     await connection.close()
 
 
+async def test_postgresql_ends_a_statement_that_takes_too_long(postgres: EmbeddedPostgres) -> None:
+    """Whether anybody still waits for it or not; the connection is as good as before."""
+    async with Database(postgres.url, connections=1, statement_timeout_s=0.05) as database:
+        backend = await database.fetch_value("SELECT pg_backend_pid()")
+        with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+            await database.fetch("SELECT pg_sleep(600)")
+        assert await database.fetch_value("SELECT pg_backend_pid()") == backend
+
+
 async def test_a_mistake_in_sql_is_not_called_unavailable(database: Database) -> None:
     """Ours to mend, not the caller's to repeat."""
     with pytest.raises(asyncpg.PostgresSyntaxError):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
+MAX_END_S = 2.0  # for PostgreSQL to say that a statement has ended which was cancelled
 STALE_S = 300.0  # a firewall may have forgotten a connection that was silent for so long
 
 
@@ -50,6 +51,7 @@ class Connections:
         self._retired: set[Connection] = set()  # lent, and not to be lent again
         self._in_doubt = False  # whether those there are can be written to
         self._opening: asyncio.Task[None] | None = None
+        self._ending = set[asyncio.Task[None]]()
         self._waiting: deque[asyncio.Future[Connection]] = deque()
 
     @property
@@ -76,9 +78,18 @@ class Connections:
         return await self._wait()
 
     def release(self, connection: Connection, *, sound: bool) -> None:
-        """Take a connection back; it ends unless `sound`: an interrupted statement may still run in it."""
+        """Take a connection back; it ends unless `sound`: an interrupted statement may still run in it.
+
+        Until PostgreSQL has ended that statement the connection counts as lent, or clients that come and go could have
+        more statements running than there may be connections.
+        """
+        if not sound and not connection.is_closed():
+            ending = asyncio.create_task(self._end(connection))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            return
         self._used.discard(connection)
-        if not sound or connection in self._retired or connection.is_in_transaction():
+        if connection in self._retired or connection.is_in_transaction():
             self._retired.discard(connection)
             connection.terminate()
         if connection.is_closed():
@@ -111,6 +122,8 @@ class Connections:
             await asyncio.wait({asyncio.create_task(connection.close()) for connection in idle}, timeout=patience_s)
         for connection in (*idle, *self._used):
             connection.terminate()
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     async def _wait(self) -> Connection:
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
@@ -155,6 +168,17 @@ class Connections:
             self._lend(connection)
         self._opening = None
         self._open_for_who_waits()
+
+    async def _end(self, connection: Connection) -> None:
+        """Have PostgreSQL cancel what runs in the connection, and close it; after a while without an answer, cut it."""
+        try:
+            await connection.close(timeout=MAX_END_S)
+        except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+            connection.terminate()
+        finally:
+            self._used.discard(connection)
+            self._retired.discard(connection)
+            self._open_for_who_waits()
 
     def _has_waiter(self) -> bool:
         while self._waiting and self._waiting[0].done():

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import asyncpg
@@ -17,6 +17,7 @@ __all__ = ["Database"]
 
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
+LATE_S = 1.0  # after its time, a statement that PostgreSQL should have ended is given up
 CONNECT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 2.0
@@ -30,10 +31,23 @@ class Database:
     Every method raises `DatabaseUnavailable` where the server does not answer, refuses connections, restarts, cannot be
     written to, or has none free within 5 s (`devnest.store.unavailable` has the whole list). `waited` is told how many
     seconds each connection was waited for.
+
+    PostgreSQL itself ends a statement after `statement_timeout_s`, so also one that nobody waits for any more.
+    `settings` are PostgreSQL's for these connections.
     """
 
-    def __init__(self, url: str, connections: int = 10, waited: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        connections: int = 10,
+        waited: Callable[[float], None] = lambda _: None,
+        *,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._url = url
+        self._statement_timeout_s = statement_timeout_s
+        self._settings = settings
         self._connections = connections
         self._waited = waited
         self._probe: asyncio.Task[Any] | None = None
@@ -45,8 +59,13 @@ class Database:
             self._connections,
             ACQUIRE_TIMEOUT_S,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=STATEMENT_TIMEOUT_S,
-            server_settings={"application_name": "devnest", "timezone": "UTC"},
+            command_timeout=self._statement_timeout_s + LATE_S,
+            server_settings={
+                "application_name": "devnest",
+                "timezone": "UTC",
+                "statement_timeout": f"{self._statement_timeout_s * 1000:.0f}",
+                **self._settings,
+            },
         )
         pool.release(await pool.acquire(), sound=True)
         self._pool = pool
