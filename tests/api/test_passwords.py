@@ -15,6 +15,8 @@ RESET = "/api/v1/auth/password/reset"
 VERIFY = "/api/v1/auth/email/verify"
 LOGIN = "/api/v1/auth/login"
 ME = "/api/v1/users/me"
+SESSIONS = "/api/v1/auth/sessions"
+REFRESH = "/api/v1/auth/refresh"
 NEW = "a new battery staple"
 
 
@@ -26,16 +28,37 @@ def mailed_token(devnest: DevNest, username: str, subject: str, count: int = 1) 
 
 
 def test_changing_the_password_ends_the_other_sessions(devnest: DevNest, client: httpx.Client, username: str) -> None:
-    """This session goes on, the old password is gone, the holder is told."""
+    """Who changed it goes on with the pair in the answer; the old password is gone, the holder is told."""
     sign_up(client, username)
     other = client.headers["authorization"]
     sign_in(client, username)
-    assert client.post(CHANGE, json={"current": PASSWORD, "new": NEW}).status_code == 204
+    before = client.headers["authorization"]
+    answer = client.post(CHANGE, json={"current": PASSWORD, "new": NEW})
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"access_token", "token_type", "expires_in", "refresh_token"}
+    for ended in (other, before):
+        assert client.get(ME, headers={"authorization": ended}).status_code == 401
+    client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
     assert client.get(ME).status_code == 200
-    assert client.get(ME, headers={"authorization": other}).status_code == 401
+    assert [session["current"] for session in client.get(SESSIONS).json()] == [True]
+    assert client.post(REFRESH, json={"refresh_token": answer.json()["refresh_token"]}).status_code == 200
     assert client.post(LOGIN, json={"username": username, "password": PASSWORD}).status_code == 401
     sign_in(client, username, NEW)
     assert "was changed" in devnest.mails_to(f"{username}@example.org", 2)[-1].get_content()
+
+
+def test_a_copy_of_the_session_ends_with_the_password(client: httpx.Client, username: str) -> None:
+    """Whatever of it a thief has: the access token, the refresh token, or one refreshed in its grace."""
+    sign_up(client, username)
+    tokens = sign_in(client, username)
+    rotated = client.post(REFRESH, json={"refresh_token": tokens["refresh_token"]}).json()
+    stolen = client.post(REFRESH, json={"refresh_token": tokens["refresh_token"]}).json()
+    assert stolen["refresh_token"] == rotated["refresh_token"]
+    assert client.post(CHANGE, json={"current": PASSWORD, "new": NEW}).status_code == 200
+    for token in (stolen["access_token"], tokens["access_token"]):
+        assert client.get(ME, headers={"authorization": f"Bearer {token}"}).status_code == 401
+    for token in (stolen["refresh_token"], tokens["refresh_token"]):
+        assert client.post(REFRESH, json={"refresh_token": token}).status_code == 401
 
 
 def test_a_change_needs_the_current_password(member: httpx.Client, username: str) -> None:
@@ -100,7 +123,7 @@ def test_a_reset_token_is_short_lived_and_dies_with_a_change(
     assert client.post(RESET, json={"token": token, "new": NEW}).status_code == 400
     client.post(FORGOT, json={"email": email})
     token = mailed_token(devnest, username, "Set a new password", 3)
-    assert client.post(CHANGE, json={"current": PASSWORD, "new": NEW}).status_code == 204
+    assert client.post(CHANGE, json={"current": PASSWORD, "new": NEW}).status_code == 200
     assert client.post(RESET, json={"token": token, "new": PASSWORD}).status_code == 400
 
 

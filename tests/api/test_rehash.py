@@ -132,7 +132,7 @@ async def test_a_rehash_does_not_get_in_the_way_of_a_change(
     with devnest.client() as client:
         await asyncio.to_thread(sign_up, client, username)
         changed = await asked_meanwhile(devnest, username, PASSWORD, lambda: client.request(method, path, json=body))
-        assert changed.status_code == 204
+        assert changed.status_code == (200 if method == "POST" else 204)
         login = {"username": username, "password": body.get("new", PASSWORD)}
         status = (await asyncio.to_thread(client.post, "/api/v1/auth/login", json=login)).status_code
         assert status == (200 if method == "POST" else 401)
@@ -206,7 +206,7 @@ async def test_a_changed_password_is_not_overwritten(database: Database, account
     async with Rehasher(database, Hasher(gate, 5)) as rehasher:
         rehasher.consider(who.id, PASSWORD, old)
         changed = hash_password("another one", 4)
-        assert await change_password(database, who.id, old, changed, keep=uuid.uuid4()) == []
+        assert await change_password(database, who.id, old, changed) is not None
         gate.open.set()
         await settle(rehasher)
     found = await find_login(database, who.id, None)

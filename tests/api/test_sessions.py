@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres
-from tests.support import PASSWORD, PATIENCE_S, DevNest, eventually, prepare, running, sign_in, sign_up
+from tests.support import NO_TLS, PASSWORD, PATIENCE_S, DevNest, eventually, prepare, running, sign_in, sign_up
 
 SESSIONS = "/api/v1/auth/sessions"
 REFRESH = "/api/v1/auth/refresh"
@@ -75,6 +75,60 @@ def test_two_clients_that_refresh_at_once_both_go_on(devnest: DevNest, username:
         assert refresh(client, got[0]).status_code == 200
 
 
+def test_nothing_tells_a_thief_when_the_holder_refreshes(devnest: DevNest, member: httpx.Client, username: str) -> None:
+    """Whatever an access token can read is the same before and after, on a session that was last used days ago."""
+    tokens = sign_in(member, username)
+    devnest.query(
+        "UPDATE sessions SET created_at = created_at - interval '5 days', last_used_at = now() - interval '3 days'"
+        " WHERE account_id = (SELECT id FROM accounts WHERE username = $1)",
+        username,
+    )
+
+    def readable() -> list[tuple[int, bytes, dict[str, str]]]:
+        answers = [member.get(path) for path in (SESSIONS, ME, f"/api/v1/users/{username}")]
+        own = ("date", "x-request-id")
+        return [(a.status_code, a.content, {k: v for k, v in a.headers.items() if k not in own}) for a in answers]
+
+    before = readable()
+    rotated = refresh(member, tokens["refresh_token"]).json()
+    assert refresh(member, tokens["refresh_token"]).status_code == 200
+    assert refresh(member, rotated["refresh_token"]).status_code == 200
+    assert readable() == before
+    for session in member.get(SESSIONS).json():
+        assert session["last_used_at"].endswith("T00:00:00Z")
+
+
+def test_a_repeat_is_audited_and_from_another_network_mailed(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
+    """To an address that was confirmed. Nobody is signed out: it may be a phone on its way."""
+    token = sign_in(member, username)["refresh_token"]
+    account_id = member.get(ME).json()["id"]
+    devnest.query("UPDATE accounts SET email_verified_at = now() WHERE username = $1", username)
+    with httpx.Client(
+        base_url=devnest.url, transport=httpx.HTTPTransport(NO_TLS, local_address="127.0.0.2")
+    ) as elsewhere:
+        for other in (member, elsewhere):
+            rotated = refresh(member, token).json()["refresh_token"]
+            assert refresh(other, token).json()["refresh_token"] == rotated
+            token = rotated
+    assert refresh(member, token).status_code == 200
+    lines = devnest.query(
+        "SELECT event, succeeded, address FROM audit_log WHERE account_id = $1 AND event LIKE 'refresh%' ORDER BY id",
+        account_id,
+    )
+    assert [(line["event"], line["succeeded"], line["address"]) for line in lines] == [
+        ("refresh", True, "127.0.0.1"),
+        ("refresh_repeat", True, "127.0.0.1"),
+        ("refresh", True, "127.0.0.1"),
+        ("refresh_repeat", True, "127.0.0.2"),
+        ("refresh", True, "127.0.0.1"),
+    ]
+    mails = devnest.mails_to(f"{username}@example.org", 2)
+    assert [mail["Subject"] for mail in mails] == ["Confirm your e-mail address", "Your account was changed"]
+    assert "two networks" in mails[1].get_content()
+
+
 def test_logging_out_ends_this_session_only(client: httpx.Client, username: str) -> None:
     """Its access token and its refresh token die at once."""
     sign_up(client, username)
@@ -88,7 +142,7 @@ def test_logging_out_ends_this_session_only(client: httpx.Client, username: str)
 
 
 def test_the_list_says_where_from(client: httpx.Client, username: str) -> None:
-    """Last used first, this one marked, no token in it."""
+    """The newest sign-in first, this one marked, no token in it."""
     client.headers["user-agent"] = "first client\t1"
     sign_up(client, username)
     client.headers["user-agent"] = "second client"

@@ -10,7 +10,12 @@ import schemathesis
 from tests.support import NO_TLS, PATIENCE_S, sign_up
 
 EXAMPLE = "correct horse battery staple"  # the password in the document's examples, so that those succeed
-ENDINGS = ("POST /api/v1/auth/logout", "DELETE /api/v1/auth/sessions", "DELETE /api/v1/users/me")
+ENDINGS = (
+    "POST /api/v1/auth/logout",
+    "POST /api/v1/auth/password/change",
+    "DELETE /api/v1/auth/sessions",
+    "DELETE /api/v1/users/me",
+)
 SESSIONS = "GET /api/v1/auth/sessions"  # its ids are tried on `DELETE /auth/sessions/{session_id}`
 
 

@@ -176,14 +176,14 @@ async def test_sessions_from_before_tokens_were_numbered_go_on(empty: str) -> No
         assert session is not None
         tokens = [session.refresh_token]
         for _ in range(2):
-            tokens.append((await refresh_session(database, tokens[-1])).refresh_token)
+            tokens.append((await refresh_session(database, tokens[-1], "192.0.2.1")).refresh_token)
     await downgrade(empty, "0006")
     assert await migrate(empty)
     async with Database(empty) as database:
-        assert (await refresh_session(database, tokens[1])).refresh_token == tokens[2]
-        await refresh_session(database, tokens[2])
+        assert (await refresh_session(database, tokens[1], "192.0.2.1")).refresh_token == tokens[2]
+        await refresh_session(database, tokens[2], "192.0.2.1")
         with pytest.raises(RefreshRefused, match="reused"):
-            await refresh_session(database, tokens[1])
+            await refresh_session(database, tokens[1], "192.0.2.1")
 
 
 EVERYTHING = "SELECT oid, xmin, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"

@@ -30,7 +30,8 @@ ANSWERS: dict[str, Any] = {
         "refresh_token": "8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE",
     },
     "Session": {
-        "id": OTHER_ID, "created_at": AT, "last_used_at": AT, "expires_at": "2026-03-07T12:30:00.123456Z",
+        "id": OTHER_ID, "created_at": AT, "last_used_at": "2026-02-05T00:00:00Z",
+        "expires_at": "2026-03-07T12:30:00.123456Z",
         "address": "203.0.113.9", "user_agent": "Mozilla/5.0", "current": True,
     },
     "Post": POST,
@@ -88,6 +89,9 @@ LINKS: dict[tuple[str, str], dict[str, tuple[str, dict[str, Any]]]] = {
         "Refresh": ("post /api/v1/auth/refresh", {"requestBody": {"refresh_token": "$response.body#/refresh_token"}}),
     },
     ("post /api/v1/auth/refresh", "200"): {
+        "Refresh": ("post /api/v1/auth/refresh", {"requestBody": {"refresh_token": "$response.body#/refresh_token"}}),
+    },
+    ("post /api/v1/auth/password/change", "200"): {
         "Refresh": ("post /api/v1/auth/refresh", {"requestBody": {"refresh_token": "$response.body#/refresh_token"}}),
     },
     ("post /api/v1/posts", "201"): {

@@ -1,19 +1,21 @@
 """Changing, forgetting and resetting passwords, and confirming e-mail addresses."""
 
-from uuid import UUID
-
 from litestar import post
 
 from devnest.api.audit import audit
+from devnest.api.auth import Tokens
 from devnest.api.bodies import Forgotten, MailedToken, PasswordChange, PasswordReset
 from devnest.api.documentation import BEARER, answers
 from devnest.api.limits import Attempt, begin_attempt, count_failure, mail_allowed
 from devnest.api.mails import send_moved, send_notice, send_reset
 from devnest.api.problems import ProblemError
+from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.api.strength import check_strength
+from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S
 from devnest.store import (
     AlreadyTaken,
+    Changed,
     Event,
     Login,
     change_password,
@@ -31,51 +33,49 @@ TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no se
 
 @post(
     "/auth/password/change",
-    status_code=204,
+    status_code=200,
     tags=["passwords"],
     summary="Change your password",
     security=BEARER,
     before_request=authenticate,
     responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
 )
-async def change(data: PasswordChange, request: ApiRequest) -> None:
-    """Your other sessions end, this one goes on. You are told by mail."""
+async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
+    """Every session of yours ends, and with it every token there is; the answer is a new one for you to go on with.
+
+    You are told by mail.
+    """
     account_id = request.principal.account_id
     found = await find_login(request.services.database, account_id, request.client_address)
     if found is None:
         raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
     await check_strength(request.services, "new", data.new, (found.username, found.email))
     attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id, at_home=found.at_home)
-    ended = await _replace(request, attempt, data, found)
-    if ended is None:  # wrong, or somebody else's change came first
+    changed = await _replace(request, attempt, data, found)
+    if changed is None:  # wrong, or somebody else's change came first
         await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
         raise ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
     await attempt.succeeded()
-    for session_id in ended:
+    for session_id in changed.ended:
         request.services.revoked.add(session_id)
-    await audit(
-        request, Event.PASSWORD_CHANGE, account_id=account_id, session_id=request.principal.session_id
-    )  # fmt: skip
     send_notice(request, account_id, "your password at DevNest was changed. All other sessions were ended.")
+    access_token = request.services.tokens.issue(account_id, changed.session.id)
+    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, changed.session.refresh_token))
 
 
-async def _replace(
-    request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None
-) -> list[UUID] | None:
-    """The sessions that a change ended; None where the current password is wrong."""
-    database, principal = request.services.database, request.principal
+async def _replace(request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None) -> Changed | None:
+    """Change it; None where the current password is wrong."""
+    database, account_id = request.services.database, request.principal.account_id
     new_hash: str | None = None
     for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
         if found is None or not await attempt.verify(data.current, found.password_hash):
             return None
         if new_hash is None:
             new_hash = await attempt.hash(data.new)
-        ended = await change_password(
-            database, principal.account_id, found.password_hash, new_hash, keep=principal.session_id
-        )
-        if ended is not None:
-            return ended
-        found = await find_login(database, principal.account_id, request.client_address)
+        changed = await change_password(database, account_id, found.password_hash, new_hash, request.origin)
+        if changed is not None:
+            return changed
+        found = await find_login(database, account_id, request.client_address)
     return None
 
 

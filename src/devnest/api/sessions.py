@@ -10,6 +10,7 @@ from devnest.api.auth import Tokens
 from devnest.api.bodies import RefreshToken
 from devnest.api.documentation import BEARER, answers
 from devnest.api.limits import count_failure
+from devnest.api.mails import send_notice
 from devnest.api.problems import ProblemError
 from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
@@ -18,6 +19,9 @@ from devnest.store import Event, RefreshRefused, Session, end_session, end_sessi
 
 __all__ = ["ROUTES"]
 
+CONTINUED_TWICE = """one of your sessions at DevNest was continued twice within a few seconds, from two networks.
+
+A phone that changes networks does that. So does somebody who has copied your session."""
 log = structlog.get_logger("devnest.api")
 
 
@@ -31,12 +35,13 @@ log = structlog.get_logger("devnest.api")
 async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     """A new pair for a session's newest refresh token.
 
-    The token given is then replaced. Until the new one is used, and for half a minute at most, the same token gets
-    the same new one again, for a client that lost the answer. Later it is taken for a copy: the session ends.
+    The token given is then replaced. Until the new one is used, and for ten seconds at most, the same token gets the
+    same new one once more, for a client that lost the answer. After that it is taken for a copy: the session ends.
+    Where the second of the two requests came from another network, you are told by mail.
     A session ends after 14 days without a refresh, after 10,000 refreshes, and 30 days after the sign-in.
     """
     try:
-        refreshed = await refresh_session(request.services.database, data.refresh_token)
+        refreshed = await refresh_session(request.services.database, data.refresh_token, request.network)
     except RefreshRefused as refused:
         if refused.reason == "unknown":  # anyone can send one; the others were real tokens once
             await count_failure(request, Event.REFRESH)
@@ -52,7 +57,11 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
             401, "the refresh token is not valid", kind="urn:devnest:refresh", headers={"WWW-Authenticate": "Bearer"}
         ) from None
     account_id, session_id = refreshed.account_id, refreshed.session_id
-    await audit(request, Event.REFRESH, account_id=account_id, session_id=session_id)
+    event = Event.REFRESH_REPEAT if refreshed.repeated else Event.REFRESH
+    await audit(request, event, account_id=account_id, session_id=session_id)
+    if refreshed.moved:
+        log.warning("a refresh token came from two networks within its grace", session_id=str(session_id))
+        send_notice(request, account_id, CONTINUED_TWICE)
     access_token = request.services.tokens.issue(account_id, session_id)
     return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token))
 
@@ -83,7 +92,11 @@ async def logout(request: ApiRequest) -> None:
     responses=answers(401, 503),
 )
 async def read_sessions(request: ApiRequest) -> Reply[list[Session]]:
-    """The live sessions of your account, last used first, at most 100."""
+    """The live sessions of your account, the newest sign-in first, at most 300.
+
+    `last_used_at` is the beginning of a day in UTC, and says nothing of today, except of a session that began today.
+    So nobody who reads this list learns when another uses a session.
+    """
     account_id, session_id = request.principal.account_id, request.principal.session_id
     return Reply(await list_sessions(request.services.database, account_id, session_id))
 

@@ -120,11 +120,11 @@ def enable(
 def sessions(
     username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
 ) -> None:
-    """List an account's live sessions: id, last use, address, user agent."""
+    """List an account's live sessions: id, day of the last use before today, address, user agent."""
 
     async def work(database: Database) -> list[str]:
         found = await list_sessions(database, await _account(database, username), NOBODY)
-        return [f"{s.id}  {s.last_used_at:%Y-%m-%d %H:%M}  {s.address or '-'}  {s.user_agent or '-'}" for s in found]
+        return [f"{s.id}  {s.last_used_at:%Y-%m-%d}  {s.address or '-'}  {s.user_agent or '-'}" for s in found]
 
     for line in _run(work, database_url, data_dir, postgres_bin):
         typer.echo(line)

@@ -1,12 +1,11 @@
 """The store: an embedded PostgreSQL or any other, its schema, and every query DevNest asks."""
 
-from devnest.store.account_changes import change_username, delete_account
+from devnest.store.account_changes import Changed, change_password, change_username, delete_account
 from devnest.store.accounts import (
     Account,
     Credentials,
     Login,
     Profile,
-    change_password,
     find_account,
     find_credentials,
     find_login,
@@ -88,6 +87,7 @@ __all__ = [
     "Account",
     "AlreadyTaken",
     "AuthorGone",
+    "Changed",
     "Claim",
     "Comment",
     "Credentials",

@@ -1,4 +1,4 @@
-"""What holders do to their accounts: another name, or an end.
+"""What holders do to their accounts: another name, another password, or an end.
 
 A deleted account leaves its row, without a name, an address or a password, because conversations hang on it: its
 posts and comments stay, by an author called `deleted:…`. Nobody can register such a name or ask for it: a colon is in
@@ -8,15 +8,18 @@ notification was lost; housekeeping deletes those after two weeks.
 
 import secrets
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-from devnest.store.accounts import Account
+from devnest.store.accounts import DROP_TOKENS, Account
+from devnest.store.audit import NO_ORIGIN, Event, Origin
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken, RenamedTooOften
 from devnest.store.identifiers import folded
 from devnest.store.naming import lock_name
+from devnest.store.sessions import END_ALL, Opened, Opening, open_session
 
-__all__ = ["MAX_RENAMES", "RENAME_PERIOD", "change_username", "delete_account"]
+__all__ = ["MAX_RENAMES", "RENAME_PERIOD", "Changed", "change_password", "change_username", "delete_account"]
 
 MAX_RENAMES = 3  # in RENAME_PERIOD: each keeps a name from everybody else for as long
 RENAME_PERIOD = timedelta(days=90)
@@ -59,6 +62,37 @@ async def change_username(database: Database, account_id: UUID, username: str, p
     return Account(*row)
 
 
+class Changed(NamedTuple):
+    """A password was changed: the session that goes on instead of the one that did it, and those that ended."""
+
+    session: Opened
+    ended: list[UUID]
+
+
+async def change_password(
+    database: Database, account_id: UUID, old_hash: str, new_hash: str, origin: Origin = NO_ORIGIN
+) -> Changed | None:
+    """Replace the hash if it is still the old one, end all sessions, and open one for whoever did it.
+
+    A copy of the session that did it, refresh tokens and access tokens, ends like the others. The new session has its
+    line in the audit log, the change's. Mailed tokens for a reset or for another address are of no more use. None where
+    the hash is another by now, or the account is disabled.
+    """
+    async with database.connection() as connection, connection.transaction():
+        changed = await connection.fetchval(
+            "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL"
+            " RETURNING true",
+            account_id, old_hash, new_hash,
+        )  # fmt: skip
+        if not changed:
+            return None
+        await connection.execute(DROP_TOKENS, account_id)
+        ended = await connection.fetch(END_ALL, account_id)
+        session = await open_session(connection, Opening(account_id, new_hash, origin), Event.PASSWORD_CHANGE)
+    assert session is not None, "the account is locked"
+    return Changed(session, [row["id"] for row in ended])
+
+
 async def delete_account(database: Database, account_id: UUID, password_hash: str) -> list[UUID] | None:
     """End an account if this is still its hash; the ids of the sessions that ended with it, None where it is not.
 
@@ -77,10 +111,9 @@ async def delete_account(database: Database, account_id: UUID, password_hash: st
             return None
         await connection.execute("DELETE FROM mailed_tokens WHERE account_id = $1", account_id)
         await connection.execute("DELETE FROM idempotency_keys WHERE account_id = $1", account_id)
-        ended = await connection.fetch(
-            "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id", account_id
-        )
+        ended = await connection.fetch(END_ALL, account_id)
         await connection.execute(
-            "UPDATE sessions SET address = NULL, user_agent = NULL WHERE account_id = $1", account_id
+            "UPDATE sessions SET address = NULL, user_agent = NULL, refreshed_from = NULL WHERE account_id = $1",
+            account_id,
         )
     return [row["id"] for row in ended]

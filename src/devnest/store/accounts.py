@@ -13,7 +13,6 @@ __all__ = [
     "Credentials",
     "Login",
     "Profile",
-    "change_password",
     "find_account",
     "find_credentials",
     "find_login",
@@ -119,28 +118,6 @@ async def find_login(database: Database, account_id: UUID, address: str | None) 
         account_id, address,
     )  # fmt: skip
     return None if row is None else Login(*row)
-
-
-async def change_password(
-    database: Database, account_id: UUID, old_hash: str, new_hash: str, *, keep: UUID
-) -> list[UUID] | None:
-    """Replace the hash if it is still the old one, and end all sessions but `keep`; the ids of those that lived.
-
-    None where the hash is another by now. Mailed tokens for a reset or for another address are of no more use.
-    """
-    async with database.connection() as connection, connection.transaction():
-        changed = await connection.fetchval(
-            "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING true",
-            account_id, old_hash, new_hash,
-        )  # fmt: skip
-        if not changed:
-            return None
-        await connection.execute(DROP_TOKENS, account_id)
-        ended = await connection.fetch(
-            "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL AND id <> $2 RETURNING id",
-            account_id, keep,
-        )  # fmt: skip
-    return [row["id"] for row in ended]
 
 
 async def replace_hash(database: Database, account_id: UUID, old_hash: str, new_hash: str) -> bool:

@@ -17,6 +17,7 @@ class Event(StrEnum):
     REGISTER = "register"
     LOGIN = "login"
     REFRESH = "refresh"
+    REFRESH_REPEAT = "refresh_repeat"  # an old token within its grace: a lost answer, or a copy
     LOGOUT = "logout"
     SESSION_END = "session_end"
     SESSIONS_END = "sessions_end"

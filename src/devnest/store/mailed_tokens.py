@@ -11,6 +11,7 @@ from devnest.store.accounts import DROP_TOKENS, VERIFY_LIFETIME
 from devnest.store.database import Database
 from devnest.store.errors import AlreadyTaken
 from devnest.store.identifiers import folded
+from devnest.store.sessions import END_ALL
 from devnest.store.tokens import new_token, token_sha256
 
 __all__ = [
@@ -104,9 +105,7 @@ async def reset_password(database: Database, token: str, password_hash: str) -> 
         if account_id is None:
             return None
         await connection.execute(DROP_TOKENS, account_id)
-        ended = await connection.fetch(
-            "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id", account_id
-        )
+        ended = await connection.fetch(END_ALL, account_id)
     return [row["id"] for row in ended]
 
 

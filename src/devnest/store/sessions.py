@@ -4,9 +4,14 @@ A refresh answers with a new token, and the old one is replaced. An old token th
 from one, and nobody can tell which of the two holders is honest: the session ends for both (RFC 9700, 4.14.2).
 
 One old token is innocent: that of a client which lost the answer, or sent the same request twice. So a token's
-successor is no fresh random number but HMAC-SHA-256 of the token under a random seed that is stored beside it. Within
-`GRACE`, until the successor is used, the same token gets the same successor again: a family never forks. The database
-holds hashes and seeds, of which no token can be made; a seed is deleted when its successor is used.
+successor is no fresh random number but HMAC-SHA-256 of the token under a random seed that is stored beside it. Once
+within `GRACE`, until the successor is used, the same token gets the same successor again: a family never forks. The
+database holds hashes and seeds, of which no token can be made; a seed is deleted when its successor was used or told
+twice.
+
+That grace is also a thief's: who knows when the holder refreshes, and comes within it, stays unseen. So nothing that
+an access token can read moves with a refresh. `Session.last_used_at` is a day, and today's use shows tomorrow: a value
+that changed at the first refresh of a day would be a signal to whoever polls it.
 
 All old tokens of a session are kept: one that were forgotten could come back unnoticed, and a thief who refreshes often
 could have the honest holder's forgotten. What bounds them is `MOST_REFRESHES`, after which the session ends.
@@ -26,11 +31,13 @@ from uuid_utils.compat import uuid7
 
 from devnest.store.accounts import MOST_ENDED, MOST_SESSIONS
 from devnest.store.audit import NO_ORIGIN, Event, Origin
+from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
 from devnest.store.tokens import new_token, token_sha256
 
 __all__ = [
+    "END_ALL",
     "Opened",
     "Opening",
     "Refreshed",
@@ -41,14 +48,15 @@ __all__ = [
     "end_sessions",
     "end_surplus",
     "list_sessions",
+    "open_session",
     "refresh_session",
 ]
 
-GRACE = timedelta(seconds=30)
+GRACE = timedelta(seconds=10)
 INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
 MOST_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
-LONGEST_LIST = 100
+MAX_LISTED = MOST_SESSIONS  # all there are: with a shorter list a thief's could be behind its end
 SIGNED_IN_SINCE = 15  # sessions that may be opened between a look-up and the end of its hash, and be too many as well
 
 
@@ -73,16 +81,30 @@ OPEN_UNLOCKED = OPEN.replace("FOR SHARE OF a", "FOR SHARE OF a SKIP LOCKED")
 
 # The new token after the old; the seed that made the old one has served. Each is found by an index: refreshing an old
 # session takes no longer than a young one.
-REPLACE = """
+DAY = "(last_used_at AT TIME ZONE 'UTC')::date"
+TODAY = "(now() AT TIME ZONE 'UTC')::date"
+REPLACE = f"""
 WITH served AS (
     UPDATE refresh_tokens SET seed = NULL WHERE session_id = $1 AND number = $3 - 1 AND seed IS NOT NULL
 ), replaced AS (
     UPDATE refresh_tokens SET seed = $4, replaced_at = now() WHERE token_sha256 = $2
 ), used AS (
-    UPDATE sessions SET last_used_at = now() WHERE id = $1 RETURNING id, expires_at
+    UPDATE sessions SET last_used_at = now(), refreshed_from = $7,
+        used_before = CASE WHEN {DAY} < {TODAY} THEN {DAY} ELSE used_before END
+    WHERE id = $1 RETURNING id, expires_at
 )
 INSERT INTO refresh_tokens (token_sha256, session_id, number, expires_at)
-SELECT $5, id, $3 + 1, least(now() + $6, expires_at) FROM used"""
+SELECT $5, id, $3 + 1, least(now() + $6, expires_at) FROM used"""  # noqa: S608 (constants only)
+
+LIST = f"""
+SELECT id, created_at,
+    (CASE WHEN {DAY} < {TODAY} THEN {DAY} ELSE coalesce(used_before, {DAY}) END)::timestamp AT TIME ZONE 'UTC',
+    expires_at, address, user_agent, id = $2
+FROM sessions
+WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now() AND last_used_at > now() - $3::interval
+ORDER BY created_at DESC, id DESC LIMIT $4"""  # noqa: S608 (constants only)
+
+END_ALL = "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id"
 
 # Passing over what somebody refreshes or ends at this moment.
 END_SURPLUS = """
@@ -118,7 +140,10 @@ class Opened(NamedTuple):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A sign-in that lasts: where from, and until when. `current` is the one that asks."""
+    """A sign-in that lasts: where from, and until when. `current` is the one that asks.
+
+    `last_used_at` is the beginning of a day, in UTC, and says nothing of today, except where the session began today.
+    """
 
     id: UUID
     created_at: datetime
@@ -130,11 +155,16 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Refreshed(msgspec.Struct, frozen=True):
-    """A session that goes on, and its next refresh token."""
+    """A session that goes on, and its next refresh token.
+
+    `repeated`: the same one was given before, within `GRACE`. `moved`: that was to another network.
+    """
 
     account_id: UUID
     session_id: UUID
     refresh_token: str
+    repeated: bool = False
+    moved: bool = False
 
 
 async def create_session(database: Database, opening: Opening) -> Opened | None:
@@ -142,7 +172,13 @@ async def create_session(database: Database, opening: Opening) -> Opened | None:
 
     The session's line in the audit log is written with it: there is no session without one.
     """
-    (opened,) = await _open(database, OPEN, [opening])
+    async with database.connection() as connection:
+        return await open_session(connection, opening)
+
+
+async def open_session(connection: Connection, opening: Opening, event: Event = Event.LOGIN) -> Opened | None:
+    """The same, in a transaction that is under way; `event` is what the audit log calls it."""
+    (opened,) = await _open(connection, OPEN, [opening], event)
     return opened
 
 
@@ -152,36 +188,42 @@ async def create_sessions(database: Database, openings: Sequence[Opening]) -> li
     None also where somebody is changing the account now: one account is not to keep the others waiting. Whether there
     can be a session `create_session` tells, which waits.
     """
-    return await _open(database, OPEN_UNLOCKED, openings)
+    async with database.connection() as connection:
+        return await _open(connection, OPEN_UNLOCKED, openings, Event.LOGIN)
 
 
-async def _open(database: Database, statement: str, openings: Sequence[Opening]) -> list[Opened | None]:
+async def _open(
+    connection: Connection, statement: str, openings: Sequence[Opening], event: Event
+) -> list[Opened | None]:
     sessions = [Opened(uuid7(), new_token()) for _ in openings]
     accounts, hashes, origins = zip(*openings, strict=True)
     addresses, user_agents, request_ids = zip(*origins, strict=True)
-    rows = await database.fetch(
+    rows = await connection.fetch(
         statement, [session.id for session in sessions], accounts, hashes, addresses, user_agents,
         [token_sha256(session.refresh_token) for session in sessions], [uuid7() for _ in sessions], request_ids,
-        LIFETIME, INACTIVITY, Event.LOGIN,
+        LIFETIME, INACTIVITY, event,
     )  # fmt: skip
     opened = {row["session_id"] for row in rows}
     return [session if session.id in opened else None for session in sessions]
 
 
-async def refresh_session(database: Database, token: str) -> Refreshed:
-    """Replace a refresh token by its successor; raises `RefreshRefused`, having ended the session in cases 3 and 4.
+async def refresh_session(database: Database, token: str, network: str) -> Refreshed:
+    """Replace a refresh token by its successor, for a client in a network.
 
     1. The newest of its family: its successor is made.
-    2. Replaced within `GRACE`, the successor unused: the same successor again.
+    2. Replaced within `GRACE`, the successor unused: the same successor again, once.
     3. Replaced otherwise: reuse; the session ends.
     4. The newest, after `MOST_REFRESHES`: the session ends.
+
+    Raises:
+        RefreshRefused: The token is not good; in cases 3 and 4 its session has ended for it.
     """
     hashed = token_sha256(token)
     async with database.connection() as connection, connection.transaction():
         # The session's lock first, by itself: all changes of a family happen one after another under it, and
         # the next statement sees what the one before us did.
         session = await connection.fetchrow(
-            "SELECT s.id, account_id, ended_at IS NULL AND s.expires_at > now() AS lives"
+            "SELECT s.id, account_id, refreshed_from, ended_at IS NULL AND s.expires_at > now() AS lives"
             " FROM sessions s WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_sha256 = $1)"
             " FOR UPDATE",
             hashed,
@@ -195,17 +237,21 @@ async def refresh_session(database: Database, token: str) -> Refreshed:
         )  # fmt: skip
         refused = _refusal(session, found)
         if refused is None and found is not None:
+            repeated = found["replaced_at"] is not None
             seed = found["seed"] or secrets.token_bytes(32)
             successor = _successor(token, seed)
-            if found["replaced_at"] is None:
+            if repeated:  # without the seed there is no other time
+                await connection.execute("UPDATE refresh_tokens SET seed = NULL WHERE token_sha256 = $1", hashed)
+            else:
                 await connection.execute(
-                    REPLACE, session["id"], hashed, found["number"], seed, token_sha256(successor), INACTIVITY
+                    REPLACE, session["id"], hashed, found["number"], seed, token_sha256(successor), INACTIVITY, network
                 )
         elif refused in ("reused", "spent"):
             await connection.execute("UPDATE sessions SET ended_at = now() WHERE id = $1", session["id"])
     if refused is not None:
         raise RefreshRefused(refused, session["account_id"], session["id"])
-    return Refreshed(session["account_id"], session["id"], successor)
+    moved = repeated and session["refreshed_from"] not in (network, None)
+    return Refreshed(session["account_id"], session["id"], successor, repeated=repeated, moved=moved)
 
 
 def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | None:
@@ -219,14 +265,8 @@ def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | Non
 
 
 async def list_sessions(database: Database, account_id: UUID, current: UUID) -> list[Session]:
-    """The account's live sessions, last used first, at most 100."""
-    rows = await database.fetch(
-        "SELECT s.id, s.created_at, last_used_at, expires_at, address, user_agent, s.id = $2 AS current"
-        " FROM sessions s"
-        " WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now() AND last_used_at > now() - $3::interval"
-        " ORDER BY last_used_at DESC, s.id DESC LIMIT $4",
-        account_id, current, INACTIVITY, LONGEST_LIST,
-    )  # fmt: skip
+    """The account's live sessions, the newest sign-in first, at most 300."""
+    rows = await database.fetch(LIST, account_id, current, INACTIVITY, MAX_LISTED)
     return [Session(*row) for row in rows]
 
 
@@ -240,14 +280,9 @@ async def end_session(database: Database, account_id: UUID, session_id: UUID) ->
     return ended is not None
 
 
-async def end_sessions(database: Database, account_id: UUID, *, but: UUID | None = None) -> list[UUID]:
-    """End the account's sessions, except one; the ids of those that lived."""
-    rows = await database.fetch(
-        "UPDATE sessions SET ended_at = now()"
-        " WHERE account_id = $1 AND ended_at IS NULL AND id IS DISTINCT FROM $2 RETURNING id",
-        account_id, but,
-    )  # fmt: skip
-    return [row["id"] for row in rows]
+async def end_sessions(database: Database, account_id: UUID) -> list[UUID]:
+    """End the account's sessions; the ids of those that lived."""
+    return [row["id"] for row in await database.fetch(END_ALL, account_id)]
 
 
 async def end_surplus(database: Database, account_id: UUID, surplus: int, origin: Origin) -> list[UUID]:
