@@ -1,5 +1,8 @@
 """Headers that keep browsers and caches from harm."""
 
+import socket
+from urllib.parse import urlsplit
+
 import httpx
 import pytest
 
@@ -57,3 +60,38 @@ def test_no_other_site_s_page_may_read_an_answer(client: httpx.Client) -> None:
     origin = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
     for answer in (client.get("/api/v1/posts", headers=origin), client.options("/api/v1/auth/login", headers=origin)):
         assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+OPERATIONAL = [
+    "/metrics",
+    "/readyz",
+    "/healthz",
+    "/docs",
+    "/docs/swagger-ui.css",
+    "/openapi.json",
+    "/.well-known/jwks.json",
+]
+
+
+@pytest.mark.parametrize("path", OPERATIONAL)
+def test_a_path_outside_the_api_has_one_spelling(devnest: DevNest, path: str) -> None:
+    """A proxy that denies it by its path denies it: every other spelling is a 404 here."""
+    begin, end, rest = f"%{ord(path[1]):02x}", f"%{ord(path[-1]):02X}", path[2:]
+    others = [
+        f"/{path}", f"{path}/", f"{path}//", f"/{path}/", f"/.{path}", f"/api/..{path}", f"/api/v1/../..{path}",
+        f"{path}/.", f"/{begin}{rest}", f"{path[:-1]}{end}", f"/%2f{path[1:]}", f"%2f{path[1:]}", f"{path}%2f",
+        f"{path}%00", f"{path}%20", f"{path};a=b", f"{path}%3f", f"{path}%23", f"{path}#", f"{path}#there",
+        path.upper(), f"/api/{path}", f"/api//..//{path}", f"http://x/{path}", f"http://x{path}/",
+    ]  # fmt: skip
+    assert status_of(devnest, path) == 200
+    assert status_of(devnest, f"{path}?a=/b") == 200
+    assert status_of(devnest, f"http://x{path}") == 200
+    assert {other: status for other in others if (status := status_of(devnest, other)) not in (400, 404)} == {}
+
+
+def status_of(devnest: DevNest, target: str) -> int:
+    """The answer to a request whose target goes over the wire as it is."""
+    address = urlsplit(devnest.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        return int(connection.makefile("rb").readline().split()[1])

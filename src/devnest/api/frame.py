@@ -27,6 +27,8 @@ SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-refer
 STRICT = [*SAFE, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
 STRICT_PAGE = [*SAFE, (b"content-security-policy", PAGE_POLICY.encode())]
 SECRET = ("/api/v1/auth/", "/api/v1/users/me")  # no cache may keep an answer of these
+API = "/api/"
+NOTHING_THERE = ProblemError(404, "there is nothing at this path")
 FAILED = ProblemError(500, "the server failed; the log has the reason under this request id")
 ENDING = ProblemError(503, "the server ends", kind="urn:devnest:ending", headers={"Retry-After": "1"})
 log = structlog.get_logger("devnest.api")
@@ -52,8 +54,7 @@ class RequestFrame:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         method, status = scope["method"], 0
-        if "//" in scope["path"]:  # one path in the eyes of the router; nothing that looks at it may see two
-            scope["path"] = SLASHES.sub("/", scope["path"])
+        is_known_spelling = _settle_path(scope)
         if method == "HEAD":  # a GET whose body uvicorn does not send (RFC 9110, 9.3.2)
             scope = {**scope, "method": "GET"}
         headers = _headers(scope["path"], request_id)
@@ -67,7 +68,10 @@ class RequestFrame:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            if is_known_spelling:
+                await self._app(scope, receive, send_with_id)
+            else:
+                await _send_problem(send_with_id, NOTHING_THERE, scope)
         except asyncio.CancelledError:  # the server ends, and has waited for this long enough
             if status != 0:
                 raise
@@ -89,6 +93,17 @@ class RequestFrame:
                 elapsed_ms=round(elapsed_s * 1000, 1),
             )
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _settle_path(scope: Scope) -> bool:
+    """Make it one path in the eyes of everything that looks at it; whether there can be a route for how it was written.
+
+    Outside the API a route has one spelling: a proxy that denies `/metrics` may not know `//metrics` or `/%6detrics`.
+    """
+    if "//" in scope["path"]:
+        scope["path"] = SLASHES.sub("/", scope["path"])
+    path = scope["path"]
+    return path.startswith(API) or (path[-1:] != "/" and scope["raw_path"] == path.encode())
 
 
 def _new_id() -> str:
