@@ -291,6 +291,33 @@ async def test_second_server_is_refused_and_a_dead_ones_socket_replaced(socket_p
         assert await pool.run(work.add, 1, 1) == 2
 
 
+@pytest.mark.parametrize("how", ["file", "directory", "replaced", "closed for a while"])
+async def test_socket_file_that_goes_is_made_again(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Whatever removed it: new clients find the server, those it has stay, and its file goes with it as ever."""
+    monkeypatch.setattr(server_module, "LOOK_S", 0.01)
+    path = socket_path.parent / "runtime" / "pool.sock"
+    async with PoolServer(path, workers=1) as server, Pool.connect(server.url) as old:
+        path.unlink()
+        if how == "directory":
+            path.parent.rmdir()
+        elif how == "replaced":
+            path.write_bytes(b"no socket")
+        elif how == "closed for a while":
+            path.parent.chmod(0o755)
+            await until(lambda: caplog.records)
+            assert "cannot be made again" in caplog.text
+            path.parent.chmod(0o700)
+        async with Pool.connect(server.url) as new:
+            assert await new.run(work.add, 1, 1) == 2
+        assert await old.run(work.add, 1, 1) == 2
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert len(caplog.records) == (2 if how == "closed for a while" else 1)
+    assert not path.exists()
+    path.parent.rmdir()
+
+
 # Whoever does not speak the protocol.
 
 

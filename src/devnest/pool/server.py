@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -32,6 +33,7 @@ MAX_CLIENTS = 1024
 MAX_UNREAD_BYTES = 256 * 1024 * 1024  # replies, with memory files, that a client does not take; then it is sent away
 HELLO_TIMEOUT_S = 10.0
 ACCEPT_PAUSE_S = 0.1
+LOOK_S = 1.0  # how often the server looks whether its socket's file is still there; a client waits longer than that
 
 _log = logging.getLogger("devnest.pool")
 
@@ -65,6 +67,8 @@ class PoolServer:
         self._clients: dict[int, _Client] = {}
         self._ids = itertools.count(1)  # 0 is the source of calls of the own process
         self._inode = 0
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._is_away_told = False
 
     def __repr__(self) -> str:
         return f"<PoolServer {self._path} clients={len(self._clients)} {self._pool!r}>"
@@ -85,16 +89,15 @@ class PoolServer:
 
     async def start(self) -> None:
         """Bind the socket, start the pool, and accept clients."""
-        self._listener = bind(self._path)
-        self._inode = self._path.stat().st_ino
+        self._bind()
         try:
             await self._pool.start()
         except BaseException:
             self._stop_listening()
             await self._pool.close(force=True)
             raise
-        self._listener.setblocking(False)
         self._listen()
+        self._look_later()
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
         """Remove the socket file, accept nobody any more, and close as :meth:`Pool.close` does."""
@@ -110,7 +113,38 @@ class PoolServer:
         """Return the pool's reading."""
         return self._pool.stats()
 
+    def _bind(self) -> None:
+        self._listener = bind(self._path)
+        self._listener.setblocking(False)
+        self._inode = self._path.stat().st_ino
+
+    def _look_later(self) -> None:
+        self._look_timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Listen anew where the socket's file has gone: something has cleaned its directory up, or removed it."""
+        self._look_later()
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(self._path.stat().st_mode):  # ours, or a successor's
+                return
+        old, self._listener = self._listener, None
+        if old is not None:  # nobody can come by it any more
+            asyncio.get_running_loop().remove_reader(old.fileno())
+            old.close()
+        try:
+            self._bind()
+        except OSError as error:
+            if not self._is_away_told:
+                _log.warning("the socket's file has gone, and cannot be made again: %s", error)
+            self._is_away_told = True
+            return
+        self._is_away_told = False
+        self._listen()
+        _log.warning("the socket's file had gone, and was made again: %s", self._path)
+
     def _stop_listening(self) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
         if self._listener is None:
             return
         with contextlib.suppress(OSError):
