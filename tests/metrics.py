@@ -1,4 +1,4 @@
-"""`/metrics` as Prometheus reads it, and where its files are."""
+"""`/metrics` as Prometheus reads it, and where the pool's socket is."""
 
 import tempfile
 from collections.abc import Callable
@@ -71,6 +71,6 @@ def named(page: Page, name: str) -> list[psutil.Process]:
 
 
 def directories(data_dir: Path) -> list[Path]:
-    """Where the files of the DevNest on a data directory are."""
-    name = f"devnest-metrics-*-{data_dir.stat().st_ino:x}"
+    """Where the pool's socket of the DevNest on a data directory is."""
+    name = f"devnest-pool-*-{data_dir.stat().st_ino:x}"
     return [path for parent in ("/dev/shm", tempfile.gettempdir()) for path in Path(parent).glob(name)]  # noqa: S108

@@ -8,12 +8,13 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"addresses", "census", "logs", "metrics", "settings"}
+BASE = {"addresses", "census", "logs", "metrics", "settings", "shared_memory"}
 MAY_IMPORT = {
     "addresses": set[str](),
     "settings": set[str](),
-    "census": set[str](),
-    "metrics": {"census"},
+    "shared_memory": set[str](),
+    "census": {"shared_memory"},
+    "metrics": {"census", "shared_memory"},
     "keys": set[str](),
     "load": set[str](),
     "pool": set[str](),

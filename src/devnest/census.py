@@ -1,36 +1,39 @@
-"""Who runs: written by the supervisor into one small file, read by every server for `/metrics`."""
+"""Who runs: written by the supervisor into the shared memory, read by every server for `/metrics`."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import psutil
 import structlog
 
+from devnest.shared_memory import SharedMemory
+
 __all__ = ["Census", "Roll", "Usage", "read_roll", "usages"]
 
-FILE = "processes.json"
+SLOT = 0  # the supervisor's in the shared memory
 POOL = "pool"
 WORKER = "worker"
 log = structlog.get_logger("devnest.census")
 
 
 class Roll(msgspec.Struct):
-    """The id of each process by its name, and how many children of each name have died."""
+    """The id of each process by its name, how many children of each name have died, and what the supervisor dropped."""
 
     pids: dict[str, int] = {}
     restarts: dict[str, int] = {}
+    dropped_lines: int = 0
 
 
 class Census:
-    """The supervisor's end. `directory`: where the metrics' files are. This process is on the roll from the start."""
+    """The supervisor's end. This process is on the roll from the start."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
         self._roll = Roll({"supervisor": os.getpid()})
+        self._is_told = False
 
     def started(self, name: str, pid: int) -> None:
         """A child runs."""
@@ -46,32 +49,28 @@ class Census:
     def left(self, name: str) -> None:
         """A child ended: what it counted stays, for its successor to go on with; what it had at the moment goes."""
         self._roll.pids.pop(name, None)
-        with _noted():
-            for file in self._directory.glob(f"gauge_live*_{name}.db"):
-                file.unlink(missing_ok=True)
         self._write()
 
+    def dropped(self, lines: int) -> None:
+        """The supervisor's log has lost so many lines in all."""
+        if lines != self._roll.dropped_lines:
+            self._roll.dropped_lines = lines
+            self._write()
+
     def _write(self) -> None:
-        with _noted():
-            unfinished = self._directory / f"{FILE}.new"
-            unfinished.write_bytes(msgspec.json.encode(self._roll))
-            unfinished.replace(self._directory / FILE)
+        try:
+            self._memory.write(SLOT, msgspec.json.encode(self._roll))
+        except OSError as error:  # metrics that cannot be shared end no service
+            if not self._is_told:
+                log.warning("metrics not shared", reason=str(error))
+            self._is_told = True
 
 
-@contextmanager
-def _noted() -> Iterator[None]:
-    """Metrics that cannot be written end no service."""
-    try:
-        yield
-    except OSError as error:
-        log.warning("metrics not written", reason=str(error))
-
-
-def read_roll(directory: Path) -> Roll:
+def read_roll(memory: SharedMemory) -> Roll:
     """What the supervisor wrote last; empty where there is nothing to read."""
     try:
-        return msgspec.json.decode((directory / FILE).read_bytes(), type=Roll)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(memory.read(SLOT), type=Roll)
+    except (ValueError, OSError):  # msgspec's errors are of the former
         return Roll()
 
 

@@ -50,7 +50,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     """What a server process is told by the supervisor."""
 
     name: str
-    metrics_dir: str
+    metrics_slot: int
     database_url: str
     signing_keys: str
     hashing: Hashing
@@ -74,7 +74,7 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """What the pool process is told by the supervisor."""
 
     name: str
-    metrics_dir: str
+    metrics_slot: int
     path: str
     workers: int
     nice: int

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +15,7 @@ from devnest.api.cors import Cors
 from devnest.api.frame import RequestFrame
 from devnest.cli.options import origins
 from devnest.metrics import Metrics
+from devnest.shared_memory import SharedMemory
 from tests.support import DevNest, data_directory, running
 
 APP = "https://app.example.org"
@@ -31,7 +31,7 @@ def open_to_app() -> Iterator[DevNest]:
         yield process
 
 
-async def test_a_page_can_read_the_answers_of_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_can_read_the_answers_of_last_resort() -> None:
     """They come from outside the middleware: a failure's here, and that of a server which ends."""
 
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,10 +43,9 @@ async def test_a_page_can_read_the_answers_of_last_resort(tmp_path: Path, monkey
     async def send(message: Any) -> None:
         sent.append(message)
 
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     sent: list[Any] = []
     scope: Any = {"type": "http", "method": "GET", "path": POSTS, "headers": [(b"origin", APP.encode())]}
-    with Metrics(tmp_path, "server-0") as metrics:
+    with Metrics(SharedMemory.create(), 2, "server-0") as metrics:
         await RequestFrame(Cors(broken, [APP]), metrics)(scope, receive, send)
     assert sent[0]["status"] == 500
     assert (b"access-control-allow-origin", APP.encode()) in sent[0]["headers"]

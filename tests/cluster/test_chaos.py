@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
 import signal
 import tempfile
 import uuid
@@ -15,8 +17,8 @@ import jwt
 import psutil
 import pytest
 
-from tests.metrics import directories, requests, scrape, until
-from tests.support import NO_TLS, PASSWORD, DevNest, data_directory, http, running
+from tests.metrics import SERVERS, directories, named, pids, requests, scrape, total, until
+from tests.support import NO_TLS, PASSWORD, DevNest, data_directory, http, running, sign_in, sign_up
 
 CLIENTS = 6
 PAUSE_S = 0.2  # between a client's rounds: what starts in a test needs some of the CPU too
@@ -200,6 +202,43 @@ async def every_post_is_there(load: Load) -> None:
             answer = await client.get(f"/api/v1/posts/{post_id}")
             assert answer.status_code == 200
             assert answer.json()["title"] == title
+
+
+@pytest.mark.parametrize("how", ["removed", "filled with garbage"])
+def test_what_it_keeps_outside_its_data_directory_may_go(data_dir: Path, username: str, how: str) -> None:
+    """By logind, a cleaner or hand: a rolling restart, a killed server and a killed pool are then what they always are.
+
+    PostgreSQL's socket is left where it is: without it nobody reaches the database.
+    """
+    with running(data_dir, "--processes=2") as devnest:
+        with devnest.client() as client:
+            sign_up(client, username)
+        before = pids(until(devnest.url, lambda page: len(pids(page, "server-0", "server-1")) == 2), *SERVERS)
+        kept = directories(data_dir)
+        assert kept
+        for directory in kept:
+            if how == "removed":
+                shutil.rmtree(directory)
+            for file in directory.glob("*"):
+                file.unlink()
+                file.write_bytes(os.urandom(4096))
+        devnest.process.send_signal(signal.SIGHUP)
+        page = until(devnest.url, lambda page: len(now := pids(page, *SERVERS)) == 2 and now.isdisjoint(before))
+        for name in ("server-0", "pool"):
+            killed = named(page, name)[0]
+            killed.kill()
+            page = until(
+                devnest.url,
+                lambda page: (
+                    total(page, "process_restarts_total", process=name) == 1  # noqa: B023
+                    and len(pids(page, name)) == 1  # noqa: B023
+                    and total(page, "pool_up") == 1
+                ),
+            )
+            assert pids(page, name) != {killed.pid}
+            with devnest.client() as client:
+                sign_in(client, username)
+        assert total(page, "process_restarts_total") == 2, "nothing else died"
 
 
 def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:

@@ -26,6 +26,7 @@ from devnest.cluster.connections import MOST_HEAD_BYTES, BoundedProtocol
 from devnest.cluster.server import Server
 from devnest.cluster.sockets import listen
 from devnest.metrics import Metrics
+from devnest.shared_memory import SharedMemory
 from tests.support import PATIENCE_S
 
 SHORT_S = 0.05
@@ -106,7 +107,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
     )
     listener = listen("127.0.0.1", 0)
     address = listener.getsockname()
-    with Metrics(tmp_path, "server-0") as metrics:
+    with Metrics(SharedMemory.create(), 2, "server-0") as metrics:
         config = uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none")
         config.load()
         server = Server(config, listener, lambda: None)
@@ -129,12 +130,6 @@ def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         uvloop.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE_S))
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def metrics_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`Metrics` sets it."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
 
 def bound(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

@@ -22,12 +22,6 @@ FRAMED = {"content-length": LENGTH + BODY, "chunked": CHUNKED + IN_CHUNKS}
 LAST = GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 
 
-@pytest.fixture(autouse=True)
-def metrics_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`Metrics` sets it."""
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-
-
 def pieces(sent: bytes, size_bytes: int) -> Iterator[bytes]:
     """What is sent, so many bytes at a time; 0: all at once."""
     for begin in range(0, len(sent), size_bytes or len(sent)):

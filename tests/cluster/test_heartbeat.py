@@ -15,6 +15,7 @@ from devnest.cluster.child import Child
 from devnest.cluster.control import Control
 from devnest.cluster.slot import Slot
 from devnest.settings import PoolSettings
+from devnest.shared_memory import SharedMemory
 from tests.support import PATIENCE_S
 
 
@@ -58,8 +59,9 @@ def test_a_child_hears_of_an_end_though_its_last_beat_was_not_read(monkeypatch: 
 async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real pool process, stopped; the next one beats and stays."""
     monkeypatch.setattr(child_module, "HANG_S", 6.0)
-    settings = PoolSettings("pool", str(tmp_path), str(tmp_path / "pool.sock"), 1, 0, "error")
-    slot = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool"), lambda: settings, Census(tmp_path))
+    settings = PoolSettings("pool", 1, str(tmp_path / "pool.sock"), 1, 0, "error")
+    memory = SharedMemory.create()
+    slot = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: settings, Census(memory))
     await slot.spawn()
     await slot.fill()
     failures: list[Exception] = []
@@ -71,7 +73,7 @@ async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeyp
             assert await first.wait_end() == "by SIGKILL"
             while slot.child is first or not slot.child.is_ready:
                 await asyncio.sleep(0.02)
-        assert read_roll(tmp_path).restarts == {"pool": 1}
+        assert read_roll(memory).restarts == {"pool": 1}
     finally:
         await slot.leave(30)
     assert not failures

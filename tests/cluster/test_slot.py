@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from devnest.census import Census
 from devnest.cluster.child import Child, ChildFailed
 from devnest.cluster.slot import MOST_FAILED_STARTS, Slot
+from devnest.shared_memory import SharedMemory
 from tests.support import PATIENCE_S
 
 MODULE = """
@@ -53,6 +54,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "some_child"
 
 
+def census() -> Census:
+    """One that nobody reads."""
+    return Census(SharedMemory.create())
+
+
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
     """This process can open nothing; what is open stays."""
@@ -64,9 +70,9 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def filled(module: str, how: str, census: Census) -> tuple[Slot, "asyncio.Future[ChildFailed]"]:
+async def filled(module: str, how: str) -> tuple[Slot, "asyncio.Future[ChildFailed]"]:
     """A slot whose first child is ready, and where it says that it gave up."""
-    slot = Slot(lambda: Child("child", module), lambda: Settings(how), census)
+    slot = Slot(lambda: Child("child", module), lambda: Settings(how), census())
     await slot.spawn()
     await slot.fill()
     gave_up: asyncio.Future[ChildFailed] = asyncio.get_running_loop().create_future()
@@ -76,7 +82,7 @@ async def filled(module: str, how: str, census: Census) -> tuple[Slot, "asyncio.
 
 async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
     """Again and again, and by whatever signal: that with the number 40 has no name."""
-    slot, gave_up = await filled(module, "good", Census(tmp_path))
+    slot, gave_up = await filled(module, "good")
     with capture_logs() as log:
         for number in (signal.SIGKILL, 40):
             killed = slot.child
@@ -99,7 +105,7 @@ async def test_a_child_that_never_starts_is_given_up(
 ) -> None:
     """After several tries, with the reason."""
     monkeypatch.setattr("devnest.cluster.slot.BACKOFF_FIRST_S", 0.001)
-    slot, gave_up = await filled(module, how, Census(tmp_path))
+    slot, gave_up = await filled(module, how)
     slot.child.kill()
     error = await gave_up
     assert reason in str(error)
@@ -109,7 +115,7 @@ async def test_a_child_that_never_starts_is_given_up(
 
 async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
     """A module that does not exist."""
-    slot = Slot(lambda: Child("child", "devnest.no_such_module"), lambda: Settings("good"), Census(tmp_path))
+    slot = Slot(lambda: Child("child", "devnest.no_such_module"), lambda: Settings("good"), census())
     await slot.spawn()
     with pytest.raises(ChildFailed, match="before it was ready, with status 1"):
         await slot.fill()
@@ -121,7 +127,7 @@ async def test_a_child_that_cannot_be_spawned_is_tried_again(
 ) -> None:
     """A machine that has no process or descriptor to spare has some later: the slot does not give up."""
     monkeypatch.setattr("devnest.cluster.slot.BACKOFF_FIRST_S", 0.001)
-    slot, gave_up = await filled(module, "good", Census(tmp_path))
+    slot, gave_up = await filled(module, "good")
     tried = {slot.child}
     with no_descriptor_left():
         slot.child.kill()
@@ -138,7 +144,7 @@ async def test_a_child_that_cannot_be_spawned_is_tried_again(
 
 async def test_a_slot_whose_child_cannot_be_spawned_can_be_left(module: str, tmp_path: Path) -> None:
     """There is no process to wait for."""
-    slot, _ = await filled(module, "good", Census(tmp_path))
+    slot, _ = await filled(module, "good")
     with no_descriptor_left():
         killed = slot.child
         killed.kill()
@@ -166,7 +172,7 @@ async def test_a_child_that_no_thread_can_wait_for_fails(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_slot_can_be_left_while_its_child_is_being_started(tmp_path: Path, module: str, turns: int) -> None:
     """Whatever turn of the event loop the stop comes in, nothing stays and nothing is raised."""
-    slot = Slot(lambda: Child("child", module), lambda: Settings("good"), Census(tmp_path))
+    slot = Slot(lambda: Child("child", module), lambda: Settings("good"), census())
     starting = asyncio.create_task(slot.spawn())
     for _ in range(turns):
         await asyncio.sleep(0)

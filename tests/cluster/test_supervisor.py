@@ -16,6 +16,7 @@ from devnest.census import Census, read_roll
 from devnest.cluster.child import Child
 from devnest.cluster.slot import Slot
 from devnest.cluster.supervisor import Supervisor
+from devnest.shared_memory import SharedMemory
 from tests.cluster.test_slot import no_descriptor_left
 from tests.support import PATIENCE_S
 
@@ -59,7 +60,8 @@ class Cluster:
         self.made: list[str] = []
         self.configured: list[str] = []
         self.is_ready = asyncio.Event()
-        self._census = Census(directory)
+        self.memory = SharedMemory.create()
+        self._census = Census(self.memory)
         self._listener = socket.socket()
         pools = self._slot("pool") if pool else None
         supervisor = Supervisor(
@@ -82,12 +84,12 @@ class Cluster:
     @property
     def names(self) -> set[str]:
         """Who runs."""
-        return set(read_roll(self.directory).pids) - {"supervisor"}
+        return set(read_roll(self.memory).pids) - {"supervisor"}
 
     @property
     def affinities(self) -> list[set[int]]:
         """The CPUs that each server may run on."""
-        pids = read_roll(self.directory).pids
+        pids = read_roll(self.memory).pids
         return [os.sched_getaffinity(pid) for name, pid in sorted(pids.items()) if name.startswith("server-")]
 
     def note(self, name: str) -> None:
@@ -237,9 +239,9 @@ async def test_servers_are_spread_over_the_cpus(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGTTIN)
         await cluster.until(lambda: len(cluster.names) == 3)
         assert sorted(cluster.affinities, key=min) == sorted(spread(3), key=min)
-        killed = read_roll(tmp_path).pids["server-2"]
+        killed = read_roll(cluster.memory).pids["server-2"]
         os.kill(killed, signal.SIGKILL)
-        await cluster.until(lambda: read_roll(tmp_path).pids.get("server-2", killed) != killed)
+        await cluster.until(lambda: read_roll(cluster.memory).pids.get("server-2", killed) != killed)
         await cluster.until(lambda: sorted(cluster.affinities, key=min) == sorted(spread(3), key=min))
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -43,11 +44,11 @@ def how_it_ended(code: int) -> str:
 class Child:
     """A module's `main` run by a fresh interpreter, in a session of its own so that Ctrl-C is the supervisor's.
 
-    Its argument is the number of the control socket; `inherited` is another descriptor it gets, the second argument.
-    `cpu` is the only one that it runs on, where Linux lets it.
+    Its arguments are the number of the control socket and those of the `inherited` descriptors. `cpu` is the only one
+    that it runs on, where Linux lets it.
     """
 
-    def __init__(self, name: str, module: str, inherited: int | None = None, cpu: int | None = None) -> None:
+    def __init__(self, name: str, module: str, inherited: Sequence[int] = (), cpu: int | None = None) -> None:
         self.name = name
         self.cpu = cpu
         self.started_at = 0.0
@@ -75,7 +76,7 @@ class Child:
         ours, theirs = socket.socketpair()
         with theirs:
             self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-            fds = [theirs.fileno()] if self._inherited is None else [theirs.fileno(), self._inherited]
+            fds = [theirs.fileno(), *self._inherited]
             self.started_at = time.monotonic()
             command = [sys.executable, "-m", "devnest.cluster.start", self._module, *map(str, fds)]
             try:

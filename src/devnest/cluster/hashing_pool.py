@@ -1,7 +1,6 @@
 """The machine's pool, as a child of the supervisor."""
 
 import asyncio
-from pathlib import Path
 
 from devnest.cluster.control import Control
 from devnest.hashing import OPERATIONS
@@ -9,6 +8,7 @@ from devnest.logs import configure_logging
 from devnest.metrics import Metrics
 from devnest.pool import PoolError, PoolServer
 from devnest.settings import PoolSettings
+from devnest.shared_memory import SharedMemory
 
 __all__ = ["main"]
 
@@ -16,15 +16,16 @@ MAX_WAITING = 2000  # hashes; their deadline of 25 s refuses earlier where fewer
 DRAIN_S = 10.0
 
 
-def main(control_fd: int) -> None:
+def main(control_fd: int, memory_fd: int) -> None:
     """Serve until told to end."""
     control = Control(control_fd)
+    memory = SharedMemory(memory_fd)
     settings = control.settings(PoolSettings)
     configure_logging(settings.log_level)
-    asyncio.run(_serve(control, settings))
+    asyncio.run(_serve(control, settings, memory))
 
 
-async def _serve(control: Control, settings: PoolSettings) -> None:
+async def _serve(control: Control, settings: PoolSettings, memory: SharedMemory) -> None:
     server = PoolServer(
         settings.path, workers=settings.workers, nice=settings.nice, max_queue=MAX_WAITING, allow=["devnest.hashing"]
     )
@@ -37,7 +38,7 @@ async def _serve(control: Control, settings: PoolSettings) -> None:
         return
     stop = asyncio.Event()
     control.watch(stop.set)
-    with Metrics(Path(settings.metrics_dir), settings.name):
+    with Metrics(memory, settings.metrics_slot, settings.name):
         control.ready()
         await stop.wait()
         await server.close(deadline=DRAIN_S)

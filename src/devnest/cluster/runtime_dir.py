@@ -1,39 +1,50 @@
-"""A directory in memory for the metrics' files and the pool's socket: worth nothing after the end."""
+"""The directory of the pool's socket: worth nothing after the end."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["memory_directory"]
+from devnest.cluster.child import ChildFailed
+from devnest.pool.peer import MAX_PATH_BYTES
 
-MEMORY = Path("/dev/shm")  # noqa: S108 (Linux' file system for shared memory; what we make there is 0700)
-LEAST_FREE_BYTES = 16 * 1024 * 1024  # a write into a mapped file where no memory is left kills the writer (SIGBUS)
+__all__ = ["POOL_SOCKET", "runtime_directory"]
+
+POOL_SOCKET = "pool.sock"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where the temporary directory will not do; what we make there is 0700)
 
 
 @contextmanager
-def memory_directory(data_dir: Path) -> Iterator[Path]:
-    """A fresh 0700 directory, removed afterwards.
+def runtime_directory(data_dir: Path) -> Iterator[Path]:
+    """A fresh 0700 directory, removed afterwards; raises `ChildFailed` where none can be made.
 
     Its name comes from the data directory, which only one DevNest has at a time: one that was killed leaves no
-    directory for ever. Where there is no memory file system, it is in the temporary directory.
+    directory for ever. It is in the temporary directory, unless that is too long for the address of a Unix socket.
     """
     found = data_dir.stat()
-    path = _parent() / f"devnest-metrics-{found.st_dev:x}-{found.st_ino:x}"
-    shutil.rmtree(path, ignore_errors=True)
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:  # a stranger's
-        path = Path(tempfile.mkdtemp(prefix="devnest-metrics-"))
+    name = f"devnest-pool-{found.st_dev:x}-{found.st_ino:x}"
+    reason = "no directory has a name short enough for a Unix socket"
+    for parent in (Path(tempfile.gettempdir()), SHARED_MEMORY):
+        if len(os.fsencode(parent / f"{name}-XXXXXXXX" / POOL_SOCKET)) > MAX_PATH_BYTES:
+            continue
+        try:
+            path = _make(parent / name)
+            break
+        except OSError as error:
+            reason = str(error)
+    else:
+        raise ChildFailed("pool", f"its socket has no place: {reason}")
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _parent() -> Path:
-    if os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free >= LEAST_FREE_BYTES:
-        return MEMORY
-    return Path(tempfile.gettempdir())
+def _make(path: Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(FileExistsError):  # a stranger's
+        path.mkdir(mode=0o700)
+        return path
+    return Path(tempfile.mkdtemp(prefix=f"{path.name}-", dir=path.parent))

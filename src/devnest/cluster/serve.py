@@ -12,17 +12,19 @@ import structlog
 
 from devnest.census import Census
 from devnest.cluster.child import Child
-from devnest.cluster.memory import memory_directory
 from devnest.cluster.notify import notify
+from devnest.cluster.runtime_dir import POOL_SOCKET, runtime_directory
 from devnest.cluster.slot import Slot
 from devnest.cluster.sockets import address_of, listen
 from devnest.cluster.supervisor import Supervisor
 from devnest.keys import ensure_keys, load_keys
 from devnest.settings import Hashing, PoolSettings, ServerSettings, Settings
+from devnest.shared_memory import SharedMemory
 from devnest.store import DataDirectory, EmbeddedPostgres, ensure_database, migrate
 
 __all__ = ["serve"]
 
+POOL_SLOT, FIRST_SERVER_SLOT = 1, 2  # in the shared memory, after the supervisor's own
 log = structlog.get_logger("devnest.cluster")
 
 
@@ -46,8 +48,8 @@ def serve(settings: Settings) -> None:
             postgres = EmbeddedPostgres(data_dir, settings.postgres_bin)
             stack.callback(postgres.stop)
             postgres.launch()
-        memory_dir = stack.enter_context(memory_directory(data_dir.path))
-        asyncio.run(_supervise(settings, listener, keys.absolute(), postgres, memory_dir))
+        pool_socket = stack.enter_context(runtime_directory(data_dir.path)) / POOL_SOCKET
+        asyncio.run(_supervise(settings, listener, keys.absolute(), postgres, pool_socket))
         log.info("stopped")
 
 
@@ -56,10 +58,10 @@ async def _supervise(
     listener: socket.socket,
     keys: Path,
     postgres: EmbeddedPostgres | None,
-    memory_dir: Path,
+    pool_socket: Path,
 ) -> None:
-    pool_socket = memory_dir / "pool.sock"
-    census = Census(memory_dir)
+    memory = _shared_memory()
+    census = Census(memory)
 
     def database_url() -> str:
         return settings.database_url or (postgres.url if postgres else "")
@@ -70,7 +72,7 @@ async def _supervise(
         def server_settings() -> ServerSettings:
             return ServerSettings(
                 name=name,
-                metrics_dir=str(memory_dir),
+                metrics_slot=FIRST_SERVER_SLOT + number,
                 database_url=database_url(),
                 signing_keys=str(keys),
                 hashing=settings.hashing,
@@ -90,14 +92,15 @@ async def _supervise(
                 mail_from=settings.mail_from,
             )
 
-        return Slot(lambda: Child(name, "devnest.cluster.server", listener.fileno(), cpu), server_settings, census)
+        inherited = (memory.fd, listener.fileno())
+        return Slot(lambda: Child(name, "devnest.cluster.server", inherited, cpu), server_settings, census)
 
     pool = None
     if settings.hashing is Hashing.POOL:
         pool_settings = PoolSettings(
-            "pool", str(memory_dir), str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
+            "pool", POOL_SLOT, str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
         )
-        pool = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool"), lambda: pool_settings, census)
+        pool = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: pool_settings, census)
 
     async def prepare() -> None:
         if postgres is not None:
@@ -114,6 +117,15 @@ async def _supervise(
         make_server, pool, postgres, listener, settings.drain_timeout_s, census, _cpus_for_servers(settings)
     )
     await supervisor.run(settings.processes, prepare, ready)
+
+
+def _shared_memory() -> SharedMemory:
+    """Without it each server tells of itself alone."""
+    try:
+        return SharedMemory.create()
+    except OSError as error:
+        log.warning("metrics not shared", reason=str(error))
+        return SharedMemory.nowhere()
 
 
 def _cpus_for_servers(settings: Settings) -> list[int]:

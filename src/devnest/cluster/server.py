@@ -25,6 +25,7 @@ from devnest.metrics import Metrics
 from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, Scheme, ThreadRunner
 from devnest.pool import Pool, PoolError, RemotePool
 from devnest.settings import Hashing, ServerSettings
+from devnest.shared_memory import SharedMemory
 from devnest.store import (
     Database,
     DatabaseUnavailable,
@@ -128,14 +129,15 @@ class Server(uvicorn.Server):
         return BoundedProtocol(self.config, self.server_state, self._proxies)
 
 
-def main(control_fd: int, listener_fd: int) -> None:
+def main(control_fd: int, memory_fd: int, listener_fd: int) -> None:
     """Serve until told to end."""
     control = Control(control_fd)
+    memory = SharedMemory(memory_fd)
     listener = socket.socket(fileno=listener_fd)
     settings = control.settings(ServerSettings)
     configure_logging(settings.log_level)
     try:
-        uvloop.run(_serve(control, settings, listener))
+        uvloop.run(_serve(control, settings, memory, listener))
     except KeysUnusable as error:
         control.failed(4, str(error))
     except DatabaseUnfit as error:
@@ -146,9 +148,9 @@ def main(control_fd: int, listener_fd: int) -> None:
         control.failed(1, str(error), passing=True)  # the pool has a keeper of its own, who gives up on it
 
 
-async def _serve(control: Control, settings: ServerSettings, listener: socket.socket) -> None:
+async def _serve(control: Control, settings: ServerSettings, memory: SharedMemory, listener: socket.socket) -> None:
     async with AsyncExitStack() as stack:
-        metrics = stack.enter_context(Metrics(Path(settings.metrics_dir), settings.name))
+        metrics = stack.enter_context(Metrics(memory, settings.metrics_slot, settings.name))
         waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
         database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
         await check_database(database)

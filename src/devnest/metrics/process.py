@@ -1,32 +1,26 @@
 """What a process counts for `/metrics`, so that any server can tell for all.
 
-prometheus-client's multi-process mode keeps a file for each process on a memory file system, and whoever is asked adds
-the files up. Writing there takes some 8 µs a histogram, too much beside a light request of 300 µs. So a process counts
-in plain numbers and moves them over four times a second: what one server tells of another is at most that old, and a
-killed server takes no more with it. Whoever starts under a dead process's name goes on in its file.
+A process counts in plain numbers and puts a copy of them into the shared memory four times a second: what one server
+tells of another is at most that old, and a killed server takes no more with it. Whoever starts under a dead process's
+name goes on with its numbers. Memory that is not to be had costs what the others would have told, and nothing else.
 """
 
 import asyncio
-import math
 import os
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
-from prometheus_client.values import MultiProcessValue
+import msgspec
+import structlog
 
-from devnest.census import read_roll, usages
+from devnest.census import read_roll
+from devnest.metrics.numbers import Histogram, Numbers, Sample
+from devnest.metrics.page import write_page
+from devnest.shared_memory import MAX_SLOTS, SharedMemory
 
-__all__ = ["CONTENT_TYPE", "NO_ROUTE", "Metrics", "Times"]
+__all__ = ["NO_ROUTE", "Metrics"]
 
-CONTENT_TYPE = "text/plain; version=0.0.4"  # and Litestar says "charset=utf-8"
 TICK_S = 0.25
 # Upper bounds in seconds; 66 and 96 ms are what the published experiment came to.
 REQUEST_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.066, 0.096, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -35,64 +29,34 @@ SHORT_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.
 METHODS = frozenset(("GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"))
 OTHER_METHOD = "_OTHER"
 NO_ROUTE = "none"
+REQUESTS = "http_server_request_duration_seconds"
+log = structlog.get_logger("devnest.metrics")
 
 
-class Times:
-    """A histogram of seconds. `record` is cheap; `flush` makes what was recorded visible."""
-
-    def __init__(
-        self, value: Any, name: str, meaning: str, labels: dict[str, str], bounds_s: tuple[float, ...]
-    ) -> None:
-        names, given = tuple(labels), tuple(labels.values())
-        self._bounds_s = bounds_s
-        self._counts = [0] * (len(bounds_s) + 1)
-        self._sum_s = 0.0
-        self._is_flushed = True
-        self._shared_sum = value("histogram", name, f"{name}_sum", names, given, meaning)
-        self._shared_counts = [
-            value("histogram", name, f"{name}_bucket", (*names, "le"), (*given, _le(bound)), meaning)
-            for bound in (*bounds_s, math.inf)
-        ]
-
-    def record(self, seconds: float) -> None:
-        """One more."""
-        self._counts[bisect_left(self._bounds_s, seconds)] += 1
-        self._sum_s += seconds
-        self._is_flushed = False
-
-    def flush(self) -> None:
-        """Move what was recorded into the shared file."""
-        if self._is_flushed:
-            return
-        for shared, count in zip(self._shared_counts, self._counts, strict=True):
-            if count:
-                shared.inc(count)
-        self._shared_sum.inc(self._sum_s)
-        self._counts = [0] * len(self._counts)
-        self._sum_s = 0.0
-        self._is_flushed = True
-
-
-def _le(bound_s: float) -> str:
-    return "+Inf" if bound_s == math.inf else repr(bound_s)  # as the library writes it again
+Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Metrics:
-    """The numbers of one process, which ticks on its event loop: `with Metrics(directory, name) as metrics`.
+    """The numbers of one process, which ticks on its event loop: `with Metrics(memory, slot, name) as metrics`.
 
-    `name` is a file's name, without an underscore; no two living processes have the same.
+    No two living processes have the same slot.
     """
 
-    def __init__(self, directory: Path, name: str) -> None:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)  # the library takes it from there alone
+    def __init__(self, memory: SharedMemory, slot: int, name: str) -> None:
         self.active_requests = 0
-        self._directory = directory
-        self._value = MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]
-        self._times: list[Times] = []
-        self._gauges: list[tuple[Any, Callable[[], float]]] = []
-        self._requests: dict[tuple[str, str, int], Times] = {}
+        self._name = name
+        self._memory = memory
+        self._slot = slot
+        self._meanings: dict[str, str] = {}
+        self._histograms: dict[Key, Histogram] = {}
+        self._counters: dict[Key, Sample] = {}
+        self._read: list[tuple[Sample, float, Callable[[], float]]] = []
+        self._gauges: list[tuple[Sample, Callable[[], float]]] = []
+        self._requests: dict[tuple[str, str, int], Histogram] = {}
+        self._told: set[int] = set()  # slots that could not be written or read
         self._page: asyncio.Task[bytes] | None = None
         self._timer: asyncio.TimerHandle
+        self._take_over()
         self._lag = self.times("event_loop_lag_seconds", "How late the event loop was for a timer", {"process": name})
 
     def __enter__(self) -> Self:
@@ -101,22 +65,29 @@ class Metrics:
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
-        self.flush()
+        self.share()
 
     def times(
         self, name: str, meaning: str, labels: dict[str, str], bounds_s: tuple[float, ...] = SHORT_BOUNDS_S
-    ) -> Times:
-        """A histogram of this process, added to those of the same name and labels elsewhere."""
-        times = Times(self._value, name, meaning, labels, bounds_s)
-        self._times.append(times)
-        return times
+    ) -> Histogram:
+        """Make a histogram of this process, added to those of the same name and labels elsewhere."""
+        self._meanings[name] = meaning
+        found = self._histograms.get(_key(name, labels))
+        if found is None or found.bounds_s != bounds_s:
+            found = Histogram(name, labels, bounds_s, [0] * (len(bounds_s) + 1))
+            self._histograms[_key(name, labels)] = found
+        return found
+
+    def counter(self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]) -> None:
+        """Count what `read` tells of this process at every tick, on top of what its predecessors have counted."""
+        self._meanings[name] = meaning
+        sample = self._counters.setdefault(_key(name, labels), Sample(name, labels))
+        self._read.append((sample, sample.value, read))
 
     def gauge(self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]) -> None:
-        """A number of the moment, asked for at every tick, and gone with this process."""
-        value = self._value(
-            "gauge", name, name, tuple(labels), tuple(labels.values()), meaning, multiprocess_mode="livesum"
-        )
-        self._gauges.append((value, read))
+        """Tell a number of the moment, asked for at every tick, and gone with this process."""
+        self._meanings[name] = meaning
+        self._gauges.append((Sample(name, labels), read))
 
     def watch_requests(self) -> None:
         """Show how many requests run."""
@@ -130,26 +101,63 @@ class Metrics:
             names = ("http_request_method", "http_route", "http_response_status_code")
             labels = dict(zip(names, map(str, key), strict=True))
             meaning = "From a request's headers to the end of its answer"
-            times = self.times("http_server_request_duration_seconds", meaning, labels, REQUEST_BOUNDS_S)
+            times = self.times(REQUESTS, meaning, labels, REQUEST_BOUNDS_S)
             self._requests[key] = times
         times.record(elapsed_s)
 
-    def flush(self) -> None:
-        """Make all numbers visible to the other processes."""
-        for times in self._times:
-            times.flush()
-        for value, read in self._gauges:
-            value.set(read())
+    def share(self) -> bytes:
+        """Put all numbers where the other processes see them; the same as bytes."""
+        for counter, before, read in self._read:
+            counter.value = before + read()
+        for gauge, read in self._gauges:
+            gauge.value = read()
+        numbers = Numbers(
+            self._name, os.getpid(), self._meanings, list(self._histograms.values()), list(self._counters.values()),
+            [gauge for gauge, _ in self._gauges],
+        )  # fmt: skip
+        content = msgspec.msgpack.encode(numbers)
+        try:
+            self._memory.write(self._slot, content)
+        except OSError as error:
+            self._tell_once(self._slot, "metrics not shared", error)
+        return content
 
     async def page(self) -> bytes:
         """Prometheus' text for the whole cluster; who asks while one is being written gets that one."""
         if self._page is None or self._page.done():
-            self.flush()
-            self._page = asyncio.create_task(asyncio.to_thread(self._write_page))
+            self._page = asyncio.create_task(asyncio.to_thread(self._write_page, self.share()))
         return await asyncio.shield(self._page)
 
-    def _write_page(self) -> bytes:
-        return generate_latest(_Cluster(self._directory))
+    def _write_page(self, own: bytes) -> bytes:
+        return write_page(self._of_all(own), read_roll(self._memory), os.getpid())
+
+    def _of_all(self, own: bytes) -> Iterator[Numbers]:
+        """Yield what each process has shared; one whose numbers are damaged is told of once and left out."""
+        for slot in range(1, MAX_SLOTS):
+            try:
+                content = own if slot == self._slot else self._memory.read(slot)
+                if content:
+                    yield msgspec.msgpack.decode(content, type=Numbers)
+            except (OSError, ValueError) as error:  # msgspec's errors are of the latter
+                self._tell_once(slot, "metrics of a process left out", error)
+
+    def _take_over(self) -> None:
+        """Go on with the numbers of the process that had this slot before."""
+        try:
+            content = self._memory.read(self._slot)
+            numbers = msgspec.msgpack.decode(content, type=Numbers) if content else None
+        except (OSError, ValueError) as error:
+            self._tell_once(self._slot, "metrics begin anew", error)
+            return
+        if numbers is not None and numbers.process == self._name:
+            self._meanings = numbers.meanings
+            self._histograms = {_key(each.name, each.labels): each for each in numbers.histograms}
+            self._counters = {_key(each.name, each.labels): each for each in numbers.counters}
+
+    def _tell_once(self, slot: int, event: str, error: Exception) -> None:
+        if slot not in self._told:
+            self._told.add(slot)
+            log.warning(event, slot=slot, reason=str(error))
 
     def _tick_later(self) -> None:
         due = time.perf_counter() + TICK_S
@@ -157,32 +165,9 @@ class Metrics:
 
     def _tick(self, due: float) -> None:
         self._lag.record(max(0.0, time.perf_counter() - due))
-        self.flush()
+        self.share()
         self._tick_later()
 
 
-class _Cluster(Collector):
-    """All that the files of the directory tell."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def collect(self) -> Iterator[Metric]:
-        yield from MultiProcessCollector.merge(list(self._files()))  # type: ignore[no-untyped-call]
-        roll = read_roll(self._directory)
-        labels = ["process", "pid"]
-        cpu = CounterMetricFamily("process_cpu_seconds", "CPU time, user and system", labels=labels)
-        memory = GaugeMetricFamily("process_resident_memory_bytes", "Resident memory", labels=labels)
-        for usage in usages(roll):
-            cpu.add_metric([usage.name, str(usage.pid)], usage.cpu_s)
-            memory.add_metric([usage.name, str(usage.pid)], usage.resident_bytes)
-        restarts = CounterMetricFamily("process_restarts", "Children that died", labels=["process"])
-        for name, count in roll.restarts.items():
-            restarts.add_metric([name], count)
-        yield from (cpu, memory, restarts)
-
-    def _files(self) -> Iterator[str]:
-        for file in self._directory.glob("*.db"):
-            with suppress(FileNotFoundError):  # a gauge of a process that has just gone
-                if file.stat().st_size:  # else its process is about to make it, or died on the way
-                    yield str(file)
+def _key(name: str, labels: dict[str, str]) -> Key:
+    return name, tuple(sorted(labels.items()))
