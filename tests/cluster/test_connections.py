@@ -105,12 +105,12 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
         logging_config=None,
         openapi_config=None,
     )
-    listener = listen("127.0.0.1", 0)
+    (listener,) = listen("127.0.0.1", 0)
     address = listener.getsockname()
     with Metrics(SharedMemory.create(), 2, "server-0") as metrics:
         config = uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none")
         config.load()
-        server = Server(config, listener, lambda: None)
+        server = Server(config, [listener], lambda: None)
         server.lifespan = config.lifespan_class(config)
         await server.startup()  # `serve` would turn the loop before the end; some tests are about just that turn
         at = Serving(server, metrics, address, go)

@@ -66,7 +66,7 @@ class Cluster:
         pools = self._slot("pool") if pool else None
         supervisor = Supervisor(
             lambda number, cpu: self._slot(f"server-{number}", cpu),
-            pools, None, self._listener, PATIENCE_S, self._census, cpus,
+            pools, None, [self._listener], PATIENCE_S, self._census, cpus,
         )  # fmt: skip
         self.running = asyncio.create_task(supervisor.run(servers, self._prepare, self.is_ready.set))
 

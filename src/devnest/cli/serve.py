@@ -61,7 +61,9 @@ def _warn_of_idle_options(context: typer.Context, hashing: Hashing, database_url
 
 def serve(
     context: typer.Context,
-    host: Annotated[str, typer.Option(envvar="DEVNEST_HOST", help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(envvar="DEVNEST_HOST", help="Address to listen on, or a name: at all its addresses.")
+    ] = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option(envvar="DEVNEST_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."),

@@ -35,7 +35,9 @@ def serve(settings: Settings) -> None:
     """
     _raise_descriptor_limit()
     with ExitStack() as stack:
-        listener = stack.enter_context(listen(settings.host, settings.port))
+        listeners = listen(settings.host, settings.port)
+        for listener in listeners:
+            stack.enter_context(listener)
         data_dir = DataDirectory(settings.data_dir)
         data_dir.open()
         stack.callback(data_dir.close)
@@ -49,13 +51,13 @@ def serve(settings: Settings) -> None:
             stack.callback(postgres.stop)
             postgres.launch()
         pool_socket = stack.enter_context(runtime_directory(data_dir.path)) / POOL_SOCKET
-        asyncio.run(_supervise(settings, listener, keys.absolute(), postgres, pool_socket))
+        asyncio.run(_supervise(settings, listeners, keys.absolute(), postgres, pool_socket))
         log.info("stopped")
 
 
 async def _supervise(
     settings: Settings,
-    listener: socket.socket,
+    listeners: list[socket.socket],
     keys: Path,
     postgres: EmbeddedPostgres | None,
     pool_socket: Path,
@@ -92,7 +94,7 @@ async def _supervise(
                 mail_from=settings.mail_from,
             )
 
-        inherited = (memory.fd, listener.fileno())
+        inherited = (memory.fd, *(listener.fileno() for listener in listeners))
         return Slot(lambda: Child(name, "devnest.cluster.server", inherited, cpu), server_settings, census)
 
     pool = None
@@ -109,12 +111,12 @@ async def _supervise(
                 log.info("schema migrated")
 
     def ready() -> None:
-        sys.stdout.write(f"DevNest ready on http://{address_of(listener)}\n")
+        sys.stdout.write(f"DevNest ready on http://{address_of(settings.host, listeners)}\n")
         sys.stdout.flush()
         notify("READY=1")
 
     supervisor = Supervisor(
-        make_server, pool, postgres, listener, settings.drain_timeout_s, census, _cpus_for_servers(settings)
+        make_server, pool, postgres, listeners, settings.drain_timeout_s, census, _cpus_for_servers(settings)
     )
     await supervisor.run(settings.processes, prepare, ready)
 

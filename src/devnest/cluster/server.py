@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -55,17 +55,17 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         ready: Callable[[], None],
         linger_s: float = LINGER_S,
         proxies: TrustedProxies | None = None,
     ) -> None:
         super().__init__(config)
-        self._listener = listener
+        self._listeners = listeners
         self._proxies = proxies or TrustedProxies()
         self._ready = ready
         self._linger_s = linger_s
-        self._acceptor: Acceptor
+        self._acceptors: list[Acceptor] = []
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,7 +77,9 @@ class Server(uvicorn.Server):
         self.servers = []
         most = most_connections()
         connections = cast(set[BoundedProtocol], self.server_state.connections)
-        self._acceptor = Acceptor(self._listener, self._protocol, lambda: has_room(connections, most))
+        self._acceptors = [
+            Acceptor(listener, self._protocol, lambda: has_room(connections, most)) for listener in self._listeners
+        ]
         self.started = True
         self._ready()
 
@@ -87,10 +89,13 @@ class Server(uvicorn.Server):
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         for connection in self._connections:
             connection.end_with_answer()
-        self._acceptor.take_all()
-        self._acceptor.close()
-        await self._acceptor.settle()
-        self._listener.close()
+        for acceptor in self._acceptors:
+            acceptor.take_all()
+            acceptor.close()
+        for acceptor in self._acceptors:
+            await acceptor.settle()
+        for listener in self._listeners:
+            listener.close()
         # Turns, not seconds by the clock: a process that was not scheduled for a while has read nothing meanwhile.
         turns = self._linger_s / TURN_S
         while self.server_state.connections and not self.force_exit and turns > 0:
@@ -129,15 +134,15 @@ class Server(uvicorn.Server):
         return BoundedProtocol(self.config, self.server_state, self._proxies)
 
 
-def main(control_fd: int, memory_fd: int, listener_fd: int) -> None:
+def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
     """Serve until told to end."""
     control = Control(control_fd)
     memory = SharedMemory(memory_fd)
-    listener = socket.socket(fileno=listener_fd)
+    listeners = [socket.socket(fileno=descriptor) for descriptor in listener_fds]
     settings = control.settings(ServerSettings)
     configure_logging(settings.log_level)
     try:
-        uvloop.run(_serve(control, settings, memory, listener))
+        uvloop.run(_serve(control, settings, memory, listeners))
     except KeysUnusable as error:
         control.failed(4, str(error))
     except DatabaseUnfit as error:
@@ -148,7 +153,9 @@ def main(control_fd: int, memory_fd: int, listener_fd: int) -> None:
         control.failed(1, str(error), passing=True)  # the pool has a keeper of its own, who gives up on it
 
 
-async def _serve(control: Control, settings: ServerSettings, memory: SharedMemory, listener: socket.socket) -> None:
+async def _serve(
+    control: Control, settings: ServerSettings, memory: SharedMemory, listeners: list[socket.socket]
+) -> None:
     async with AsyncExitStack() as stack:
         metrics = stack.enter_context(Metrics(memory, settings.metrics_slot, settings.name))
         waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
@@ -192,7 +199,7 @@ async def _serve(control: Control, settings: ServerSettings, memory: SharedMemor
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         linger_s = min(LINGER_S, settings.drain_timeout_s)
-        server = Server(config, listener, control.ready, linger_s, TrustedProxies(settings.trusted_proxies))
+        server = Server(config, listeners, control.ready, linger_s, TrustedProxies(settings.trusted_proxies))
         control.watch(server.stop, server.insist)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,8 +40,8 @@ class Supervisor:
     """Runs slots and an embedded PostgreSQL, where there is one.
 
     `make_server` makes the slot of a server from its number and its CPU; `pool` is the slot of the pool; `prepare`
-    readies the database, after which slots know their settings. `listener` is the socket that servers share. `cpus` are
-    those that servers are spread over, each to stay on its own; without any they are not bound.
+    readies the database, after which slots know their settings. `listeners` are the sockets that servers share. `cpus`
+    are those that servers are spread over, each to stay on its own; without any they are not bound.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Supervisor:
         make_server: Callable[[int, int | None], Slot],
         pool: Slot | None,
         postgres: EmbeddedPostgres | None,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         drain_timeout_s: float,
         census: Census,
         cpus: Collection[int] = (),
@@ -60,7 +60,7 @@ class Supervisor:
         self._servers: dict[int, Slot] = {}
         self._leaving: set[Slot] = set()  # servers no longer, but not gone yet
         self._postgres = postgres
-        self._listener = listener
+        self._listeners = listeners
         self._census = census
         self._patience_s = drain_timeout_s
         self._changes = asyncio.Lock()
@@ -257,7 +257,8 @@ class Supervisor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._listener.close()  # the last server to close its own refuses whoever comes then
+        for listener in self._listeners:
+            listener.close()  # the last server to close its own refuses whoever comes then
         hurrying = asyncio.create_task(self._kill_when_hurried())
         await asyncio.gather(*(slot.leave(self._patience_s) for slot in (*self._servers.values(), *self._leaving)))
         if self._pool is not None:
