@@ -95,3 +95,12 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
     """Connections to it."""
     async with Database(postgres.url) as database:
         yield database
+
+
+@pytest.fixture
+def no_error_is_logged(postgres: EmbeddedPostgres) -> Iterator[None]:
+    """Each test fails for an error of SQL that happened in it."""
+    with postgres.log_path.open() as log:
+        log.seek(0, 2)
+        yield
+        assert [line for line in log if "ERROR:" in line] == []

@@ -234,7 +234,7 @@ def test_a_deleted_account_leaves_no_person(devnest: DevNest, member: httpx.Clie
         assert anyone.get(f"/api/v1/users/{author['username']}").status_code == 404
     assert "deleted" in devnest.mails_to(f"{username}@example.org", 2)[1].get_content()
     (row,) = devnest.query("SELECT email, password_hash FROM accounts WHERE id = $1", account_id)
-    assert row == {"email": author["username"], "password_hash": ""}
+    assert row == {"email": None, "password_hash": ""}
     left = "SELECT address, user_agent, ended_at IS NOT NULL AS ended FROM sessions WHERE account_id = $1"
     assert devnest.query(left, account_id) == [{"address": None, "user_agent": None, "ended": True}]
     assert devnest.query("SELECT 1 FROM mailed_tokens WHERE account_id = $1", account_id) == []

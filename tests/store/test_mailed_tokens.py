@@ -12,10 +12,10 @@ from devnest.store import (
     Database,
     Purpose,
     change_password,
+    confirm_address,
     create_account,
     create_mailed_token,
-    reset_password,
-    verify_email,
+    set_password,
 )
 
 ELSEWHERE = "elsewhere@example.org"
@@ -28,9 +28,14 @@ async def account(database: Database) -> Account:
     return await create_account(database, name, f"{name}@example.org", "hash")
 
 
+def address(account: Account) -> str:
+    assert account.email is not None
+    return account.email
+
+
 async def test_another_address_needs_the_password_of_now(database: Database, account: Account) -> None:
     """A code for it is made while the password is the one that was given; one for the account's own address always."""
-    own = account.email.upper()
+    own = address(account).upper()
     assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE) is None
     assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash") is not None
     assert await change_password(database, account.id, "hash", "new") is not None
@@ -44,14 +49,15 @@ async def test_another_address_needs_the_password_of_now(database: Database, acc
 async def test_a_disabled_account_gets_none(database: Database, account: Account, purpose: Purpose) -> None:
     """Nor does one that has gone, which is disabled too."""
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
-    assert await create_mailed_token(database, account.id, purpose, account.email) is None
+    assert await create_mailed_token(database, account.id, purpose, address(account)) is None
 
 
 @pytest.mark.parametrize(
     ("purpose", "use"),
     [
-        (Purpose.RESET, lambda database, token: reset_password(database, token, "new")),
-        (Purpose.VERIFY, verify_email),
+        (Purpose.RESET, lambda database, token: set_password(database, Purpose.RESET, token, "new")),
+        (Purpose.VERIFY, lambda database, token: set_password(database, Purpose.VERIFY, token, "new")),
+        (Purpose.VERIFY, confirm_address),
     ],
 )
 async def test_the_account_is_locked_before_its_tokens(
@@ -61,7 +67,7 @@ async def test_the_account_is_locked_before_its_tokens(
     use: Callable[[Database, str], Coroutine[Any, Any, object]],
 ) -> None:
     """As a change of the password does, or the two could wait for each other."""
-    token = await create_mailed_token(database, account.id, purpose, account.email)
+    token = await create_mailed_token(database, account.id, purpose, address(account))
     assert token is not None
     async with database.connection() as connection:
         async with connection.transaction():

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
@@ -40,14 +39,9 @@ async def renamed(database: Database, username: str) -> Account | None:
 
 
 @pytest.fixture
-async def quiet(database: Database) -> AsyncIterator[Database]:
+def quiet(database: Database, no_error_is_logged: None) -> Database:
     """A database that logs no error while the test runs."""
-    log = Path(await database.fetch_value("SHOW data_directory")).with_name("postgres.log")
-    before = log.stat().st_size
-    yield database
-    with log.open() as file:
-        file.seek(before)
-        assert "ERROR" not in file.read()
+    return database
 
 
 async def outcomes(*changes: Awaitable[Account | None]) -> list[str]:
@@ -107,13 +101,14 @@ async def test_who_waited_for_an_address_sees_that_it_has_gone(quiet: Database) 
     assert await waiting == ["email"]
 
 
-async def test_a_name_taken_and_given_up_within_a_moment_is_held(database: Database) -> None:
-    """The last resort, for who read the names before both and waited: the trigger, and the same answer."""
+@pytest.mark.parametrize("change", [registered, renamed])
+async def test_a_name_taken_and_given_up_while_others_wait_is_held(quiet: Database, change: Change) -> None:
+    """Whoever waited for the name looks again when it can be had."""
     name = a_name()
-    async with database.connection() as connection, connection.transaction():
+    async with quiet.connection() as connection, connection.transaction():
         await lock_name(connection, name)
-        waiting = asyncio.create_task(outcomes(registered(database, name)))
-        await until_somebody_waits(database)
+        waiting = asyncio.create_task(outcomes(change(quiet, name)))
+        await until_somebody_waits(quiet)
         await connection.execute(
             "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $2, '')", holder := uuid4(), name
         )

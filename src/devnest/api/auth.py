@@ -63,7 +63,7 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
             return Reply(await _again(request, data, earlier))
         await audit(request, Event.REGISTER, f"{error.field} taken")
         raise
-    send_verification(request, account, token)
+    send_verification(request, account, data.email, token)
     return Reply(account)
 
 
@@ -86,7 +86,7 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
     """The same account for the same password, checked as a sign-in is; raises `KeyReused` for another one."""
     found = await find_login(request.services.database, account.id, request.client_address)
     at_home = found is not None and found.at_home
-    attempt = await begin_attempt(request, Event.REGISTER, account.email, account.id, at_home=at_home)
+    attempt = await begin_attempt(request, Event.REGISTER, data.email, account.id, at_home=at_home)
     if not await attempt.verify(data.password, found.password_hash if found else None):
         await audit(request, Event.REGISTER, "wrong password", account_id=account.id)
         raise KeyReused

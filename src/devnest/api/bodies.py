@@ -21,11 +21,11 @@ __all__ = [
     "NAME",
     "TAG",
     "AccountChange",
+    "AddressProof",
     "EmailAddress",
     "Farewell",
     "Forgotten",
     "Login",
-    "MailedToken",
     "NewComment",
     "NewPost",
     "Password",
@@ -119,10 +119,11 @@ class PasswordReset(Struct, frozen=True, forbid_unknown_fields=True):
     new: Password
 
 
-class MailedToken(Struct, frozen=True, forbid_unknown_fields=True):
-    """A token from a mail."""
+class AddressProof(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token from a mail. `password` is the one that will be, where the token comes from outside a session."""
 
     token: TokenText
+    password: Password | UnsetType = UNSET
 
 
 class NewPost(Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,10 +14,10 @@ from litestar.openapi.spec import Components, SecurityScheme
 from devnest import __version__
 from devnest.api.bodies import (
     AccountChange,
+    AddressProof,
     Farewell,
     Forgotten,
     Login,
-    MailedToken,
     NewComment,
     NewPost,
     PasswordChange,
@@ -56,7 +56,7 @@ BODIES = (
     Farewell,
     Forgotten,
     PasswordReset,
-    MailedToken,
+    AddressProof,
     NewPost,
     PostChange,
     NewComment,

@@ -19,7 +19,8 @@ this is the code that confirms your e-mail address at DevNest:
 
 {token}
 
-It is good for 24 hours. If you have no account at DevNest, ignore this mail.
+It is good for 24 hours. Enter it where you are signed in, or set a new password with it: that ends all sessions there
+are. If you did not make this account, give the code to nobody. You may ignore this mail, or take the account that way.
 """
 RESET = """Hello {username},
 
@@ -68,9 +69,9 @@ def _send(request: ApiRequest, email: str, subject: str, text: str) -> None:
     services.outbox.put(job, sender=request.sender)
 
 
-def send_verification(request: ApiRequest, account: Account, token: str) -> None:
-    """Ask whoever reads the account's address to confirm it; the token is stored already."""
-    _send(request, account.email, *_verification(account, token))
+def send_verification(request: ApiRequest, account: Account, email: str, token: str) -> None:
+    """Ask whoever reads the new account's address to confirm it; the token is stored already."""
+    _send(request, email, *_verification(account, token))
 
 
 def send_proposal(request: ApiRequest, account: Account, email: str, password_hash: str) -> None:
@@ -96,7 +97,7 @@ def send_reset(request: ApiRequest, email: str) -> None:
 
     async def job() -> Message | None:
         account = await find_resettable(services.database, email)
-        if account is None:
+        if account is None or account.email is None:
             return None
         token = await create_mailed_token(services.database, account.id, Purpose.RESET, account.email)
         if token is None:
@@ -113,7 +114,7 @@ def send_notice(request: ApiRequest, account_id: UUID, what: str) -> None:
 
     async def job() -> Message | None:
         account = await find_account(services.database, account_id)
-        if account is None:
+        if account is None or account.email is None:
             return None
         text = NOTICE.format(username=account.username, what=what)
         return compose(services.outbox.sender, account.email, "Your account was changed", text)

@@ -1,29 +1,33 @@
 """Changing, forgetting and resetting passwords, and confirming e-mail addresses."""
 
+from uuid import UUID
+
 from litestar import post
+from msgspec import UNSET
 
 from devnest.api.audit import audit
 from devnest.api.auth import Tokens
-from devnest.api.bodies import Forgotten, MailedToken, PasswordChange, PasswordReset
+from devnest.api.bodies import AddressProof, Forgotten, PasswordChange, PasswordReset
 from devnest.api.documentation import BEARER, answers
 from devnest.api.limits import Attempt, begin_attempt, count_failure, mail_allowed
 from devnest.api.mails import send_moved, send_notice, send_reset
-from devnest.api.problems import ProblemError
+from devnest.api.problems import FieldError, ProblemError
 from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
 from devnest.api.strength import check_strength
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S
 from devnest.store import (
-    AlreadyTaken,
     Changed,
     Event,
     Login,
+    Proof,
+    Purpose,
     change_password,
+    confirm_address,
     find_login,
-    find_reset_target,
+    find_proof,
     folded,
-    reset_password,
-    verify_email,
+    set_password,
 )
 
 __all__ = ["ROUTES"]
@@ -49,7 +53,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
     found = await find_login(request.services.database, account_id, request.client_address)
     if found is None:
         raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
-    await check_strength(request.services, "new", data.new, (found.username, found.email))
+    await check_strength(request.services, "new", data.new, found.names)
     attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id, at_home=found.at_home)
     changed = await _replace(request, attempt, data, found)
     if changed is None:  # wrong, or somebody else's change came first
@@ -101,19 +105,14 @@ async def forgot(data: Forgotten, request: ApiRequest) -> None:
     responses=answers(400, 408, 413, 415, 422, 429, 503),
 )
 async def reset(data: PasswordReset, request: ApiRequest) -> None:
-    """All sessions end. The token is used up, unless the new password is refused."""
-    target = await find_reset_target(request.services.database, data.token)
-    if target is None:
+    """All sessions end. The token is used up, unless the new password is refused.
+
+    If the address was not confirmed, it is now, and all that was to change the account is removed too.
+    """
+    proof = await find_proof(request.services.database, Purpose.RESET, data.token)
+    if proof is None:
         raise await _unknown_token(request, Event.PASSWORD_RESET)
-    await check_strength(request.services, "new", data.new, (target.username, target.email))
-    new_hash = await request.unless_gone(request.services.hasher.hash(data.new, client=request.network))
-    ended = await reset_password(request.services.database, data.token, new_hash)
-    if ended is None:  # used meanwhile
-        raise await _unknown_token(request, Event.PASSWORD_RESET)
-    for session_id in ended:
-        request.services.revoked.add(session_id)
-    await audit(request, Event.PASSWORD_RESET, account_id=target.account_id)
-    send_notice(request, target.account_id, "a new password was set at DevNest. All sessions were ended.")
+    await _set_password(request, Event.PASSWORD_RESET, "new", data.new, data.token, proof)
 
 
 @post(
@@ -121,22 +120,61 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     status_code=204,
     tags=["accounts"],
     summary="Confirm an e-mail address",
-    responses=answers(400, 408, 413, 415, 422, 429, 503),
+    security=[{}, *BEARER],
+    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
-async def verify(data: MailedToken, request: ApiRequest) -> None:
+async def verify(data: AddressProof, request: ApiRequest) -> None:
     """With the token that was mailed there. A changed address takes effect now.
+
+    With an access token of the account, this is all, and `password` does not matter. Without one the token proves who
+    reads the address, and not who made the account. So if the address was not confirmed before, `password` is needed:
+    it is the account's from now on, and all sessions, other mailed tokens and answers kept for retries from before are
+    removed. Without it the answer is 422 with that field, and the token stays good.
 
     One that never came is mailed again on `PATCH /users/me` with the address that you have and your password.
     """
-    try:
-        verified = await verify_email(request.services.database, data.token)
-    except AlreadyTaken:
-        verified = None
-    if verified is None:
+    proof = await find_proof(request.services.database, Purpose.VERIFY, data.token)
+    if proof is None:
         raise await _unknown_token(request, Event.EMAIL_VERIFY)
-    await audit(request, Event.EMAIL_VERIFY, account_id=verified.account_id)
-    if folded(verified.email_before) != folded(verified.email):
-        send_moved(request, verified.email_before, verified.email)
+    if await _is_inside(request, proof.account_id) or proof.confirmed:
+        if await confirm_address(request.services.database, data.token) is None:  # used meanwhile
+            raise await _unknown_token(request, Event.EMAIL_VERIFY)
+        await audit(request, Event.EMAIL_VERIFY, account_id=proof.account_id)
+    elif data.password is UNSET:
+        errors = [FieldError("password", "missing")]
+        detail = "outside a session of the account, the first proof of its address sets a password"
+        raise ProblemError(422, detail, kind="urn:devnest:invalid", errors=errors)
+    else:
+        await _set_password(request, Event.EMAIL_VERIFY, "password", data.password, data.token, proof)
+    if proof.email_before is not None and folded(proof.email_before) != folded(proof.email):
+        send_moved(request, proof.email_before, proof.email)
+
+
+async def _is_inside(request: ApiRequest, account_id: UUID) -> bool:
+    """Whether the request comes from a session of this account; a token that is not good is refused, for its client
+    can get another."""
+    if "authorization" not in request.headers:
+        return False
+    await authenticate(request)
+    return request.principal.account_id == account_id
+
+
+async def _set_password(request: ApiRequest, event: Event, field: str, password: str, token: str, proof: Proof) -> None:
+    """Give the account to whoever has the token; what it proved was looked up before the password was hashed."""
+    services = request.services
+    await check_strength(services, field, password, (proof.username, proof.email))
+    password_hash = await request.unless_gone(services.hasher.hash(password, client=request.network))
+    purpose = Purpose.RESET if event is Event.PASSWORD_RESET else Purpose.VERIFY
+    done = await set_password(services.database, purpose, token, password_hash)
+    if done is None:  # used meanwhile
+        raise await _unknown_token(request, event)
+    proof, ended = done
+    for session_id in ended:
+        services.revoked.add(session_id)
+    await audit(request, event, account_id=proof.account_id)
+    if not proof.confirmed:
+        await audit(request, Event.ACCOUNT_CLAIM, account_id=proof.account_id)
+    send_notice(request, proof.account_id, "a new password was set at DevNest. All sessions were ended.")
 
 
 async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:

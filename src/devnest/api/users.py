@@ -26,7 +26,7 @@ from devnest.store import (
     find_login,
     find_profile,
     folded,
-    taken_field,
+    is_address_taken,
 )
 
 __all__ = ["ROUTES"]
@@ -118,7 +118,7 @@ async def _may_move(request: ApiRequest, account: Account, email: str) -> bool:
     """Raise what forbids the new address; False where its mailbox got enough, which nobody is told."""
     if _is_other(account, email):
         naming = await begin_naming(request, Event.EMAIL_CHANGE, account.id)
-        if await taken_field(request.services.database, "", email):
+        if await is_address_taken(request.services.database, email):
             await audit(request, Event.EMAIL_CHANGE, "email taken", account_id=account.id)
             raise AlreadyTaken("email")
         await naming.succeeded()
@@ -136,7 +136,7 @@ async def _ask_for_address(request: ApiRequest, account: Account, email: str, co
 
 
 def _is_other(account: Account, email: str) -> bool:
-    return folded(email) != folded(account.email)
+    return account.email is None or folded(email) != folded(account.email)
 
 
 @delete(
@@ -164,7 +164,8 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
     for session_id in ended:
         request.services.revoked.add(session_id)
     await audit(request, Event.ACCOUNT_DELETE, account_id=account_id, session_id=request.principal.session_id)
-    send_farewell(request, found.username, found.email)
+    if found.email is not None:
+        send_farewell(request, found.username, found.email)
 
 
 async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:

@@ -43,12 +43,12 @@ from devnest.store.idempotency import Claim, find_answer
 from devnest.store.identifiers import folded
 from devnest.store.mailed_tokens import (
     RESET_LIFETIME,
+    Proof,
     Purpose,
-    ResetTarget,
+    confirm_address,
     create_mailed_token,
-    find_reset_target,
-    reset_password,
-    verify_email,
+    find_proof,
+    set_password,
 )
 from devnest.store.migrate import ensure_database, migrate
 from devnest.store.operators import disable_account, enable_account, find_account_id
@@ -62,7 +62,7 @@ from devnest.store.posts import (
     find_post,
     list_posts,
 )
-from devnest.store.registration import create_account, taken_field
+from devnest.store.registration import create_account, is_address_taken, taken_field
 from devnest.store.revocations import RevokedSessions
 from devnest.store.schema import check_database, check_schema
 from devnest.store.sessions import (
@@ -112,11 +112,11 @@ __all__ = [
     "PostgresFailed",
     "PostgresNotFound",
     "Profile",
+    "Proof",
     "Purpose",
     "RefreshRefused",
     "Refreshed",
     "RenamedTooOften",
-    "ResetTarget",
     "RevokedSessions",
     "Rule",
     "SchemaBehind",
@@ -134,6 +134,7 @@ __all__ = [
     "charge",
     "check_database",
     "check_schema",
+    "confirm_address",
     "create_account",
     "create_comment",
     "create_mailed_token",
@@ -158,9 +159,10 @@ __all__ = [
     "find_login",
     "find_post",
     "find_profile",
-    "find_reset_target",
+    "find_proof",
     "find_resettable",
     "folded",
+    "is_address_taken",
     "list_comments",
     "list_posts",
     "list_sessions",
@@ -171,8 +173,7 @@ __all__ = [
     "record_event",
     "refresh_session",
     "replace_hash",
-    "reset_password",
     "running_url",
+    "set_password",
     "taken_field",
-    "verify_email",
 ]

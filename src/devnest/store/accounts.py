@@ -42,11 +42,11 @@ DROP_TOKENS = (
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A person's record, as the person sees it."""
+    """A person's record, as the person sees it. `email`: None where the account has no address any more."""
 
     id: UUID
     username: str
-    email: str
+    email: str | None
     created_at: datetime
 
 
@@ -76,9 +76,14 @@ class Login(msgspec.Struct, frozen=True):
     """An account's names and the hash of its password. `at_home`: it has signed in from this address before."""
 
     username: str
-    email: str
+    email: str | None
     password_hash: str
     at_home: bool
+
+    @property
+    def names(self) -> list[str]:
+        """What a password is compared with."""
+        return [self.username] if self.email is None else [self.username, self.email]
 
 
 async def find_account(database: Database, account_id: UUID) -> Account | None:

@@ -1,28 +1,33 @@
-"""Tokens sent by mail: each proves once, and not for long, that its bearer reads an address. Stored as SHA-256."""
+"""Tokens sent by mail: each proves once, and not for long, that its bearer reads an address. Stored as SHA-256.
+
+A token proves the address and nothing else. Whether the bearer may have the account too is for who asks to decide: a
+session of the account says so, and so does an address that was confirmed before. Where neither does, whoever made the
+account or asked for the address may be another person than the bearer, and what he has is removed (ADR 0045).
+"""
 
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
+from devnest.store.account_changes import forget_ways_in
 from devnest.store.accounts import DROP_TOKENS, VERIFY_LIFETIME
+from devnest.store.connections import Connection
 from devnest.store.database import Database
-from devnest.store.errors import AlreadyTaken
 from devnest.store.identifiers import folded
+from devnest.store.naming import lock_address
 from devnest.store.sessions import END_ALL
 from devnest.store.tokens import new_token, token_sha256
 
 __all__ = [
     "RESET_LIFETIME",
+    "Proof",
     "Purpose",
-    "ResetTarget",
-    "Verified",
+    "confirm_address",
     "create_mailed_token",
-    "find_reset_target",
-    "reset_password",
-    "verify_email",
+    "find_proof",
+    "set_password",
 ]
 
 
@@ -35,24 +40,32 @@ class Purpose(StrEnum):
 
 # The account before its tokens, as everybody else locks them.
 LOCK = "SELECT FROM accounts WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
+ADDRESS = "SELECT email FROM mailed_tokens WHERE token_sha256 = $1"
+GOOD = """
+    token_sha256 = $1 AND purpose = $2 AND t.expires_at > now() AND a.id = t.account_id AND a.disabled_at IS NULL
+    AND (purpose = 'verify' OR lower(a.email) = lower(t.email))
+    AND NOT EXISTS (SELECT FROM accounts other WHERE lower(other.email) = lower(t.email) AND other.id <> a.id)"""
+PROOF = """
+    a.id, a.username, t.email, a.email AS email_before,
+    a.email_verified_at IS NOT NULL AND lower(a.email) = lower(t.email) AS confirmed"""
+FIND = f"SELECT {PROOF} FROM mailed_tokens t, accounts a WHERE {GOOD}"  # noqa: S608 (constants only)
+USE = f"DELETE FROM mailed_tokens t USING accounts a WHERE {GOOD} RETURNING {PROOF}"  # noqa: S608
+CONFIRM = "UPDATE accounts SET email = $2, email_verified_at = now()"
 RESET_LIFETIME = timedelta(minutes=30)
 LIFETIME = {Purpose.RESET: RESET_LIFETIME, Purpose.VERIFY: VERIFY_LIFETIME}
 
 
-class ResetTarget(msgspec.Struct, frozen=True):
-    """Whose password a reset token sets."""
+class Proof(msgspec.Struct, frozen=True):
+    """What a good token proves: that its bearer reads `email`, for an account that has `email_before`.
+
+    `confirmed`: the account had that address, and it was confirmed, before this proof.
+    """
 
     account_id: UUID
     username: str
     email: str
-
-
-class Verified(msgspec.Struct, frozen=True):
-    """Whose address was confirmed, which it is, and which it was before."""
-
-    account_id: UUID
-    email: str
-    email_before: str
+    email_before: str | None
+    confirmed: bool
 
 
 async def create_mailed_token(
@@ -77,60 +90,54 @@ async def create_mailed_token(
     return token if made else None
 
 
-async def find_reset_target(database: Database, token: str) -> ResetTarget | None:
-    """Whose token it is, without using it up."""
-    row = await database.fetch_row(
-        "SELECT a.id, a.username, a.email FROM mailed_tokens t JOIN accounts a ON a.id = t.account_id"
-        " WHERE token_sha256 = $1 AND purpose = 'reset' AND expires_at > now() AND disabled_at IS NULL",
-        token_sha256(token),
-    )
-    return None if row is None else ResetTarget(*row)
+async def find_proof(database: Database, purpose: Purpose, token: str) -> Proof | None:
+    """What the token proves, without using it up; None where it is not good, or another account has the address."""
+    row = await database.fetch_row(FIND, token_sha256(token), purpose)
+    return None if row is None else Proof(*row)
 
 
-async def reset_password(database: Database, token: str, password_hash: str) -> list[UUID] | None:
-    """Use the token up, set the password and end all sessions; their ids, or None where the token is not good now.
+async def confirm_address(database: Database, token: str) -> Proof | None:
+    """Use the token up: the address it was sent to is the account's, and confirmed. None where it is not good.
 
-    Who reads the mail at an address has verified it.
+    For a bearer who is in a session of the account. A reset token that was mailed to another address is of no more use.
     """
     async with database.connection() as connection, connection.transaction():
-        await connection.execute(LOCK, token_sha256(token))
-        account_id = await connection.fetchval(
-            "WITH used AS (DELETE FROM mailed_tokens"
-            " WHERE token_sha256 = $1 AND purpose = 'reset' AND expires_at > now() RETURNING account_id, email)"
-            " UPDATE accounts SET password_hash = $2, email_verified_at ="
-            " CASE WHEN lower(accounts.email) = lower(used.email) THEN coalesce(email_verified_at, now())"
-            " ELSE email_verified_at END FROM used WHERE id = account_id AND disabled_at IS NULL RETURNING id",
-            token_sha256(token), password_hash,
-        )  # fmt: skip
-        if account_id is None:
-            return None
-        await connection.execute(DROP_TOKENS, account_id)
-        ended = await connection.fetch(END_ALL, account_id)
-    return [row["id"] for row in ended]
+        proof = await _use(connection, Purpose.VERIFY, token)
+        if proof is not None:
+            await connection.execute(f"{CONFIRM} WHERE id = $1", proof.account_id, proof.email)
+            await connection.execute(DROP_TOKENS, proof.account_id)
+    return proof
 
 
-async def verify_email(database: Database, token: str) -> Verified | None:
-    """Use the token up: the address it was sent to is the account's, and verified. None where it is not good.
+async def set_password(
+    database: Database, purpose: Purpose, token: str, password_hash: str
+) -> tuple[Proof, list[UUID]] | None:
+    """Use the token up: the account has this password, the address is its own and confirmed, and all sessions end.
 
-    A reset token that was mailed to another address is of no more use. Raises `AlreadyTaken` where another account
-    has the address by now.
+    For a bearer of whom nothing else is known. If it is the first proof of this address, all that opened the account
+    or was to change it is removed too. None where the token is not good now; else the ids of the ended sessions.
     """
-    try:
-        async with database.connection() as connection, connection.transaction():
-            await connection.execute(LOCK, token_sha256(token))
-            row = await connection.fetchrow(
-                "WITH used AS (DELETE FROM mailed_tokens"
-                " WHERE token_sha256 = $1 AND purpose = 'verify' AND expires_at > now() RETURNING account_id, email),"
-                " before AS (SELECT a.id, a.email FROM accounts a JOIN used ON a.id = account_id"
-                " WHERE deleted_at IS NULL FOR UPDATE OF a)"
-                " UPDATE accounts SET email = used.email, email_verified_at = now() FROM used, before"
-                " WHERE accounts.id = before.id RETURNING accounts.id, accounts.email, before.email",
-                token_sha256(token),
-            )
-            if row is None:
-                return None
-            verified = Verified(*row)
-            await connection.execute(DROP_TOKENS, verified.account_id)
-    except asyncpg.UniqueViolationError as error:
-        raise AlreadyTaken("email") from error
-    return verified
+    async with database.connection() as connection, connection.transaction():
+        proof = await _use(connection, purpose, token)
+        if proof is None:
+            return None
+        await connection.execute(
+            f"{CONFIRM}, password_hash = $3 WHERE id = $1", proof.account_id, proof.email, password_hash
+        )
+        if not proof.confirmed:
+            return proof, await forget_ways_in(connection, proof.account_id)
+        await connection.execute(DROP_TOKENS, proof.account_id)
+        ended = await connection.fetch(END_ALL, proof.account_id)
+    return proof, [row["id"] for row in ended]
+
+
+async def _use(connection: Connection, purpose: Purpose, token: str) -> Proof | None:
+    """Delete the token if it is good, with the address and the account locked until the end of the transaction."""
+    hashed = token_sha256(token)
+    address = await connection.fetchval(ADDRESS, hashed)
+    if address is None:
+        return None
+    await lock_address(connection, address)
+    await connection.execute(LOCK, hashed)
+    row = await connection.fetchrow(USE, hashed, purpose)
+    return None if row is None else Proof(*row)
