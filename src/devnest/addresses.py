@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 import structlog
 
-__all__ = ["TrustedProxies", "canonical", "subscriber_network", "trusted_network"]
+__all__ = ["TrustedProxies", "canonical", "host_and_port", "subscriber_network", "trusted_network"]
 
 MAX_ADDRESS_CHARS = 80  # 45 of an IPv6 address that ends in an IPv4 one, brackets, a zone, a port
 MAX_HOPS = 16  # proxies behind one another; the rest of the header is not looked at
@@ -23,6 +23,7 @@ SUBSCRIBER_PREFIX_BITS = 64  # the least that a provider gives an IPv6 customer 
 MAX_CACHED = 4096
 FORWARDED_FOR = b"x-forwarded-for"
 IPV4_WITH_PORT = re.compile(r"([0-9.]+):([0-9]{1,5})")
+HOST_AND_PORT = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})")
 BRACKETED = re.compile(r"\[([^\[\]]+)\](?::([0-9]{1,5}))?")
 log = structlog.get_logger("devnest.addresses")
 
@@ -79,6 +80,18 @@ def trusted_network(text: str) -> str:
     if mapped is not None and network.prefixlen >= MAPPED_PREFIX_BITS:
         return str(IPv4Network((int(mapped), network.prefixlen - MAPPED_PREFIX_BITS)))
     return str(network)
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Where to listen: `127.0.0.1:9000`, `[::1]:9000` or `name:9000`.
+
+    Raises:
+        ValueError: It is none of these. A host that is left out is not taken for all addresses.
+    """
+    found = HOST_AND_PORT.fullmatch(text)
+    if found is None or int(found[3]) > MAX_PORT:
+        raise ValueError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:9000 or [::1]:9000")
+    return found[1] or found[2], int(found[3])
 
 
 class TrustedProxies:

@@ -25,6 +25,7 @@ class Settings:
 
     host: str
     port: int
+    management: tuple[str, int] | None
     processes: int
     data_dir: Path
     hashing: Hashing
@@ -50,6 +51,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     """What a server process is told by the supervisor."""
 
     name: str
+    management_listeners: int  # how many of the last of its sockets are not for the public
     metrics_slot: int
     database_url: str
     signing_keys: str

@@ -72,15 +72,21 @@ async def slow(request: ApiRequest) -> str:
 class Serving:
     """A server in this process, with the protocol, the frame, the requests and the errors of DevNest."""
 
-    def __init__(self, server: Server, metrics: Metrics, address: tuple[str, int], go: asyncio.Event) -> None:
+    def __init__(
+        self, server: Server, metrics: Metrics, listener: socket.socket, management: socket.socket, go: asyncio.Event
+    ) -> None:
         self.go = go  # for /slow
         self.server = server
         self.metrics = metrics
-        self.address = address
+        self.address: tuple[str, int] = listener.getsockname()
+        self.management: tuple[str, int] = management.getsockname()
 
-    async def connect(self, source: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(
+        self, source: str = "127.0.0.1", *, management: bool = False
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection, accepted or not yet."""
-        return await asyncio.open_connection(*self.address, local_addr=(source, 0))
+        address = self.management if management else self.address
+        return await asyncio.open_connection(*address, local_addr=(source, 0))
 
     async def counted(self, method: str, route: str, status: int) -> None:
         """Wait until the metrics have a request."""
@@ -105,15 +111,15 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
         logging_config=None,
         openapi_config=None,
     )
-    (listener,) = listen("127.0.0.1", 0)
-    address = listener.getsockname()
+    (listener,), (management,) = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     with Metrics(SharedMemory.create(), 2, "server-0") as metrics:
-        config = uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none")
+        config, another = (uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none") for _ in range(2))
         config.load()
         server = Server(config, [listener], lambda: None)
+        server.manage(another, [management])
         server.lifespan = config.lifespan_class(config)
         await server.startup()  # `serve` would turn the loop before the end; some tests are about just that turn
-        at = Serving(server, metrics, address, go)
+        at = Serving(server, metrics, listener, management, go)
         try:
             yield at
         finally:

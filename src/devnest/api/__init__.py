@@ -1,6 +1,6 @@
 """The HTTP interface: routes, their bodies and their errors."""
 
-from devnest.api.app import create_app
+from devnest.api.app import create_app, create_management_app
 from devnest.api.bodies import Registration
 from devnest.api.frame import not_http
 from devnest.api.rehash import Rehasher
@@ -18,6 +18,7 @@ __all__ = [
     "Services",
     "TokenIssuer",
     "create_app",
+    "create_management_app",
     "in_words",
     "not_http",
 ]

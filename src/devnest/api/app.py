@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from litestar import Litestar, Router
+from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from devnest.api import auth, comments, health, jwks, passwords, posts, sessions, users
 from devnest.api.admission import Admission
@@ -16,11 +17,16 @@ from devnest.api.problems import respond_to
 from devnest.api.requests import ApiRequest
 from devnest.api.services import Services
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "create_management_app"]
+
+MANAGEMENT = [health.readyz, health.metrics]
 
 
-def create_app(services: Services, cors_origins: Sequence[str] = ()) -> ASGIApp:
-    """The API on the given parts, which the caller opens and closes; for pages of these origins besides its own."""
+def create_app(services: Services, cors_origins: Sequence[str] = (), *, with_management: bool = True) -> ASGIApp:
+    """The API on the given parts, which the caller opens and closes; for pages of these origins besides its own.
+
+    Without `with_management` the routes that only `create_management_app` should have are left out.
+    """
     v1 = Router(
         "/api/v1",
         route_handlers=[
@@ -33,17 +39,28 @@ def create_app(services: Services, cors_origins: Sequence[str] = ()) -> ASGIApp:
             *comments.ROUTES,
         ],
     )
+    management = MANAGEMENT if with_management else []
+    app = _litestar(services, [v1, jwks.read_keys, health.healthz, *management], openapi_config())
+    admitted = Admission(app, services.hasher, services.waits)
+    return RequestFrame(Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics)
+
+
+def create_management_app(services: Services) -> ASGIApp:
+    """What an operator asks for, on a listener that the public does not reach."""
+    return RequestFrame(_litestar(services, [health.healthz, *MANAGEMENT], None), services.metrics)
+
+
+def _litestar(services: Services, routes: Sequence[ControllerRouterHandler], openapi: OpenAPIConfig | None) -> Litestar:
     app = Litestar(
-        [v1, jwks.read_keys, health.healthz, health.readyz, health.metrics],
+        routes,
         request_class=type("ServedRequest", (ApiRequest,), {"services": services}),
         request_max_body_size=MAXIMUM_BODY_BYTES,
         exception_handlers={Exception: respond_to},
-        openapi_config=openapi_config(),
+        openapi_config=openapi,
         logging_config=None,
     )
     _mend_options(app)
-    admitted = Admission(app, services.hasher, services.waits)
-    return RequestFrame(Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics)
+    return app
 
 
 def _mend_options(app: Litestar) -> None:

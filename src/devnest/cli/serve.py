@@ -8,7 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from devnest.addresses import trusted_network
+from devnest.addresses import host_and_port, trusted_network
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import BreachedList, HashCost, HashScheme, PasswordMinLength
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, sender, smtp_server
@@ -41,6 +41,15 @@ def _networks(value: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
+def _address(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            host_and_port(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return value
+
+
 def _warn_of_misspelt_variables(context: typer.Context) -> None:
     known = NO_OPTION | {option.envvar for option in context.command.params}
     for name in sorted(name for name in os.environ if name.startswith("DEVNEST_") and name not in known):
@@ -68,6 +77,16 @@ def serve(
         int,
         typer.Option(envvar="DEVNEST_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."),
     ] = 8000,
+    management: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DEVNEST_MANAGEMENT",
+            callback=_address,
+            metavar="HOST:PORT",
+            help="Listen there too, for /metrics, /readyz and /healthz; the first two are then not on the public port.",
+            show_default="all on the public port",
+        ),
+    ] = None,
     processes: Annotated[
         int | None,
         typer.Option(envvar="DEVNEST_PROCESSES", min=1, max=64, help="Server processes.", show_default="CPUs"),
@@ -172,6 +191,7 @@ def serve(
     settings = Settings(
         host=host,
         port=port,
+        management=host_and_port(management) if management is not None else None,
         processes=processes or usable_cpus(),
         data_dir=directory,
         hashing=hashing,

@@ -15,7 +15,7 @@ from devnest.cluster.child import Child
 from devnest.cluster.notify import notify
 from devnest.cluster.runtime_dir import POOL_SOCKET, runtime_directory
 from devnest.cluster.slot import Slot
-from devnest.cluster.sockets import address_of, listen
+from devnest.cluster.sockets import PortUnavailable, address_of, listen
 from devnest.cluster.supervisor import Supervisor
 from devnest.keys import ensure_keys, load_keys
 from devnest.settings import Hashing, PoolSettings, ServerSettings, Settings
@@ -35,9 +35,7 @@ def serve(settings: Settings) -> None:
     """
     _raise_descriptor_limit()
     with ExitStack() as stack:
-        listeners = listen(settings.host, settings.port)
-        for listener in listeners:
-            stack.enter_context(listener)
+        public, management = _listen(settings, stack)
         data_dir = DataDirectory(settings.data_dir)
         data_dir.open()
         stack.callback(data_dir.close)
@@ -51,13 +49,14 @@ def serve(settings: Settings) -> None:
             stack.callback(postgres.stop)
             postgres.launch()
         pool_socket = stack.enter_context(runtime_directory(data_dir.path)) / POOL_SOCKET
-        asyncio.run(_supervise(settings, listeners, keys.absolute(), postgres, pool_socket))
+        asyncio.run(_supervise(settings, public, management, keys.absolute(), postgres, pool_socket))
         log.info("stopped")
 
 
 async def _supervise(
     settings: Settings,
-    listeners: list[socket.socket],
+    public: list[socket.socket],
+    management: list[socket.socket],
     keys: Path,
     postgres: EmbeddedPostgres | None,
     pool_socket: Path,
@@ -74,6 +73,7 @@ async def _supervise(
         def server_settings() -> ServerSettings:
             return ServerSettings(
                 name=name,
+                management_listeners=len(management),
                 metrics_slot=FIRST_SERVER_SLOT + number,
                 database_url=database_url(),
                 signing_keys=str(keys),
@@ -94,7 +94,7 @@ async def _supervise(
                 mail_from=settings.mail_from,
             )
 
-        inherited = (memory.fd, *(listener.fileno() for listener in listeners))
+        inherited = (memory.fd, *(listener.fileno() for listener in (*public, *management)))
         return Slot(lambda: Child(name, "devnest.cluster.server", inherited, cpu), server_settings, census)
 
     pool = None
@@ -111,14 +111,30 @@ async def _supervise(
                 log.info("schema migrated")
 
     def ready() -> None:
-        sys.stdout.write(f"DevNest ready on http://{address_of(settings.host, listeners)}\n")
+        lines = f"DevNest ready on http://{address_of(settings.host, public)}\n"
+        if settings.management is not None:
+            lines += f"DevNest management on http://{address_of(settings.management[0], management)}\n"
+        sys.stdout.write(lines)
         sys.stdout.flush()
         notify("READY=1")
 
+    listeners = [*public, *management]
     supervisor = Supervisor(
         make_server, pool, postgres, listeners, settings.drain_timeout_s, census, _cpus_for_servers(settings)
     )
     await supervisor.run(settings.processes, prepare, ready)
+
+
+def _listen(settings: Settings, stack: ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
+    """The public sockets, and those of the management, where it has some."""
+    address = (settings.host, settings.port)
+    if settings.management == address and settings.port:
+        raise PortUnavailable(*address, "--management needs an address of its own")
+    public = [stack.enter_context(listener) for listener in listen(*address)]
+    management = (
+        [stack.enter_context(listener) for listener in listen(*settings.management)] if settings.management else []
+    )
+    return public, management
 
 
 def _shared_memory() -> SharedMemory:

@@ -10,9 +10,18 @@ from typing import cast
 
 import uvicorn
 import uvloop
+from litestar.types import ASGIApp
 
 from devnest.addresses import TrustedProxies
-from devnest.api import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, Rehasher, Services, TokenIssuer, create_app
+from devnest.api import (
+    ACCESS_TOKEN_LIFETIME_S,
+    LEEWAY_S,
+    Rehasher,
+    Services,
+    TokenIssuer,
+    create_app,
+    create_management_app,
+)
 from devnest.cluster.connections import Acceptor, BoundedProtocol, has_room, most_connections
 from devnest.cluster.control import Control
 from devnest.cluster.garbage import collecting
@@ -45,6 +54,7 @@ __all__ = ["main"]
 
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
+MAX_MANAGEMENT_CONNECTIONS = 100  # of one server, beside those of its clients, who may have taken all of theirs
 TURN_S = 0.02  # how often the connections are counted: that the last one has gone is no event of uvicorn's
 MOST_TOGETHER = 100  # posts, or sessions, in one statement
 
@@ -65,7 +75,12 @@ class Server(uvicorn.Server):
         self._proxies = proxies or TrustedProxies()
         self._ready = ready
         self._linger_s = linger_s
+        self._management: tuple[uvicorn.Config, Sequence[socket.socket]] = (config, ())
         self._acceptors: list[Acceptor] = []
+
+    def manage(self, config: uvicorn.Config, listeners: Sequence[socket.socket]) -> None:
+        """Answer on these sockets too, with another application: for connections that always have room."""
+        self._management = (config, listeners)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,8 +92,14 @@ class Server(uvicorn.Server):
         self.servers = []
         most = most_connections()
         connections = cast(set[BoundedProtocol], self.server_state.connections)
+        config, management = self._management
+
+        def has_room_for_management() -> bool:
+            return has_room([each for each in connections if each.config is config], MAX_MANAGEMENT_CONNECTIONS)
+
         self._acceptors = [
-            Acceptor(listener, self._protocol, lambda: has_room(connections, most)) for listener in self._listeners
+            *(Acceptor(each, self._protocol, lambda: has_room(connections, most)) for each in self._listeners),
+            *(Acceptor(each, partial(self._protocol, config), has_room_for_management) for each in management),
         ]
         self.started = True
         self._ready()
@@ -94,7 +115,7 @@ class Server(uvicorn.Server):
             acceptor.close()
         for acceptor in self._acceptors:
             await acceptor.settle()
-        for listener in self._listeners:
+        for listener in (*self._listeners, *self._management[1]):
             listener.close()
         # Turns, not seconds by the clock: a process that was not scheduled for a while has read nothing meanwhile.
         turns = self._linger_s / TURN_S
@@ -130,8 +151,8 @@ class Server(uvicorn.Server):
     def _connections(self) -> list[BoundedProtocol]:
         return list(cast(set[BoundedProtocol], self.server_state.connections))
 
-    def _protocol(self) -> asyncio.Protocol:
-        return BoundedProtocol(self.config, self.server_state, self._proxies)
+    def _protocol(self, config: uvicorn.Config | None = None) -> asyncio.Protocol:
+        return BoundedProtocol(config or self.config, self.server_state, self._proxies)
 
 
 def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
@@ -188,21 +209,29 @@ async def _serve(
             limited=settings.limits,
         )
         await stack.enter_async_context(Housekeeper(database))
-        config = uvicorn.Config(
-            create_app(services, settings.cors_origins),
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-        )
+        public = len(listeners) - settings.management_listeners
+        app = create_app(services, settings.cors_origins, with_management=public == len(listeners))
         linger_s = min(LINGER_S, settings.drain_timeout_s)
-        server = Server(config, listeners, control.ready, linger_s, TrustedProxies(settings.trusted_proxies))
+        proxies = TrustedProxies(settings.trusted_proxies)
+        server = Server(_config(app), listeners[:public], control.ready, linger_s, proxies)
+        if public < len(listeners):
+            server.manage(_config(create_management_app(services)), listeners[public:])
         control.watch(server.stop, server.insist)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
 
 
 def _outbox(settings: ServerSettings) -> Outbox:
