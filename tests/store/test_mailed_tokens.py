@@ -15,6 +15,7 @@ from devnest.store import (
     confirm_address,
     create_account,
     create_mailed_token,
+    find_proof,
     set_password,
 )
 
@@ -77,3 +78,14 @@ async def test_the_account_is_locked_before_its_tokens(
                 await asyncio.sleep(0.005)
             await connection.execute("SELECT FROM mailed_tokens WHERE account_id = $1 FOR UPDATE NOWAIT", account.id)
         assert await using is not None
+
+
+async def test_a_change_of_the_password_ends_what_the_old_one_asked_for(database: Database, account: Account) -> None:
+    """Another address, also of an account that has none."""
+    for email in (account.email, None):
+        await database.fetch("UPDATE accounts SET email = $2, password_hash = 'hash' WHERE id = $1", account.id, email)
+        token = await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash")
+        assert token is not None
+        assert await find_proof(database, Purpose.VERIFY, token) is not None
+        assert await change_password(database, account.id, "hash", "new") is not None
+        assert await find_proof(database, Purpose.VERIFY, token) is None

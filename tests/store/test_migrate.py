@@ -22,6 +22,7 @@ from devnest.store import (
     check_schema,
     create_account,
     create_session,
+    delete_account,
     migrate,
     refresh_session,
 )
@@ -184,6 +185,19 @@ async def test_sessions_from_before_tokens_were_numbered_go_on(empty: str) -> No
         await refresh_session(database, tokens[2], "192.0.2.1")
         with pytest.raises(RefreshRefused, match="reused"):
             await refresh_session(database, tokens[1], "192.0.2.1")
+
+
+async def test_accounts_without_an_address_survive_the_way_there_and_back(empty: str) -> None:
+    """One that was deleted before addresses could be missing has none afterwards; unconfirmed ones count from now."""
+    await migrate(empty)
+    async with Database(empty) as database:
+        accounts = [await create_account(database, name, f"{name}@example.org", "hash") for name in ("ada", "bob")]
+        assert await delete_account(database, accounts[0].id, "hash") == []
+    await downgrade(empty, "0010")
+    assert await ask(empty, "SELECT email LIKE 'none:%' FROM accounts ORDER BY id") == [(True,), (False,)]
+    assert await migrate(empty)
+    after = "SELECT email, email_given_at > now() - interval '1 hour' FROM accounts ORDER BY id"
+    assert await ask(empty, after) == [(None, True), ("bob@example.org", True)]
 
 
 EVERYTHING = "SELECT oid, xmin, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"

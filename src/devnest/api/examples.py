@@ -67,11 +67,16 @@ PROBLEMS: Problems = {
     "503": ("urn:devnest:database", "the service cannot reach its database", {}),
 }
 PASSWORDS: Problems = {"403": ("urn:devnest:credentials", "the current password is wrong", {})}
+MISSING: Problems = {"422": ("urn:devnest:invalid", "a change needs the password", {"password": "missing"})}
+CODES: Problems = {"400": ("urn:devnest:token", "the token is not valid; ask for a new one", {})}
+PROOF = "outside a session of the account, the first proof of its address sets a password"
 CREDENTIALS: Problems = {"401": ("urn:devnest:credentials", "the account or the password is wrong", {})}
 OWN_PROBLEMS: dict[str, Problems] = {
+    "/api/v1/auth/email/verify": {**CODES, "422": ("urn:devnest:invalid", PROOF, {"password": "missing"})},
     "/api/v1/auth/login": CREDENTIALS,
     "/api/v1/auth/password/change": PASSWORDS,
-    "/api/v1/users/me": PASSWORDS,
+    "/api/v1/auth/password/reset": CODES,
+    "/api/v1/users/me": {**PASSWORDS, **MISSING},
     "/api/v1/users/{username}": {"404": ("about:blank", "there is no such account", {})},
 }
 RETRY = {"Retry-After": {"description": "Seconds until another try makes sense", "schema": {"type": "integer"}}}

@@ -37,7 +37,7 @@ SURPLUS = (
 # Who had the old password may have asked for another address; the code for the address that is stays good.
 DROP_TOKENS = (
     "DELETE FROM mailed_tokens t USING accounts a WHERE t.account_id = $1 AND a.id = $1"
-    " AND (purpose = 'reset' OR lower(t.email) <> lower(a.email))"
+    " AND (purpose = 'reset' OR lower(t.email) IS DISTINCT FROM lower(a.email))"
 )
 
 
