@@ -9,7 +9,7 @@ COMPILE := $(BIN)/python -m compileall -q
 SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak bench-start clean pins
+.PHONY: help run test lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-saturation: $(VENV)/.installed-bench ## hashes through HTTP beside the ker
 
 bench-soak: $(VENV)/.installed ## half load for ten minutes, and the memory of every process (SOAK="--minutes 2" for less)
 	$(BIN)/python bench/soak.py $(SOAK)
+
+bench-stalled: $(VENV)/.installed-bench ## memory of the servers under 200 clients that ask for the largest pages and do not read (STALLED="--clients 500" for more)
+	$(BIN)/python bench/stalled.py $(STALLED)
 
 bench-start: $(VENV)/.installed ## from `devnest serve` to its ready line, on a new data directory and an existing one (START="--runs 2" for less)
 	$(BIN)/python bench/start.py $(START)

@@ -290,6 +290,7 @@ async def test_an_answer_that_is_not_read_has_an_end(
 ) -> None:
     """The connection is cut, and the rest of the answer with it."""
     bound(monkeypatch, "UNREAD_TIMEOUT_S")
+    monkeypatch.setattr("devnest.cluster.unsent.MAX_CONNECTION_UNSENT_BYTES", 2 * len(HUGE))
     async with serving(tmp_path) as at:
         with socket.create_connection(at.address) as deaf:
             deaf.sendall(b"GET /huge HTTP/1.1\r\nhost: x\r\n" + last + b"\r\n")
@@ -593,8 +594,11 @@ async def test_who_comes_when_the_time_is_up_is_answered_too(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("hurried")
 @on_uvloop
-async def test_who_does_not_read_does_not_hold_a_server_whose_time_is_up(tmp_path: Path) -> None:
+async def test_who_does_not_read_does_not_hold_a_server_whose_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even with a second request behind the first."""
+    monkeypatch.setattr("devnest.cluster.unsent.MAX_CONNECTION_UNSENT_BYTES", 2 * len(HUGE))
     async with serving(tmp_path) as at:
         _, writer = await at.connect()
         writer.write(2 * GET.replace(b"small", b"huge"))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from devnest.cluster.corked import Corked
+from devnest.cluster.unsent import Unsent
 
 
 @asynccontextmanager
@@ -15,7 +16,7 @@ async def pair() -> AsyncIterator[tuple[Corked, socket.socket]]:
     theirs.setblocking(False)
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     with theirs:
-        yield Corked(transport, loop), theirs
+        yield Corked(transport, loop, Unsent()), theirs
         transport.abort()
         await asyncio.sleep(0)
 

@@ -10,11 +10,14 @@ import resource
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from devnest.addresses import TrustedProxies, canonical
@@ -30,6 +33,7 @@ from devnest.cluster.heads import (
     is_rtsp,
     without_upgrade,
 )
+from devnest.cluster.unsent import Unsent
 
 __all__ = ["Acceptor", "BoundedProtocol", "has_room", "most_connections"]
 
@@ -39,6 +43,7 @@ LAST_HEAD_TIMEOUT_S = 5.0  # the head's, from when the server begins to stop
 UNREAD_TIMEOUT_S = 30.0  # for a client that does not read its answer
 MOST_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
 MOST_BODY_BYTES = 16 * 1024 * 1024  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
+MAX_PIPELINED = 32  # requests of one connection that wait for the one before them, at about 3 KiB each
 MOST_CONNECTIONS = 20_000  # of one server, at about 10 KiB for an idle one
 OTHER_DESCRIPTORS = 200  # of a server: its management, database, pool, mail
 ROOM = 100  # connections closed at once where there are as many
@@ -126,15 +131,16 @@ class BoundedProtocol(HttpToolsProtocol):
     _received = b""  # a head as far as it has come, and what came with it
     _is_offered_upgrade = False  # by the head that the parser has just read
 
-    def __init__(self, config: Config, server_state: ServerState, proxies: TrustedProxies) -> None:
+    def __init__(self, config: Config, server_state: ServerState, proxies: TrustedProxies, unsent: Unsent) -> None:
         super().__init__(config, server_state, app_state={})
         self.parser = self._new_parser()
         self._proxies = proxies
+        self._unsent = unsent
         self._is_from_proxy = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
-        super().connection_made(cast(asyncio.Transport, Corked(transport, self.loop)))
+        super().connection_made(cast(asyncio.Transport, Corked(transport, self.loop, self._unsent)))
         if self.client is not None:
             host, port = self.client
             self.client = (canonical(host) or host, port)
@@ -224,6 +230,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._is_offered_upgrade = is_upgrade
             if is_upgrade:
                 return
+        if len(self.pipeline) == MAX_PIPELINED:
+            self._fault = Fault(
+                400, "too many requests wait on this connection"
+            )  # for the log: those have their answers
+            raise HttpParserError(self._fault.detail)
         if self._is_from_proxy and self.client is not None:
             self.scope["client"] = (self._proxies.client_of(self.client[0], self.headers), 0)
         self._awaited = BODY
@@ -243,6 +254,30 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start a request, one whose connection has yet to read an answer when that is read.
+
+        So a connection that does not read holds one answer, however many it asks for.
+        """
+        if self.transport.get_write_buffer_size():
+            app = partial(self._when_read, cycle, app)
+        super()._start_asgi_task(cycle, app)
+
+    async def _when_read(
+        self,
+        cycle: RequestResponseCycle,
+        app: ASGI3Application,
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+    ) -> None:
+        with suppress(asyncio.CancelledError):  # the server ends, and has cut the connection
+            await self.flow.drain()
+        if self.transport.is_closing():
+            cycle.disconnected = True
+        else:
+            await app(scope, receive, send)
+
     def on_response_complete(self) -> None:
         """Where the answer ends the connection, it is still to be read; a head that has begun has its time from now."""
         super().on_response_complete()
@@ -251,13 +286,13 @@ class BoundedProtocol(HttpToolsProtocol):
             if not self.transport.is_closing():
                 self._start_timer()
         if self._unread_timer is None and self.transport.is_closing():
-            self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
+            self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.cut_off)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered."""
         super().pause_writing()
         if self._unread_timer is None:
-            self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
+            self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.cut_off)
 
     def resume_writing(self) -> None:
         """It has read most of it. On a connection that ends, no other timer sees to the rest."""
@@ -287,9 +322,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """An idle connection is closed; one whose last answer was never read is cut."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self.cut_off()
         else:
             super().timeout_keep_alive_handler()
+
+    def cut_off(self) -> None:
+        """The client does not read: end the connection now."""
+        cast(Corked, self.transport).cut_off()
 
     def shutdown(self) -> None:
         """The server stops: an idle connection ends now, one that owes a request ends with its answer."""

@@ -7,20 +7,24 @@ a client that wakes up twice. For a light request that is as much work as all th
 import asyncio
 from typing import Any
 
+from devnest.cluster.unsent import Unsent
+
 __all__ = ["Corked"]
 
 
 class Corked:
     """Wraps a transport; what it does not change is the transport's own.
 
-    What is written is held for the rest of the turn at most, and never behind a close.
+    What is written is held for the rest of the turn at most, and never behind a close. What does not leave then counts
+    as unsent.
     """
 
-    __slots__ = ("_held", "_loop", "_transport")
+    __slots__ = ("_held", "_loop", "_transport", "_unsent")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, unsent: Unsent) -> None:
         self._transport = transport
         self._loop = loop
+        self._unsent = unsent
         self._held: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -41,7 +45,14 @@ class Corked:
         self._flush()
         self._transport.close()
 
+    def cut_off(self) -> None:
+        """The client does not read: end the connection, and forget what was written."""
+        self._held.clear()
+        self._unsent.cut_off(self._transport)
+
     def _flush(self) -> None:
         held, self._held = self._held, []
         if held and not self._transport.is_closing():
             self._transport.writelines(held)
+            if self._transport.get_write_buffer_size():
+                self._unsent.wrote(self._transport, sum(map(len, held)))

@@ -26,6 +26,7 @@ from devnest.cluster.connections import Acceptor, BoundedProtocol, has_room, mos
 from devnest.cluster.control import Control
 from devnest.cluster.garbage import collecting
 from devnest.cluster.keywatch import KeyWatch
+from devnest.cluster.unsent import Unsent
 from devnest.hashing import PoolRunner
 from devnest.keys import KeysUnusable, load_keys
 from devnest.logs import configure_logging
@@ -77,6 +78,7 @@ class Server(uvicorn.Server):
         self._linger_s = linger_s
         self._management: tuple[uvicorn.Config, Sequence[socket.socket]] = (config, ())
         self._acceptors: list[Acceptor] = []
+        self.unsent = Unsent()
 
     def manage(self, config: uvicorn.Config, listeners: Sequence[socket.socket]) -> None:
         """Answer on these sockets too, with another application: for connections that always have room."""
@@ -142,7 +144,7 @@ class Server(uvicorn.Server):
         for connection in self._connections:
             connection.end_with_answer()
             if connection.flow.write_paused:  # it does not read, so no answer could be written
-                connection.transport.abort()
+                connection.cut_off()
         for task in self.server_state.tasks:
             if not task.cancelling():  # once: what it does about it is not to be interrupted
                 task.cancel()
@@ -152,7 +154,7 @@ class Server(uvicorn.Server):
         return list(cast(set[BoundedProtocol], self.server_state.connections))
 
     def _protocol(self, config: uvicorn.Config | None = None) -> asyncio.Protocol:
-        return BoundedProtocol(config or self.config, self.server_state, self._proxies)
+        return BoundedProtocol(config or self.config, self.server_state, self._proxies, self.unsent)
 
 
 def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
@@ -217,6 +219,7 @@ async def _serve(
         if public < len(listeners):
             server.manage(_config(create_management_app(services)), listeners[public:])
         control.watch(server.stop, server.insist)
+        _watch_unsent(metrics, server.unsent)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()
 
@@ -232,6 +235,13 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
+
+
+def _watch_unsent(metrics: Metrics, unsent: Unsent) -> None:
+    meaning = "Memory in answers that clients have not read whole"
+    metrics.gauge("http_server_unsent_bytes", meaning, {}, lambda: unsent.held_bytes)
+    meaning = "Connections cut off because answers were not read"
+    metrics.counter("http_server_connections_cut_total", meaning, {}, lambda: unsent.connections_cut)
 
 
 def _outbox(settings: ServerSettings) -> Outbox:
