@@ -11,13 +11,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from mailbox import mbox
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
@@ -89,13 +89,19 @@ class DevNest:
     """
 
     def __init__(
-        self, data_dir: Path, *options: str, environment: dict[str, str] | None = None, fresh: bool = False
+        self,
+        data_dir: Path,
+        *options: str,
+        environment: dict[str, str] | None = None,
+        fresh: bool = False,
+        stderr: int = subprocess.PIPE,
     ) -> None:
         self.data_dir = data_dir
         self.fresh = fresh
         ALL.append(self)
         self.options = options
         self.environment = environment or {}
+        self.stderr = stderr  # a descriptor, where the log is not to be read here
         self.process: subprocess.Popen[str]
         self.url = ""
 
@@ -109,15 +115,14 @@ class DevNest:
             [sys.executable, "-m", "devnest", "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.stderr,
             text=True,
             start_new_session=True,
             env={**os.environ, **self.environment},
         )
         assert self.process.stdout is not None
-        assert self.process.stderr is not None
         self._log: list[str] = []
-        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
+        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr or (),), daemon=True)
         self._reader.start()
         line = self.process.stdout.readline()
         if not line.startswith("DevNest ready on http://"):
@@ -126,7 +131,7 @@ class DevNest:
         self.url = line.split()[-1]
         return self
 
-    def _read_log(self, stream: IO[str]) -> None:
+    def _read_log(self, stream: Iterable[str]) -> None:
         self._log.extend(stream)
 
     def log(self) -> str:
@@ -148,9 +153,9 @@ class DevNest:
         status = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         assert self.process.stdout is not None
-        assert self.process.stderr is not None
         self.process.stdout.close()
-        self.process.stderr.close()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
         return status
 
     def descendants(self) -> list[psutil.Process]:

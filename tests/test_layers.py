@@ -8,17 +8,18 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"addresses", "census", "logs", "metrics", "settings", "shared_memory"}
+BASE = {"addresses", "census", "logs", "metrics", "settings", "shared_memory", "streams"}
 MAY_IMPORT = {
     "addresses": set[str](),
     "settings": set[str](),
     "shared_memory": set[str](),
     "census": {"shared_memory"},
-    "metrics": {"census", "shared_memory"},
+    "metrics": {"census", "shared_memory", "streams"},
     "keys": set[str](),
     "load": set[str](),
     "pool": set[str](),
-    "logs": set[str](),
+    "streams": set[str](),
+    "logs": {"streams"},
     "bcrypt": set[str](),
     "passwords": {"bcrypt"},
     "hashing": {"bcrypt", "passwords", "pool"},

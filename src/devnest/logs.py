@@ -1,5 +1,6 @@
 """Logs: readable lines on a terminal, one JSON object a line otherwise, on standard error."""
 
+import json
 import logging
 import sys
 from typing import Any
@@ -7,7 +8,11 @@ from typing import Any
 import msgspec
 import structlog
 
+from devnest.streams import BackgroundStream
+
 __all__ = ["configure_logging", "request_log"]
+
+log = structlog.get_logger("devnest.logs")
 
 
 def request_log() -> Any:
@@ -18,7 +23,7 @@ def request_log() -> Any:
     if sys.stderr.isatty() or not logging.getLogger("devnest").isEnabledFor(logging.INFO):
         return structlog.stdlib.get_logger("devnest.api.access").bind()  # bound now, not at each line
     return structlog.wrap_logger(
-        structlog.BytesLogger(sys.stderr.buffer),
+        _Lines(sys.stderr) if isinstance(sys.stderr, BackgroundStream) else structlog.BytesLogger(sys.stderr.buffer),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
@@ -29,8 +34,26 @@ def request_log() -> Any:
     ).bind(logger="devnest.api.access")
 
 
+class _Lines:
+    """What structlog gives its lines to."""
+
+    def __init__(self, stream: BackgroundStream) -> None:
+        self._put = stream.put
+
+    def info(self, line: bytes) -> None:
+        """Write one, without the newline it lacks."""
+        self._put(line + b"\n")
+
+
 def _to_json(event: structlog.typing.EventDict, **_: object) -> bytes:
-    return msgspec.json.encode(event)
+    try:
+        return msgspec.json.encode(event)
+    except (TypeError, ValueError):  # half a surrogate pair in a text, an object of no JSON type
+        return json.dumps(event, default=repr).encode()
+
+
+def _tell_dropped(lines: int) -> None:
+    log.warning("log lines dropped", lines=lines)
 
 
 def configure_logging(level: str = "info") -> None:
@@ -48,6 +71,8 @@ def configure_logging(level: str = "info") -> None:
     else:
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold passwords
         last = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+    if isinstance(sys.stderr, BackgroundStream):
+        sys.stderr.on_dropped = _tell_dropped
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -18,6 +18,7 @@ from devnest.passwords import Scheme
 from devnest.pool import usable_cpus
 from devnest.settings import HASH_NICE, Hashing, Settings
 from devnest.store import default_data_dir
+from devnest.streams import move_to_background
 
 __all__ = ["serve"]
 
@@ -183,6 +184,7 @@ def serve(
     directory, the signing keys or PostgreSQL's programs cannot be used, 5 the database does not answer, 6 its schema is
     not this version's.
     """
+    move_to_background()
     configure_logging(log_level)
     _warn_of_misspelt_variables(context)
     _warn_of_idle_options(context, hashing, database_url)

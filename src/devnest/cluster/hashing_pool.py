@@ -38,7 +38,8 @@ async def _serve(control: Control, settings: PoolSettings, memory: SharedMemory)
         return
     stop = asyncio.Event()
     control.watch(stop.set)
-    with Metrics(memory, settings.metrics_slot, settings.name):
+    with Metrics(memory, settings.metrics_slot, settings.name) as metrics:
+        metrics.watch_log()
         control.ready()
         await stop.wait()
         await server.close(deadline=DRAIN_S)

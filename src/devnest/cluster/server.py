@@ -189,6 +189,7 @@ async def _serve(
             labels = {"process": settings.name, "state": state}
             metrics.gauge("db_client_connection_count", "Connections of the database pool", labels, read)
         metrics.watch_requests()
+        metrics.watch_log()
         runner, pool = await stack.enter_async_context(_runner(settings))
         remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
         hasher = Hasher(runner, settings.hash_cost, Scheme(settings.hash_scheme))

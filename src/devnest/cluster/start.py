@@ -9,6 +9,8 @@ import signal
 import sys
 from importlib import import_module
 
+from devnest.streams import move_to_background
+
 UNUSED = ("rich", "pydantic")
 # The supervisor acts on these. Sent to every process at once they would end a child, or raise within a request.
 SUPERVISORS = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
@@ -16,6 +18,7 @@ SUPERVISORS = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 if __name__ == "__main__":
     for number in SUPERVISORS:
         signal.signal(number, signal.SIG_IGN)
+    move_to_background()
     gc.disable()
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type] # None: to the import system they are not there
     module = import_module(sys.argv[1])

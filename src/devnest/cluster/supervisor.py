@@ -21,6 +21,7 @@ from devnest.cluster.child import ChildFailed, how_it_ended
 from devnest.cluster.notify import notify, watchdog_interval_s
 from devnest.cluster.slot import Slot
 from devnest.store import EmbeddedPostgres, StoreError
+from devnest.streams import dropped_lines
 
 __all__ = ["Supervisor"]
 
@@ -30,6 +31,7 @@ POOL_PATIENCE_S = 15.0
 ROLLING_PATIENCE_S = 65.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
+DROPPED_S = 1.0  # how often the lines are counted that the supervisor's own log has lost
 POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
 LOG_CHECK_S = 1.0  # how often PostgreSQL's log is measured: what it may grow by beyond its bound
 POSTGRESQL = "postgresql"  # its name in the log and the metrics
@@ -79,6 +81,7 @@ class Supervisor:
         self._take_signals()
         if interval_s := watchdog_interval_s():
             self._start(self._feed_watchdog(interval_s))
+        self._start(self._count_dropped_lines())
         try:
             for slot in self._slots():
                 await slot.spawn()  # their interpreters load while the database starts
@@ -133,6 +136,12 @@ class Supervisor:
         while True:
             notify("WATCHDOG=1")
             await asyncio.sleep(interval_s)
+
+    async def _count_dropped_lines(self) -> None:
+        """For the metrics, which servers tell."""
+        while True:
+            self._census.dropped(dropped_lines())
+            await asyncio.sleep(DROPPED_S)
 
     # Signals.
 

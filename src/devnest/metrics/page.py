@@ -7,7 +7,7 @@ from operator import add
 from devnest.census import Roll, usages
 from devnest.metrics.numbers import Histogram, Numbers, Sample
 
-__all__ = ["CONTENT_TYPE", "write_page"]
+__all__ = ["CONTENT_TYPE", "DROPPED", "DROPPED_MEANING", "write_page"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4"  # and Litestar says "charset=utf-8"
 DROPPED = "log_lines_dropped_total"

@@ -16,8 +16,9 @@ import structlog
 
 from devnest.census import read_roll
 from devnest.metrics.numbers import Histogram, Numbers, Sample
-from devnest.metrics.page import write_page
+from devnest.metrics.page import DROPPED, DROPPED_MEANING, write_page
 from devnest.shared_memory import MAX_SLOTS, SharedMemory
+from devnest.streams import dropped_lines
 
 __all__ = ["NO_ROUTE", "Metrics"]
 
@@ -88,6 +89,10 @@ class Metrics:
         """Tell a number of the moment, asked for at every tick, and gone with this process."""
         self._meanings[name] = meaning
         self._gauges.append((Sample(name, labels), read))
+
+    def watch_log(self) -> None:
+        """Show how many lines of the log were dropped."""
+        self.counter(DROPPED, DROPPED_MEANING, {"process": self._name}, dropped_lines)
 
     def watch_requests(self) -> None:
         """Show how many requests run."""
