@@ -2,14 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # pip compiles what it installs, but not what it only points to; where Python may not write bytecode itself
 # (PYTHONDONTWRITEBYTECODE), each process would compile all of it anew.
 COMPILE := $(BIN)/python -m compileall -q
-SOURCES := pyproject.toml constraints.txt $(wildcard setup.py native/*.c native/*.h)
+SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak bench-stalled bench-start clean pins
+.PHONY: help run test test-floors lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +20,10 @@ run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000
 
 test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less, TEST="-n 0" for one process)
 	$(BIN)/python -m pytest $(TEST)
+
+test-floors: ## the same on the lowest versions that pyproject.toml allows, in an environment of its own
+	@mkdir -p .venv-floors && $(PYTHON) tests/floors.py > .venv-floors/constraints.txt
+	$(MAKE) VENV=.venv-floors CONSTRAINTS=.venv-floors/constraints.txt test
 
 bench-before: $(VENV)/.installed-bench ## the light routes of an earlier commit beside those of today (BEFORE="COMMIT --runs 3"; else before the accounts)
 	$(BIN)/python bench/before.py $(BEFORE)
@@ -80,18 +85,18 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.made
-	$(PIP) install --upgrade -c constraints.txt pip setuptools
-	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable .
+	$(PIP) install --upgrade -c $(CONSTRAINTS) pip setuptools
+	$(PIP) install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) --editable .
 	$(COMPILE) src
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable '.[bench]'
+	$(PIP) install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) | $(VENV)/.made
-	$(PIP) install --upgrade -c constraints.txt pip setuptools
-	$(PIP) install -c constraints.txt --build-constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --upgrade -c $(CONSTRAINTS) pip setuptools
+	$(PIP) install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) --editable '.[dev]'
 	$(COMPILE) src tests
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only --quiet -n 0 > /dev/null 2>&1 || true  # compiles tests its own way
 	@touch $@ $(VENV)/.installed

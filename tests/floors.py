@@ -1,0 +1,42 @@
+"""Constraints for the lowest versions that pyproject.toml allows: `make test-floors` runs the suite on them.
+
+What DevNest needs at run time is pinned to its lower bound, everything else to constraints.txt.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?>=(?P<floor>[0-9.]+)")
+RUN_TIME_EXTRAS = ("eddsa",)
+
+
+def floors() -> dict[str, str]:
+    """The lower bound of each dependency at run time, by its normalised name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for extra in RUN_TIME_EXTRAS for line in extras[extra])]
+    found = [REQUIREMENT.match(line) for line in wanted]
+    assert all(found), "a dependency without a lower bound"
+    return {normalised(match["name"]): match["floor"] for match in found if match}
+
+
+def normalised(name: str) -> str:
+    """A name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def constraints() -> list[str]:
+    """One line a package."""
+    lowest = floors()
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    names = [normalised(pin.partition("==")[0]) for pin in pins]
+    # Stubs have the version of what they describe.
+    others = [pin for pin, name in zip(pins, names, strict=True) if name not in lowest and not name.endswith("-stubs")]
+    return sorted([*others, *(f"{name}=={floor}" for name, floor in lowest.items())])
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{line}\n" for line in constraints())
