@@ -158,3 +158,30 @@ async def test_its_end_comes_also_when_its_connection_does(postgres: EmbeddedPos
         revoked._lost.set()
         for _ in range(turns):
             await asyncio.sleep(0)
+
+
+def test_memory_is_bounded_and_forgets_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound the oldest ends go, and with them every token that old; younger ones stay good."""
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 10)
+    monkeypatch.setattr(module, "MAX_CLOCK_SKEW_S", 0.0)
+    revoked, before, live = RevokedSessions("", 900), time.time() - 1, uuid4()
+    first = [uuid4() for _ in range(10)]
+    for session_id in first:
+        revoked.add(session_id)
+    assert not revoked.has_ended(live, before)
+    for _ in range(5):
+        revoked.add(uuid4())
+    assert len(revoked) == 10
+    assert all(revoked.has_ended(session_id, before) for session_id in first)
+    assert revoked.has_ended(live, before)
+    assert not revoked.has_ended(live, time.time() + 1)
+
+
+def test_an_end_that_is_told_again_makes_nothing_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last minute is read every few seconds."""
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 10)
+    revoked, ended = RevokedSessions("", 900), [uuid4() for _ in range(10)]
+    for session_id in [*ended, *ended]:
+        revoked.add(session_id)
+    assert all(session_id in revoked for session_id in ended)
+    assert not revoked.has_ended(uuid4(), time.time() - 800)

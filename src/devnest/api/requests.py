@@ -129,7 +129,7 @@ async def authenticate(request: Request[Any, Any, Any]) -> None:
     if scheme.lower() != "bearer":
         raise InvalidToken("the authorization is not a bearer token")
     speaker = request.services.tokens.verify(token.strip())
-    if speaker.session_id in request.services.revoked:
+    if request.services.revoked.has_ended(speaker.session_id, speaker.issued_at):
         raise InvalidToken("the session has ended")
     request.scope["state"]["principal"] = speaker
 

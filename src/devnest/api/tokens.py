@@ -1,7 +1,7 @@
 """Access tokens: JWTs (RFC 7519), made or verified once and then remembered until they, or their keys, expire."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +44,7 @@ class Principal:
 
     account_id: UUID
     session_id: UUID
+    issued_at: float = field(default=0.0, compare=False)  # Unix time, s
 
 
 class TokenIssuer:
@@ -77,7 +78,7 @@ class TokenIssuer:
         signer, payload = self._keys.signer(now), msgspec.json.encode(claims)
         token = SIGNING.encode(payload, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid})
         # Who signs in goes on over the same connection, most often: this server need not verify what it has made.
-        self._remember(token, Principal(account_id, session_id), _last_moment(expires_at, signer))
+        self._remember(token, Principal(account_id, session_id, now), _last_moment(expires_at, signer))
         return token
 
     def verify(self, token: str) -> Principal:
@@ -109,7 +110,8 @@ class TokenIssuer:
                 token, verifier.verifying, algorithms=[verifier.key.algorithm],
                 audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY_S, options={"require": ["exp", "iat", "sub", "sid"]},
             )  # fmt: skip
-            return Principal(UUID(claims["sub"]), UUID(claims["sid"])), _last_moment(claims["exp"], verifier)
+            principal = Principal(UUID(claims["sub"]), UUID(claims["sid"]), float(claims["iat"]))
+            return principal, _last_moment(claims["exp"], verifier)
         except jwt.ExpiredSignatureError:
             raise InvalidToken("the access token has expired") from None
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):

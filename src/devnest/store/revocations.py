@@ -4,6 +4,9 @@ A session's end is told by PostgreSQL's NOTIFY (a trigger does it), so every ser
 notification reaches only who listens at that moment, hence three nets under it: after every connect the recent ends
 are read, they are read again every few seconds, and whatever happens an access token dies of age after 15 minutes.
 The alternative, a look into the database at each request, would be the dearest part of a light one.
+
+The memory for it is bounded. Where more sessions end than it holds, the oldest ends are forgotten, and every access
+token that is as old is refused: its client refreshes it, which asks the database.
 """
 
 import asyncio
@@ -27,6 +30,8 @@ APPLICATION = "devnest revocations"
 CHECK_S = 5.0
 RETRY_S = 0.5
 OVERLAP_S = 60.0  # longer than any transaction of ours that ends a session
+MAX_REMEMBERED = 100_000  # ended sessions in a server's memory, about 25 MB; 111 ends a second for 15 minutes
+MAX_CLOCK_SKEW_S = 5.0  # between the machines that issue access tokens
 log = structlog.get_logger("devnest.store")
 
 
@@ -39,7 +44,8 @@ class RevokedSessions:
     def __init__(self, url: str, remember_s: float) -> None:
         self._url = url
         self._remember_s = remember_s
-        self._forget_at: dict[UUID, float] = {}
+        self._forget_at: dict[UUID, float] = {}  # on the monotonic clock, the earliest first but for OVERLAP_S
+        self._forgotten_until = 0.0  # on the wall clock: what ended before may be forgotten
         self._connection: Connection | None = None
         self._silence = ""  # why there are no notifications, as the log has it
         self._lost = asyncio.Event()
@@ -51,9 +57,17 @@ class RevokedSessions:
     def __len__(self) -> int:
         return len(self._forget_at)
 
+    def has_ended(self, session_id: UUID, issued_at: float) -> bool:
+        """Whether an access token of this session, issued at this time (Unix, s), is good no more."""
+        return session_id in self._forget_at or issued_at < self._forgotten_until
+
     def add(self, session_id: UUID) -> None:
         """Count a session as ended; the server that ends it need not wait for the news."""
-        self._forget_at[session_id] = time.monotonic() + self._remember_s
+        now = time.monotonic()
+        if len(self._forget_at) >= MAX_REMEMBERED and session_id not in self._forget_at:
+            ended_s_ago = now + self._remember_s - self._forget_at.pop(next(iter(self._forget_at)))
+            self._forgotten_until = max(self._forgotten_until, time.time() - ended_s_ago + MAX_CLOCK_SKEW_S)
+        self._forget_at[session_id] = now + self._remember_s
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -124,7 +138,8 @@ class RevokedSessions:
 
     def _forget(self) -> None:
         now = time.monotonic()
-        self._forget_at = {session_id: at for session_id, at in self._forget_at.items() if at > now}
+        while self._forget_at and self._forget_at[oldest := next(iter(self._forget_at))] <= now:
+            del self._forget_at[oldest]
 
     def _drop(self) -> None:
         if self._connection is not None:
