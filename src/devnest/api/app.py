@@ -9,7 +9,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from devnest.api import auth, comments, health, jwks, passwords, posts, sessions, users
 from devnest.api.admission import Admission
-from devnest.api.bodies import MAXIMUM_BODY_BYTES
+from devnest.api.bodies import MAX_BODY_BYTES
 from devnest.api.cors import Cors
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
@@ -54,7 +54,7 @@ def _litestar(services: Services, routes: Sequence[ControllerRouterHandler], ope
     app = Litestar(
         routes,
         request_class=type("ServedRequest", (ApiRequest,), {"services": services}),
-        request_max_body_size=MAXIMUM_BODY_BYTES,
+        request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: respond_to},
         openapi_config=openapi,
         logging_config=None,

@@ -1,12 +1,13 @@
 """Request bodies: what they may hold, and how they are read.
 
 A body is decoded straight into its type by msgspec, strictly: a number is no string, an unknown field is an error.
-msgspec stops at what does not fit, so nothing deeper than the types, which have two levels, is ever built, and a good
-body costs nothing more. What does not fit is refused where it has more than 32 levels; else each field is decoded by
-itself to name every mistake, and unknown and misplaced content is stepped over.
+msgspec stops at what does not fit, so nothing deeper than the types, which have two levels, is ever built. But it
+builds a list whole before it counts it, and to name all mistakes every field is built. So what is expensive is counted
+first: strings before anything is decoded, brackets before mistakes are named. A small body pays one count of a byte.
 """
 
 from array import array
+from contextlib import suppress
 from functools import cache
 from itertools import accumulate
 from typing import Annotated, Any
@@ -39,8 +40,10 @@ __all__ = [
     "read",
 ]
 
-MAXIMUM_BODY_BYTES = 1024 * 1024  # the longest post, every character escaped, is 600 kB
-MAXIMUM_DEPTH = 32  # levels of a body that does not fit; one that does has two
+MAX_BODY_BYTES = 1024 * 1024  # the longest post, every character escaped, is 600 kB
+MAX_STRINGS = 256  # of a body, names of fields included: ten times what the largest has, so that mistakes are named
+MAX_BRACKETS = 1024  # of a body that does not fit, outside strings; one that does has four
+MAX_DEPTH = 32  # levels of a body that does not fit; one that does has two
 BRACKETS = b"[{]}"
 STEPS = bytes.maketrans(BRACKETS, b"\x01\x01\xff\xff")  # as signed bytes 1 and -1
 NOT_BRACKETS = bytes(set(range(256)) - set(BRACKETS))
@@ -149,16 +152,26 @@ class NewComment(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(body: bytes, of: Any) -> Any:
-    """Decode a body; raises `ProblemError` 400 where it is no JSON or too deep, else 422 with every wrong field."""
+    """Decode a body.
+
+    Args:
+        body: As it was sent.
+        of: The type it is to have.
+
+    Raises:
+        ProblemError: 400 where it is no JSON or nested too deep, else 422 with every wrong field, or with none where
+            there is too much to tell.
+    """
     try:
+        if body.count(b'"') > 2 * MAX_STRINGS:
+            _check_shape(body)
         try:
             return _decoder(of).decode(body)
         except msgspec.ValidationError as error:
-            if _is_deep(body):
-                detail = f"the body is nested deeper than {MAXIMUM_DEPTH} levels"
-                raise ProblemError(400, detail, kind="urn:devnest:depth") from None
+            if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+                _check_shape(body)
             errors = _field_errors(body, of) or [FieldError("", texts.in_words(str(error)))]
-            raise ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors) from None
+            raise _invalid(errors) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError(400, f"the body is not JSON: {error}", kind="urn:devnest:malformed") from None
 
@@ -168,13 +181,31 @@ def _decoder(of: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(of)
 
 
-def _is_deep(body: bytes) -> bool:
-    """Whether arrays and objects are nested too deep, brackets in strings aside; exact up to where JSON ends."""
-    if body.count(b"[") + body.count(b"{") <= MAXIMUM_DEPTH:
-        return False
-    outside_strings = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
-    steps = b"".join(outside_strings).translate(STEPS, NOT_BRACKETS)
-    return MAXIMUM_DEPTH + 1 in accumulate(array("b", steps))
+def _check_shape(body: bytes) -> None:
+    """Raise what is wrong with a body that is nested too deep, or has too many strings or brackets.
+
+    Nothing is looked at beyond as many as there may be, so what comes later is too much, not too deep.
+    """
+    # Between two quotes that are not escaped is a string; one piece more than there may be is what is not looked at.
+    pieces = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MAX_STRINGS + 1)
+    outside_strings = b"".join(pieces[: 2 * MAX_STRINGS + 1 : 2])
+    steps = outside_strings.translate(STEPS, NOT_BRACKETS)
+    if MAX_DEPTH + 1 in accumulate(array("b", steps[:MAX_BRACKETS])):
+        detail = f"the body is nested deeper than {MAX_DEPTH} levels"
+        raise ProblemError(400, detail, kind="urn:devnest:depth")
+    if len(pieces) > 2 * MAX_STRINGS + 1:
+        detail = f"more than {MAX_STRINGS} strings, names of fields included"
+    elif len(steps) > MAX_BRACKETS:
+        detail = f"more than {MAX_BRACKETS // 2} arrays and objects"
+    else:
+        return
+    with suppress(RecursionError):
+        msgspec.json.decode(body, type=msgspec.Raw)  # what is no JSON is told so
+    raise _invalid([FieldError("", detail)])
+
+
+def _invalid(errors: list[FieldError]) -> ProblemError:
+    return ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors)
 
 
 def _field_errors(body: bytes, of: type[Struct]) -> list[FieldError]:

@@ -8,7 +8,7 @@ from litestar import Request
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from devnest.addresses import subscriber_network
-from devnest.api.bodies import MAXIMUM_BODY_BYTES, read
+from devnest.api.bodies import MAX_BODY_BYTES, read
 from devnest.api.problems import ClientGone, ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import InvalidToken, Principal
@@ -85,7 +85,7 @@ class ApiRequest(Request[Any, Any, Any]):
         """The body, of at most 1 MiB; raises `ProblemError` 413 and 408. Litestar's own way costs ten times as much."""
         if not isinstance(self._body, bytes):
             announced = _header(self.scope, b"content-length")
-            if announced.isdigit() and int(announced) > MAXIMUM_BODY_BYTES:
+            if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
                 raise RequestEntityTooLarge
             self._body = await self._read_body()
         return self._body
@@ -98,7 +98,7 @@ class ApiRequest(Request[Any, Any, Any]):
                 raise ClientGone
             parts.append(message["body"])
             size += len(message["body"])
-            if size > MAXIMUM_BODY_BYTES:
+            if size > MAX_BODY_BYTES:
                 raise RequestEntityTooLarge
             more = message["more_body"]
         if BODY_IS_LATE in self.scope["state"]:
