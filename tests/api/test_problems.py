@@ -113,6 +113,27 @@ def test_nor_in_the_query(client: httpx.Client) -> None:
     assert all("regex" not in error["detail"] and "^" not in error["detail"] for error in errors), errors
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/api/v1/posts?" + "&".join(["a=1"] * 31 + ["limit=1"]), 200),
+        ("/api/v1/posts?" + "&" * 32, 400),
+        ("/api/v1/posts?" + "&".join(f"{number:x}=1" for number in range(3000)), 414),
+        ("/api/v1/posts?q=" + "a" * 16_384, 414),
+        ("/api/v1/users/" + "a" * 16_384, 414),
+        ("/metrics?" + "a" * 16_384, 414),
+        ("/api/v1/users/" + "a" * 16_370, 404),
+    ],
+    ids=range(7),
+)
+def test_a_target_is_bounded(client: httpx.Client, target: str, status: int) -> None:
+    """Before it is read: the framework remembers queries and paths, and would do it whatever their size."""
+    answer = client.get(target)
+    assert answer.status_code == status
+    if status >= 400:
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
 def test_a_json_body_may_name_its_charset(client: httpx.Client) -> None:
     """A parameter of the media type is no reason to refuse."""
     answer = client.post(REGISTER, content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})

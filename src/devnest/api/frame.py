@@ -28,6 +28,11 @@ STRICT = [*SAFE, (b"content-security-policy", b"default-src 'none'; frame-ancest
 STRICT_PAGE = [*SAFE, (b"content-security-policy", PAGE_POLICY.encode())]
 SECRET = ("/api/v1/auth/", "/api/v1/users/me")  # no cache may keep an answer of these
 API = "/api/"
+# Litestar remembers the last 1,024 queries and paths, read and unread. RFC 9112, 3, wants 8,000 bytes to be enough.
+MAX_TARGET_BYTES = 16 * 1024
+MAX_PARAMETERS = 32  # of a query; the route with most knows five
+TOO_LONG = ProblemError(414, f"the request's target has more than {MAX_TARGET_BYTES:,} bytes")
+TOO_MANY = ProblemError(400, f"the query has more than {MAX_PARAMETERS} parameters", kind="urn:devnest:parameter")
 NOTHING_THERE = ProblemError(404, "there is nothing at this path")
 FAILED = ProblemError(500, "the server failed; the log has the reason under this request id")
 ENDING = ProblemError(503, "the server ends", kind="urn:devnest:ending", headers={"Retry-After": "1"})
@@ -54,7 +59,7 @@ class RequestFrame:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         method, status = scope["method"], 0
-        is_known_spelling = _settle_path(scope)
+        refusal = _refusal(scope)
         if method == "HEAD":  # a GET whose body uvicorn does not send (RFC 9110, 9.3.2)
             scope = {**scope, "method": "GET"}
         headers = _headers(scope["path"], request_id)
@@ -68,10 +73,10 @@ class RequestFrame:
             await send(message)
 
         try:
-            if is_known_spelling:
+            if refusal is None:
                 await self._app(scope, receive, send_with_id)
             else:
-                await _send_problem(send_with_id, NOTHING_THERE, scope)
+                await _send_problem(send_with_id, refusal, scope)
         except asyncio.CancelledError:  # the server ends, and has waited for this long enough
             if status != 0:
                 raise
@@ -95,15 +100,22 @@ class RequestFrame:
             structlog.contextvars.unbind_contextvars("request_id")
 
 
-def _settle_path(scope: Scope) -> bool:
-    """Make it one path in the eyes of everything that looks at it; whether there can be a route for how it was written.
+def _refusal(scope: Scope) -> ProblemError | None:
+    """Make the path one in the eyes of everything that looks at it, and tell what is wrong with the target, if any.
 
     Outside the API a route has one spelling: a proxy that denies `/metrics` may not know `//metrics` or `/%6detrics`.
     """
+    query = scope["query_string"]
+    if len(scope["raw_path"]) + len(query) > MAX_TARGET_BYTES:
+        return TOO_LONG
+    if query.count(b"&") >= MAX_PARAMETERS:
+        return TOO_MANY
     if "//" in scope["path"]:
         scope["path"] = SLASHES.sub("/", scope["path"])
     path = scope["path"]
-    return path.startswith(API) or (path[-1:] != "/" and scope["raw_path"] == path.encode())
+    if path.startswith(API) or (path[-1:] != "/" and scope["raw_path"] == path.encode()):
+        return None
+    return NOTHING_THERE
 
 
 def _new_id() -> str:
