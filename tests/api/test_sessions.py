@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres
-from tests.support import NO_TLS, PASSWORD, PATIENCE_S, DevNest, eventually, prepare, running, sign_in, sign_up
+from tests.support import NO_TLS, PASSWORD, PATIENCE_S, DevNest, confirm, eventually, prepare, running, sign_in, sign_up
 
 SESSIONS = "/api/v1/auth/sessions"
 REFRESH = "/api/v1/auth/refresh"
@@ -104,7 +104,7 @@ def test_a_repeat_is_audited_and_from_another_network_mailed(
     """To an address that was confirmed. Nobody is signed out: it may be a phone on its way."""
     token = sign_in(member, username)["refresh_token"]
     account_id = member.get(ME).json()["id"]
-    devnest.query("UPDATE accounts SET email_verified_at = now() WHERE username = $1", username)
+    confirm(devnest, username)
     with httpx.Client(
         base_url=devnest.url, transport=httpx.HTTPTransport(NO_TLS, local_address="127.0.0.2")
     ) as elsewhere:

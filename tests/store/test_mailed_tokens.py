@@ -18,6 +18,7 @@ from devnest.store import (
     find_proof,
     set_password,
 )
+from devnest.store.mailed_tokens import MAX_GOOD
 
 ELSEWHERE = "elsewhere@example.org"
 
@@ -44,6 +45,51 @@ async def test_another_address_needs_the_password_of_now(database: Database, acc
     for purpose in Purpose:
         assert await create_mailed_token(database, account.id, purpose, own) is not None
         assert await create_mailed_token(database, uuid4(), purpose, own) is None
+
+
+async def use(database: Database, purpose: Purpose, token: str) -> object:
+    if purpose is Purpose.VERIFY:
+        return await confirm_address(database, token)
+    return await set_password(database, purpose, token, "new")
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("which", [0, -1])
+async def test_several_are_good_until_one_is_used(
+    database: Database, account: Account, purpose: Purpose, which: int
+) -> None:
+    """Mails overtake each other; and what was made at the same moment counts too."""
+    making = (create_mailed_token(database, account.id, purpose, address(account)) for _ in range(MAX_GOOD - 1))
+    tokens = [
+        await create_mailed_token(database, account.id, purpose, address(account)),
+        *await asyncio.gather(*making),
+    ]
+    good = [token for token in tokens if token is not None]
+    assert len(set(good)) == MAX_GOOD
+    assert await use(database, purpose, good[which]) is not None
+    assert [await use(database, purpose, token) for token in good] == [None] * MAX_GOOD
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+async def test_there_are_only_so_many(database: Database, account: Account, purpose: Purpose) -> None:
+    """No new one makes one void that was mailed; when those are too old there are others."""
+    making = (create_mailed_token(database, account.id, purpose, address(account)) for _ in range(2 * MAX_GOOD))
+    tokens = [token for token in await asyncio.gather(*making) if token is not None]
+    assert len(tokens) == MAX_GOOD
+    await database.fetch("UPDATE mailed_tokens SET expires_at = now() WHERE account_id = $1", account.id)
+    assert await create_mailed_token(database, account.id, purpose, address(account)) is not None
+    assert await use(database, purpose, tokens[0]) is None
+
+
+async def test_another_address_makes_those_for_the_last_one_void(database: Database, account: Account) -> None:
+    """Whoever mistyped an address and names another one does not belong to the first one's reader."""
+    mistyped = await create_mailed_token(database, account.id, Purpose.VERIFY, "mistyped@example.org", "hash")
+    assert mistyped is not None
+    right = f"right-{account.email}"
+    codes = [await create_mailed_token(database, account.id, Purpose.VERIFY, right, "hash") for _ in range(2)]
+    assert await confirm_address(database, mistyped) is None
+    assert codes[0] is not None
+    assert await confirm_address(database, codes[0]) is not None
 
 
 @pytest.mark.parametrize("purpose", Purpose)

@@ -63,7 +63,7 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
             return Reply(await _again(request, data, earlier))
         await audit(request, Event.REGISTER, f"{error.field} taken")
         raise
-    send_verification(request, account, data.email, token)
+    send_verification(request, data.email, token)
     return Reply(account)
 
 

@@ -26,11 +26,10 @@ from devnest.store import (
     pay_back,
 )
 
-__all__ = ["Attempt", "address", "begin_attempt", "begin_naming", "count_failure", "mail_allowed"]
+__all__ = ["Attempt", "address", "begin_attempt", "begin_naming", "count_failure"]
 
 ADDRESS = Rule("address", free=30, longest=timedelta(minutes=15))  # a household, an office
 ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
-MAILBOX = Rule("mailbox", free=3, longest=timedelta(hours=1))
 
 
 T = TypeVar("T")
@@ -103,21 +102,6 @@ async def count_failure(request: ApiRequest, event: Event) -> None:
     """Count a failure that needed no work to find; raises `Throttled` in place of the answer."""
     if request.services.limited:
         await _charge(request, event, None, address(request.network))
-
-
-async def mail_allowed(request: ApiRequest, event: Event, email: str) -> bool:
-    """Count a mail to an address that anyone may name; False where that mailbox got enough, which nobody is told.
-
-    Raises `Throttled` where the client's address asked too often.
-    """
-    if not request.services.limited:
-        return True
-    await count_failure(request, event)
-    try:
-        await charge(request.services.database, Subject(MAILBOX, folded(email)))
-    except Throttled:
-        return False
-    return True
 
 
 async def _charge(request: ApiRequest, event: Event, account_id: UUID | None, *subjects: Subject) -> None:

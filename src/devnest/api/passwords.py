@@ -9,7 +9,7 @@ from devnest.api.audit import audit
 from devnest.api.auth import Tokens
 from devnest.api.bodies import AddressProof, Forgotten, PasswordChange, PasswordReset
 from devnest.api.documentation import BEARER, answers
-from devnest.api.limits import Attempt, begin_attempt, count_failure, mail_allowed
+from devnest.api.limits import Attempt, begin_attempt, count_failure
 from devnest.api.mails import send_moved, send_notice, send_reset
 from devnest.api.problems import FieldError, ProblemError
 from devnest.api.reply import Reply
@@ -62,7 +62,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
     await attempt.succeeded()
     for session_id in changed.ended:
         request.services.revoked.add(session_id)
-    send_notice(request, account_id, "your password at DevNest was changed. All other sessions were ended.")
+    await send_notice(request, account_id, "your password at DevNest was changed. All other sessions were ended.")
     access_token = request.services.tokens.issue(account_id, changed.session.id)
     return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, changed.session.refresh_token))
 
@@ -92,8 +92,8 @@ async def _replace(request: ApiRequest, attempt: Attempt, data: PasswordChange, 
 )
 async def forgot(data: Forgotten, request: ApiRequest) -> None:
     """The same answer in the same time for every address; where there is an account, a mail follows."""
-    if await mail_allowed(request, Event.PASSWORD_FORGOT, data.email):
-        send_reset(request, data.email)
+    await count_failure(request, Event.PASSWORD_FORGOT)
+    send_reset(request, data.email)
     await audit(request, Event.PASSWORD_FORGOT)
 
 
@@ -147,7 +147,7 @@ async def verify(data: AddressProof, request: ApiRequest) -> None:
     else:
         await _set_password(request, Event.EMAIL_VERIFY, "password", data.password, data.token, proof)
     if proof.email_before is not None and folded(proof.email_before) != folded(proof.email):
-        send_moved(request, proof.email_before, proof.email)
+        send_moved(request, proof)
 
 
 async def _is_inside(request: ApiRequest, account_id: UUID) -> bool:
@@ -174,7 +174,7 @@ async def _set_password(request: ApiRequest, event: Event, field: str, password:
     await audit(request, event, account_id=proof.account_id)
     if not proof.confirmed:
         await audit(request, Event.ACCOUNT_CLAIM, account_id=proof.account_id)
-    send_notice(request, proof.account_id, "a new password was set at DevNest. All sessions were ended.")
+    await send_notice(request, proof.account_id, "a new password was set at DevNest. All sessions were ended.")
 
 
 async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:

@@ -61,7 +61,7 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     await audit(request, event, account_id=account_id, session_id=session_id)
     if refreshed.moved:
         log.warning("a refresh token came from two networks within its grace", session_id=str(session_id))
-        send_notice(request, account_id, CONTINUED_TWICE)
+        await send_notice(request, account_id, CONTINUED_TWICE)
     access_token = request.services.tokens.issue(account_id, session_id)
     return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token))
 

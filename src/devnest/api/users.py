@@ -8,8 +8,8 @@ from msgspec import UNSET, UnsetType
 from devnest.api.audit import audit
 from devnest.api.bodies import NAME, AccountChange, Farewell
 from devnest.api.documentation import BEARER, answers
-from devnest.api.limits import begin_attempt, begin_naming, mail_allowed
-from devnest.api.mails import send_farewell, send_notice, send_proposal
+from devnest.api.limits import begin_attempt, begin_naming, count_failure
+from devnest.api.mails import send_farewell, send_notice, send_proposal, shortened
 from devnest.api.problems import FieldError, ProblemError
 from devnest.api.reply import Reply
 from devnest.api.requests import ApiRequest, authenticate
@@ -68,13 +68,14 @@ async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
         return Reply(account)
     event = Event.USERNAME_CHANGE if data.email is UNSET else Event.EMAIL_CHANGE
     found = await _confirm(request, event, _given(data.password))
-    mailed = data.email is not UNSET and await _may_move(request, account, data.email)
+    if data.email is not UNSET:
+        await _may_move(request, account, data.email)
     if data.username is not UNSET and data.username != account.username:
         before, account = account.username, await _rename(request, data.username, _given(data.password), found)
         what = f"your name at DevNest is {account.username} from now on; it was {before}."
-        send_notice(request, account.id, what)
+        await send_notice(request, account.id, what)
     if data.email is not UNSET:
-        await _ask_for_address(request, account, data.email, found.password_hash if mailed else None)
+        await _ask_for_address(request, account, data.email, found.password_hash)
     return Reply(account)
 
 
@@ -114,24 +115,23 @@ async def _rename(request: ApiRequest, username: str, password: str, found: Logi
     return renamed
 
 
-async def _may_move(request: ApiRequest, account: Account, email: str) -> bool:
-    """Raise what forbids the new address; False where its mailbox got enough, which nobody is told."""
+async def _may_move(request: ApiRequest, account: Account, email: str) -> None:
+    """Raise what forbids the new address."""
     if _is_other(account, email):
         naming = await begin_naming(request, Event.EMAIL_CHANGE, account.id)
         if await is_address_taken(request.services.database, email):
             await audit(request, Event.EMAIL_CHANGE, "email taken", account_id=account.id)
             raise AlreadyTaken("email")
         await naming.succeeded()
-    return await mail_allowed(request, Event.EMAIL_CHANGE, email)
+    await count_failure(request, Event.EMAIL_CHANGE)
 
 
-async def _ask_for_address(request: ApiRequest, account: Account, email: str, confirmed: str | None) -> None:
+async def _ask_for_address(request: ApiRequest, account: Account, email: str, password_hash: str) -> None:
     """Mail a code to the new address, and word of it to the old one."""
-    if confirmed is not None:
-        send_proposal(request, account, email, confirmed)
+    send_proposal(request, account.id, email, password_hash)
     if _is_other(account, email):
-        what = f"someone gave your password and asked to change your e-mail address at DevNest to {email}."
-        send_notice(request, account.id, what)
+        what = f"someone gave your password and asked to change your e-mail address at DevNest to {shortened(email)}."
+        await send_notice(request, account.id, what)
     await audit(request, Event.EMAIL_CHANGE, account_id=account.id, session_id=request.principal.session_id)
 
 
@@ -164,8 +164,7 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
     for session_id in ended:
         request.services.revoked.add(session_id)
     await audit(request, Event.ACCOUNT_DELETE, account_id=account_id, session_id=request.principal.session_id)
-    if found.email is not None:
-        send_farewell(request, found.username, found.email)
+    send_farewell(request, found)
 
 
 async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:

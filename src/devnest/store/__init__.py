@@ -6,7 +6,9 @@ from devnest.store.accounts import (
     Credentials,
     Login,
     Profile,
+    Recipient,
     find_account,
+    find_confirmed,
     find_credentials,
     find_login,
     find_profile,
@@ -41,6 +43,7 @@ from devnest.store.grouped import Grouped
 from devnest.store.housekeeping import Housekeeper, purge
 from devnest.store.idempotency import Claim, find_answer
 from devnest.store.identifiers import folded
+from devnest.store.mailboxes import RESETS, UNCONFIRMED, Allowance, claim_mail
 from devnest.store.mailed_tokens import (
     RESET_LIFETIME,
     Proof,
@@ -83,8 +86,11 @@ from devnest.store.throttles import Rule, Subject, charge, pay_back
 from devnest.store.tokens import new_token
 
 __all__ = [
+    "RESETS",
     "RESET_LIFETIME",
+    "UNCONFIRMED",
     "Account",
+    "Allowance",
     "AlreadyTaken",
     "AuthorGone",
     "Changed",
@@ -114,6 +120,7 @@ __all__ = [
     "Profile",
     "Proof",
     "Purpose",
+    "Recipient",
     "RefreshRefused",
     "Refreshed",
     "RenamedTooOften",
@@ -134,6 +141,7 @@ __all__ = [
     "charge",
     "check_database",
     "check_schema",
+    "claim_mail",
     "confirm_address",
     "create_account",
     "create_comment",
@@ -155,6 +163,7 @@ __all__ = [
     "find_account",
     "find_account_id",
     "find_answer",
+    "find_confirmed",
     "find_credentials",
     "find_login",
     "find_post",

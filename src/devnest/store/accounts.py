@@ -13,7 +13,9 @@ __all__ = [
     "Credentials",
     "Login",
     "Profile",
+    "Recipient",
     "find_account",
+    "find_confirmed",
     "find_credentials",
     "find_login",
     "find_profile",
@@ -33,6 +35,8 @@ SURPLUS = (
     "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"  # noqa: S608
     f" OFFSET {MOST_SESSIONS - 1} LIMIT {MOST_ENDED}) AS beyond)"
 )
+
+RECIPIENT = "SELECT id, username, email, email_verified_at IS NOT NULL FROM accounts"
 
 # Who had the old password may have asked for another address; the code for the address that is stays good.
 DROP_TOKENS = (
@@ -58,6 +62,15 @@ class Profile(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+class Recipient(msgspec.Struct, frozen=True):
+    """Whom a mail is for. `confirmed`: somebody has shown to read mail at the address."""
+
+    account_id: UUID
+    username: str
+    email: str
+    confirmed: bool
+
+
 class Credentials(msgspec.Struct, frozen=True):
     """What a sign-in is checked against.
 
@@ -73,12 +86,16 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class Login(msgspec.Struct, frozen=True):
-    """An account's names and the hash of its password. `at_home`: it has signed in from this address before."""
+    """An account's names and the hash of its password.
+
+    `at_home`: it has signed in from this address before. `confirmed`: somebody has shown to read mail at `email`.
+    """
 
     username: str
     email: str | None
     password_hash: str
     at_home: bool
+    confirmed: bool
 
     @property
     def names(self) -> list[str]:
@@ -107,19 +124,23 @@ async def find_credentials(
     return None if row is None else Credentials(*row)
 
 
-async def find_resettable(database: Database, email: str) -> Account | None:
+async def find_resettable(database: Database, email: str) -> Recipient | None:
     """The account with this e-mail address, unless it is disabled."""
-    row = await database.fetch_row(
-        "SELECT id, username, email, created_at FROM accounts WHERE lower(email) = $1 AND disabled_at IS NULL",
-        folded(email),
-    )
-    return None if row is None else Account(*row)
+    row = await database.fetch_row(f"{RECIPIENT} WHERE lower(email) = $1 AND disabled_at IS NULL", folded(email))
+    return None if row is None else Recipient(*row)
+
+
+async def find_confirmed(database: Database, account_id: UUID) -> Recipient | None:
+    """The account with this id, where its address was confirmed."""
+    row = await database.fetch_row(f"{RECIPIENT} WHERE id = $1 AND email_verified_at IS NOT NULL", account_id)
+    return None if row is None else Recipient(*row)
 
 
 async def find_login(database: Database, account_id: UUID, address: str | None) -> Login | None:
     """What the account logs in with, for a client at `address`."""
     row = await database.fetch_row(
-        f"SELECT username, email, password_hash, {AT_HOME} FROM accounts WHERE id = $1 AND deleted_at IS NULL",  # noqa: S608 (constants only)
+        f"SELECT username, email, password_hash, {AT_HOME}, email_verified_at IS NOT NULL FROM accounts"  # noqa: S608 (constants only)
+        " WHERE id = $1 AND deleted_at IS NULL",
         account_id, address,
     )  # fmt: skip
     return None if row is None else Login(*row)

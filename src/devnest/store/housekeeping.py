@@ -20,6 +20,7 @@ STALE = [
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
     ("audit_log", "at < now() - interval '180 days'"),
     ("mailed_tokens", "expires_at < now()"),
+    ("mailboxes", "counted_until < now()"),
     ("held_names", "until < now()"),
     ("idempotency_keys", "created_at < now() - interval '24 hours'"),
     ("throttles", "last_at < now() - interval '1 hour' AND blocked_until < now()"),

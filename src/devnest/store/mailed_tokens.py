@@ -1,8 +1,12 @@
-"""Tokens sent by mail: each proves once, and not for long, that its bearer reads an address. Stored as SHA-256.
+"""Tokens sent by mail: each proves, not for long, that its bearer reads an address. Stored as SHA-256.
 
 A token proves the address and nothing else. Whether the bearer may have the account too is for who asks to decide: a
 session of the account says so, and so does an address that was confirmed before. Where neither does, whoever made the
 account or asked for the address may be another person than the bearer, and what he has is removed (ADR 0045).
+
+An account may have several that are good: mails overtake each other, on their way and in two servers that answer at
+once, so one that made the others void could be in any of them. When one is used, all are void. Where an account has as
+many as it may have, there is none more until one is too old: a code that was mailed is good until its time is over.
 """
 
 from datetime import timedelta
@@ -12,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from devnest.store.account_changes import forget_ways_in
-from devnest.store.accounts import DROP_TOKENS, VERIFY_LIFETIME
+from devnest.store.accounts import VERIFY_LIFETIME
 from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.identifiers import folded
@@ -47,10 +51,23 @@ GOOD = """
     AND NOT EXISTS (SELECT FROM accounts other WHERE lower(other.email) = lower(t.email) AND other.id <> a.id)"""
 PROOF = """
     a.id, a.username, t.email, a.email AS email_before,
-    a.email_verified_at IS NOT NULL AND lower(a.email) = lower(t.email) AS confirmed"""
+    a.email_verified_at IS NOT NULL AND lower(a.email) = lower(t.email) AS confirmed,
+    a.email_verified_at IS NOT NULL AS before_confirmed"""
 FIND = f"SELECT {PROOF} FROM mailed_tokens t, accounts a WHERE {GOOD}"  # noqa: S608 (constants only)
 USE = f"DELETE FROM mailed_tokens t USING accounts a WHERE {GOOD} RETURNING {PROOF}"  # noqa: S608
+FORGET = "DELETE FROM mailed_tokens WHERE account_id = $1"
 CONFIRM = "UPDATE accounts SET email = $2, email_verified_at = now()"
+LOCK_FOR_ADDRESS = """
+SELECT true FROM accounts WHERE id = $1 AND disabled_at IS NULL AND (lower(email) = $2 OR password_hash = $3)
+FOR NO KEY UPDATE"""
+DROP_ELSEWHERE = "DELETE FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND lower(email) <> $3"
+ADD = """
+INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)
+SELECT $1, $2, $3, $4, now() + $5
+WHERE (SELECT count(*) FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND expires_at > now()) < $6
+RETURNING true"""
+
+MAX_GOOD = 10  # of an account and a purpose at once; more than `devnest.store.mailboxes` lets one mailbox have
 RESET_LIFETIME = timedelta(minutes=30)
 LIFETIME = {Purpose.RESET: RESET_LIFETIME, Purpose.VERIFY: VERIFY_LIFETIME}
 
@@ -58,7 +75,8 @@ LIFETIME = {Purpose.RESET: RESET_LIFETIME, Purpose.VERIFY: VERIFY_LIFETIME}
 class Proof(msgspec.Struct, frozen=True):
     """What a good token proves: that its bearer reads `email`, for an account that has `email_before`.
 
-    `confirmed`: the account had that address, and it was confirmed, before this proof.
+    `confirmed`: the account had that address, and it was confirmed, before this proof. `before_confirmed`: whichever
+    address it had was confirmed.
     """
 
     account_id: UUID
@@ -66,27 +84,27 @@ class Proof(msgspec.Struct, frozen=True):
     email: str
     email_before: str | None
     confirmed: bool
+    before_confirmed: bool
 
 
 async def create_mailed_token(
     database: Database, account_id: UUID, purpose: Purpose, email: str, password_hash: str | None = None
 ) -> str | None:
-    """A new token in place of the account's last one for that purpose.
+    """A new token for an account, beside those that are good for the same address; those for another one are void.
 
-    None where the account is disabled or has gone, and where `email` is another address than its own, unless
-    `password_hash` is still its hash: who asked for another address had the password then, and may not have it now.
+    None where the account is disabled or has gone, or has `MAX_GOOD` already. None too where `email` is another address
+    than its own, unless `password_hash` is still its hash: who asked for another address had the password then, and may
+    not have it now.
     """
     token = new_token()
-    made = await database.fetch_value(
-        "INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)"
-        " SELECT id, $2, $3, $4, now() + $5 FROM accounts WHERE id = $1 AND disabled_at IS NULL"
-        " AND (lower(email) = $7 OR password_hash = $6) FOR SHARE"
-        " ON CONFLICT (account_id, purpose) DO UPDATE"
-        " SET token_sha256 = excluded.token_sha256, email = excluded.email, expires_at = excluded.expires_at"
-        " RETURNING true",
-        account_id, purpose, token_sha256(token), email, LIFETIME[purpose], password_hash,
-        folded(email),
-    )  # fmt: skip
+    async with database.connection() as connection, connection.transaction():
+        # The lock first, by itself: the next statement sees what was made meanwhile.
+        if not await connection.fetchval(LOCK_FOR_ADDRESS, account_id, folded(email), password_hash):
+            return None
+        await connection.execute(DROP_ELSEWHERE, account_id, purpose, folded(email))
+        made = await connection.fetchval(
+            ADD, account_id, purpose, token_sha256(token), email, LIFETIME[purpose], MAX_GOOD
+        )
     return token if made else None
 
 
@@ -99,13 +117,13 @@ async def find_proof(database: Database, purpose: Purpose, token: str) -> Proof 
 async def confirm_address(database: Database, token: str) -> Proof | None:
     """Use the token up: the address it was sent to is the account's, and confirmed. None where it is not good.
 
-    For a bearer who is in a session of the account. A reset token that was mailed to another address is of no more use.
+    For a bearer who is in a session of the account. Its other mailed tokens are of no more use.
     """
     async with database.connection() as connection, connection.transaction():
         proof = await _use(connection, Purpose.VERIFY, token)
         if proof is not None:
             await connection.execute(f"{CONFIRM} WHERE id = $1", proof.account_id, proof.email)
-            await connection.execute(DROP_TOKENS, proof.account_id)
+            await connection.execute(FORGET, proof.account_id)
     return proof
 
 
@@ -126,7 +144,7 @@ async def set_password(
         )
         if not proof.confirmed:
             return proof, await forget_ways_in(connection, proof.account_id)
-        await connection.execute(DROP_TOKENS, proof.account_id)
+        await connection.execute(FORGET, proof.account_id)
         ended = await connection.fetch(END_ALL, proof.account_id)
     return proof, [row["id"] for row in ended]
 
