@@ -8,23 +8,24 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"addresses", "census", "logs", "metrics", "settings", "shared_memory", "streams"}
+BASE = {"addresses", "census", "logs", "metrics", "settings", "shared_memory", "streams", "urls"}
 MAY_IMPORT = {
     "addresses": set[str](),
+    "urls": set[str](),
     "settings": set[str](),
     "shared_memory": set[str](),
     "census": {"shared_memory"},
     "metrics": {"census", "shared_memory", "streams"},
     "keys": set[str](),
-    "load": set[str](),
+    "load": {"urls"},
     "pool": set[str](),
     "streams": set[str](),
     "logs": {"streams"},
     "bcrypt": set[str](),
     "passwords": {"bcrypt"},
     "hashing": {"bcrypt", "passwords", "pool"},
-    "store": set[str](),
-    "mail": set[str](),
+    "store": {"urls"},
+    "mail": {"urls"},
     "api": {"addresses", "keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "keys", "mail", "passwords", "pool", "store", *BASE},
     "bench": {"load", "pool", "store"},

@@ -327,7 +327,7 @@ async def test_accounts_that_cannot_be_made_end_the_run_before_it_starts() -> No
         (Plan("http://127.0.0.1:1", "stress", settings={"accounts": "-4"}), "accounts 0 or more"),
         (Plan("http://127.0.0.1:1", "flood", settings={"honest": "-1"}), "honest, readers and posters 0 or more"),
         (Plan("http://127.0.0.1:1", "flood", settings={"measure_s": "0"}), "measure_s above 0"),
-        (Plan("http://127.0.0.1:0"), "port 0"),
+        (Plan("http://127.0.0.1:0"), "its port is not"),
         (Plan("http://127.0.0.1:1", "flood", settings={"multiple": "0"}), "above 0"),
         (Plan("http://127.0.0.1:1", generators=0), "0 generators"),
         (Plan("http://127.0.0.1:1", rate=-1, stages=constant(1, 1)), "a rate of -1"),

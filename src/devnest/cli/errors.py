@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
@@ -17,7 +18,7 @@ from devnest.store import (
     StoreError,
 )
 
-__all__ = ["Refused", "reported"]
+__all__ = ["Refused", "refuse_option", "reported"]
 
 
 class Refused(Exception):
@@ -51,6 +52,12 @@ def reported() -> Iterator[None]:
         raise typer.Exit(next(status for kind, status in STATUS if isinstance(error, kind))) from None
 
 
-def _write(error: Exception) -> None:
+def refuse_option(param: typer.CallbackParam, reason: str) -> NoReturn:
+    """Say in one line what is wrong with an option whose value may hold a password, and end with status 2."""
+    _write(f"{param.opts[0]}: {reason}")
+    raise typer.Exit(2)
+
+
+def _write(error: Exception | str) -> None:
     message = " ".join(str(error).split())
     sys.stderr.write(f"devnest: {message}\n")

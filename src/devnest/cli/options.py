@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
+from devnest.cli.errors import refuse_option
 from devnest.mail import SmtpTransport
+from devnest.store import connection_options
+from devnest.urls import BadUrl
 
 __all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "origins", "sender", "smtp_server"]
 
@@ -16,9 +18,12 @@ ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 ORIGIN = re.compile(rf"(?P<site>(?P<scheme>https?)://{HOST})(?::(?P<port>[0-9]{{1,5}}))?")
 
 
-def _postgresql_url(value: str | None) -> str | None:
-    if value is not None and urlsplit(value).scheme not in ("postgresql", "postgres"):
-        raise typer.BadParameter("a PostgreSQL URL is needed: postgresql://user:password@host:5432/name")
+def _postgresql_url(param: typer.CallbackParam, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            connection_options(value)
+        except BadUrl as error:
+            refuse_option(param, f"no URL like postgresql://user:password@host:5432/name: {error}")
     return value
 
 
@@ -44,13 +49,13 @@ def sender(value: str) -> str:
     return value
 
 
-def smtp_server(value: str | None) -> str | None:
+def smtp_server(param: typer.CallbackParam, value: str | None) -> str | None:
     """A URL that mail can be sent to."""
     if value is not None:
         try:
             SmtpTransport(value)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+        except BadUrl as error:
+            refuse_option(param, f"no URL like smtp+starttls://user:password@host:587: {error}")
     return value
 
 

@@ -5,9 +5,9 @@ import socket
 import ssl
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
 
 from devnest.load.errors import BadPlan, TargetUnreachable, told
+from devnest.urls import BadUrl, parse_url
 
 __all__ = ["CONNECT_TIMEOUT_S", "Target"]
 
@@ -30,20 +30,15 @@ class Target:
     def parse(cls, url: str, *, insecure: bool = False) -> Self:
         """Read `http://HOST[:PORT][/BASE]` or `https://...`; `BadPlan` for anything else."""
         try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise BadPlan(f"not a URL: {url!r} ({error})") from None
-        if port == 0:
-            raise BadPlan(f"no server has port 0: {url!r}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadPlan(f"not a URL of the form http://HOST:PORT or https://HOST:PORT: {url!r}")
-        if parts.query or parts.fragment or parts.username is not None:
-            raise BadPlan(f"the URL is only the server's address, without query, fragment or user: {url!r}")
-        if any(character.isspace() or not character.isascii() for character in parts.path + parts.hostname):
-            raise BadPlan(f"the URL has a character that must be encoded: {url!r}")
-        tls = parts.scheme == "https"
-        return cls(url, parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"), insecure)
+            parsed = parse_url(url, ("http", "https"))
+        except BadUrl as error:
+            raise BadPlan(f"not a URL to drive: {error}") from None
+        if len(parsed.hosts) != 1 or parsed.hosts[0].name.startswith("/"):
+            raise BadPlan("not a URL to drive: it names no host, or more than one")
+        if parsed.options or "?" in url or "@" in url:
+            raise BadPlan("not a URL to drive: it is only the server's address, without query, fragment or user")
+        tls, host = parsed.scheme == "https", parsed.hosts[0]
+        return cls(url, host.name, host.port or (443 if tls else 80), tls, parsed.raw_path.rstrip("/"), insecure)
 
     @property
     def authority(self) -> str:

@@ -14,9 +14,9 @@ from email.utils import formatdate, make_msgid
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
 
 from devnest.mail.smtp import is_final, own_name, reply_of, secrets_of
+from devnest.urls import BadUrl, parse_url
 
 if TYPE_CHECKING:
     from aiosmtplib import SMTP
@@ -25,7 +25,7 @@ __all__ = ["Failure", "FileTransport", "SmtpTransport", "Transport", "compose"]
 
 SMTP_TIMEOUT_S = 30
 FILE_BYTES = 1 << 20
-SCHEMES = ("smtp", "smtp+starttls", "smtps")
+PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}  # where the URL has none
 
 
 class _Plain(Compat32):
@@ -133,20 +133,20 @@ def _write_whole(file: int, content: bytes, size_bytes: int) -> None:
 class SmtpTransport:
     """Sends through one server: `smtps://` (TLS), `smtp+starttls://` (TLS or nothing) or `smtp://` (no TLS).
 
-    `user:password@` in the URL logs in, which needs one of the first two. Raises ValueError for any other URL.
+    `user:password@` in the URL logs in, which needs one of the first two. Raises `BadUrl` for any other URL.
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in SCHEMES or not parts.hostname:
-            raise ValueError("a URL is needed like smtp+starttls://user:password@host:587, smtps:// or smtp://")
-        if parts.username and parts.scheme == "smtp":
-            raise ValueError("a password is not sent without TLS: use smtp+starttls:// or smtps://")
-        self._host = parts.hostname
-        self._port = parts.port or {"smtp": 25, "smtp+starttls": 587, "smtps": 465}[parts.scheme]
-        self._scheme = parts.scheme
-        self._username = unquote(parts.username) if parts.username else None
-        self._password = unquote(parts.password) if parts.password else None
+        parsed = parse_url(url, tuple(PORTS))
+        if len(parsed.hosts) != 1 or parsed.path not in ("", "/") or parsed.options:
+            raise BadUrl("it is not like smtp+starttls://user:password@host:587, with one host and nothing behind it")
+        if parsed.username and parsed.scheme == "smtp":
+            raise BadUrl("a password is not sent without TLS: use smtp+starttls:// or smtps://")
+        self._host = parsed.hosts[0].name
+        self._port = parsed.hosts[0].port or PORTS[parsed.scheme]
+        self._scheme = parsed.scheme
+        self._username = parsed.username
+        self._password = parsed.password
         self._secrets = [self._password] if self._password else []
 
     async def send(self, messages: Sequence[Message]) -> list[Failure]:

@@ -17,6 +17,7 @@ from devnest.store.accounts import (
 )
 from devnest.store.audit import Event, Origin, record_event
 from devnest.store.comments import Comment, create_comment, delete_comment, list_comments
+from devnest.store.connection_url import connection_options
 from devnest.store.database import Database
 from devnest.store.datadir import DataDirectory, default_data_dir
 from devnest.store.embedded import EmbeddedPostgres, running_url
@@ -143,6 +144,7 @@ __all__ = [
     "check_schema",
     "claim_mail",
     "confirm_address",
+    "connection_options",
     "create_account",
     "create_comment",
     "create_mailed_token",

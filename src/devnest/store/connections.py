@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
+from devnest.store.connection_url import connection_options
 from devnest.store.errors import DatabaseUnavailable
 from devnest.store.unavailable import reason_of
 
@@ -21,15 +22,22 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
+CONNECT_TIMEOUT_S = 10.0  # where the URL has no connect_timeout: for a connection, with TLS and the password
 MAX_END_S = 2.0  # for PostgreSQL to say that a statement has ended which was cancelled
 STALE_S = 300.0  # a firewall may have forgotten a connection that was silent for so long
 
 
 async def connect(url: str, **options: Any) -> Connection:
-    """What `asyncpg.connect` gives; raises `DatabaseUnavailable` whatever keeps it from that."""
+    """A connection; `options` are those of `asyncpg.connect`, and stand above what the URL says.
+
+    Raises `BadUrl` for the URL, and `DatabaseUnavailable` whatever keeps the connection from being made.
+    """
+    said = connection_options(url)
+    settings = {**said.pop("server_settings", {}), **options.pop("server_settings", {})}
+    arguments = {"timeout": CONNECT_TIMEOUT_S, **said, **options, "server_settings": settings}
     try:
-        return await asyncpg.connect(url, **options)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        return await asyncpg.connect(**arguments)
+    except Exception as error:  # a variable like PGPORT, a certificate, a password file: all is the environment's
         raise DatabaseUnavailable(reason_of(error)) from error
 
 

@@ -18,7 +18,6 @@ __all__ = ["Database"]
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 LATE_S = 1.0  # after its time, a statement that PostgreSQL should have ended is given up
-CONNECT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 2.0
 READ_ONLY = "current_setting('transaction_read_only')"  # a standby says so too
@@ -58,7 +57,6 @@ class Database:
             self._url,
             self._connections,
             ACQUIRE_TIMEOUT_S,
-            timeout=CONNECT_TIMEOUT_S,
             command_timeout=self._statement_timeout_s + LATE_S,
             server_settings={
                 "application_name": "devnest",

@@ -19,9 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from devnest.store.binaries import PostgresBinaries, find_binaries, postgres_identity
+from devnest.store.connection_url import embedded_url
 from devnest.store.datadir import DataDirectory
 from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch
 from devnest.store.postgres_log import LOG_SETTINGS, PostgresLog
@@ -67,7 +67,7 @@ class EmbeddedPostgres:
     def url(self) -> str:
         """The database's URL, for whoever may enter the socket's directory."""
         assert self._socket_dir is not None, "not started"
-        return _url(str(self._socket_dir))
+        return embedded_url(str(self._socket_dir))
 
     @property
     def log_path(self) -> Path:
@@ -294,8 +294,4 @@ def running_url(data_dir: DataDirectory) -> str:
         raise PostgresFailed(f"no PostgreSQL runs in {data_dir.path}: {error.strerror}") from error
     if len(lines) < 8 or lines[7].strip() != "ready":
         raise PostgresFailed(f"the PostgreSQL in {data_dir.path} is not ready")
-    return _url(lines[4].strip())
-
-
-def _url(socket_dir: str) -> str:
-    return f"postgresql://devnest@/devnest?host={quote(socket_dir)}"
+    return embedded_url(lines[4].strip())

@@ -7,14 +7,15 @@ import asyncpg
 
 from devnest.store.connections import connect
 from devnest.store.database import Database
-from devnest.store.errors import DatabaseUnavailable, SchemaNewer
+from devnest.store.errors import DatabaseUnavailable, DatabaseUnfit, SchemaNewer, StoreError
 from devnest.store.migrations import HEAD
 from devnest.store.schema import MARK_AS_OURS, check_database, read_schema
-from devnest.store.unavailable import TRANSLATED
+from devnest.store.unavailable import TRANSLATED, is_unavailable, reason_of
 
 __all__ = ["ensure_database", "migrate"]
 
 LOCK = 0x6465766E657374  # "devnest": one migration at a time on a database
+NOT_OURS = ("3F", "42")  # no schema to make tables in, or no right to: trying again does not help
 
 
 async def ensure_database(url: str) -> None:
@@ -33,8 +34,14 @@ async def ensure_database(url: str) -> None:
 async def migrate(url: str, *, to_serve: bool = False) -> bool:
     """Apply the revisions that are missing, all in one transaction; whether there were any.
 
-    Raises `DatabaseUnfit`, with nothing touched, where the server is too old, its encoding is not UTF-8, the database
-    is not DevNest's, or the schema is newer than this program; if it is only `to_serve`, one that serves it will do.
+    Args:
+        url: The database.
+        to_serve: A newer schema is no error where it serves this program.
+
+    Raises:
+        DatabaseUnfit: The server is too old, its encoding is not UTF-8, the database is not DevNest's, its schema is
+            newer than this program, or the role may not change it. Nothing was touched.
+        DatabaseUnavailable: It does not answer, or cannot be written to.
     """
     async with Database(url, connections=1) as database:
         await check_database(database)
@@ -52,6 +59,7 @@ def _upgrade(url: str) -> None:
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import Connection, NullPool, text
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
 
     def run(connection: Connection) -> None:
@@ -67,7 +75,19 @@ def _upgrade(url: str) -> None:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
                 await connection.execute(text(MARK_AS_OURS))
                 await connection.run_sync(run)
+        except DBAPIError as error:
+            raise _translated(error.orig) from error
         finally:
             await engine.dispose()
 
-    asyncio.run(upgrade())
+    with TRANSLATED:
+        asyncio.run(upgrade())
+
+
+def _translated(error: BaseException | None) -> StoreError:
+    """What the failure of a revision means; SQLAlchemy has put the driver's into one of its own."""
+    cause = (error and error.__cause__) or error or RuntimeError()
+    sqlstate = getattr(cause, "sqlstate", None) or ""
+    if is_unavailable(cause) and not sqlstate.startswith(NOT_OURS):
+        return DatabaseUnavailable(reason_of(cause))
+    return DatabaseUnfit(f"its schema cannot be brought up to date: {reason_of(cause)}")

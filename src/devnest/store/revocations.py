@@ -19,7 +19,7 @@ import asyncpg
 import structlog
 
 from devnest.store.connections import Connection, connect
-from devnest.store.database import CONNECT_TIMEOUT_S, READ_ONLY, STATEMENT_TIMEOUT_S
+from devnest.store.database import READ_ONLY, STATEMENT_TIMEOUT_S
 from devnest.store.errors import DatabaseUnavailable
 from devnest.store.unavailable import TRANSLATED
 
@@ -109,7 +109,7 @@ class RevokedSessions:
     async def _connect(self) -> None:
         """Listen first, then read, so that nothing falls between the two."""
         self._connection = await connect(
-            self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=STATEMENT_TIMEOUT_S,
+            self._url, command_timeout=STATEMENT_TIMEOUT_S,
             server_settings={"application_name": APPLICATION},
         )  # fmt: skip
         lost = self._lost = asyncio.Event()  # a connection's end is told to its own event only

@@ -10,7 +10,7 @@ import asyncpg
 
 from devnest.store.errors import DatabaseUnavailable
 
-__all__ = ["TRANSLATED", "leaves_sound", "reason_of", "says_read_only"]
+__all__ = ["TRANSLATED", "is_unavailable", "leaves_sound", "reason_of", "says_read_only"]
 
 # Class 22, 23 or 42 is about a statement and its values: ours to mend. These are about the database, or the moment.
 UNAVAILABLE = (
