@@ -87,7 +87,7 @@ def turn(url: str, name: str, *, read_only: str) -> None:
 def standby(primary: EmbeddedPostgres) -> Iterator[str]:
     """The URL of a hot standby."""
     identity = postgres_identity()
-    source = unquote(primary.url.partition("host=")[2])
+    source = unquote(primary.url.partition("host=")[2].partition("&")[0])
     with data_directory() as path:
         directory = DataDirectory(path)
         directory.open()
