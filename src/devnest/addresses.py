@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 import structlog
 
-__all__ = ["TrustedProxies", "canonical", "host_and_port", "subscriber_network", "trusted_network"]
+__all__ = ["MAX_PORT", "TrustedProxies", "canonical", "host_and_port", "subscriber_network", "trusted_network"]
 
 MAX_ADDRESS_CHARS = 80  # 45 of an IPv6 address that ends in an IPv4 one, brackets, a zone, a port
 MAX_HOPS = 16  # proxies behind one another; the rest of the header is not looked at

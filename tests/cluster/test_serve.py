@@ -1,5 +1,6 @@
 """`devnest serve` as a process: started, stopped, refused, killed."""
 
+import json
 import os
 import re
 import signal
@@ -205,6 +206,37 @@ def test_an_option_may_come_from_the_environment() -> None:
     run = CliRunner().invoke(app, ["serve"], env={"DEVNEST_HASH_COST": "99"})
     assert run.exit_code == 2
     assert "--hash-cost" in run.output
+
+
+def test_a_service_link_is_no_port(data_dir: Path) -> None:
+    """Kubernetes sets these for a service called `devnest`. The default port is taken, with one line of warning."""
+    links = {
+        "DEVNEST_PORT": "tcp://10.96.0.12:8000",
+        "DEVNEST_PORT_8000_TCP": "tcp://10.96.0.12:8000",
+        "DEVNEST_PORT_8000_TCP_PROTO": "tcp",
+        "DEVNEST_PORT_8000_TCP_PORT": "8000",
+        "DEVNEST_PORT_8000_TCP_ADDR": "10.96.0.12",
+        "DEVNEST_SERVICE_HOST": "10.96.0.12",
+        "DEVNEST_SERVICE_PORT": "8000",
+        "DEVNEST_SERVICE_PORT_HTTP": "8000",
+        "DEVNEST_DB_PORT": "tcp://10.96.0.13:5432",
+        "DEVNEST_DB_SERVICE_HOST": "10.96.0.13",
+        "DEVNEST_PROT": "8001",
+    }
+    url = "postgresql://nobody@127.0.0.1:1/nothing"
+    run = serve("--database-url", url, "--data-dir", str(data_dir), **links)
+    assert run.returncode == 5 or "cannot listen on 127.0.0.1 port 8000" in run.stderr  # somebody may have that port
+    lines = [json.loads(line) for line in run.stderr.splitlines() if '"variable"' in line]
+    assert [line["variable"] for line in lines] == ["DEVNEST_PORT", "DEVNEST_PROT"]
+    assert "a service link is no port" in lines[0]["event"]
+
+
+@pytest.mark.parametrize("value", ["tcp://10.96.0.12:8000", "8000.0", "+80", "\u0668\u0660", "-1", "65536", ""])
+def test_a_port_is_a_number(value: str) -> None:
+    """On the command line a link is a mistake."""
+    run = CliRunner().invoke(app, ["serve", f"--port={value}"], env={"DEVNEST_PORT": "8000"})
+    assert run.exit_code == 2
+    assert "--port" in run.output
 
 
 def test_an_external_database_is_used_as_it_is(data_dir: Path, username: str) -> None:

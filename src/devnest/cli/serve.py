@@ -1,6 +1,7 @@
 """`devnest serve`."""
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from devnest.addresses import host_and_port, trusted_network
+from devnest.addresses import MAX_PORT, host_and_port, trusted_network
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import BreachedList, HashCost, HashScheme, PasswordMinLength
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, sender, smtp_server
@@ -23,6 +24,12 @@ from devnest.streams import move_to_background
 __all__ = ["serve"]
 
 NO_OPTION = {"DEVNEST_LANES"}  # read where bcrypt is loaded
+DEFAULT_PORT = 8000
+# Kubernetes sets DEVNEST_PORT=tcp://10.0.0.1:8000 for a service called `devnest`, and more; so does Docker for a link.
+LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")
+OF_A_LINK = re.compile(
+    r"DEVNEST_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)_(?:PROTO|PORT|ADDR))"
+)
 log = structlog.get_logger("devnest.cli")
 
 
@@ -42,6 +49,16 @@ def _networks(value: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
+def _port(value: object) -> int:
+    """A port; that of `--port` left out where the environment has a service link in its place."""
+    text = str(value)
+    if text == os.environ.get("DEVNEST_PORT") and LINK.fullmatch(text):
+        return DEFAULT_PORT
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > MAX_PORT:
+        raise typer.BadParameter(f"{text!r} is no port; one is a number from 0 to {MAX_PORT}")
+    return int(text)
+
+
 def _address(value: str | None) -> str | None:
     if value is not None:
         try:
@@ -53,8 +70,12 @@ def _address(value: str | None) -> str | None:
 
 def _warn_of_misspelt_variables(context: typer.Context) -> None:
     known = NO_OPTION | {option.envvar for option in context.command.params}
-    for name in sorted(name for name in os.environ if name.startswith("DEVNEST_") and name not in known):
-        log.warning("no option has this variable", variable=name)
+    for name in sorted(name for name in os.environ if name.startswith("DEVNEST_")):
+        value = os.environ[name]
+        if name == "DEVNEST_PORT" and LINK.fullmatch(value):
+            log.warning("a service link is no port: ignored; enableServiceLinks: false leaves it out", variable=name)
+        elif name not in known and not LINK.fullmatch(value) and not OF_A_LINK.fullmatch(name):
+            log.warning("no option has this variable", variable=name)
 
 
 def _warn_of_idle_options(context: typer.Context, hashing: Hashing, database_url: str | None) -> None:
@@ -76,8 +97,10 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(envvar="DEVNEST_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one."),
-    ] = 8000,
+        typer.Option(
+            envvar="DEVNEST_PORT", parser=_port, metavar="PORT", help="Port to listen on; 0 takes a free one."
+        ),
+    ] = DEFAULT_PORT,
     management: Annotated[
         str | None,
         typer.Option(
