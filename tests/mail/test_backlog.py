@@ -6,31 +6,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devnest.mail.backlog import MAX_WAITING, MAX_WAITING_OF_ONE, Backlog, Mail
+from devnest.mail.backlog import MAX_WAITING, MAX_WAITING_OF_ONE, Backlog, Mail, Sender
 
 
 async def nothing() -> None:
     return None
 
 
-def mail(sender: str, due: float = 0.0) -> Mail:
-    return Mail(sender, nothing, give_up_at=0.0, due=due)
+def mail(network: str, due: float = 0.0, account: str = "") -> Mail:
+    return Mail(Sender(network, account), nothing, give_up_at=0.0, due=due)
 
 
 def senders(mails: list[Mail]) -> str:
-    return "".join(mail.sender for mail in mails)
+    return "".join(mail.sender.network + mail.sender.account for mail in mails)
 
 
 def test_senders_take_turns() -> None:
     """However much one has; and each one's mails keep their order."""
     backlog = Backlog()
-    waiting = [mail(sender) for sender in "aaaaaabbc"]
+    waiting = [mail(network) for network in "aaaaaabbc"]
     for one in waiting:
         assert backlog.add(one) is None
     first, second, rest = backlog.take(0.0, 2), backlog.take(0.0, 3), backlog.take(0.0, 9)
     assert [senders(first), senders(second), senders(rest)] == ["ab", "abc", "aaaa"]
-    assert [one for one in (*first, *second, *rest) if one.sender == "a"] == waiting[:6]
+    assert [one for one in (*first, *second, *rest) if one.sender.network == "a"] == waiting[:6]
     assert (len(backlog), backlog.take(0.0, 9), backlog.next_due()) == (0, [], None)
+
+
+def test_in_a_network_its_accounts_take_turns() -> None:
+    """A network with many accounts has no more turns than another."""
+    backlog = Backlog()
+    for network, account in ("a1", "a1", "a1", "a2", "a3", "b1", "b1"):
+        backlog.add(mail(network, account=account))
+    assert [senders(backlog.take(0.0, 2)) for _ in range(4)] == ["a1b1", "a2b1", "a1a3", "a1"]
 
 
 def test_what_is_due_later_keeps_nobody_waiting() -> None:
@@ -45,34 +53,73 @@ def test_what_is_due_later_keeps_nobody_waiting() -> None:
     assert senders(backlog.take(float("inf"), 9)) == "a"
 
 
-def test_one_sender_cannot_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its surplus goes, its newest first; where many fill it, the one with most waiting loses for whoever comes."""
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Backlog:
+    """One with room for twelve, and for five of a network."""
     monkeypatch.setattr("devnest.mail.backlog.MAX_WAITING", 12)
     monkeypatch.setattr("devnest.mail.backlog.MAX_WAITING_OF_ONE", 5)
-    backlog = Backlog()
+    return Backlog()
+
+
+def test_one_sender_cannot_fill_it(small: Backlog) -> None:
+    """Its surplus goes, its newest first; where many fill it, the one with most waiting loses for whoever comes."""
     kept = [mail("a") for _ in range(5)]
     for one in kept:
-        assert backlog.add(one) is None
+        assert small.add(one) is None
     surplus = mail("a")
-    assert backlog.add(surplus) is surplus
-    assert [backlog.add(mail(sender)) for sender in "bbbbccc"] == [None] * 7
-    assert backlog.add(mail("d")) is kept[4]
-    assert backlog.add(mail("e")) in (kept[3], *backlog.take(0.0, 12))
+    assert small.add(surplus) is surplus
+    assert [small.add(mail(network)) for network in "bbbbccc"] == [None] * 7
+    assert small.add(mail("d")) is kept[4]
+    assert small.add(again := mail("a")) is again
+    another = small.add(mail("d"))  # now two networks have as much
+    assert another is not None
+    assert another.sender.network in "ab"
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 10)), max_size=200), st.integers(1, 50))
-def test_nothing_is_lost_but_what_it_says(arrivals: list[tuple[str, float]], most: int) -> None:
+def test_many_accounts_are_one_sender_s(small: Backlog) -> None:
+    """A network has no more room for them; in it, the account with most waiting loses the newest."""
+    busy = [mail("a", account="1") for _ in range(3)]
+    for one in (*busy, mail("a", account="2"), mail("a", account="3")):
+        assert small.add(one) is None
+    assert small.add(mail("a", account="4")) is busy[2]
+    assert small.add(mail("a", account="5")) is busy[1]
+    assert small.add(another := mail("a", account="6")) is another
+
+
+def test_who_asks_for_more_loses_to_who_has_as_much(small: Backlog) -> None:
+    """Where all have one, newcomers wait for room."""
+    for number in range(12):
+        assert small.add(mail(str(number))) is None
+    assert small.add(newcomer := mail("newcomer")) is newcomer
+
+
+def test_one_that_comes_back_keeps_its_place(small: Backlog) -> None:
+    """It was tried, and what came after it goes before it does."""
+    first, *others = [mail("a") for _ in range(5)]
+    for one in (first, *others):
+        small.add(one)
+    assert small.take(0.0, 1) == [first]
+    small.add(last := mail("a"))
+    assert small.add(first) is last
+    assert small.take(0.0, 1) == [first]
+
+
+ARRIVALS = st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 10), st.sampled_from("123"))
+
+
+@given(st.lists(ARRIVALS, max_size=200), st.integers(1, 50))
+def test_nothing_is_lost_but_what_it_says(arrivals: list[tuple[str, float, str]], most: int) -> None:
     """Each mail is taken once or was dropped, and nobody with few waiting loses to somebody with more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("devnest.mail.backlog.MAX_WAITING", 30)
         patch.setattr("devnest.mail.backlog.MAX_WAITING_OF_ONE", 10)
         backlog, waiting, known = Backlog(), Counter[str](), set[Mail]()
-        for sender, due in arrivals:
-            known.add(one := mail(sender, due))
-            waiting[sender] += 1
+        for network, due, account in arrivals:
+            known.add(one := mail(network, due, account))
+            waiting[network] += 1
             if (dropped := backlog.add(one)) is not None:
-                assert waiting[dropped.sender] == max(waiting.values()) or dropped.sender == sender
-                waiting[dropped.sender] -= 1
+                assert waiting[dropped.sender.network] == max(waiting.values()) or dropped.sender.network == network
+                waiting[dropped.sender.network] -= 1
                 known.remove(dropped)
         assert len(backlog) == len(known) <= 30
         assert max(waiting.values(), default=0) <= 10

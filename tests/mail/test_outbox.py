@@ -9,7 +9,7 @@ from email.message import Message
 import pytest
 from structlog.testing import capture_logs
 
-from devnest.mail import Failure, Outbox, compose
+from devnest.mail import Failure, Outbox, Sender, compose
 from devnest.mail.backlog import MAX_WAITING, MAX_WAITING_OF_ONE
 from devnest.mail.outbox import KEEP_S, MAX_TOGETHER
 from tests.support import PATIENCE_S
@@ -65,11 +65,11 @@ async def outbox_on(transport: Recorder) -> AsyncIterator[Outbox]:
         yield outbox
 
 
-def put(outbox: Outbox, subject: str, sender: str = "192.0.2.1", keep_s: float = KEEP_S) -> None:
+def put(outbox: Outbox, subject: str, network: str = "192.0.2.1", keep_s: float = KEEP_S) -> None:
     async def job() -> Message:
         return compose("devnest@example.org", "ada@example.org", subject, "text")
 
-    outbox.put(job, sender=sender, keep_s=keep_s)
+    outbox.put(job, sender=Sender(network), keep_s=keep_s)
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ async def test_jobs_are_done_before_the_end() -> None:
 
     transport = Recorder()
     async with outbox_on(transport) as outbox:
-        outbox.put(nothing, sender="a")
-        outbox.put(broken, sender="a")
+        outbox.put(nothing, sender=Sender("a"))
+        outbox.put(broken, sender=Sender("a"))
         for number in range(20):
             put(outbox, str(number))
         assert transport.sent == []
@@ -126,6 +126,7 @@ async def test_a_refusal_is_final_and_told() -> None:
         async with outbox_on(transport) as outbox:
             put(outbox, "hello")
     assert transport.tries == ["hello"]
+    assert (outbox.sent, outbox.lost) == (0, {"dropped": 0, "refused": 1, "late": 0})
     assert [(line["event"], line["reason"], line["subject"]) for line in lines] == [
         ("mail refused", "450 not now", "hello")
     ]
@@ -145,7 +146,7 @@ async def test_each_wait_is_longer_until_it_is_of_no_use(monkeypatch: pytest.Mon
             dues.append(clock)
             await outbox._deliver(outbox._backlog.take(clock, 1))
     waits = [after - before for before, after in zip([0.0, *dues[1:]], dues[1:], strict=False)]
-    assert waits == [5.0, 15.0, 45.0, 135.0, 405.0, 900.0, 900.0, 900.0]
+    assert waits == [2.0, 6.0, 18.0, 54.0, 162.0, 486.0, 900.0, 900.0, 900.0]
 
 
 @pytest.mark.usefixtures("quick")
@@ -161,7 +162,7 @@ async def test_a_job_that_fails_is_tried_again() -> None:
         return compose("devnest@example.org", "ada@example.org", "late", "text")
 
     async with outbox_on(transport) as outbox:
-        outbox.put(job, sender="a")
+        outbox.put(job, sender=Sender("a"))
         await transport.until(lambda: bool(transport.sent))
     assert transport.sent == ["late"]
 
@@ -196,6 +197,7 @@ async def test_a_sender_s_flood_costs_nobody_else_a_mail() -> None:
     assert len([subject for subject in transport.sent if subject.startswith("flood")]) <= MAX_WAITING_OF_ONE + 40
     dropped = [line["mails"] for line in lines if line["event"].startswith("mail dropped")]
     assert sum(dropped) + len(transport.sent) == 2 * MAX_WAITING + 51
+    assert (outbox.sent, outbox.lost["dropped"]) == (len(transport.sent), sum(dropped))
     assert len(dropped) <= 3  # lines, not one for each
 
 

@@ -12,6 +12,7 @@ from devnest.api.bodies import MAX_BODY_BYTES, read
 from devnest.api.problems import ClientGone, ProblemError
 from devnest.api.services import Services
 from devnest.api.tokens import InvalidToken, Principal
+from devnest.mail import Sender
 from devnest.store import Origin
 
 __all__ = ["BODY_IS_LATE", "ApiRequest", "authenticate"]
@@ -54,10 +55,10 @@ class ApiRequest(Request[Any, Any, Any]):
         return subscriber_network(self.client_address)
 
     @property
-    def sender(self) -> str:
-        """Who causes the mail that comes of the request: an account, or without one the client's network."""
+    def sender(self) -> Sender:
+        """Who causes the mail that comes of the request."""
         principal: Principal | None = self.scope["state"].get("principal")
-        return self.network if principal is None else str(principal.account_id)
+        return Sender(self.network, "" if principal is None else str(principal.account_id))
 
     @property
     def origin(self) -> Origin:

@@ -30,7 +30,7 @@ from devnest.cluster.unsent import Unsent
 from devnest.hashing import PoolRunner
 from devnest.keys import KeysUnusable, load_keys
 from devnest.logs import configure_logging
-from devnest.mail import FileTransport, Outbox, SmtpTransport
+from devnest.mail import LOSSES, FileTransport, Outbox, SmtpTransport
 from devnest.metrics import Metrics
 from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, Scheme, ThreadRunner
 from devnest.pool import Pool, PoolError, RemotePool
@@ -202,7 +202,7 @@ async def _serve(
             rehasher=await stack.enter_async_context(Rehasher(database, hasher)),
             tokens=tokens,
             revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
-            outbox=await stack.enter_async_context(_outbox(settings)),
+            outbox=await stack.enter_async_context(_outbox(settings, metrics)),
             policy=_policy(settings),
             metrics=metrics,
             publisher=Grouped(partial(create_posts, database), MOST_TOGETHER),
@@ -245,9 +245,15 @@ def _watch_unsent(metrics: Metrics, unsent: Unsent) -> None:
     metrics.counter("http_server_connections_cut_total", meaning, {}, lambda: unsent.connections_cut)
 
 
-def _outbox(settings: ServerSettings) -> Outbox:
+def _outbox(settings: ServerSettings, metrics: Metrics) -> Outbox:
     url = settings.smtp_url
-    return Outbox(SmtpTransport(url) if url else FileTransport(Path(settings.mail_file)), settings.mail_from)
+    outbox = Outbox(SmtpTransport(url) if url else FileTransport(Path(settings.mail_file)), settings.mail_from)
+    metrics.gauge("mail_waiting", "Mails that wait to be sent", {}, lambda: outbox.waiting)
+    metrics.counter("mail_sent_total", "Mails that were handed over", {}, lambda: outbox.sent)
+    for reason in LOSSES:
+        read = partial(outbox.lost.__getitem__, reason)
+        metrics.counter("mail_lost_total", "Mails that were given up", {"reason": reason}, read)
+    return outbox
 
 
 def _policy(settings: ServerSettings) -> Policy:

@@ -13,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from devnest.mail.backlog import Backlog, Job, Mail
+from devnest.mail.backlog import Backlog, Job, Mail, Sender
 from devnest.mail.transports import Failure, Transport
 
 __all__ = ["KEEP_S", "Job", "Outbox"]
@@ -25,22 +25,26 @@ MAX_TOGETHER = 20  # mails that share a connection; a sender whose turn comes wa
 REST_S = 0.2
 # Before a second try, then three times as long each time. RFC 5321, 4.5.4.1, asks for 30 minutes and for days, of
 # servers that keep mail on a disk; whoever waits for a code does not wait that long.
-RETRY_S = 5.0
+RETRY_S = 2.0
 MAX_RETRY_S = 900.0
 KEEP_S = 86_400.0  # how long a mail is tried that is of use that long
 DRAIN_S = 5.0
 REPORT_S = 10.0  # between two lines about mail that was dropped
+LOSSES = ("dropped", "refused", "late")  # for want of room, by the mail server, of no use any more
 log = structlog.get_logger("devnest.mail")
 
 
 class Outbox:
     """Works jobs off while it is open, those that wait together; what waits at the end gets five seconds.
 
-    What fails and may succeed later is tried again, for as long as it was said to be of use. Belongs to one event loop.
+    What fails and may succeed later is tried again, for as long as it was said to be of use. `sent` and `lost` count,
+    the latter by `LOSSES`. Belongs to one event loop.
     """
 
     def __init__(self, transport: Transport, sender: str) -> None:
         self.sender = sender
+        self.sent = 0
+        self.lost = dict.fromkeys(LOSSES, 0)
         self._transport = transport
         self._backlog = Backlog()
         self._workers: list[asyncio.Task[None]] = []
@@ -49,12 +53,17 @@ class Outbox:
         self._dropped = 0
         self._report_at = 0.0
 
-    def put(self, job: Job, *, sender: str, keep_s: float = KEEP_S) -> None:
+    @property
+    def waiting(self) -> int:
+        """How many mails wait."""
+        return len(self._backlog)
+
+    def put(self, job: Job, *, sender: Sender, keep_s: float = KEEP_S) -> None:
         """Do this later.
 
         Args:
             job: What writes the mail.
-            sender: Who causes it, an account or a client's network: of those that wait each has a share.
+            sender: Who causes it: of those that wait each has a share.
             keep_s: For how long the mail is of use, in seconds.
         """
         self._add(Mail(sender, job, give_up_at=self._now() + keep_s))
@@ -63,6 +72,7 @@ class Outbox:
     def _add(self, mail: Mail) -> None:
         if self._backlog.add(mail) is not None:
             self._dropped += 1
+            self.lost["dropped"] += 1
             self._report()
 
     def _report(self) -> None:
@@ -94,7 +104,10 @@ class Outbox:
 
     async def _work(self) -> None:
         while mails := await self._next():
-            await self._deliver(mails)
+            try:
+                await self._deliver(mails)
+            except Exception as error:
+                log.exception("mail failed", exc_info=error)
             self._report()
             if len(self._backlog) < MAX_TOGETHER and not self._is_closing:
                 await asyncio.sleep(REST_S)
@@ -120,9 +133,11 @@ class Outbox:
         except Exception as error:
             log.exception("mail failed", exc_info=error)
             failures = [Failure(message, type(error).__name__) for message in written]
+        self.sent += len(written) - len(failures)
         passing = defaultdict[str, list[Mail]](list)
         for failure in failures:
             if failure.is_final:
+                self.lost["refused"] += 1
                 log.error("mail refused", reason=failure.reason, subject=str(failure.message["Subject"]))
             else:
                 passing[failure.reason].append(written[failure.message])
@@ -147,4 +162,5 @@ class Outbox:
                 lost += 1
             else:
                 self._add(mail)
+        self.lost["late"] += lost
         log.warning("mail not sent", reason=reason, mails=len(mails), lost=lost)
