@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -19,8 +20,15 @@ from tests.support import read_mbox
 
 MESSAGE = compose("devnest@example.org", "ada@example.org", "Grüße", "Hello Ada,\n\n.a line with a dot\n")
 TRICKY = compose("devnest@example.org", "eve@example.org", "Hello", "Hello Eve,\nFrom eve@example.org\n")
+CERTIFICATE = Path(__file__).parents[1] / "load" / "certificate.pem"
 HELO = re.compile(rb"(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]+|\[[0-9.]+\]|\[IPv6:[0-9a-f:]+\]")
 REFUSED = ("ada@refused.example", "ada eve@example.org")
+
+
+def tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
 
 
 class SmtpServer:
@@ -51,6 +59,8 @@ class SmtpServer:
                 continue
             if word in self.answers:
                 writer.write(self.answers[word] + b"\r\n")
+                if word == b"STAR":
+                    await writer.start_tls(tls())
                 continue
             if word == b"MAIL" and len(self.received) == self.messages:
                 break
@@ -71,9 +81,9 @@ class SmtpServer:
         await writer.wait_closed()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
+    async def running(self, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
         """Its URL, while it runs."""
-        async with await asyncio.start_server(self.serve, "127.0.0.1") as server:
+        async with await asyncio.start_server(self.serve, "127.0.0.1", ssl=context) as server:
             self.port = server.sockets[0].getsockname()[1]
             yield f"smtp://127.0.0.1:{self.port}"
             await asyncio.wait(self.connections)
@@ -154,6 +164,26 @@ async def test_tls_is_never_given_up() -> None:
     assert [(failure.message, failure.is_final) for failure in failed] == [(MESSAGE, False), (TRICKY, False)]
     assert "STARTTLS" in failed[0].reason
     assert server.received == []
+
+
+@pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
+@pytest.mark.parametrize("reply", [b"235 welcome", b"535 5.7.8 p@ss/word is wrong, says AHVzZXIAcEBzcy93b3Jk"])
+async def test_a_password_is_said_behind_tls(scheme: str, reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After EHLO, which says the same name behind it. A refusal says nothing about a mail, so it is not final."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    extensions = b"250-here\r\n250-STARTTLS\r\n250 AUTH PLAIN"
+    server = SmtpServer(answers={b"EHLO": extensions, b"STAR": b"220 go", b"AUTH": reply})
+    async with server.running(tls() if scheme == "smtps" else None) as url:
+        host = url.partition("//")[2]
+        failed = await SmtpTransport(f"{scheme}://user:p%40ss%2Fword@{host}").send([MESSAGE, TRICKY])
+    words = [command.split()[0] for command in server.commands]
+    start = [b"EHLO", b"STARTTLS"] if scheme != "smtps" else []
+    assert words[: len(start) + 2] == [*start, b"EHLO", b"AUTH"]
+    assert len({command for command in server.commands if command.startswith(b"EHLO")}) == 1
+    if reply.startswith(b"235"):
+        assert (failed, len(server.received)) == ([], 2)
+    else:
+        assert [(one.is_final, one.reason) for one in failed] == [(False, "535 5.7.8 … is wrong, says …")] * 2
 
 
 async def test_several_messages_share_a_connection() -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import re
 import socket
+from base64 import b64encode
 from collections.abc import Iterable
 from email.message import Message
 from ipaddress import IPv6Address, ip_address
 
-__all__ = ["helo_name", "is_final", "own_name", "reply_of", "secrets_of"]
+__all__ = ["helo_name", "is_final", "own_name", "reply_of", "said_of", "secrets_of"]
 
 MAX_NAME_CHARS = 253
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -71,6 +72,11 @@ def reply_of(error: Exception, *secrets: str) -> str:
         return f"{error.code} {_scrubbed(error.message, secrets)}".strip()
     said = error.message if isinstance(error, SMTPException) else str(error)
     return f"{type(error).__name__}: {_scrubbed(said, secrets)}"
+
+
+def said_of(username: str, password: str) -> list[str]:
+    """What the commands that log in hold of a password, the longest first (`AUTH PLAIN`, RFC 4616, and `AUTH LOGIN`)."""
+    return [*(b64encode(text.encode()).decode() for text in (f"\0{username}\0{password}", password)), password]
 
 
 def secrets_of(message: Message) -> list[str]:

@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from devnest.mail.smtp import is_final, own_name, reply_of, secrets_of
+from devnest.mail.smtp import is_final, own_name, reply_of, said_of, secrets_of
 from devnest.urls import BadUrl, parse_url
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class SmtpTransport:
         self._scheme = parsed.scheme
         self._username = parsed.username
         self._password = parsed.password
-        self._secrets = [self._password] if self._password else []
+        self._secrets = said_of(parsed.username or "", parsed.password) if parsed.password else []
 
     async def send(self, messages: Sequence[Message]) -> list[Failure]:
         """Hand them over, one after another, through one connection."""
