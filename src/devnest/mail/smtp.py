@@ -75,7 +75,7 @@ def reply_of(error: Exception, *secrets: str) -> str:
 
 
 def said_of(username: str, password: str) -> list[str]:
-    """What the commands that log in hold of a password, the longest first (`AUTH PLAIN`, RFC 4616, and `AUTH LOGIN`)."""
+    """What the commands that log in hold of a password (`AUTH PLAIN`, RFC 4616, and `AUTH LOGIN`), longest first."""
     return [*(b64encode(text.encode()).decode() for text in (f"\0{username}\0{password}", password)), password]
 
 
