@@ -150,7 +150,7 @@ class Outbox:
             try:
                 mail.message = await mail.job()
             except Exception as error:
-                log.exception("mail not written", exc_info=error)
+                log.warning("mail not written", error=type(error).__name__, exc_info=error if mail.tries == 0 else None)
                 self._try_again([mail], type(error).__name__)
 
     def _try_again(self, mails: list[Mail], reason: str) -> None:

@@ -151,8 +151,6 @@ class SmtpTransport:
 
     async def send(self, messages: Sequence[Message]) -> list[Failure]:
         """Hand them over, one after another, through one connection."""
-        import aiosmtplib  # only who sends by SMTP waits for it
-
         failed: list[Failure] = []
         rest = deque(messages)
         try:
@@ -160,21 +158,18 @@ class SmtpTransport:
                 while rest:
                     try:
                         await server.send_message(rest[0])
-                    # ValueError: an address that cannot be said to a server. A lost connection fails all that follow.
-                    except (OSError, ValueError, aiosmtplib.SMTPException) as error:
+                    except Exception as error:  # a lost connection fails all that follow
                         reason = reply_of(error, *secrets_of(rest[0]), *self._secrets)
                         failed.append(Failure(rest[0], reason, is_final(error)))
                     rest.popleft()
-        # Before any message, so nothing is said about one: whatever it is, an operator can mend it. ValueError: a
-        # host's name that cannot be looked up.
-        except (OSError, ValueError, aiosmtplib.SMTPException) as error:
+        except Exception as error:  # it says nothing about a mail: whatever it is, somebody can mend it
             failed += [Failure(message, reply_of(error, *self._secrets)) for message in rest]
         return failed
 
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncIterator["SMTP"]:
         """A connection that has said who it is: `EHLO`, TLS and the password, in that order."""
-        import aiosmtplib
+        import aiosmtplib  # only who sends by SMTP waits for it
 
         server = aiosmtplib.SMTP(
             hostname=self._host, port=self._port, use_tls=self._scheme == "smtps", start_tls=False,
