@@ -408,8 +408,8 @@ async def test_an_address_with_many_idle_connections_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes is accepted, and an address with few connections keeps its own."""
-    monkeypatch.setattr("devnest.cluster.connections.MOST_CONNECTIONS", 10)
-    monkeypatch.setattr("devnest.cluster.connections.ROOM", 2)
+    monkeypatch.setattr("devnest.cluster.acceptor.MOST_CONNECTIONS", 10)
+    monkeypatch.setattr("devnest.cluster.acceptor.ROOM", 2)
     async with serving(tmp_path) as at:
         modest = await answered(at, "127.0.0.1")
         greedy = [await answered(at, "127.0.0.2") for _ in range(9)]
@@ -438,7 +438,7 @@ async def answered(at: Serving, source: str) -> tuple[asyncio.StreamReader, asyn
 @on_uvloop
 async def test_nobody_is_thrown_out_while_being_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every connection has a request, whoever comes waits until one has not."""
-    monkeypatch.setattr("devnest.cluster.connections.MOST_CONNECTIONS", 3)
+    monkeypatch.setattr("devnest.cluster.acceptor.MOST_CONNECTIONS", 3)
     async with serving(tmp_path) as at:
         busy = [await at.connect() for _ in range(3)]
         for _, writer in busy:

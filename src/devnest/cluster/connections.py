@@ -1,18 +1,9 @@
-"""Connections of a server: accepted one at a time, and bounded in time wherever a client can stall.
-
-Several servers share one listening socket. Each takes one connection per turn of its event loop, so a busy server
-takes fewer; asyncio's own server takes all that wait, and one process would serve a whole burst alone.
-"""
+"""A connection of a server, bounded in time wherever its client can stall."""
 
 import asyncio
-import errno
-import resource
-import socket
-from collections import defaultdict
-from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
@@ -20,7 +11,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from devnest.addresses import TrustedProxies, canonical
+from devnest.addresses import TrustedProxies, canonical, subscriber_network
 from devnest.api import BODY_IS_LATE, not_http
 from devnest.cluster.corked import Corked
 from devnest.cluster.heads import (
@@ -35,7 +26,7 @@ from devnest.cluster.heads import (
 )
 from devnest.cluster.unsent import Unsent
 
-__all__ = ["Acceptor", "BoundedProtocol", "has_room", "most_connections"]
+__all__ = ["BoundedProtocol"]
 
 HEAD_TIMEOUT_S = 15.0  # from a request's first byte, or a connection's beginning, to the end of its headers
 BODY_TIMEOUT_S = 10.0  # from there to the end of its body, of 1 MiB at most
@@ -44,75 +35,7 @@ UNREAD_TIMEOUT_S = 30.0  # for a client that does not read its answer
 MOST_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
 MOST_BODY_BYTES = 16 * 1024 * 1024  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
 MAX_PIPELINED = 32  # requests of one connection that wait for the one before them, at about 3 KiB each
-MOST_CONNECTIONS = 20_000  # of one server, at about 10 KiB for an idle one
-OTHER_DESCRIPTORS = 200  # of a server: its management, database, pool, mail
-ROOM = 100  # connections closed at once where there are as many
-PAUSE_S = 0.1
 HEAD, BODY = "head", "body"
-
-
-class Acceptor:
-    """Accepts on a socket it is given and does not close, as long as `has_room` says so."""
-
-    def __init__(
-        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], has_room: Callable[[], bool]
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._listener = listener
-        self._make_protocol = make_protocol
-        self._has_room = has_room
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_open = True
-        self._resume()
-
-    def close(self) -> None:
-        """Accept no more. Whether somebody waits is for the servers that stay, or for `take_all`."""
-        self._is_open = False
-        self._loop.remove_reader(self._listener)
-
-    def take_all(self) -> None:
-        """Accept everybody who waits already, since nobody else will."""
-        while self._accept():
-            pass
-
-    async def settle(self) -> None:
-        """Wait until every connection that was accepted has its protocol, or has failed."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _resume(self) -> None:
-        if self._is_open:
-            self._loop.add_reader(self._listener, self._accept)
-
-    def _pause(self) -> None:
-        """What waits stays in the backlog, for another server perhaps."""
-        self._loop.remove_reader(self._listener)
-        self._loop.call_later(PAUSE_S, self._resume)
-
-    def _accept(self) -> bool:
-        if not self._has_room():
-            self._pause()
-            return False
-        try:
-            connection, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return False  # another server was faster, or the client has gone again
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                raise
-            self._pause()
-            return False
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
-        self._tasks.add(task)  # the loop itself keeps weak references only
-        task.add_done_callback(self._accepted)
-        return True
-
-    def _accepted(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # the connection failed at once; there is nobody to tell
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -122,6 +45,7 @@ class BoundedProtocol(HttpToolsProtocol):
     None from its end to the next one's beginning.
     """
 
+    network = ""  # of its client, as far as fairness goes
     _awaited: str | None = HEAD
     _timer: asyncio.TimerHandle | None = None  # of what is awaited
     _received_bytes = 0  # since that timer began
@@ -144,6 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.client is not None:
             host, port = self.client
             self.client = (canonical(host) or host, port)
+            self.network = subscriber_network(self.client[0])
             self._is_from_proxy = self.client[0] in self._proxies
         self._start_timer()
 
@@ -380,24 +305,3 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.scope["state"][BODY_IS_LATE] = True
             self.cycle.keep_alive = self.cycle.more_body = False
             self.cycle.message_event.set()
-
-
-def most_connections() -> int:
-    """How many a server takes: so many, or what its descriptors allow."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(MOST_CONNECTIONS, max(limit - OTHER_DESCRIPTORS, limit // 2))
-
-
-def has_room(connections: Collection[BoundedProtocol], most: int) -> bool:
-    """Whether one more may come. Where there are too many, the address with most idle ones loses some of those."""
-    if len(connections) < most:
-        return True
-    idle: defaultdict[str, list[BoundedProtocol]] = defaultdict(list)
-    for connection in connections:
-        if connection.is_idle():
-            idle[connection.client[0] if connection.client else ""].append(connection)
-    for connection in max(idle.values(), key=len, default=[])[:ROOM]:
-        connection.transport.close()
-    return bool(idle)

@@ -22,7 +22,8 @@ from devnest.api import (
     create_app,
     create_management_app,
 )
-from devnest.cluster.connections import Acceptor, BoundedProtocol, has_room, most_connections
+from devnest.cluster.acceptor import Acceptor, has_room, most_connections
+from devnest.cluster.connections import BoundedProtocol
 from devnest.cluster.control import Control
 from devnest.cluster.garbage import collecting
 from devnest.cluster.keywatch import KeyWatch
