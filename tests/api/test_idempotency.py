@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -61,6 +62,49 @@ def test_the_same_request_gets_the_same_answer(
     second = member.post(path, json=body, headers=keyed())
     assert second.status_code == (409 if path == REGISTER else 201)
     assert same(member.post(path, json=body, headers=headers), first)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda path: f"{path}/",
+        lambda path: path.replace("/v1/", "//v1///"),
+        lambda path: path.replace("s", "%73"),
+        lambda path: f"{path[:-1]}%{ord(path[-1]):x}",
+        lambda path: f"{path}?again=1",
+        lambda path: path.replace("0", "%30").replace("1", "%31"),
+    ],
+    ids=range(6),
+)
+def test_a_key_holds_for_every_spelling_of_a_path(
+    member: httpx.Client, request_for: tuple[str, dict[str, Any], dict[str, Any]], spell: Callable[[str], str]
+) -> None:
+    """It is bound to what is done, not to how it was written."""
+    path, body, _ = request_for
+    headers = keyed()
+    first = member.post(path, json=body, headers=headers)
+    assert first.status_code == 201
+    again = member.post(spell(path), json=body, headers=headers)
+    assert (again.status_code, again.json()) == (201, first.json())
+
+
+@pytest.mark.parametrize("spell", [str.upper, lambda text: f"{{{text}}}", lambda text: text.replace("-", "")])
+def test_no_spelling_of_an_id_is_a_way_around_a_key(member: httpx.Client, spell: Callable[[str], str]) -> None:
+    """A second comment under the same key does not come about."""
+    post_id = member.post(POSTS, json=POST).json()["id"]
+    path, headers = f"{POSTS}/{post_id}/comments", keyed()
+    assert member.post(path, json={"body": "b"}, headers=headers).status_code == 201
+    assert member.post(f"{POSTS}/{spell(post_id)}/comments", json={"body": "b"}, headers=headers).status_code == 404
+    assert len(member.get(path).json()["items"]) == 1
+
+
+def test_two_keys_are_none(member: httpx.Client) -> None:
+    """400, the same twice too: which one a proxy took, nobody knows."""
+    for second in ("a", "b"):
+        keys = [("idempotency-key", "a"), ("idempotency-key", second)]
+        answer = member.post(POSTS, json=POST, headers=keys)
+        assert answer.status_code == 400
+        assert [error["field"] for error in answer.json()["errors"]] == ["Idempotency-Key"]
 
 
 def test_two_at_once_are_one(

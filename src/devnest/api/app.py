@@ -1,10 +1,12 @@
 """The ASGI application: routes, their dependencies, and the frame around every request."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
+from litestar.routes.base import parsers_map
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from devnest.api import auth, comments, health, jwks, passwords, posts, sessions, users
@@ -13,6 +15,7 @@ from devnest.api.bodies import MAX_BODY_BYTES
 from devnest.api.cors import Cors
 from devnest.api.documentation import openapi_config
 from devnest.api.frame import RequestFrame
+from devnest.api.ids import canonical_id
 from devnest.api.problems import respond_to
 from devnest.api.requests import ApiRequest
 from devnest.api.services import Services
@@ -51,6 +54,7 @@ def create_management_app(services: Services) -> ASGIApp:
 
 
 def _litestar(services: Services, routes: Sequence[ControllerRouterHandler], openapi: OpenAPIConfig | None) -> Litestar:
+    parsers_map[UUID] = canonical_id  # of every `{…:uuid}`; what it refuses is a 404
     app = Litestar(
         routes,
         request_class=type("ServedRequest", (ApiRequest,), {"services": services}),
