@@ -1,5 +1,6 @@
 """Every error is an RFC 9457 problem, and every answer has a request id."""
 
+import gzip
 import json
 import socket
 from urllib.parse import urlsplit
@@ -132,6 +133,38 @@ def test_a_target_is_bounded(client: httpx.Client, target: str, status: int) -> 
     assert answer.status_code == status
     if status >= 400:
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", [REGISTER, "/api/v1/auth/login", "/api/v1/posts"])
+@pytest.mark.parametrize(
+    "codings",
+    [
+        ["gzip"],
+        ["GZIP"],
+        ["x-gzip"],
+        ["deflate"],
+        ["br"],
+        ["zstd"],
+        ["identity, gzip"],
+        ["identity", "gzip"],
+        ["aes128gcm"],
+    ],
+    ids=str,
+)
+def test_a_coded_body_is_refused(member: httpx.Client, path: str, codings: list[str]) -> None:
+    """415 with what would do (RFC 9110, 15.5.16), whatever the body is."""
+    headers = [*JSON.items(), *(("content-encoding", coding) for coding in codings)]
+    for content in (gzip.compress(b"{}"), b"{}"):
+        answer = member.post(path, content=content, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (415, "urn:devnest:content-encoding")
+        assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity", "identity , ,identity"])
+def test_a_body_may_be_said_to_be_plain(client: httpx.Client, coding: str) -> None:
+    """Which it is."""
+    answer = client.post(REGISTER, content=b"{}", headers={**JSON, "content-encoding": coding})
+    assert answer.status_code == 422
 
 
 def test_a_json_body_may_name_its_charset(client: httpx.Client) -> None:

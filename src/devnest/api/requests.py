@@ -112,6 +112,9 @@ class ApiRequest(Request[Any, Any, Any]):
         media_type = _header(self.scope, b"content-type").partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise ProblemError(415, "the body has to be application/json", kind="urn:devnest:media-type")
+        if _is_coded(self.scope):
+            detail, headers = "the body has to be sent as it is", {"Accept-Encoding": "identity"}
+            raise ProblemError(415, detail, kind="urn:devnest:content-encoding", headers=headers)
         field = self.route_handler.parsed_data_field
         assert field is not None
         return read(await self.body(), field.annotation)
@@ -133,6 +136,13 @@ async def authenticate(request: Request[Any, Any, Any]) -> None:
     if request.services.revoked.has_ended(speaker.session_id, speaker.issued_at):
         raise InvalidToken("the session has ended")
     request.scope["state"]["principal"] = speaker
+
+
+def _is_coded(scope: Any) -> bool:
+    """Whether the content is compressed, say. Several lines are one list, and `identity` is no coding."""
+    lines = [value for name, value in scope["headers"] if name == b"content-encoding"]
+    codings = b",".join(lines).lower().split(b",") if lines else []
+    return any(coding.strip() not in (b"", b"identity") for coding in codings)
 
 
 def _header(scope: Any, name: bytes) -> str:
