@@ -105,8 +105,8 @@ def _refusal(scope: Scope) -> ProblemError | None:
 
     Outside the API a route has one spelling: a proxy that denies `/metrics` may not know `//metrics` or `/%6detrics`.
     """
-    query = scope["query_string"]
-    if len(scope["raw_path"]) + len(query) > MAX_TARGET_BYTES:
+    query = scope.get("query_string", b"")
+    if len(scope.get("raw_path") or b"") + len(query) > MAX_TARGET_BYTES:
         return TOO_LONG
     if query.count(b"&") >= MAX_PARAMETERS:
         return TOO_MANY
