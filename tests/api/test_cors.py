@@ -66,7 +66,7 @@ def test_a_named_origin_gets_in(open_to_app: DevNest) -> None:
             allowed = cors(preflight)
             assert (allowed["access-control-allow-origin"], allowed["vary"]) == (origin, "Origin")
             assert allowed["access-control-allow-methods"] == "GET, POST, PATCH, DELETE"
-            asked = {"authorization", "content-type", "if-match", "idempotency-key", "x-request-id"}
+            asked = {"authorization", "content-type", "if-match", "if-none-match", "idempotency-key", "x-request-id"}
             assert set(allowed["access-control-allow-headers"].lower().split(", ")) == asked
             for answer in (
                 client.get(POSTS, headers={"origin": origin}),

@@ -51,13 +51,101 @@ def test_a_change_of_an_old_version_is_refused(member: httpx.Client, post: dict[
     path = f"{POSTS}/{post['id']}"
     old = member.get(path).headers["etag"]
     new = member.patch(path, json={"title": "Second"}, headers={"if-match": old}).headers["etag"]
-    for wrong in (old, f"W/{new}", '"zzz"', "", '"' + "f" * 40 + '"', '"x", "y"'):
+    for wrong in (
+        old,
+        f"W/{old}",
+        '"zzz"',
+        "",
+        new[1:-1],
+        new.upper(),
+        '"0' + new[1:],
+        '"' + "f" * 40 + '"',
+        '"x", "y"',
+    ):
         assert member.patch(path, json={"title": "Lost"}, headers={"if-match": wrong}).status_code == 412, wrong
         assert member.delete(path, headers={"if-match": wrong}).status_code == 412
+        assert member.get(path, headers={"if-match": wrong}).status_code == 412
     assert member.get(path).json()["title"] == "Second"
     third = member.patch(path, json={"title": "Third"}, headers={"if-match": f"{old}, {new}"})
     assert third.status_code == 200
     assert member.delete(path, headers={"if-match": "*"}).status_code == 204
+
+
+@pytest.mark.parametrize("form", ['W/"{}"', '"{}-gzip"', '"{}-br"', 'W/"{}-zstd"', '"{}-deflate"'])
+def test_a_proxy_that_compresses_locks_nobody_out(member: httpx.Client, post: dict[str, Any], form: str) -> None:
+    """It changes the tag of every answer; whoever sends that back has read this version, and no other."""
+    path = f"{POSTS}/{post['id']}"
+    old = member.get(path).headers["etag"].strip('"')
+    assert member.get(path, headers={"if-none-match": form.format(old)}).status_code == 304
+    answer = member.patch(path, json={"title": "Second"}, headers={"if-match": form.format(old)})
+    assert answer.status_code == 200
+    assert member.patch(path, json={"title": "Lost"}, headers={"if-match": form.format(old)}).status_code == 412
+    assert member.get(path, headers={"if-none-match": form.format(old)}).status_code == 200
+    assert member.get(path).json()["title"] == "Second"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_a_client_has_is_not_sent_again(member: httpx.Client, post: dict[str, Any], method: str) -> None:
+    """304 with the tag and without content, or anything said of it."""
+    path = f"{POSTS}/{post['id']}"
+    etag = member.get(path).headers["etag"]
+    for known in (etag, f"W/{etag}", f'"zzz", {etag}', f'"a,b",{etag}', "*"):
+        answer = member.request(method, path, headers={"if-none-match": known})
+        assert (answer.status_code, answer.headers["etag"], answer.content) == (304, etag, b""), known
+        assert not {"content-length", "content-type", "transfer-encoding"} & answer.headers.keys()
+    for other in ('"zzz"', "", etag[1:-1], f'{etag[:-1]}-zip"', f'"x{etag[1:]}'):
+        assert member.request(method, path, headers={"if-none-match": other}).status_code == 200, other
+    assert member.get(f"{POSTS}/{uuid.uuid4()}", headers={"if-none-match": "*"}).status_code == 404
+
+
+def test_an_author_s_new_name_is_news(member: httpx.Client, post: dict[str, Any], username: str) -> None:
+    """Though no edit depends on it: the answer has it."""
+    path = f"{POSTS}/{post['id']}"
+    etag = member.get(path).headers["etag"]
+    change = {"username": f"{username[:20]}x", "password": PASSWORD}
+    assert member.patch("/api/v1/users/me", json=change).status_code == 200
+    assert member.get(path, headers={"if-none-match": etag}).status_code == 200
+
+
+def test_a_change_can_be_kept_from_a_version(member: httpx.Client, post: dict[str, Any]) -> None:
+    """`If-None-Match` of a change: 412 for the versions that it names, and for `*` where there is a post."""
+    path = f"{POSTS}/{post['id']}"
+    old = member.get(path).headers["etag"]
+    for named in (old, f"W/{old}", "*", f'"zzz", {old}'):
+        assert member.patch(path, json={"title": "Lost"}, headers={"if-none-match": named}).status_code == 412, named
+        assert member.delete(path, headers={"if-none-match": named}).status_code == 412, named
+    assert member.get(path).json() == post
+    assert member.delete(f"{POSTS}/{uuid.uuid4()}", headers={"if-none-match": "*"}).status_code == 404
+    new = member.patch(path, json={"title": "Second"}, headers={"if-none-match": '"zzz"'}).headers["etag"]
+    both = {"if-match": new, "if-none-match": old}
+    assert member.patch(path, json={"title": "Third"}, headers=both).status_code == 200
+    assert member.delete(path, headers={"if-none-match": f"{old}, {new}"}).status_code == 204
+
+
+def test_several_lines_of_a_condition_are_one_list(member: httpx.Client, post: dict[str, Any]) -> None:
+    """RFC 9110, 5.3: whichever line has the right tag."""
+    path = f"{POSTS}/{post['id']}"
+    etag = member.get(path).headers["etag"]
+    for forms in (['"zzz"', "{}"], ["{}", '"zzz"'], ["", "{}", ""]):
+        lines = [form.format(etag) for form in forms]
+        known = [("if-none-match", line) for line in lines]
+        assert member.get(path, headers=known).status_code == 304
+        wanted = [("if-match", line) for line in lines]
+        answer = member.patch(path, json={"title": "Changed"}, headers=wanted)
+        assert answer.status_code == 200
+        etag = answer.headers["etag"]
+        assert member.patch(path, json={"title": "Lost"}, headers=wanted).status_code == 412
+
+
+def test_a_condition_is_bounded(member: httpx.Client, post: dict[str, Any]) -> None:
+    """400 with its name, in one line or in many."""
+    path = f"{POSTS}/{post['id']}"
+    for name in ("If-Match", "If-None-Match"):
+        for headers in ([(name, '"a",' * 1500)], [(name, '"aaaaaa"')] * 500):
+            for method in ("GET", "DELETE"):
+                answer = member.request(method, path, headers=headers)
+                assert answer.status_code == 400
+                assert [error["field"] for error in answer.json()["errors"]] == [name]
 
 
 def test_of_two_changes_of_one_version_one_wins(devnest: DevNest, member: httpx.Client, post: dict[str, Any]) -> None:

@@ -18,7 +18,10 @@ ALLOWED = "cors"  # the name of an answer's headers in the scope's state, for an
 COVERED = "/api/"  # metrics and health are nobody's page's business
 PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
-    (b"access-control-allow-headers", b"Authorization, Content-Type, If-Match, Idempotency-Key, X-Request-Id"),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id",
+    ),
     (b"access-control-max-age", b"7200"),  # the longest that Chromium keeps it
 ]
 READABLE = (b"access-control-expose-headers", b"ETag, Location, Retry-After, X-Request-Id")

@@ -41,9 +41,9 @@ MEANINGS = {
     404: "There is nothing at this path",
     408: "The body took longer than 10 s to come",
     409: "Taken",
-    412: "`If-Match` names another version than there is",
+    412: "There is another version than `If-Match` or `If-None-Match` allows",
     413: "The body is too large",
-    415: "The body is not application/json",
+    415: "The body is not application/json, or has a `Content-Encoding`",
     422: "The body is JSON, but a field is wrong; `errors` names each",
     429: "Too many failed attempts from this client, or changes of a name; `Retry-After` says when to try again",
     503: "Not now; `Retry-After` says when",
@@ -71,6 +71,25 @@ IDEMPOTENCY_PARAMETER = {
     "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
     "example": "7d2a8f6e-0c1b-4f0e-9a53-2b7c1de0a4f8",
 }
+# Read by hand too: of a declared header Litestar takes one line, and these fields may have several.
+CONDITIONAL = {"/api/v1/posts/{post_id}": ("get", "patch", "delete")}
+CONDITIONS = [
+    {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string", "maxLength": 4096},
+        "example": example,
+    }
+    for name, description, example in (
+        ("If-Match", "Do it only to one of these versions: their `ETag`s, or `*`", "*"),
+        (
+            "If-None-Match",
+            "Do it only if the version is none of these: their `ETag`s, or `*`",
+            '"64a2f1b3c4d5e-0a1b2c3d"',
+        ),
+    )
+]
 SWAGGER = find_spec("swagger_ui")  # Swagger UI's own files, from the package swagger-ui-py; its code is not loaded
 assert SWAGGER is not None
 assert SWAGGER.origin is not None
@@ -148,6 +167,9 @@ def _document(app: Litestar) -> bytes:
                 del operation["responses"]["400"]  # Litestar's own, where a path has a parameter; here it is a 404
     for path in ONCE:
         schema["paths"][path]["post"].setdefault("parameters", []).append(IDEMPOTENCY_PARAMETER)
+    for path, methods in CONDITIONAL.items():
+        for method in methods:
+            schema["paths"][path][method].setdefault("parameters", []).extend(CONDITIONS)
     add_examples(schema)
     add_links(schema)
     return msgspec.json.encode(schema)

@@ -59,7 +59,7 @@ PROBLEMS: Problems = {
     "404": ("about:blank", "there is no such post", {}),
     "408": ("urn:devnest:slow", "the body did not come in time", {}),
     "409": ("urn:devnest:taken", "this username is taken", {"username": "this username is taken"}),
-    "412": ("urn:devnest:changed", "the post was changed since", {}),
+    "412": ("urn:devnest:changed", "the post is another version than the condition allows", {}),
     "413": ("about:blank", "the request body is too large", {}),
     "415": ("urn:devnest:media-type", "the body has to be application/json", {}),
     "422": ("urn:devnest:invalid", "the body is not valid", {"color": "unknown field"}),

@@ -6,14 +6,15 @@ from uuid import UUID
 import msgspec
 from litestar import delete, get, patch, post
 from litestar.datastructures import ResponseHeader
-from litestar.params import HeaderParameter, Parameter
+from litestar.openapi import ResponseSpec
+from litestar.params import Parameter
 from msgspec import UNSET
 
 from devnest.api import texts
 from devnest.api.bodies import NAME, TAG, NewPost, PostChange
 from devnest.api.cursors import Cursor, decode_cursor
 from devnest.api.documentation import BEARER, answers
-from devnest.api.entity_tags import entity_tag, versions
+from devnest.api.entity_tags import conditions, entity_tag
 from devnest.api.idempotency import claim_of
 from devnest.api.pages import DEFAULT_LIMIT, MAX_PAGE_BYTES, Limit, encode_page
 from devnest.api.problems import ProblemError
@@ -23,8 +24,12 @@ from devnest.store import Draft, Post, TagCount, change_post, create_post, delet
 
 __all__ = ["ROUTES", "Page"]
 
-IF_MATCH = HeaderParameter(name="If-Match", description="The `ETag` of what is to be changed")
-ETAG = [ResponseHeader(name="ETag", description="The post's version, for `If-Match`", documentation_only=True)]
+NOT_MODIFIED = ResponseSpec(None, description="`If-None-Match` names the version that there is")
+ETAG = [
+    ResponseHeader(
+        name="ETag", description="The post's version, for `If-Match` and `If-None-Match`", documentation_only=True
+    )
+]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -84,15 +89,21 @@ async def read_page(
     "/posts/{post_id:uuid}",
     tags=["posts"],
     summary="Read a post",
-    responses=answers(404, 503),
+    responses={304: NOT_MODIFIED, **answers(400, 404, 412, 503)},
     response_headers=ETAG,
 )
 async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
-    """One post by its id."""
+    """One post by its id. With `If-None-Match`, only if it is another version than the one that you have."""
+    wanted, known = conditions(request.scope["headers"])
     found = await find_post(request.services.database, post_id)
     if found is None:
         raise ProblemError(404, "there is no such post")
-    return Reply(found, headers={"ETag": entity_tag(found.updated_at, found.author.username)})
+    tag = entity_tag(found.updated_at, found.author.username)
+    if wanted is not None and not wanted.has(tag):
+        raise _changed()
+    if known is not None and known.has(tag):
+        return Reply(b"", status=304, headers={"ETag": tag})
+    return Reply(found, headers={"ETag": tag})
 
 
 @patch(
@@ -104,16 +115,17 @@ async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     responses=answers(400, 401, 403, 404, 412, 408, 413, 415, 422, 503),
     response_headers=ETAG,
 )
-async def edit_post(
-    post_id: UUID, data: PostChange, request: ApiRequest, if_match: Annotated[str | None, IF_MATCH] = None
-) -> Reply[Post]:
+async def edit_post(post_id: UUID, data: PostChange, request: ApiRequest) -> Reply[Post]:
     """With `If-Match`, only of the version that you read: no change of somewhere else is lost."""
-    wanted = versions(if_match)
+    wanted = conditions(request.scope["headers"])
+    if wanted.excludes_all:
+        raise await _refusal(request, post_id)
     changed = await change_post(
         request.services.database,
         post_id,
         request.principal.account_id,
-        wanted,
+        wanted.among,
+        not_among=wanted.not_among,
         title=data.title or None,
         body=data.body or None,
         tags=None if data.tags is UNSET else list(dict.fromkeys(data.tags)),
@@ -130,11 +142,15 @@ async def edit_post(
     summary="Delete your post",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(401, 403, 404, 412, 503),
+    responses=answers(400, 401, 403, 404, 412, 503),
 )
-async def remove_post(post_id: UUID, request: ApiRequest, if_match: Annotated[str | None, IF_MATCH] = None) -> None:
+async def remove_post(post_id: UUID, request: ApiRequest) -> None:
     """Its comments go with it."""
-    if not await delete_post(request.services.database, post_id, request.principal.account_id, versions(if_match)):
+    wanted = conditions(request.scope["headers"])
+    account_id = request.principal.account_id
+    if wanted.excludes_all or not await delete_post(
+        request.services.database, post_id, account_id, wanted.among, not_among=wanted.not_among
+    ):
         raise await _refusal(request, post_id)
 
 
@@ -145,7 +161,11 @@ async def _refusal(request: ApiRequest, post_id: UUID) -> ProblemError:
         return ProblemError(404, "there is no such post")
     if found.author.id != request.principal.account_id:
         return ProblemError(403, "the post is another's")
-    return ProblemError(412, "the post was changed since", kind="urn:devnest:changed")
+    return _changed()
+
+
+def _changed() -> ProblemError:
+    return ProblemError(412, "the post is another version than the condition allows", kind="urn:devnest:changed")
 
 
 @get("/tags", tags=["posts"], summary="The tags in use", responses=answers(503))

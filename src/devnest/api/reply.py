@@ -1,6 +1,7 @@
 """An answer in JSON, made at once."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,7 +42,9 @@ class Reply(Response[T]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        headers = [self._content_type, (b"content-length", b"%d" % len(self._body))]
+        headers = []
+        if self._status != HTTPStatus.NOT_MODIFIED:  # those would be of the content that is not sent (RFC 9110, 15.4.5)
+            headers = [self._content_type, (b"content-length", b"%d" % len(self._body))]
         if self._headers:
             headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         start: HTTPResponseStartEvent = {"type": "http.response.start", "status": self._status, "headers": headers}

@@ -78,7 +78,8 @@ SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (
 UPDATE = f"""
 WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, body), tags = coalesce($6, tags),
         updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
-    WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3)) RETURNING *)
+    WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))
+        AND updated_at <> ALL($7::timestamptz[]) RETURNING *)
 SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
 
 # The running sum of lengths ends a page in the database. PostgreSQL knows the length of a long text without reading it,
@@ -144,26 +145,34 @@ async def change_post(
     database: Database,
     post_id: UUID,
     author_id: UUID,
-    versions: list[datetime] | None,
+    among: Sequence[datetime] | None,
     *,
+    not_among: Sequence[datetime] = (),
     title: str | None = None,
     body: str | None = None,
     tags: list[str] | None = None,
 ) -> Post | None:
     """Change what is given, if the post is the author's and was last changed at one of these times, or at any.
 
-    None where it is not so.
+    None where it is not so, and where it was changed at one of the times `not_among` which it may be.
     """
-    row = await database.fetch_row(UPDATE, post_id, author_id, versions, title, body, tags)
+    row = await database.fetch_row(UPDATE, post_id, author_id, among, title, body, tags, not_among)
     return None if row is None else _post(row)
 
 
-async def delete_post(database: Database, post_id: UUID, author_id: UUID, versions: list[datetime] | None) -> bool:
+async def delete_post(
+    database: Database,
+    post_id: UUID,
+    author_id: UUID,
+    among: Sequence[datetime] | None,
+    *,
+    not_among: Sequence[datetime] = (),
+) -> bool:
     """Delete a post and its comments under the same conditions; False where they do not hold."""
     deleted = await database.fetch_value(
-        "DELETE FROM posts WHERE id = $1 AND author_id = $2"
-        " AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3)) RETURNING true",
-        post_id, author_id, versions,
+        "DELETE FROM posts WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))"
+        " AND updated_at <> ALL($4::timestamptz[]) RETURNING true",
+        post_id, author_id, among, not_among,
     )  # fmt: skip
     return deleted is not None
 
