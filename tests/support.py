@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -95,12 +95,16 @@ class DevNest:
         environment: dict[str, str] | None = None,
         fresh: bool = False,
         stderr: int = subprocess.PIPE,
+        command: Sequence[str] = (sys.executable, "-m", "devnest"),
+        cwd: Path | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.fresh = fresh
         ALL.append(self)
         self.options = options
         self.environment = environment or {}
+        self.command = command
+        self.cwd = cwd
         self.stderr = stderr  # a descriptor, where the log is not to be read here
         self.process: subprocess.Popen[str]
         self.url = ""
@@ -112,7 +116,8 @@ class DevNest:
         small = ["--port=0", "--hash-cost=4", "--processes=1", "--hash-workers=1", "--no-limits"]
         arguments = [*small, f"--data-dir={self.data_dir}", *self.options]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "devnest", "serve", *arguments],
+            [*self.command, "serve", *arguments],
+            cwd=self.cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.stderr,

@@ -50,7 +50,7 @@ class Settings(msgspec.Struct):
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module that children run."""
     (tmp_path / "some_child.py").write_text(MODULE.replace("\\\\", "\\"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
     return "some_child"
 
 

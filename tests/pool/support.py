@@ -33,8 +33,9 @@ def is_running(pid: int) -> bool:
 class ServerProcess:
     """``python -m devnest.pool serve`` as its own process."""
 
-    def __init__(self, path: Path, *options: str) -> None:
+    def __init__(self, path: Path, *options: str, cwd: Path = ROOT) -> None:
         self.path = path
+        self._cwd = cwd
         self._options = options
         self.process: subprocess.Popen[str] | None = None
 
@@ -45,7 +46,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=self._cwd,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
@@ -78,9 +79,9 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def serving(path: Path, *options: str) -> AsyncIterator[ServerProcess]:
+async def serving(path: Path, *options: str, cwd: Path = ROOT) -> AsyncIterator[ServerProcess]:
     """A server process, killed at the end if it still runs; its socket file is removed then."""
-    server = ServerProcess(path, *options)
+    server = ServerProcess(path, *options, cwd=cwd)
     server.start()
     try:
         await server.ready()

@@ -1,7 +1,10 @@
 """The `devnest` command: it alone reads options and the environment."""
 
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -56,4 +59,20 @@ def devnest(
 
 def main() -> None:
     """The entry point."""
+    _leave_relative_paths()
     sys.exit(app())
+
+
+def _leave_relative_paths() -> None:
+    """Import from no place that depends on the working directory: whoever may write there would run code as this user.
+
+    An empty entry is the working directory of the moment. In PYTHONPATH, where `PYTHONPATH=$PYTHONPATH:/more` makes
+    one, it was made absolute when Python started.
+    """
+    given = os.environ.get("PYTHONPATH", "")
+    unwanted = {entry for entry in given.split(os.pathsep) if given and not Path(entry).is_absolute()}
+    if unwanted and not sys.flags.ignore_environment:
+        os.environ["PYTHONPATH"] = os.pathsep.join(e for e in given.split(os.pathsep) if e not in unwanted)
+        with suppress(FileNotFoundError):  # there is no working directory any more, so no entry is in it
+            unwanted = {os.path.abspath(entry) for entry in unwanted}  # noqa: PTH100 (Path("") is ".")
+    sys.path[:] = [entry for entry in sys.path if Path(entry).is_absolute() and entry not in unwanted]

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
@@ -13,9 +12,11 @@ from contextlib import suppress
 import msgspec
 
 from devnest.cluster.control import LONGEST_LINE, Report
+from devnest.pool.interpreter import import_path, interpreter
 
 __all__ = ["Child", "ChildFailed", "how_it_ended"]
 
+PROGRAM = "from devnest.cluster.start import main; main()"
 HANG_S = 60.0  # without a beat; the slowest hash on an event loop takes a few seconds
 INSIST_S = 7.0  # from being told that its time is up: mail that waits has five seconds of it (devnest.mail.outbox)
 
@@ -78,7 +79,7 @@ class Child:
             self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
             fds = [theirs.fileno(), *self._inherited]
             self.started_at = time.monotonic()
-            command = [sys.executable, "-m", "devnest.cluster.start", self._module, *map(str, fds)]
+            command = interpreter(PROGRAM, [self._module, *map(str, fds)], import_path())
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *command, pass_fds=fds, stdin=DEVNULL, stdout=DEVNULL, start_new_session=True

@@ -1,4 +1,4 @@
-"""How a child's interpreter begins: `python -m devnest.cluster.start MODULE DESCRIPTOR...` runs a module's `main`.
+"""How a child's interpreter begins: its arguments are a module, whose `main` it runs, and descriptors for that.
 
 A quarter of the time to load a server would go to what stays anyway, for the garbage collector, and to packages that
 other packages load where they find them: rich for tracebacks in colour, pydantic for models that are not used here.
@@ -15,7 +15,11 @@ UNUSED = ("rich", "pydantic")
 # The supervisor acts on these. Sent to every process at once they would end a child, or raise within a request.
 SUPERVISORS = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 
-if __name__ == "__main__":
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the child that this process was started as."""
     for number in SUPERVISORS:
         signal.signal(number, signal.SIG_IGN)
     move_to_background()

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from devnest.pool.board import ALL, Board
 from devnest.pool.channel import Channel
 from devnest.pool.functions import Function
+from devnest.pool.interpreter import import_path, interpreter
 from devnest.pool.payload import Packed, Segment, pack
 from devnest.pool.wire import Frame, Kind, WireError, frame, read_items, write_batch
 from devnest.pool.worker import FAILED, SKIPPED
@@ -26,12 +27,9 @@ STOP_GRACE_S = 1.0  # for leaving by itself: exit handlers, threads that a task 
 EXIT_GRACE_S = 0.2  # between the end of the wire and that of the process
 POLL_FIRST_S, POLL_MOST_S = 0.001, 0.02
 
-_ROOT = str(Path(__file__).resolve().parents[2])
-_CODE = """\
-import sys
-sys.path.insert(0, sys.argv[1])
+_PROGRAM = """\
 from devnest.pool.worker import main
-main(*map(int, sys.argv[2:]))
+main(*map(int, sys.argv[1:]))
 """
 
 
@@ -54,8 +52,7 @@ def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
     spec = getattr(main, "__spec__", None)
     main_path = getattr(main, "__file__", None)
     how = {
-        # "" is the working directory.
-        "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100
+        "path": import_path(),
         "main_path": str(Path(main_path).absolute()) if main_path and spec is None else None,
         "main_module": spec.name if spec is not None else None,
         "nice": nice,
@@ -90,7 +87,7 @@ class ProcessWorker:
             fds = [worker_wire.fileno(), worker_lifeline.fileno(), *([board.fd] if board else [])]
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", *_optimisation(), "-c", _CODE, _ROOT, *map(str, fds)],
+                    interpreter(_PROGRAM, [*map(str, fds)], import_path()),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -193,10 +190,6 @@ class ProcessWorker:
     def _signal_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-
-
-def _optimisation() -> list[str]:
-    return ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
 
 
 def _how(status: int) -> str:

