@@ -233,3 +233,13 @@ def test_a_fault_says_what_would_be_right() -> None:
     """One status for each kind."""
     assert fault_of("1.1", b"GET", b"/", [(b"host", b"x")], b"") is None
     assert fault_of("2.0", b"GET", b"/", [], b"") == Fault(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1000])
+@pytest.mark.parametrize(("count", "status"), [(99, 200), (100, 431), (12_000, 431)])
+@on_uvloop
+async def test_a_head_has_only_so_many_fields(count: int, status: int, size_bytes: int, tmp_path: Path) -> None:
+    """Host among them; the rest is not even read."""
+    sent = LAST.replace(b"\r\nconnection", b"\r\n" + b"a:b\r\n" * (count - 1) + b"connection")
+    ((found, _),) = await answered(tmp_path, sent, size_bytes)
+    assert found == status
