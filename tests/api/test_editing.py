@@ -141,7 +141,7 @@ def test_a_condition_is_bounded(member: httpx.Client, post: dict[str, Any]) -> N
     """400 with its name, in one line or in many."""
     path = f"{POSTS}/{post['id']}"
     for name in ("If-Match", "If-None-Match"):
-        for headers in ([(name, '"a",' * 1500)], [(name, '"aaaaaa"')] * 500):
+        for headers in ([(name, '"a",' * 1500)], [(name, f'"{"a" * 60}"')] * 80):
             for method in ("GET", "DELETE"):
                 answer = member.request(method, path, headers=headers)
                 assert answer.status_code == 400
