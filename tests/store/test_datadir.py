@@ -2,12 +2,12 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from devnest.cli import app
 from devnest.store import DataDirectory, DataDirectoryError, PostgresNotFound, default_data_dir
 from devnest.store.binaries import Identity
 
@@ -60,32 +60,25 @@ def test_the_default_follows_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_data_dir() == Path("/var/lib/devnest")
 
 
-@pytest.fixture
-def nameless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container that runs under a number of its own: not root, no HOME, not in the list of users."""
-    monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    for name in ("HOME", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
+# As in a container that runs under a number of its own: not root, and not in the list of users.
+NAMELESS = "import os; os.geteuid = lambda: 54321; from devnest.cli import main; main()"
 
 
-@pytest.mark.usefixtures("nameless")
 @pytest.mark.parametrize("home", [None, "", "relative"])
 @pytest.mark.parametrize("command", [["serve"], ["migrate"], ["keys", "list"], ["user", "sessions", "ada"]])
-def test_a_user_without_a_home_is_told_the_option(
-    monkeypatch: pytest.MonkeyPatch, home: str | None, command: list[str]
-) -> None:
+def test_a_user_without_a_home_is_told_the_option(home: str | None, command: list[str]) -> None:
     """One line, and the status of the data directory."""
-    if home is not None:
-        monkeypatch.setenv("HOME", home)
-    run = CliRunner().invoke(app, command)
-    assert run.exit_code == 4, run.output
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_DATA_HOME")}
+    run = subprocess.run(
+        [sys.executable, "-c", NAMELESS, *command], capture_output=True, text=True, check=False, timeout=120,
+        env=environment if home is None else environment | {"HOME": home},
+    )  # fmt: skip
+    assert run.returncode == 4, run.stderr
     assert "--data-dir" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 
-@pytest.mark.usefixtures("nameless")
 def test_a_user_without_a_name_is_told_what_helps() -> None:
     """initdb makes no database for one; said before it is asked."""
-    for identity in (Identity(), Identity(54321, 54321)):
-        with pytest.raises(PostgresNotFound, match=r"54321.* --database-url"):
-            identity.check_name()
+    with pytest.raises(PostgresNotFound, match=r"54321.* --database-url"):
+        Identity(54321, 54321).check_name()
