@@ -148,6 +148,19 @@ def test_listing_names_and_tokens_is_slowed_down(limited: DevNest, client: httpx
     assert client.post("/api/v1/auth/refresh", json={"refresh_token": "x"}).status_code == 429
 
 
+@pytest.mark.parametrize("change", [{"username": "another-name"}, {"email": "another@example.org"}])
+def test_a_change_of_name_or_address_is_no_way_to_guess(
+    limited: DevNest, client: httpx.Client, username: str, change: dict[str, str]
+) -> None:
+    """Wrong passwords are throttled as at a sign-in, for whoever has an access token alone."""
+    sign_up(client, username)
+    answers = [client.patch("/api/v1/users/me", json={**change, "password": WRONG}).status_code for _ in range(11)]
+    assert answers == [403] * 11
+    lengthen_waits(limited)
+    assert client.patch("/api/v1/users/me", json={**change, "password": PASSWORD}).status_code == 429
+    assert client.get("/api/v1/users/me").json()["username"] == username
+
+
 def test_the_audit_log_tells_everything_but_secrets(limited: DevNest, client: httpx.Client, username: str) -> None:
     """Each operation, success and failure, who, from where, under which request id."""
     client.headers["user-agent"] = "the auditor"
