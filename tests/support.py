@@ -213,9 +213,10 @@ class DevNest:
         eventually(have_come)
         return found
 
-    def client(self) -> httpx.Client:
-        """An HTTP client on the API's root."""
-        return httpx.Client(base_url=self.url, timeout=PATIENCE_S, verify=NO_TLS)
+    def client(self, address: str | None = None) -> httpx.Client:
+        """An HTTP client on the API's root; `address`: which of this machine's it comes from."""
+        transport = httpx.HTTPTransport(NO_TLS, local_address=address)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE_S, transport=transport)
 
 
 @contextmanager

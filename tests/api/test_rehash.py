@@ -209,7 +209,7 @@ async def test_a_changed_password_is_not_overwritten(database: Database, account
         assert await change_password(database, who.id, old, changed) is not None
         gate.open.set()
         await settle(rehasher)
-    found = await find_login(database, who.id, None)
+    found = await find_login(database, who.id)
     assert found is not None
     assert found.password_hash == changed
 
@@ -232,7 +232,7 @@ async def test_a_failure_is_nobody_s(
         gate.failure = None
         rehasher.consider(who.id, PASSWORD, old)
         await settle(rehasher)
-    found = await find_login(database, who.id, None)
+    found = await find_login(database, who.id)
     assert found is not None
     assert found.password_hash.startswith("$2b$05$")
 
@@ -254,7 +254,7 @@ async def test_what_waits_is_bounded_and_ends_with_the_server(
             await asyncio.sleep(0)
     assert all(task.cancelled() for task in tasks)
     assert not rehasher._tasks
-    found = await find_login(database, who.id, None)
+    found = await find_login(database, who.id)
     assert found is not None
     assert found.password_hash == old
 

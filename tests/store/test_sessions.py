@@ -373,7 +373,7 @@ async def test_room_is_made_a_little_at_a_time(database: Database, account: Acco
 
 
 async def surplus(database: Database, account: Account) -> int:
-    found = await find_credentials(database, email=None, username=account.username, address=None)
+    found = await find_credentials(database, email=None, username=account.username)
     assert found is not None
     return found.surplus
 

@@ -17,7 +17,8 @@ from devnest.store import Throttled
 
 __all__ = ["Admission"]
 
-HASHED = {"/api/v1/auth/login", "/api/v1/auth/register"}  # the routes that anybody can make hash
+REGISTER = "/api/v1/auth/register"
+HASHED = {"/api/v1/auth/login", REGISTER}  # the routes that anybody can make hash
 
 
 class Admission:
@@ -33,7 +34,8 @@ class Admission:
             client = scope["client"]
             source = subscriber_network(client[0] if client else "")
             try:
-                self._waits.refuse(address(source))
+                if scope["path"].rstrip("/") == REGISTER:  # a sign-in's body may have a device token
+                    self._waits.refuse(address(source))
                 self._hasher.check_room(source)
             except (Throttled, PoolError) as error:
                 scope["path_template"] = scope["path"]

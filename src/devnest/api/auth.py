@@ -7,7 +7,7 @@ from devnest.api.audit import audit
 from devnest.api.bodies import Login, Registration
 from devnest.api.documentation import answers
 from devnest.api.idempotency import claim_of
-from devnest.api.limits import begin_attempt, begin_naming
+from devnest.api.limits import Attempt, count_failure, guess_at_name, refuse_hammering, registration, replay
 from devnest.api.mails import send_verification
 from devnest.api.problems import ProblemError
 from devnest.api.reply import Reply
@@ -21,6 +21,7 @@ from devnest.store import (
     Credentials,
     Event,
     KeyReused,
+    Opened,
     Opening,
     create_account,
     create_session,
@@ -61,6 +62,7 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
     except AlreadyTaken as error:
         if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
             return Reply(await _again(request, data, earlier))
+        await count_failure(request, Event.REGISTER)
         await audit(request, Event.REGISTER, f"{error.field} taken")
         raise
     send_verification(request, data.email, token)
@@ -69,13 +71,12 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
 
 async def _create(request: ApiRequest, data: Registration, claim: Claim | None, token: str) -> Account:
     """The cheap question first; the insert asks again. No connection is held over the hash."""
-    database, hasher = request.services.database, request.services.hasher
-    naming = await begin_naming(request, Event.REGISTER)
+    database = request.services.database
     if taken := await taken_field(database, data.username, data.email):
         raise AlreadyTaken(taken)
-    await naming.succeeded()
-    password_hash = await request.unless_gone(hasher.hash(data.password, client=request.network))
-    return await create_account(database, data.username, data.email, password_hash, claim, request.origin, token)
+    async with registration(request, Event.REGISTER) as attempt:
+        password_hash = await attempt.hash(data.password)
+        return await create_account(database, data.username, data.email, password_hash, claim, request.origin, token)
 
 
 async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
@@ -84,13 +85,12 @@ async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
 
 async def _again(request: ApiRequest, data: Registration, account: Account) -> Account:
     """The same account for the same password, checked as a sign-in is; raises `KeyReused` for another one."""
-    found = await find_login(request.services.database, account.id, request.client_address)
-    at_home = found is not None and found.at_home
-    attempt = await begin_attempt(request, Event.REGISTER, data.email, account.id, at_home=at_home)
-    if not await attempt.verify(data.password, found.password_hash if found else None):
-        await audit(request, Event.REGISTER, "wrong password", account_id=account.id)
-        raise KeyReused
-    await attempt.succeeded()
+    found = await find_login(request.services.database, account.id)
+    async with replay(request, Event.REGISTER, account.id) as attempt:
+        if not await attempt.verify(data.password, found.password_hash if found else None):
+            await audit(request, Event.REGISTER, "wrong password", account_id=account.id)
+            raise KeyReused
+        attempt.succeeded()
     return account
 
 
@@ -106,11 +106,28 @@ async def login(data: Login, request: ApiRequest) -> Reply[Tokens]:
 
     An account has 300 sessions at most: one more ends the one that was not used for longest.
     """
-    database, name = request.services.database, {"email": data.email or None, "username": data.username or None}
-    found = await find_credentials(database, **name, address=request.client_address)
-    account_id, at_home = (found.account_id, found.at_home) if found else (None, False)
-    attempt = await begin_attempt(request, Event.LOGIN, data.email or data.username or "", account_id, at_home=at_home)
-    session = None
+    name = data.email or data.username or ""
+    refuse_hammering(request, name)
+    found = await _find(request, data)
+    account_id = found.account_id if found else None
+    async with guess_at_name(request, Event.LOGIN, name, account_id) as attempt:
+        found, session = await _open_session(request, data, attempt, found)
+        attempt.succeeded()
+    request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
+    access_token = request.services.tokens.issue(found.account_id, session.id)
+    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token))
+
+
+async def _find(request: ApiRequest, data: Login) -> Credentials | None:
+    email, username = data.email or None, data.username or None
+    return await find_credentials(request.services.database, email=email, username=username)
+
+
+async def _open_session(
+    request: ApiRequest, data: Login, attempt: Attempt, found: Credentials | None
+) -> tuple[Credentials, Opened]:
+    """What was found in the end, and its session; raises `ProblemError` 401."""
+    database, account_id = request.services.database, found.account_id if found else None
     for _ in range(2):  # another hash may have come in between: that of another password, or a rehash of the same
         matches = await attempt.verify(data.password, found.password_hash if found else None)
         if found is None or not matches or found.disabled:
@@ -121,18 +138,13 @@ async def login(data: Login, request: ApiRequest) -> Reply[Tokens]:
         opening = Opening(found.account_id, found.password_hash, request.origin)
         session = await request.services.opener(opening) or await create_session(database, opening)
         if session is not None:
-            break
-        found = await find_credentials(database, **name, address=request.client_address)
-    if found is None or session is None:
-        await audit(request, Event.LOGIN, _refusal(found, matches=matches), account_id=account_id)
-        raise ProblemError(
-            401, "the account or the password is wrong", kind="urn:devnest:credentials",
-            headers={"WWW-Authenticate": "Bearer"},
-        )  # fmt: skip
-    await attempt.succeeded()
-    request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
-    access_token = request.services.tokens.issue(found.account_id, session.id)
-    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token))
+            return found, session
+        found = await _find(request, data)
+    await audit(request, Event.LOGIN, _refusal(found, matches=matches), account_id=account_id)
+    raise ProblemError(
+        401, "the account or the password is wrong", kind="urn:devnest:credentials",
+        headers={"WWW-Authenticate": "Bearer"},
+    )  # fmt: skip
 
 
 def _refusal(found: Credentials | None, *, matches: bool) -> str:

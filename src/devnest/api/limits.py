@@ -1,115 +1,213 @@
-"""Throttling of guesses: by address, and by account for addresses that the account is not at home at.
+"""Throttling of guesses: by account, by device and by address.
 
-A stranger who fails on purpose slows strangers down: the account's counter does not hold for an address the account
-signed in from in the last weeks. From an unknown address a wait is half a minute at most, but who keeps trying from
-many addresses may be first when it ends, each time: then the owner gets in where the account is at home only, or when
-the stranger stops. Counters go by the name that was typed, whether an account has it or not, so that a 429 tells nobody
-which names exist.
+An account has one counter, whichever of its names is typed; a name of nobody has one too, so that a 429 tells nobody
+which names exist. A guess is charged to it before the password is checked, and paid back if it was right: nothing else
+is forgotten, for a counter that sank when its holder signs in would tell that there is one.
+
+An address is charged when something has failed. What it has under way is bounded apart (`devnest.api.under_way`).
+
+Nobody is privileged for the network that a request comes from. A device is: a sign-in that presents a device token of
+the account (`devnest.api.devices`) has a counter of its own, and no stranger's failures hold there, neither those at
+the account nor those at the address. So has who is signed in and gives the password once more.
 """
 
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Self
 from uuid import UUID
 
 from devnest.api.audit import audit
 from devnest.api.requests import ApiRequest
+from devnest.api.under_way import MAX_UNDER_WAY
 from devnest.pool import PoolError
-from devnest.store import (
-    Event,
-    Rule,
-    Subject,
-    Throttled,
-    charge,
-    folded,
-    pay_back,
-)
+from devnest.store import Charge, Event, Rule, Subject, Throttled, charge, check, count, folded, pay_back
 
-__all__ = ["Attempt", "address", "begin_attempt", "begin_naming", "count_failure"]
+__all__ = [
+    "Attempt",
+    "address",
+    "check_address",
+    "count_failure",
+    "guess_at_name",
+    "guess_signed_in",
+    "registration",
+    "replay",
+]
 
-ADDRESS = Rule("address", free=30, longest=timedelta(minutes=15))  # a household, an office
-ACCOUNT = Rule("account", free=10, longest=timedelta(seconds=30))
+# Ten tries are enough for somebody who remembers, and ten an hour for nobody who guesses. Half a minute at most, for
+# whoever fails on purpose lets the holder wait as well, where no device is known.
+ACCOUNT = Rule("account", free=10, period=timedelta(minutes=6), longest=timedelta(seconds=30), most=16)
+DEVICE = replace(ACCOUNT, name="device")
+SIGNED_IN = replace(ACCOUNT, name="signed in")
+# A household, an office. The level goes up to what may be under way, so that a burst is not forgotten before its time.
+ADDRESS = Rule("address", free=30, period=timedelta(minutes=2), longest=timedelta(minutes=15), most=MAX_UNDER_WAY)
+SESSION = Rule("ended session", free=10, period=timedelta(minutes=6), longest=timedelta(minutes=15), most=21)
 
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
 class Attempt:
-    """A try that is counted as a failure until `succeeded` is called; `own` is the counter that success forgets."""
+    """A try that costs a hash; an asynchronous context manager, which raises `Throttled` where it has to wait.
 
-    request: ApiRequest
-    charged: tuple[Subject, ...]
-    own: Subject | None = None
+    With `own` it is a guess at a password. One that is left without `succeeded` was wrong, if a password was checked.
+
+    Args:
+        request: Whose attempt it is.
+        event: What for, in the audit log.
+        own: Whose counter is charged.
+        account_id: Whose account it is about, for the audit log.
+        typed: What `own` was called in the request.
+        trusted: The failures of the address do not hold here.
+    """
+
+    def __init__(
+        self,
+        request: ApiRequest,
+        event: Event,
+        own: Subject | None = None,
+        *,
+        account_id: UUID | None = None,
+        typed: Subject | None = None,
+        trusted: bool = False,
+    ) -> None:
+        self._request = request
+        self._event = event
+        self._own = own
+        self._account_id = account_id
+        self._typed = typed
+        self._trusted = trusted
+        self._charge: Charge | None = None
+        self._checked = self._succeeded = False
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether the password is the stored one."""
-        return await self._hashing(self.request.services.hasher.verify(password, stored, client=self.request.network))
+        request = self._request
+        matches = await request.unless_gone(request.services.hasher.verify(password, stored, client=request.network))
+        self._checked = True
+        return matches
 
     async def hash(self, password: str) -> str:
-        """The hash of a new password, which takes the place of the one that was guessed."""
-        return await self._hashing(self.request.services.hasher.hash(password, client=self.request.network))
+        """The hash of a new password."""
+        request = self._request
+        return await request.unless_gone(request.services.hasher.hash(password, client=request.network))
 
-    async def _hashing(self, work: Coroutine[Any, Any, T]) -> T:
-        """Where the hashers are too busy, nothing was guessed."""
+    def succeeded(self) -> None:
+        """It was no failure."""
+        self._succeeded = True
+
+    async def __aenter__(self) -> Self:
+        services, network = self._request.services, self._request.network
+        if services.limited:
+            source = None if self._trusted else address(network)
+            async with _throttling(self._request, self._event, self._account_id, source, self._own, self._typed):
+                room = services.under_way.enter(network)
+                try:
+                    await self._begin(source, room)
+                except BaseException:
+                    services.under_way.leave(network)
+                    raise
+        return self
+
+    async def _begin(self, source: Subject | None, room: int | None) -> None:
+        if self._own is not None:
+            self._charge = await charge(self._request.services.database, self._own, beside=source, room=room)
+        elif source is not None:
+            await check(self._request.services.database, source, room=room)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        services, network = self._request.services, self._request.network
+        if not services.limited:
+            return
         try:
-            return await self.request.unless_gone(work)
-        except (PoolError, MemoryError):
-            await self._pay_back()
-            raise
+            # Where the hashers were too busy, nothing was guessed.
+            if self._succeeded or isinstance(error, (PoolError, MemoryError)):
+                await self._pay_back()
+            elif self._checked:
+                await count(services.database, address(network))
+        finally:
+            services.under_way.leave(network)  # after it was counted, so that it counts at every moment
 
-    async def succeeded(self) -> None:
-        """Take the charge back, and forget the failures of `own`."""
-        await self._pay_back(self.own)
-
-    async def _pay_back(self, forget: Subject | None = None) -> None:
-        if self.charged:
-            await pay_back(self.request.services.database, *self.charged, forget=forget)
-            self.request.services.waits.forget(self.charged)
+    async def _pay_back(self) -> None:
+        if self._charge is not None:
+            await pay_back(self._request.services.database, self._charge)
+            self._request.services.waits.forget(self._own, self._typed)
 
 
-async def begin_attempt(
-    request: ApiRequest, event: Event, name: str, account_id: UUID | None, *, at_home: bool
+def guess_at_name(
+    request: ApiRequest, event: Event, name: str, account_id: UUID | None, device: int | None = None
 ) -> Attempt:
-    """Count a guess at an account's password before it is checked; raises `Throttled`.
-
-    `at_home`: the account has signed in from the client's address. Then failures from elsewhere do not hold here, and
-    it has a counter for this network alone: the same number of tries, so that their end does not tell who is at home.
-    """
-    value = folded(name)
-    own = Subject(ACCOUNT, f"{value}\0{request.network}" if at_home else value)
-    return await _begin(request, event, account_id, own)
+    """A sign-in, with the account and the device that were found."""
+    if account_id is not None and device is not None:
+        return Attempt(request, event, Subject(DEVICE, f"{account_id} {device}"), account_id=account_id, trusted=True)
+    typed = _typed(name)
+    own = typed if account_id is None else _account(account_id)
+    return Attempt(request, event, own, account_id=account_id, typed=typed)
 
 
-async def begin_naming(request: ApiRequest, event: Event, account_id: UUID | None = None) -> Attempt:
-    """Count a try at a name before it is known whether somebody has it; raises `Throttled`, for free names too.
-
-    Asking for names until one is taken is a way to list accounts. One that is free is no failure.
-    """
-    return await _begin(request, event, account_id)
+def guess_signed_in(request: ApiRequest, event: Event) -> Attempt:
+    """The password once more, from who is signed in."""
+    account_id = request.principal.account_id
+    return Attempt(request, event, Subject(SIGNED_IN, str(account_id)), account_id=account_id, trusted=True)
 
 
-async def _begin(request: ApiRequest, event: Event, account_id: UUID | None, own: Subject | None = None) -> Attempt:
-    if not request.services.limited:
-        return Attempt(request, (), own)
-    charged = (address(request.network),) if own is None else (address(request.network), own)
-    await _charge(request, event, account_id, *charged)
-    return Attempt(request, charged, own)
+def replay(request: ApiRequest, event: Event, account_id: UUID) -> Attempt:
+    """The password once more, from who registers again under the same key."""
+    return Attempt(request, event, _account(account_id), account_id=account_id)
 
 
-async def count_failure(request: ApiRequest, event: Event) -> None:
-    """Count a failure that needed no work to find; raises `Throttled` in place of the answer."""
+def registration(request: ApiRequest, event: Event) -> Attempt:
+    """A new account's first hash: no guess, but refused where the address waits, for free names as for taken ones."""
+    return Attempt(request, event)
+
+
+def refuse_hammering(request: ApiRequest, name: str) -> None:
+    """Raise `Throttled` where this server knows of a wait, before the database is asked who is called so."""
     if request.services.limited:
-        await _charge(request, event, None, address(request.network))
+        request.services.waits.refuse(address(request.network), _typed(name))
 
 
-async def _charge(request: ApiRequest, event: Event, account_id: UUID | None, *subjects: Subject) -> None:
-    request.services.waits.refuse(*subjects)
+async def check_address(request: ApiRequest, event: Event, account_id: UUID | None = None) -> None:
+    """Raise `Throttled` where the client's address has to wait.
+
+    Asking for names until one is taken is a way to list accounts; so what tells whether a name is taken comes after
+    this, for free names too, and is counted by `count_failure` where the name is taken.
+    """
+    if request.services.limited:
+        source = address(request.network)
+        async with _throttling(request, event, account_id, source):
+            await check(request.services.database, source)
+
+
+async def count_failure(
+    request: ApiRequest, event: Event, *, account_id: UUID | None = None, session_id: UUID | None = None
+) -> None:
+    """Count a failure that cost no hash; raises `Throttled` in place of the answer.
+
+    It counts for the client's address, or for a session, where it shows that the client had a part in that once.
+    """
+    if request.services.limited:
+        subject = address(request.network) if session_id is None else Subject(SESSION, str(session_id))
+        async with _throttling(request, event, account_id, subject):
+            await charge(request.services.database, subject)
+
+
+@asynccontextmanager
+async def _throttling(
+    request: ApiRequest,
+    event: Event,
+    account_id: UUID | None,
+    source: Subject | None,
+    own: Subject | None = None,
+    typed: Subject | None = None,
+) -> AsyncIterator[None]:
+    """Refuse at once whoever is known to wait, and remember and write down what the database says of others."""
+    request.services.waits.refuse(source, own)
     try:
-        await charge(request.services.database, *subjects)
+        yield
     except Throttled as throttled:
-        request.services.waits.remember(throttled)
+        request.services.waits.remember(throttled, own, typed)
         if throttled.first:  # the first of a wait only, or hammering would fill the log
             await audit(request, event, "throttled", account_id=account_id)
         raise
@@ -118,3 +216,11 @@ async def _charge(request: ApiRequest, event: Event, account_id: UUID | None, *s
 def address(network: str) -> Subject:
     """Whose failures count whatever name they are for."""
     return Subject(ADDRESS, network)
+
+
+def _account(account_id: UUID) -> Subject:
+    return Subject(ACCOUNT, f"id {account_id}")
+
+
+def _typed(name: str) -> Subject:
+    return Subject(ACCOUNT, f"name {folded(name)}")

@@ -9,7 +9,7 @@ from devnest.api.audit import audit
 from devnest.api.auth import Tokens
 from devnest.api.bodies import AddressProof, Forgotten, PasswordChange, PasswordReset
 from devnest.api.documentation import BEARER, answers
-from devnest.api.limits import Attempt, begin_attempt, count_failure
+from devnest.api.limits import Attempt, count_failure, guess_signed_in
 from devnest.api.mails import send_moved, send_notice, send_reset
 from devnest.api.problems import FieldError, ProblemError
 from devnest.api.reply import Reply
@@ -50,16 +50,16 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
     You are told by mail.
     """
     account_id = request.principal.account_id
-    found = await find_login(request.services.database, account_id, request.client_address)
+    found = await find_login(request.services.database, account_id)
     if found is None:
         raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
     await check_strength(request.services, "new", data.new, found.names)
-    attempt = await begin_attempt(request, Event.PASSWORD_CHANGE, str(account_id), account_id, at_home=found.at_home)
-    changed = await _replace(request, attempt, data, found)
-    if changed is None:  # wrong, or somebody else's change came first
-        await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
-        raise ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
-    await attempt.succeeded()
+    async with guess_signed_in(request, Event.PASSWORD_CHANGE) as attempt:
+        changed = await _replace(request, attempt, data, found)
+        if changed is None:  # wrong, or somebody else's change came first
+            await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
+            raise ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
+        attempt.succeeded()
     for session_id in changed.ended:
         request.services.revoked.add(session_id)
     await send_notice(request, account_id, "your password at DevNest was changed. All other sessions were ended.")
@@ -79,7 +79,7 @@ async def _replace(request: ApiRequest, attempt: Attempt, data: PasswordChange, 
         changed = await change_password(database, account_id, found.password_hash, new_hash, request.origin)
         if changed is not None:
             return changed
-        found = await find_login(database, account_id, request.client_address)
+        found = await find_login(database, account_id)
     return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from devnest.api.rehash import Rehasher
 from devnest.api.rounds import Rounds
 from devnest.api.tokens import TokenIssuer
+from devnest.api.under_way import UnderWay
 from devnest.api.waits import Waits
 from devnest.mail import Outbox
 from devnest.metrics import Metrics
@@ -34,3 +35,4 @@ class Services:
     limited: bool = True
     pages: Rounds[bytes] = field(default_factory=Rounds)
     waits: Waits = field(default_factory=Waits)
+    under_way: UnderWay = field(default_factory=UnderWay)

@@ -22,6 +22,7 @@ __all__ = ["ROUTES"]
 CONTINUED_TWICE = """one of your sessions at DevNest was continued twice within a few seconds, from two networks.
 
 A phone that changes networks does that. So does somebody who has copied your session."""
+REPEATABLE = ("unknown", "ended", "inactive")  # reasons of a refusal that changes nothing
 log = structlog.get_logger("devnest.api")
 
 
@@ -43,8 +44,10 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     try:
         refreshed = await refresh_session(request.services.database, data.refresh_token, request.network)
     except RefreshRefused as refused:
-        if refused.reason == "unknown":  # anyone can send one; the others were real tokens once
-            await count_failure(request, Event.REFRESH)
+        if refused.reason in REPEATABLE:  # the others end the session, and come once
+            await count_failure(
+                request, Event.REFRESH, account_id=refused.account_id, session_id=refused.session_id
+            )  # fmt: skip
         await audit(
             request, Event.REFRESH, refused.reason,
             account_id=refused.account_id, session_id=refused.session_id,

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from devnest.api.audit import audit
 from devnest.api.bodies import NAME, AccountChange, Farewell
 from devnest.api.documentation import BEARER, answers
-from devnest.api.limits import begin_attempt, begin_naming, count_failure
+from devnest.api.limits import check_address, count_failure, guess_signed_in
 from devnest.api.mails import send_farewell, send_notice, send_proposal, shortened
 from devnest.api.problems import FieldError, ProblemError
 from devnest.api.reply import Reply
@@ -95,20 +95,19 @@ async def _own_account(request: ApiRequest) -> Account:
 
 async def _rename(request: ApiRequest, username: str, password: str, found: Login) -> Account:
     database, account_id = request.services.database, request.principal.account_id
-    naming = await begin_naming(request, Event.USERNAME_CHANGE, account_id)
+    await check_address(request, Event.USERNAME_CHANGE, account_id)
     try:
         renamed = await change_username(database, account_id, username, found.password_hash)
         if renamed is None:  # another hash of the same password may have come in between: a rehash
             found = await _confirm(request, Event.USERNAME_CHANGE, password)
             renamed = await change_username(database, account_id, username, found.password_hash)
     except AlreadyTaken:
+        await count_failure(request, Event.USERNAME_CHANGE, account_id=account_id)
         await audit(request, Event.USERNAME_CHANGE, "username taken", account_id=account_id)
         raise
     except RenamedTooOften:
-        await naming.succeeded()
         await audit(request, Event.USERNAME_CHANGE, "too often", account_id=account_id)
         raise
-    await naming.succeeded()
     if renamed is None:
         raise await _wrong_password(request, Event.USERNAME_CHANGE)
     await audit(request, Event.USERNAME_CHANGE, account_id=account_id, session_id=request.principal.session_id)
@@ -118,11 +117,11 @@ async def _rename(request: ApiRequest, username: str, password: str, found: Logi
 async def _may_move(request: ApiRequest, account: Account, email: str) -> None:
     """Raise what forbids the new address."""
     if _is_other(account, email):
-        naming = await begin_naming(request, Event.EMAIL_CHANGE, account.id)
+        await check_address(request, Event.EMAIL_CHANGE, account.id)
         if await is_address_taken(request.services.database, email):
+            await count_failure(request, Event.EMAIL_CHANGE, account_id=account.id)
             await audit(request, Event.EMAIL_CHANGE, "email taken", account_id=account.id)
             raise AlreadyTaken("email")
-        await naming.succeeded()
     await count_failure(request, Event.EMAIL_CHANGE)
 
 
@@ -169,14 +168,13 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
 
 async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:
     """What the account logs in with, if this is its password; raises `ProblemError` 401 or 403, or `Throttled`."""
-    account_id = request.principal.account_id
-    found = await find_login(request.services.database, account_id, request.client_address)
+    found = await find_login(request.services.database, request.principal.account_id)
     if found is None:
         raise _gone()
-    attempt = await begin_attempt(request, event, str(account_id), account_id, at_home=found.at_home)
-    if not await attempt.verify(password, found.password_hash):
-        raise await _wrong_password(request, event)
-    await attempt.succeeded()
+    async with guess_signed_in(request, event) as attempt:
+        if not await attempt.verify(password, found.password_hash):
+            raise await _wrong_password(request, event)
+        attempt.succeeded()
     return found
 
 

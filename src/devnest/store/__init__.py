@@ -83,7 +83,7 @@ from devnest.store.sessions import (
     refresh_session,
 )
 from devnest.store.tags import TagCount, Tags
-from devnest.store.throttles import Rule, Subject, charge, pay_back
+from devnest.store.throttles import Charge, Rule, Subject, charge, check, count, pay_back
 from devnest.store.tokens import new_token
 
 __all__ = [
@@ -95,6 +95,7 @@ __all__ = [
     "AlreadyTaken",
     "AuthorGone",
     "Changed",
+    "Charge",
     "Claim",
     "Comment",
     "Credentials",
@@ -140,11 +141,13 @@ __all__ = [
     "change_post",
     "change_username",
     "charge",
+    "check",
     "check_database",
     "check_schema",
     "claim_mail",
     "confirm_address",
     "connection_options",
+    "count",
     "create_account",
     "create_comment",
     "create_mailed_token",

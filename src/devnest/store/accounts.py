@@ -25,9 +25,6 @@ __all__ = [
 
 VERIFY_LIFETIME = timedelta(hours=24)
 
-# Whether the account has a session, live or ended not long ago, that began at this address.
-AT_HOME = "EXISTS (SELECT FROM sessions WHERE account_id = accounts.id AND address = $2)"
-
 # So many sessions at once; where one more comes, those unused for longest end (`end_surplus`).
 MOST_SESSIONS = 300
 MOST_ENDED = 100  # at one sign-in: every server hears of each
@@ -74,27 +71,23 @@ class Recipient(msgspec.Struct, frozen=True):
 class Credentials(msgspec.Struct, frozen=True):
     """What a sign-in is checked against.
 
-    `at_home`: the account has signed in from this address before. `surplus`: the sessions to end, 100 at
-    most, for it to have one more.
+    `device_key`: what its device tokens are signed with. `surplus`: the sessions to end, 100 at most, for it to have
+    one more.
     """
 
     account_id: UUID
     password_hash: str
     disabled: bool
-    at_home: bool
+    device_key: UUID
     surplus: int
 
 
 class Login(msgspec.Struct, frozen=True):
-    """An account's names and the hash of its password.
-
-    `at_home`: it has signed in from this address before. `confirmed`: somebody has shown to read mail at `email`.
-    """
+    """An account's names and the hash of its password. `confirmed`: somebody has shown to read mail at `email`."""
 
     username: str
     email: str | None
     password_hash: str
-    at_home: bool
     confirmed: bool
 
     @property
@@ -111,16 +104,14 @@ async def find_account(database: Database, account_id: UUID) -> Account | None:
     return None if row is None else Account(*row)
 
 
-async def find_credentials(
-    database: Database, *, email: str | None, username: str | None, address: str | None
-) -> Credentials | None:
-    """What the account with this e-mail address, or else this username, logs in with, for a client at `address`."""
+async def find_credentials(database: Database, *, email: str | None, username: str | None) -> Credentials | None:
+    """What the account with this e-mail address, or else this username, logs in with."""
     name = "username" if email is None else "email"
     row = await database.fetch_row(
-        f"SELECT id, password_hash, disabled_at IS NOT NULL, {AT_HOME}, {SURPLUS} FROM accounts"  # noqa: S608 (constants only)
+        f"SELECT id, password_hash, disabled_at IS NOT NULL, device_key, {SURPLUS} FROM accounts"  # noqa: S608 (constants only)
         f" WHERE lower({name}) = $1",
-        folded((username or "") if email is None else email), address,
-    )  # fmt: skip
+        folded((username or "") if email is None else email),
+    )
     return None if row is None else Credentials(*row)
 
 
@@ -136,13 +127,13 @@ async def find_confirmed(database: Database, account_id: UUID) -> Recipient | No
     return None if row is None else Recipient(*row)
 
 
-async def find_login(database: Database, account_id: UUID, address: str | None) -> Login | None:
-    """What the account logs in with, for a client at `address`."""
+async def find_login(database: Database, account_id: UUID) -> Login | None:
+    """What the account logs in with."""
     row = await database.fetch_row(
-        f"SELECT username, email, password_hash, {AT_HOME}, email_verified_at IS NOT NULL FROM accounts"  # noqa: S608 (constants only)
+        "SELECT username, email, password_hash, email_verified_at IS NOT NULL FROM accounts"
         " WHERE id = $1 AND deleted_at IS NULL",
-        account_id, address,
-    )  # fmt: skip
+        account_id,
+    )
     return None if row is None else Login(*row)
 
 

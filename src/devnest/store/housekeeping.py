@@ -16,14 +16,14 @@ __all__ = ["Housekeeper", "purge"]
 PERIOD_S = 600.0
 BATCH = 5_000  # rows of one statement, so that none takes long
 STALE = [
-    # Two weeks after its end a session is of no use, not even to ask where its account was last at home.
+    # Until then a server that was cut off can learn that one has ended.
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
     ("audit_log", "at < now() - interval '180 days'"),
     ("mailed_tokens", "expires_at < now()"),
     ("mailboxes", "counted_until < now()"),
     ("held_names", "until < now()"),
     ("idempotency_keys", "created_at < now() - interval '24 hours'"),
-    ("throttles", "last_at < now() - interval '1 hour' AND blocked_until < now()"),
+    ("throttles", "empty_at < now() AND blocked_until < now()"),
 ]
 log = structlog.get_logger("devnest.store")
 

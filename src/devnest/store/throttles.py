@@ -1,9 +1,15 @@
 """Counters of failures, in the database, so that they hold for all servers of all machines together.
 
-Each failure beyond the free ones makes the next try wait, twice as long each time. An attempt is charged before it is
-made and paid back when it succeeds: a thousand guesses at once are counted like a thousand in a row. While a key
-waits, tries are refused and not counted, so nobody lengthens another's wait by hammering. An hour without a failure
-forgets them all.
+A counter is a leaky bucket: each failure raises its level by one, and it falls by one every so often, down to nothing.
+Beyond the free failures each makes the next try wait, twice as long each time. While a key waits, tries are refused
+and not counted, so nobody lengthens another's wait by hammering.
+
+What is stored is the moment at which the level will have fallen to nothing (`empty_at`), from which it follows for any
+other moment: nothing has to be written for it to fall. Prior art: the generic cell rate algorithm, ITU-T I.371.
+
+There are two ways to count. `charge` counts before it is known whether there is a failure, and `pay_back` takes that
+back as if it had never been: of a thousand guesses at once as many are made as of a thousand in a row. `count` is for
+what has failed already.
 """
 
 import hashlib
@@ -11,21 +17,31 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 
+import asyncpg
+
 from devnest.store.database import Database
 from devnest.store.errors import Throttled
 
-__all__ = ["Rule", "Subject", "charge", "pay_back"]
-
-FORGET = timedelta(hours=1)
+__all__ = ["Charge", "Rule", "Subject", "charge", "check", "count", "pay_back"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How many failures are free within an hour, and the longest wait after more."""
+    """What failures cost whom.
+
+    Args:
+        name: Keeps the keys of different rules apart.
+        free: Failures without a wait, at least one.
+        period: In which the level falls by one.
+        longest: The longest wait.
+        most: The level rises no higher, so that a long attack is over some time after its end.
+    """
 
     name: str
     free: int
+    period: timedelta
     longest: timedelta
+    most: int
 
 
 @dataclass(frozen=True)
@@ -41,57 +57,107 @@ class Subject:
         return hashlib.sha256(f"{self.rule.name}\0{self.value}".encode()).digest()
 
 
-FAILURES = f"CASE WHEN t.last_at < now() - interval '{FORGET.total_seconds():.0f} s' THEN 1 ELSE t.failures + 1 END"
+@dataclass(frozen=True)
+class Charge:
+    """What `pay_back` takes back: one failure of a subject, and the wait that it began, by its end."""
+
+    subject: Subject
+    ends_at: float
+
+
+# $1 to $5: the key, the period, the free failures, the longest wait, the highest level.
+EMPTY_AT = "least(greatest(t.empty_at, now()), now() + $5::int * $2::interval) + $2"
+# Rounded: of two that charge at once, the one that comes second may have begun first, and its now() is earlier.
+OVER = f"round(extract(epoch FROM {EMPTY_AT} - now()) / extract(epoch FROM $2)) - $3::int"
+WAIT_ENDS_AT = f"""CASE WHEN {OVER} <= 0 THEN '-infinity'
+    ELSE now() + least($4::interval, make_interval(secs => 2 ^ least({OVER} - 1, 20)::float8)) END"""
+COUNT = f"""
+INSERT INTO throttles AS t (key, empty_at, blocked_until, told) VALUES ($1, now() + $2::interval, '-infinity', false)
+ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = greatest(t.blocked_until, {WAIT_ENDS_AT}),
+    told = t.told AND t.blocked_until > now()"""  # noqa: S608 (constants only)
+# {beside} has to wait too where its level is over {room}; that is no wait of its own, and nobody has to be told.
 WAITS = """
-SELECT key, extract(epoch FROM blocked_until - now())::float8 AS wait_s, told
-FROM throttles WHERE key = ANY($1) AND blocked_until > now()"""
-# In the order of the keys, so that two charges of the same keys wait for each other and never in a circle. Who is
-# refused writes nothing: of a flood, every refusal would wait for the one before it.
+SELECT key, CASE WHEN blocked_until > now() THEN extract(epoch FROM blocked_until - now())::float8 ELSE 1 END AS wait_s,
+    CASE WHEN blocked_until > now() THEN told END AS told, NULL::float8 AS ends_at
+FROM throttles WHERE key = {key} AND blocked_until > now()
+    OR key = {beside} AND (blocked_until > now() OR empty_at > now() + {room}::interval)"""
+CHECK = WAITS.format(key="$1", beside="$1", room="$2")
+# Who is refused writes nothing: of a flood, every refusal would wait for the one before it.
 CHARGE = f"""
-WITH waits AS ({WAITS}), charged AS (
-    INSERT INTO throttles AS t (key, failures, free, longest, last_at, blocked_until, told)
-    SELECT key, 1, free, longest, now(), '-infinity', false
-    FROM unnest($1::bytea[], $2::int[], $3::interval[]) AS given (key, free, longest)
-    WHERE NOT EXISTS (SELECT FROM waits) ORDER BY key
-    ON CONFLICT (key) DO UPDATE SET
-        failures = {FAILURES}, last_at = now(), told = false,
-        blocked_until = CASE WHEN {FAILURES} <= t.free THEN '-infinity'
-            ELSE now() + least(t.longest, make_interval(secs => 2 ^ least({FAILURES} - t.free - 1, 20))) END
+WITH waits AS ({WAITS.format(key="$1", beside="$6", room="$7")}), charged AS (
+    INSERT INTO throttles AS t (key, empty_at, blocked_until, told)
+    SELECT $1, now() + $2::interval, '-infinity', false WHERE NOT EXISTS (SELECT FROM waits)
+    ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = {WAIT_ENDS_AT}, told = false
     WHERE t.blocked_until <= now()
-    RETURNING key
+    RETURNING key, extract(epoch FROM blocked_until)::float8 AS ends_at
 )
-SELECT key, wait_s, told FROM waits UNION ALL SELECT key, NULL, NULL FROM charged"""  # noqa: S608 (constants only)
+SELECT * FROM waits UNION ALL SELECT key, NULL, NULL, ends_at FROM charged"""  # noqa: S608 (constants only)
+# In the order of the keys, so that two that tell of the same two wait for each other and never in a circle.
 TELL = """
 UPDATE throttles t SET told = true
 FROM (SELECT key, told FROM throttles WHERE key = ANY($1) ORDER BY key FOR UPDATE) before
-WHERE t.key = before.key AND blocked_until > now() RETURNING before.told"""
-# Locked in the order of the keys too.
+WHERE t.key = before.key AND blocked_until > now() AND NOT before.told RETURNING t.key"""
+# The wait goes where it is the charge's own, or none is left to wait for.
 PAY_BACK = """
-UPDATE throttles t SET
-    failures = CASE WHEN t.key = $2 THEN 0 ELSE greatest(t.failures - 1, 0) END, blocked_until = '-infinity'
-FROM (SELECT key FROM throttles WHERE key = ANY($1) ORDER BY key FOR UPDATE) charged
-WHERE t.key = charged.key"""
+UPDATE throttles SET empty_at = empty_at - $2::interval, blocked_until =
+    CASE WHEN extract(epoch FROM blocked_until)::float8 = $4
+        OR round(extract(epoch FROM empty_at - $2 - now()) / extract(epoch FROM $2)) <= $3::int
+    THEN '-infinity' ELSE blocked_until END
+WHERE key = $1"""
 
 
-async def charge(database: Database, *subjects: Subject) -> None:
-    """Count one failure for each subject, or for none and raise `Throttled` where one has to wait."""
-    by_key = {subject.key: subject for subject in subjects}
-    keys = list(by_key)
+async def charge(
+    database: Database, subject: Subject, *, beside: Subject | None = None, room: int | None = None
+) -> Charge:
+    """Count one failure before it is one, or none and raise `Throttled` where the subject has to wait.
+
+    Args:
+        database: Where the counters are.
+        subject: Whose failure it will be.
+        beside: Who must not have to wait either, and is not charged.
+        room: How many failures `beside` may have at most; None for any number.
+    """
     rows = await database.fetch(
-        CHARGE, keys, [s.rule.free for s in by_key.values()], [s.rule.longest for s in by_key.values()]
-    )
-    waits = [row for row in rows if row["wait_s"] is not None]
-    charged = [by_key[row["key"]] for row in rows if row["wait_s"] is None]
-    if len(charged) == len(by_key):
-        return
-    if charged:  # a wait of another subject began in the same moment
-        await pay_back(database, *charged)
-    waits = waits or await database.fetch(WAITS, keys)
-    first = not all(row["told"] for row in waits) and not all(row["told"] for row in await database.fetch(TELL, keys))
-    wait_s = {row["key"]: row["wait_s"] for row in waits}
-    raise Throttled(max(1, math.ceil(max(wait_s.values(), default=1.0))), first=first, waits=wait_s)
+        CHARGE, *_arguments(subject), beside.key if beside else None, _room(beside or subject, room)
+    )  # fmt: skip
+    if not rows:  # a wait began in the same moment
+        rows = await database.fetch(CHECK, subject.key, None)
+    if not rows or rows[0]["ends_at"] is None:
+        raise await _throttled(database, rows)
+    return Charge(subject, rows[0]["ends_at"])
 
 
-async def pay_back(database: Database, *subjects: Subject, forget: Subject | None = None) -> None:
-    """Take one charge of each subject back, and all of `forget`, which is one of them: the attempt succeeded."""
-    await database.fetch(PAY_BACK, [subject.key for subject in subjects], forget.key if forget else None)
+async def check(database: Database, subject: Subject, *, room: int | None = None) -> None:
+    """Raise `Throttled` where the subject has to wait, or has more failures than `room`."""
+    if rows := await database.fetch(CHECK, subject.key, _room(subject, room)):
+        raise await _throttled(database, rows)
+
+
+async def count(database: Database, subject: Subject) -> None:
+    """Count one failure, whether the subject has to wait or not."""
+    await database.fetch(COUNT, *_arguments(subject))
+
+
+async def pay_back(database: Database, charge: Charge) -> None:
+    """Take a charge back: there was no failure. Failures before it stay."""
+    rule = charge.subject.rule
+    await database.fetch(PAY_BACK, charge.subject.key, rule.period, rule.free, charge.ends_at)
+
+
+def _arguments(subject: Subject) -> tuple[bytes, timedelta, int, timedelta, int]:
+    rule = subject.rule
+    return subject.key, rule.period, rule.free, rule.longest, rule.most
+
+
+def _room(subject: Subject, room: int | None) -> timedelta | None:
+    """The time in which a full room would empty; half a failure more, for the level is no whole number."""
+    return None if room is None else (room + 0.5) * subject.rule.period
+
+
+async def _throttled(database: Database, waits: list[asyncpg.Record]) -> Throttled:
+    """The refusal; the first of a wait is marked, whichever server finds it."""
+    untold = [row["key"] for row in waits if row["told"] is False]
+    first = bool(untold and await database.fetch(TELL, untold))
+    longest = max((row["wait_s"] for row in waits), default=1.0)
+    own = {row["key"]: row["wait_s"] for row in waits if row["told"] is not None}
+    return Throttled(max(1, math.ceil(longest)), first=first, waits=own)

@@ -2,5 +2,5 @@
 
 __all__ = ["HEAD", "VERSION_TABLE"]
 
-HEAD = "0012"
+HEAD = "0013"
 VERSION_TABLE = "devnest_schema"  # Alembic's, and the mark of our databases (devnest.store.schema)
