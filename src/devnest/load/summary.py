@@ -64,8 +64,8 @@ def notices(result: Result) -> list[str]:
         )
     if refused := result.trend(status=429, expected=False).count:
         lines.append(
-            f"{refused:,} answers were 429: the target slows down whoever comes too often from one address. "
-            "A DevNest for load tests is started with --no-limits."
+            f"{refused:,} answers were 429: the target bounds what one address and one account try at once. "
+            "A DevNest for crowds and floods is started with --no-limits."
         )
     if result.stopped:
         lines.append("This run was stopped before its end.")
