@@ -116,12 +116,12 @@ def test_every_wrong_field_is_named_at_once(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("by", ["username", "email"])
 def test_signing_in_by_name_or_address(client: httpx.Client, username: str, by: str) -> None:
-    """200 with the four fields of a token answer, in any case of the name."""
+    """200 with the five fields of a token answer, in any case of the name."""
     registered = client.post(REGISTER, json=account(username)).json()
     answer = client.post(LOGIN, json={by: registered[by].upper(), "password": PASSWORD})
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"access_token", "token_type", "expires_in", "refresh_token"}
+    assert set(body) == {"access_token", "token_type", "expires_in", "refresh_token", "device_token"}
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
     claims = jwt.decode(body["access_token"], options={"verify_signature": False})
     assert claims["sub"] == registered["id"]

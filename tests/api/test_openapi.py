@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from devnest.api.auth import Tokens
+from devnest.api.auth import SignedIn, Tokens
 from devnest.api.comments import CommentPage
 from devnest.api.examples import ANSWERS
 from devnest.api.health import Readiness
@@ -23,7 +23,20 @@ from tests.support import DevNest, running
 
 TYPES = {
     kind.__name__: kind
-    for kind in (Account, Profile, Tokens, Session, Post, Page, Comment, CommentPage, TagCount, Readiness, PublicKeys)
+    for kind in (
+        Account,
+        Profile,
+        Tokens,
+        SignedIn,
+        Session,
+        Post,
+        Page,
+        Comment,
+        CommentPage,
+        TagCount,
+        Readiness,
+        PublicKeys,
+    )
 }
 ROOT = Path(__file__).parents[2]
 

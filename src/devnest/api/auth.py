@@ -5,6 +5,7 @@ from litestar import post
 
 from devnest.api.audit import audit
 from devnest.api.bodies import Login, Registration
+from devnest.api.devices import find_device, issue_device_token, new_device
 from devnest.api.documentation import answers
 from devnest.api.idempotency import claim_of
 from devnest.api.limits import Attempt, count_failure, guess_at_name, refuse_hammering, registration, replay
@@ -33,7 +34,7 @@ from devnest.store import (
     taken_field,
 )
 
-__all__ = ["Tokens", "login", "register"]
+__all__ = ["SignedIn", "Tokens", "login", "register"]
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -43,6 +44,12 @@ class Tokens(msgspec.Struct, frozen=True):
     token_type: str
     expires_in: int
     refresh_token: str
+
+
+class SignedIn(Tokens, frozen=True):
+    """A new session, and what to present at the next sign-in on this device."""
+
+    device_token: str
 
 
 @post(
@@ -101,21 +108,27 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
     summary="Sign in",
     responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
-async def login(data: Login, request: ApiRequest) -> Reply[Tokens]:
+async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
     """An unknown account, a wrong password and a disabled account get the same answer after the same time.
+
+    Keep `device_token` on the device, and send it with the next sign-in there: then others who try your password do not
+    make you wait. It is no secret that lets anybody in, and anything but a good one of the account is ignored.
 
     An account has 300 sessions at most: one more ends the one that was not used for longest.
     """
     name = data.email or data.username or ""
-    refuse_hammering(request, name)
+    if not data.device_token:
+        refuse_hammering(request, name)
     found = await _find(request, data)
     account_id = found.account_id if found else None
-    async with guess_at_name(request, Event.LOGIN, name, account_id) as attempt:
+    device = find_device(found.device_key, data.device_token) if found and data.device_token else None
+    async with guess_at_name(request, Event.LOGIN, name, account_id, device) as attempt:
         found, session = await _open_session(request, data, attempt, found)
         attempt.succeeded()
     request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
     access_token = request.services.tokens.issue(found.account_id, session.id)
-    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token))
+    device_token = issue_device_token(found.device_key, new_device() if device is None else device)
+    return Reply(SignedIn(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token, device_token))
 
 
 async def _find(request: ApiRequest, data: Login) -> Credentials | None:

@@ -56,6 +56,7 @@ EmailAddress = Annotated[str, Meta(max_length=254, pattern=texts.EMAIL, examples
 Password = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
 AnyPassword = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
 TokenText = Annotated[str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])]
+DeviceToken = Annotated[str, Meta(examples=["AQcAAAAAaZxmAFVn0bH7v3k9m1c6T8rX2yJ4sQwEzL5pNhKdGfUoIaRt"])]
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=texts.LINE, examples=["Hello"])]
 Body = Annotated[str, Meta(min_length=1, max_length=50_000, pattern=texts.TEXT, examples=["A first post."])]
 
@@ -71,11 +72,14 @@ class Registration(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Login(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who signs in: `email` or `username`, one of them, and the password."""
+    """Who signs in: `email` or `username`, one of them, and the password. `device_token`: what the last sign-in on this
+    device answered.
+    """
 
     password: AnyPassword
     email: EmailAddress | UnsetType = UNSET
     username: Username | UnsetType = UNSET
+    device_token: DeviceToken | None = None
 
     def __post_init__(self) -> None:
         if (self.email is UNSET) == (self.username is UNSET):

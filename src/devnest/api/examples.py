@@ -19,16 +19,18 @@ POST = {
     "created_at": AT, "updated_at": AT,
 }  # fmt: skip
 COMMENT = {"id": OTHER_ID, "author": AUTHOR, "body": "Well said.", "created_at": AT}
+TOKENS = {
+    "access_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2lnbmF0dXJl",
+    "token_type": "Bearer",
+    "expires_in": 900,
+    "refresh_token": "8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE",
+}
 # By the name of the answer's type.
 ANSWERS: dict[str, Any] = {
     "Account": {**PUBLIC, "email": "ada@example.org"},
     "Profile": PUBLIC,
-    "Tokens": {
-        "access_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2lnbmF0dXJl",
-        "token_type": "Bearer",
-        "expires_in": 900,
-        "refresh_token": "8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE",
-    },
+    "Tokens": TOKENS,
+    "SignedIn": {**TOKENS, "device_token": "AQcAAAAAaZxmAFVn0bH7v3k9m1c6T8rX2yJ4sQwEzL5pNhKdGfUoIaRt"},
     "Session": {
         "id": OTHER_ID, "created_at": AT, "last_used_at": "2026-02-05T00:00:00Z",
         "expires_at": "2026-03-07T12:30:00.123456Z",

@@ -132,16 +132,18 @@ async def set_password(
 ) -> tuple[Proof, list[UUID]] | None:
     """Use the token up: the account has this password, the address is its own and confirmed, and all sessions end.
 
-    For a bearer of whom nothing else is known. If it is the first proof of this address, all that opened the account
-    or was to change it is removed too. None where the token is not good now; else the ids of the ended sessions.
+    For a bearer of whom nothing else is known; the account's device tokens are of no more use. If it is the first proof
+    of this address, all that opened the account or was to change it is removed too. None where the token is not good
+    now; else the ids of the ended sessions.
     """
     async with database.connection() as connection, connection.transaction():
         proof = await _use(connection, purpose, token)
         if proof is None:
             return None
         await connection.execute(
-            f"{CONFIRM}, password_hash = $3 WHERE id = $1", proof.account_id, proof.email, password_hash
-        )
+            f"{CONFIRM}, password_hash = $3, device_key = gen_random_uuid() WHERE id = $1",
+            proof.account_id, proof.email, password_hash,
+        )  # fmt: skip
         if not proof.confirmed:
             return proof, await forget_ways_in(connection, proof.account_id)
         await connection.execute(FORGET, proof.account_id)
