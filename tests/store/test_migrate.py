@@ -2,11 +2,13 @@
 
 import asyncio
 import uuid
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from uuid_utils.compat import uuid7
 
 import devnest.store.migrations
 from devnest.store import (
@@ -25,6 +27,8 @@ from devnest.store import (
     delete_account,
     migrate,
     refresh_session,
+    search_database,
+    search_posts,
 )
 from devnest.store.migrations import HEAD
 
@@ -223,6 +227,22 @@ def revisions() -> list[Any]:
     config = Config()
     config.set_main_option("script_location", str(Path(devnest.store.migrations.__file__).parent))
     return list(ScriptDirectory.from_config(config).walk_revisions())[::-1]
+
+
+async def test_posts_from_before_words_were_stored_are_found(empty: str) -> None:
+    """Also one with as many words as a post may have."""
+    await migrate(empty)
+    await downgrade(empty, "0012")
+    letters = [chr(0x20000 + number) for number in range(25_000)]
+    bodies = ["an early post", " ".join(f"{a}-{b}" for a, b in pairwise(letters))[:50_000]]
+    async with Database(empty) as database:
+        account = await create_account(database, "ada", "ada@example.org", "hash")
+        for body in bodies:
+            await database.fetch("INSERT INTO posts VALUES ($1, $2, 'old', $3, '{}')", uuid7(), account.id, body)
+    assert await migrate(empty)
+    async with search_database(empty, 1) as searching:
+        assert [post.body for post in await search_posts(searching, '"early post" or nothing', 9)] == bodies[:1]
+        assert [post.body for post in await search_posts(searching, f"old {letters[7]}", 9)] == bodies[1:]
 
 
 async def downgrade(url: str, revision: str) -> None:

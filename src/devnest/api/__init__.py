@@ -5,6 +5,7 @@ from devnest.api.bodies import Registration
 from devnest.api.frame import not_http
 from devnest.api.rehash import Rehasher
 from devnest.api.requests import BODY_IS_LATE
+from devnest.api.searches import Searches
 from devnest.api.services import Services
 from devnest.api.texts import in_words
 from devnest.api.tokens import ACCESS_TOKEN_LIFETIME_S, LEEWAY_S, TokenIssuer
@@ -15,6 +16,7 @@ __all__ = [
     "LEEWAY_S",
     "Registration",
     "Rehasher",
+    "Searches",
     "Services",
     "TokenIssuer",
     "create_app",

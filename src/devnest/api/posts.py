@@ -1,6 +1,6 @@
 """`/posts`: publish, read one, and page through all, newest first."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -64,7 +64,10 @@ async def read_page(
     q: Annotated[
         str | None,
         Parameter(
-            min_length=1, max_length=200, pattern=texts.TEXT, description='Words; "a phrase", or, and -not are known'
+            min_length=1,
+            max_length=200,
+            pattern=texts.TEXT,
+            description='Words; "a phrase", or, and -not are known. Between one or and the next is a word without -',
         ),
     ] = None,
 ) -> Reply[Page]:
@@ -75,14 +78,15 @@ async def read_page(
     services = request.services
     before = None if cursor is None else decode_cursor(cursor)
     most = int(limit)
+    asked: dict[str, Any] = {"max_bytes": MAX_PAGE_BYTES, "before": before, "author": author, "tag": tag}
+    if q is not None:
+        search = services.searches.find(request.network, q, most + 1, **asked)
+        return Reply(encode_page(await request.unless_gone(search), most))
 
     async def encoded() -> bytes:
-        found = await list_posts(
-            services.database, most + 1, max_bytes=MAX_PAGE_BYTES, before=before, author=author, tag=tag, words=q
-        )
-        return encode_page(found, most)
+        return encode_page(await list_posts(services.database, most + 1, **asked), most)
 
-    return Reply(await services.pages.ask((limit, cursor, author, tag, q), encoded))
+    return Reply(await services.pages.ask((limit, cursor, author, tag), encoded))
 
 
 @get(

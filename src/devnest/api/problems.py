@@ -13,8 +13,18 @@ from litestar.types import Scope
 from devnest.api.reply import Reply
 from devnest.api.texts import in_words
 from devnest.api.tokens import InvalidToken
+from devnest.api.turns import TurnsFull
 from devnest.pool import PoolError, PoolFull
-from devnest.store import AlreadyTaken, AuthorGone, DatabaseUnavailable, KeyReused, RenamedTooOften, Throttled
+from devnest.store import (
+    AlreadyTaken,
+    AuthorGone,
+    DatabaseUnavailable,
+    KeyReused,
+    RenamedTooOften,
+    SearchRefused,
+    SearchTooSlow,
+    Throttled,
+)
 
 __all__ = [
     "PROBLEM_JSON",
@@ -117,7 +127,19 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
         case KeyReused():
             return ProblemError(422, str(error), kind="urn:devnest:key-reused")
-        case Throttled() | RenamedTooOften() | DatabaseUnavailable() | PoolError() | MemoryError():
+        case SearchRefused():
+            return ProblemError(
+                400, "a parameter is not valid", kind="urn:devnest:parameter", errors=[FieldError("q", str(error))]
+            )
+        case (
+            Throttled()
+            | RenamedTooOften()
+            | DatabaseUnavailable()
+            | SearchTooSlow()
+            | TurnsFull()
+            | PoolError()
+            | MemoryError()
+        ):
             return _not_now(error)
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
@@ -131,7 +153,9 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(500, "the server failed; the log has the reason under this request id")
 
 
-def _not_now(error: Throttled | RenamedTooOften | DatabaseUnavailable | PoolError | MemoryError) -> ProblemError:
+def _not_now(
+    error: Throttled | RenamedTooOften | DatabaseUnavailable | SearchTooSlow | TurnsFull | PoolError | MemoryError,
+) -> ProblemError:
     """A refusal with a time to come back."""
     status, retry_after = 503, 1.0
     match error:
@@ -141,6 +165,10 @@ def _not_now(error: Throttled | RenamedTooOften | DatabaseUnavailable | PoolErro
             status, retry_after, detail, kind = 429, error.retry_after, str(error), "renames"
         case DatabaseUnavailable():
             retry_after, detail, kind = error.retry_after, "the service cannot reach its database", "database"
+        case SearchTooSlow():
+            retry_after, detail, kind = error.retry_after, str(error), "search-time"
+        case TurnsFull():
+            retry_after, detail, kind = error.retry_after, str(error), "full"
         case PoolFull():
             retry_after, detail, kind = error.retry_after, "too many passwords wait to be hashed", "full"
         case MemoryError():  # argon2id's, as a rule

@@ -68,11 +68,11 @@ class ApiRequest(Request[Any, Any, Any]):
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of some work, which is cancelled where the client disconnects first.
 
-        For work that is worth it: a hash that waits in the queue leaves it. The body has been read, so the next
-        message from the server is the end of the connection. Raises `ClientGone`.
+        For work that is worth it: a hash or a search that waits in its queue leaves it. A body that has not been read
+        is dropped. Raises `ClientGone`.
         """
         working = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(self.receive())
+        leaving = asyncio.ensure_future(self._leaving())
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -81,6 +81,10 @@ class ApiRequest(Request[Any, Any, Any]):
         finally:
             working.cancel()
             leaving.cancel()
+
+    async def _leaving(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     async def body(self) -> bytes:
         """The body, of at most 1 MiB; raises `ProblemError` 413 and 408. Litestar's own way costs ten times as much."""

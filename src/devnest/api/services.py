@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from devnest.api.rehash import Rehasher
 from devnest.api.rounds import Rounds
+from devnest.api.searches import Searches
 from devnest.api.tokens import TokenIssuer
 from devnest.api.under_way import UnderWay
 from devnest.api.waits import Waits
@@ -31,6 +32,7 @@ class Services:
     publisher: Grouped[Draft, Post]
     opener: Grouped[Opening, Opened | None]
     tags: Tags
+    searches: Searches
     pool: RemotePool | None
     limited: bool = True
     pages: Rounds[bytes] = field(default_factory=Rounds)

@@ -17,6 +17,7 @@ from devnest.api import (
     ACCESS_TOKEN_LIFETIME_S,
     LEEWAY_S,
     Rehasher,
+    Searches,
     Services,
     TokenIssuer,
     create_app,
@@ -186,7 +187,12 @@ async def _serve(
         database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
         await check_database(database)
         await check_schema(database)
-        for state, read in (("idle", lambda: database.idle), ("used", lambda: database.used)):
+        searches = await stack.enter_async_context(Searches(settings.database_url))
+        metrics.gauge("search_waiting", "Searches that wait for their turn", {}, lambda: searches.waiting)
+        for state, read in (
+            ("idle", lambda: database.idle + searches.database.idle),
+            ("used", lambda: database.used + searches.database.used),
+        ):
             labels = {"process": settings.name, "state": state}
             metrics.gauge("db_client_connection_count", "Connections of the database pool", labels, read)
         metrics.watch_requests()
@@ -209,6 +215,7 @@ async def _serve(
             publisher=Grouped(partial(create_posts, database), MOST_TOGETHER),
             opener=Grouped(partial(create_sessions, database), MOST_TOGETHER, rest=0),
             tags=Tags(database),
+            searches=searches,
             pool=pool,
             limited=settings.limits,
         )

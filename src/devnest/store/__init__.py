@@ -36,6 +36,8 @@ from devnest.store.errors import (
     RenamedTooOften,
     SchemaBehind,
     SchemaNewer,
+    SearchRefused,
+    SearchTooSlow,
     StoreError,
     Throttled,
     VersionMismatch,
@@ -69,6 +71,7 @@ from devnest.store.posts import (
 from devnest.store.registration import create_account, is_address_taken, taken_field
 from devnest.store.revocations import RevokedSessions
 from devnest.store.schema import check_database, check_schema
+from devnest.store.search import search_database, search_posts
 from devnest.store.sessions import (
     Opened,
     Opening,
@@ -130,6 +133,8 @@ __all__ = [
     "Rule",
     "SchemaBehind",
     "SchemaNewer",
+    "SearchRefused",
+    "SearchTooSlow",
     "Session",
     "StoreError",
     "Subject",
@@ -188,6 +193,8 @@ __all__ = [
     "refresh_session",
     "replace_hash",
     "running_url",
+    "search_database",
+    "search_posts",
     "set_password",
     "taken_field",
 ]

@@ -22,6 +22,8 @@ __all__ = [
     "RenamedTooOften",
     "SchemaBehind",
     "SchemaNewer",
+    "SearchRefused",
+    "SearchTooSlow",
     "StoreError",
     "Throttled",
     "VersionMismatch",
@@ -128,6 +130,18 @@ class RenamedTooOften(StoreError):
     def __init__(self, retry_after: int) -> None:
         days = math.ceil(retry_after / 86_400)
         super().__init__(f"the name was changed too often; the next change is possible in {days} days")
+        self.retry_after = retry_after
+
+
+class SearchRefused(StoreError):
+    """What is searched for is no search; the message says what is wrong with it."""
+
+
+class SearchTooSlow(StoreError):
+    """A search took longer than it may; worth another try after `retry_after` seconds."""
+
+    def __init__(self, limit_s: float, retry_after: int = 5) -> None:
+        super().__init__(f"the search took longer than {limit_s:g} s; rarer words are found sooner")
         self.retry_after = retry_after
 
 
