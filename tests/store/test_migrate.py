@@ -232,7 +232,7 @@ def revisions() -> list[Any]:
 async def test_posts_from_before_words_were_stored_are_found(empty: str) -> None:
     """Also one with as many words as a post may have."""
     await migrate(empty)
-    await downgrade(empty, "0012")
+    await downgrade(empty, "0013")
     letters = [chr(0x20000 + number) for number in range(25_000)]
     bodies = ["an early post", " ".join(f"{a}-{b}" for a, b in pairwise(letters))[:50_000]]
     async with Database(empty) as database:

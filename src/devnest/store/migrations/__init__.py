@@ -2,5 +2,5 @@
 
 __all__ = ["HEAD", "VERSION_TABLE"]
 
-HEAD = "0013"
+HEAD = "0014"
 VERSION_TABLE = "devnest_schema"  # Alembic's, and the mark of our databases (devnest.store.schema)
