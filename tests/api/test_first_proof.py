@@ -127,16 +127,18 @@ def test_a_token_that_is_not_good_is_no_session_and_no_reason_to_lose_one(
 def test_whoever_registered_another_s_address_loses_the_account(
     devnest: DevNest, client: httpx.Client, username: str, holder: httpx.Client, prove: Prove
 ) -> None:
-    """Sessions, refresh tokens, password, mailed codes and kept answers; name and posts are the account's."""
+    """Sessions, device and refresh tokens, password, codes and kept answers; name and posts are the account's."""
     email = f"{username}@example.org"
     key = {"idempotency-key": str(uuid.uuid4())}
     registration = {"username": username, "email": email, "password": PASSWORD}
     assert client.post(REGISTER, json=registration, headers=key).status_code == 201
     tokens = [sign_in(client, username) for _ in range(2)]
     post = client.post(POSTS, json={"title": "t", "body": "b"}, headers=key).json()
+    device_key = account_of(devnest, username)["device_key"]
     assert prove(email).status_code == 204
     account = account_of(devnest, username)
     assert account["verified"]
+    assert account["device_key"] != device_key
     for token in tokens:
         assert client.get(ME, headers={"authorization": f"Bearer {token['access_token']}"}).status_code == 401
         assert client.post(REFRESH, json={"refresh_token": token["refresh_token"]}).status_code == 401
