@@ -13,6 +13,7 @@ from devnest.store import (
     DatabaseUnavailable,
     DatabaseUnfit,
     DataDirectoryError,
+    NoSocketPlace,
     PostgresFailed,
     PostgresNotFound,
     StoreError,
@@ -25,17 +26,20 @@ class Refused(Exception):
     """An argument was read and understood, and cannot be had: no such account, a taken name, a weak password."""
 
 
-# 0 is a clean stop, 1 anything unexpected, 2 a wrong option or argument.
+# 0 is a clean stop, 1 anything unexpected, 2 a wrong option or argument. After 2 and 4 trying again does not help, and
+# systemd does not (deploy/devnest.service).
+PASSING = 5
 STATUS: list[tuple[type[Exception], int]] = [
     (Refused, 2),
     (PortUnavailable, 3),
     (DataDirectoryError, 4),
     (KeysUnusable, 4),
     (PostgresNotFound, 4),
-    (PostgresFailed, 4),
+    (NoSocketPlace, 4),
     (DatabaseUnfit, 6),
-    (DatabaseUnavailable, 5),
-    (StoreError, 5),
+    (PostgresFailed, PASSING),
+    (DatabaseUnavailable, PASSING),
+    (StoreError, PASSING),
 ]
 
 
@@ -49,7 +53,13 @@ def reported() -> Iterator[None]:
         raise typer.Exit(error.status) from None
     except tuple(kind for kind, _ in STATUS) as error:
         _write(error)
-        raise typer.Exit(next(status for kind, status in STATUS if isinstance(error, kind))) from None
+        raise typer.Exit(_status(error)) from None
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, DataDirectoryError) and error.passing:
+        return PASSING
+    return next(status for kind, status in STATUS if isinstance(error, kind))
 
 
 def refuse_option(param: typer.CallbackParam, reason: str) -> NoReturn:

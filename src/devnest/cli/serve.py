@@ -204,8 +204,8 @@ def serve(
     """Serve the API until TERM or INT.
 
     Exit status: 0 clean stop, 1 a process cannot start, 2 wrong option, 3 the address cannot be listened on, 4 the data
-    directory, the signing keys or PostgreSQL's programs cannot be used, 5 the database does not answer, 6 its schema is
-    not this version's.
+    directory, the signing keys or PostgreSQL's programs cannot be used, 5 the database does not answer or start, 6 its
+    schema or encoding is not one that this version works on. After 2 and 4 trying again does not help.
     """
     move_to_background()
     configure_logging(log_level)

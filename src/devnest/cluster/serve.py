@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from devnest.cluster.supervisor import Supervisor
 from devnest.keys import ensure_keys, load_keys
 from devnest.settings import Hashing, PoolSettings, ServerSettings, Settings
 from devnest.shared_memory import SharedMemory
-from devnest.store import DataDirectory, EmbeddedPostgres, ensure_database, migrate
+from devnest.store import DataDirectory, DataDirectoryInUse, EmbeddedPostgres, ensure_database, migrate
 
 __all__ = ["serve"]
 
 POOL_SLOT, FIRST_SERVER_SLOT = 1, 2  # in the shared memory, after the supervisor's own
+COMMAND_POLL_S = 0.1
 log = structlog.get_logger("devnest.cluster")
 
 
@@ -37,7 +39,7 @@ def serve(settings: Settings) -> None:
     with ExitStack() as stack:
         public, management = _listen(settings, stack)
         data_dir = DataDirectory(settings.data_dir)
-        data_dir.open()
+        _open(data_dir)
         stack.callback(data_dir.close)
         keys = settings.signing_key_file or ensure_keys(data_dir.path)
         load_keys(keys)
@@ -51,6 +53,22 @@ def serve(settings: Settings) -> None:
         pool_socket = stack.enter_context(runtime_directory(data_dir.path)) / POOL_SOCKET
         asyncio.run(_supervise(settings, public, management, keys.absolute(), postgres, pool_socket))
         log.info("stopped")
+
+
+def _open(data_dir: DataDirectory) -> None:
+    """Lock it; a command like `devnest user`, which has a PostgreSQL of its own there, is waited for."""
+    told = False
+    while True:
+        try:
+            data_dir.open(to_serve=True)
+            return
+        except DataDirectoryInUse as busy:
+            if not busy.passing:
+                raise
+            if not told:
+                log.warning("waiting for a command that uses the data directory", pid=busy.pid)
+                told = True
+            time.sleep(COMMAND_POLL_S)
 
 
 async def _supervise(

@@ -47,7 +47,6 @@ from devnest.store import (
     RevokedSessions,
     StoreError,
     Tags,
-    check_database,
     check_schema,
     create_posts,
     create_sessions,
@@ -185,7 +184,6 @@ async def _serve(
         metrics = stack.enter_context(Metrics(memory, settings.metrics_slot, settings.name))
         waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
         database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
-        await check_database(database)
         await check_schema(database)
         searches = await stack.enter_async_context(Searches(settings.database_url))
         metrics.gauge("search_waiting", "Searches that wait for their turn", {}, lambda: searches.waiting)

@@ -30,6 +30,7 @@ from devnest.store.errors import (
     DataDirectoryInUse,
     ForeignDatabase,
     KeyReused,
+    NoSocketPlace,
     PostgresFailed,
     PostgresNotFound,
     RefreshRefused,
@@ -70,7 +71,7 @@ from devnest.store.posts import (
 )
 from devnest.store.registration import create_account, is_address_taken, taken_field
 from devnest.store.revocations import RevokedSessions
-from devnest.store.schema import check_database, check_schema
+from devnest.store.schema import check_schema
 from devnest.store.search import search_database, search_posts
 from devnest.store.sessions import (
     Opened,
@@ -116,6 +117,7 @@ __all__ = [
     "Housekeeper",
     "KeyReused",
     "Login",
+    "NoSocketPlace",
     "Opened",
     "Opening",
     "Origin",
@@ -147,7 +149,6 @@ __all__ = [
     "change_username",
     "charge",
     "check",
-    "check_database",
     "check_schema",
     "claim_mail",
     "confirm_address",

@@ -12,10 +12,20 @@ from pathlib import Path
 
 from devnest.store.errors import DataDirectoryError, PostgresNotFound
 
-__all__ = ["Identity", "PostgresBinaries", "find_binaries", "postgres_identity"]
+__all__ = ["Identity", "PostgresBinaries", "find_binaries", "postgres_identity", "private_environment"]
 
 MINIMUM_MAJOR = 15
 SYSTEM_USER = "devnest"
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
+
+
+def private_environment() -> dict[str, str]:
+    """The environment of PostgreSQL's programs: what finds programs and libraries, and English messages.
+
+    It is built, not inherited: `PGPORT`, `PGOPTIONS`, `TZ` and others of the user's are for other databases, and
+    systemd's would have PostgreSQL talk to systemd in DevNest's name.
+    """
+    return {name: os.environ[name] for name in INHERITED if name in os.environ} | {"LC_ALL": "C"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Identity:
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a command to its end as this user, outside any directory of ours, with English messages."""
         return subprocess.run(
-            command, cwd="/", env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, errors="replace",
+            command, cwd="/", env=private_environment(), capture_output=True, text=True, errors="replace",
             stdin=subprocess.DEVNULL, user=self.uid, group=self.gid, extra_groups=None if self.uid is None else [],
         )  # fmt: skip
 

@@ -5,9 +5,11 @@ import os
 import pwd
 from pathlib import Path
 
-from devnest.store.errors import DataDirectoryError, DataDirectoryInUse
+from devnest.store.errors import DataDirectoryError, DataDirectoryInUse, is_passing
 
 __all__ = ["DataDirectory", "default_data_dir"]
+
+COMMAND = "command"  # the second line of the lock, where who has it will soon end
 
 
 def default_data_dir() -> Path:
@@ -44,8 +46,8 @@ class DataDirectory:
         self.path = path.absolute()
         self._lock_fd = -1
 
-    def open(self) -> None:
-        """Make the directory where it is missing, and lock it.
+    def open(self, *, to_serve: bool = False) -> None:
+        """Make the directory where it is missing, and lock it: `to_serve`, or for a command, which soon ends.
 
         Raises `DataDirectoryInUse` where a live DevNest has it, `DataDirectoryError` where it cannot be used.
         """
@@ -61,15 +63,15 @@ class DataDirectory:
                 self.path.chmod(mode)  # mkdir's mode went through the umask
             self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise DataDirectoryError(self.path, error.strerror or str(error)) from error
+            raise DataDirectoryError(self.path, error.strerror or str(error), passing=is_passing(error)) from error
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(self._lock_fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            pid, *what = os.pread(self._lock_fd, 40, 0).decode("ascii", "replace").split() or ["unknown"]
             self.close()
-            raise DataDirectoryInUse(self.path, pid) from None
+            raise DataDirectoryInUse(self.path, pid, passing=what == [COMMAND]) from None
         os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(self._lock_fd, f"{os.getpid()}\n{'' if to_serve else COMMAND}\n".encode(), 0)
 
     def close(self) -> None:
         """Give the lock back."""

@@ -1,9 +1,8 @@
 """DevNest's own PostgreSQL: made, started, watched and stopped inside a data directory.
 
-It listens on a Unix socket only, in a 0700 directory of its own under the system's temporary directory (a socket's
-path may have no more than about 107 bytes, a data directory's can be longer). Two locks tell who lives. `lock` belongs
-to the DevNest process (see `datadir`). `postgres.lock` is opened by DevNest and inherited by the postmaster and all
-its backends, so the kernel frees it when the last of them has gone: where it can be taken, any `postmaster.pid` is
+It listens on a Unix socket only, in a 0700 directory of its own (`socket_place`). Two locks tell who lives. `lock`
+belongs to the DevNest process (see `datadir`). `postgres.lock` is opened by DevNest and inherited by the postmaster and
+all its backends, so the kernel frees it when the last of them has gone: where it can be taken, any `postmaster.pid` is
 stale, be it from `kill -9`, a power cut, or a process number that another program has now; where it cannot, an orphan
 runs.
 """
@@ -15,26 +14,25 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from devnest.store.binaries import PostgresBinaries, find_binaries, postgres_identity
+from devnest.store.binaries import PostgresBinaries, find_binaries, postgres_identity, private_environment
 from devnest.store.connection_url import embedded_url
 from devnest.store.datadir import DataDirectory
-from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch
+from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch, is_passing
 from devnest.store.postgres_log import LOG_SETTINGS, PostgresLog
+from devnest.store.socket_place import clear_socket_places, make_socket_place
+from devnest.store.startup import MAX_STANDSTILL_S, Startup
 
 __all__ = ["EmbeddedPostgres", "running_url"]
 
-START_TIMEOUT_S = 60.0  # a crash recovery reads the log since the last checkpoint
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 30.0
 BEREFT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
-SYSTEMD = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}  # it listens to DevNest; PostgreSQL would talk to it too
 _PRCTL: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only; looked up here, not between fork and exec
 SETTINGS = {
     "listen_addresses": "",
@@ -59,7 +57,7 @@ class EmbeddedPostgres:
         self._binaries: PostgresBinaries = find_binaries(postgres_bin, self._identity, self._home)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
-        self._patience_ends_at = 0.0
+        self._startup: Startup | None = None
         self._orphan_since: float | None = None
         self._asked: int | None = None  # the postmaster that was asked to end
 
@@ -120,18 +118,20 @@ class EmbeddedPostgres:
             finally:
                 os.close(lock_fd)  # the postmaster has its own copy
         except OSError as error:
-            raise DataDirectoryError(self._home, f"{error.filename or ''} {error.strerror}".strip()) from error
+            reason = f"{error.filename or ''} {error.strerror}".strip()
+            raise DataDirectoryError(self._home, reason, passing=is_passing(error)) from error
 
     def is_ready(self) -> bool:
         """Whether a launched PostgreSQL accepts connections; raises `PostgresFailed` where it never will."""
         assert self._process is not None, "not launched"
+        assert self._startup is not None
         code = self._process.poll()
-        if code is None and time.monotonic() < self._patience_ends_at:
+        if code is None and not self._startup.is_stuck():
             # The postmaster writes its state into the eighth line of its pid file.
             lines = self._postmaster_pid_lines()
             return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
         self._end()  # what the servers know, where it listens, stays for the next try
-        what = "took too long to start" if code is None else f"ended with status {code}"
+        what = f"started and did nothing for {MAX_STANDSTILL_S:g} s" if code is None else f"ended with status {code}"
         raise PostgresFailed(f"PostgreSQL {what}; the end of {self.log_path}: {' | '.join(self._log.last_lines(3))}")
 
     def stop(self) -> None:
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
                 self._kill_bereft(lock_fd)
             if waited_s > ORPHAN_TIMEOUT_S:
                 self._orphan_since = None
-                raise DataDirectoryError(self._home, "a PostgreSQL left behind in it does not end") from None
+                raise PostgresFailed(f"a PostgreSQL left behind in {self._home} does not end") from None
             return False
         self._orphan_since = None
         return True
@@ -211,15 +211,8 @@ class EmbeddedPostgres:
 
     def _clear_stale(self) -> None:
         """Remove what a killed postmaster or a killed DevNest left: socket directories, and `postmaster.pid`."""
-        for path in Path(tempfile.gettempdir()).glob(f"{self._socket_prefix()}*"):
-            if path != self._socket_dir:
-                shutil.rmtree(path, ignore_errors=True)
+        clear_socket_places(self._home, self._socket_dir)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
-
-    def _socket_prefix(self) -> str:
-        """Names the data directory, which only one DevNest has at a time."""
-        found = self._home.stat()
-        return f"devnest-{found.st_dev:x}-{found.st_ino:x}-"
 
     def _postmaster_pid_lines(self) -> list[str]:
         try:
@@ -255,7 +248,9 @@ class EmbeddedPostgres:
 
     def _launch(self, lock_fd: int) -> None:
         if self._socket_dir is None:
-            self._socket_dir = Path(tempfile.mkdtemp(prefix=self._socket_prefix()))
+            self._socket_dir = make_socket_place(self._home, self._identity)
+        elif not self._socket_dir.exists():  # it was taken for old; the servers know its name
+            self._socket_dir.mkdir(mode=0o700)
             self._identity.give(self._socket_dir)
         for left in self._socket_dir.iterdir():
             left.unlink()
@@ -265,12 +260,12 @@ class EmbeddedPostgres:
             [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
             cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
             start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
-            env={name: value for name, value in os.environ.items() if name not in SYSTEMD} | {"LC_ALL": "C"},
+            env=private_environment(),
             user=self._identity.uid, group=self._identity.gid,
             extra_groups=None if self._identity.uid is None else [],
             preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
         )  # fmt: skip
-        self._patience_ends_at = time.monotonic() + START_TIMEOUT_S
+        self._startup = Startup(self._process.pid, self._log)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -1,5 +1,6 @@
 """What can go wrong with the database, in words of this package."""
 
+import errno
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = [
     "ForeignDatabase",
     "KeyReused",
     "KeyTaken",
+    "NoSocketPlace",
     "PostgresFailed",
     "PostgresNotFound",
     "RefreshRefused",
@@ -27,27 +29,38 @@ __all__ = [
     "StoreError",
     "Throttled",
     "VersionMismatch",
+    "is_passing",
 ]
+
+
+# Out of disk, quota, memory or descriptors, and a disk that fails.
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EIO}
 
 
 class StoreError(Exception):
     """Base of every error of the store; never raised itself."""
 
 
-class DataDirectoryError(StoreError):
-    """The data directory cannot be used."""
+def is_passing(error: OSError) -> bool:
+    """Whether the same may work later with nothing changed here: there is no room, or too much to do."""
+    return error.errno in PASSING
 
-    def __init__(self, path: Path, reason: str) -> None:
+
+class DataDirectoryError(StoreError):
+    """The data directory cannot be used; `passing` where trying again may help."""
+
+    def __init__(self, path: Path, reason: str, *, passing: bool = False) -> None:
         super().__init__(f"the data directory {path} cannot be used: {reason}")
         self.path = path
         self.reason = reason
+        self.passing = passing
 
 
 class DataDirectoryInUse(DataDirectoryError):
-    """A live DevNest uses the data directory."""
+    """A live DevNest uses the data directory: for a while, where that is a command and `passing`, or to serve."""
 
-    def __init__(self, path: Path, pid: str) -> None:
-        super().__init__(path, f"a running DevNest (process {pid}) uses it")
+    def __init__(self, path: Path, pid: str, *, passing: bool = False) -> None:
+        super().__init__(path, f"a running DevNest (process {pid}) uses it", passing=passing)
         self.pid = pid
 
 
@@ -67,8 +80,15 @@ class PostgresNotFound(StoreError):
     """No usable PostgreSQL binaries."""
 
 
+class NoSocketPlace(StoreError):
+    """No directory of the machine will do for the socket of the embedded PostgreSQL."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__(f"no directory will do for PostgreSQL's socket ({'; '.join(reasons)}); name one by TMPDIR")
+
+
 class PostgresFailed(StoreError):
-    """The embedded PostgreSQL did not start."""
+    """The embedded PostgreSQL did not start; worth another try, for instance when there is room on the disk again."""
 
 
 class DatabaseUnavailable(StoreError):

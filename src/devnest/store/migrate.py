@@ -9,7 +9,7 @@ from devnest.store.connections import connect
 from devnest.store.database import Database
 from devnest.store.errors import DatabaseUnavailable, DatabaseUnfit, SchemaNewer, StoreError
 from devnest.store.migrations import HEAD
-from devnest.store.schema import MARK_AS_OURS, check_database, read_schema
+from devnest.store.schema import MARK_AS_OURS, read_schema
 from devnest.store.unavailable import TRANSLATED, is_unavailable, reason_of
 
 __all__ = ["ensure_database", "migrate"]
@@ -44,7 +44,6 @@ async def migrate(url: str, *, to_serve: bool = False) -> bool:
         DatabaseUnavailable: It does not answer, or cannot be written to.
     """
     async with Database(url, connections=1) as database:
-        await check_database(database)
         found = await read_schema(database)
         if found is not None and found.revision > HEAD and not (to_serve and found.oldest_program <= HEAD):
             raise SchemaNewer(found.revision, found.oldest_program, HEAD)

@@ -19,6 +19,8 @@ LOG_SETTINGS = {
     # What is in DETAIL, CONTEXT and the statement of an error may be an address, a name or a text of somebody.
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
+    # A line now and then in a long recovery, by which it is known to move (devnest.store.startup).
+    "log_startup_progress_interval": "10s",
 }
 
 
@@ -47,6 +49,10 @@ class PostgresLog:
             self._copy(self.path.with_name(f"{self.path.name}.old"), size_bytes)
         os.ftruncate(self._fd, 0)
         self._start_bytes = 0
+
+    def size_bytes(self) -> int:
+        """How long it is."""
+        return os.fstat(self._fd).st_size
 
     def last_lines(self, count: int) -> list[str]:
         """The last lines since PostgreSQL was started."""

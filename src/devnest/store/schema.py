@@ -14,9 +14,10 @@ from devnest.store.database import Database
 from devnest.store.errors import DatabaseUnfit, ForeignDatabase, SchemaBehind, SchemaNewer
 from devnest.store.migrations import HEAD, VERSION_TABLE
 
-__all__ = ["MARK_AS_OURS", "Schema", "check_database", "check_schema", "read_schema"]
+__all__ = ["MARK_AS_OURS", "Schema", "check_schema", "read_schema"]
 
 MINIMUM_MAJOR = 15
+SERVER = "SELECT current_setting('server_version_num') AS version, current_setting('server_encoding') AS encoding"
 
 # What a person or a program has made in the database: not PostgreSQL's own, and no part of an extension, for there are
 # hosts that put some into each database.
@@ -63,15 +64,6 @@ class Schema(NamedTuple):
     oldest_program: str
 
 
-async def check_database(database: Database) -> None:
-    """Raise `DatabaseUnfit` where a database can have no schema of ours: an old server, or texts that are not UTF-8."""
-    number = int(await database.fetch_value("SHOW server_version_num"))
-    if number < MINIMUM_MAJOR * 10_000:
-        raise DatabaseUnfit(f"it is PostgreSQL {number // 10_000}, DevNest needs {MINIMUM_MAJOR} or newer")
-    if (encoding := await database.fetch_value("SHOW server_encoding")) != "UTF8":
-        raise DatabaseUnfit(f"its encoding is {encoding}, DevNest needs UTF8: make another with ENCODING 'UTF8'")
-
-
 async def check_schema(database: Database) -> None:
     """Raise `DatabaseUnfit` unless this program works on the schema that is there, be it a newer one."""
     found = await read_schema(database)
@@ -82,7 +74,18 @@ async def check_schema(database: Database) -> None:
 
 
 async def read_schema(database: Database) -> Schema | None:
-    """What the database says of itself, None where it is empty; raises `DatabaseUnfit` where it is not DevNest's."""
+    """What the database says of itself; None where it is empty.
+
+    Raises `DatabaseUnfit` where it can have no schema of DevNest's: it is another program's, an old PostgreSQL's, or
+    its texts are not UTF-8.
+    """
+    row = await database.fetch_row(SERVER)
+    assert row is not None
+    major, encoding = int(row["version"]) // 10_000, row["encoding"]
+    if major < MINIMUM_MAJOR:
+        raise DatabaseUnfit(f"it is PostgreSQL {major}, DevNest needs {MINIMUM_MAJOR} or newer")
+    if encoding != "UTF8":
+        raise DatabaseUnfit(f"its encoding is {encoding}, DevNest needs UTF8: make another with ENCODING 'UTF8'")
     if await database.fetch_value(f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"):
         rows = await _rows(database, f"SELECT version_num::text, oldest_program::text FROM {VERSION_TABLE}")  # noqa: S608 (a constant)
         if len(rows) != 1:
