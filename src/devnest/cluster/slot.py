@@ -42,13 +42,21 @@ class Slot:
         self.child.configure(self._settings())
         await self.child.wait_ready()
 
-    def keep(self, gave_up: Callable[[ChildFailed], None]) -> None:
-        """Replace the child whenever it ends; `gave_up` is called when none starts any more."""
+    @property
+    def serves(self) -> bool:
+        """Whether its child is ready and lives."""
+        return self.child.is_ready and not self.child.has_ended()
+
+    def keep(self, gave_up: Callable[[ChildFailed], None], others_serve: Callable[[], bool] = lambda: False) -> None:
+        """Replace the child whenever it ends; `gave_up` is called when none starts any more.
+
+        It is not while `others_serve`: what keeps this child from starting must not end them.
+        """
 
         async def keep() -> None:
             try:
                 while True:
-                    await self._replace(await self.child.watch())
+                    await self._replace(await self.child.watch(), others_serve)
             except ChildFailed as error:
                 gave_up(error)
 
@@ -63,7 +71,7 @@ class Slot:
         await self.child.stop(patience_s)
         self._census.left(self.name)
 
-    async def _replace(self, how: str) -> None:
+    async def _replace(self, how: str, others_serve: Callable[[], bool]) -> None:
         """At once after a long life, later and later after short ones."""
         lived_s = time.monotonic() - self.child.started_at
         log.warning("child died", child=self.name, pid=self.child.pid, how=how, lived_s=round(lived_s, 1))
@@ -81,7 +89,7 @@ class Slot:
                 log.warning("child did not start", child=self.name, reason=error.reason, tries=self._failed_starts)
                 await self.child.stop(KILL_S)
                 self._census.died(self.name)
-                if self._failed_starts >= MOST_FAILED_STARTS and not error.passing:
+                if self._failed_starts >= MOST_FAILED_STARTS and not error.passing and not others_serve():
                     raise
             else:
                 log.info("child started", child=self.name, pid=self.child.pid)

@@ -32,6 +32,7 @@ ROLLING_PATIENCE_S = 65.0
 MOST_SERVERS = 64
 MOST_FAILED_STARTS = 5
 DROPPED_S = 1.0  # how often the lines are counted that the supervisor's own log has lost
+START_EXTENSION_S = 60  # what systemd is asked for, again and again, while PostgreSQL and the schema get ready
 POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
 LOG_CHECK_S = 1.0  # how often PostgreSQL's log is measured: what it may grow by beyond its bound
 POSTGRESQL = "postgresql"  # its name in the log and the metrics
@@ -118,14 +119,18 @@ class Supervisor:
 
     async def _start_all(self, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
         async with self._changes:  # who is told to change the servers meanwhile does so afterwards
+            asking = self._start(self._ask_systemd_for_time())  # for a recovery, or a large migration
             if self._postgres is not None:
                 await self._postgres_ready(self._postgres)
             await prepare()
+            asking.cancel()
             if self._pool is not None:
                 await self._pool.fill()
             await asyncio.gather(*(slot.fill() for slot in self._servers.values()))
-            for slot in self._slots():
-                slot.keep(self._give_up)
+            if self._pool is not None:
+                self._pool.keep(self._give_up)
+            for slot in self._servers.values():
+                self._keep(slot)
         if self._postgres is not None:
             self._start(self._keep_postgres(self._postgres))
             self._start(self._bound_postgres_log(self._postgres))
@@ -142,6 +147,11 @@ class Supervisor:
         while True:
             self._census.dropped(dropped_lines())
             await asyncio.sleep(DROPPED_S)
+
+    async def _ask_systemd_for_time(self) -> None:
+        while True:
+            await asyncio.sleep(START_EXTENSION_S / 2)
+            notify(f"EXTEND_TIMEOUT_USEC={START_EXTENSION_S * 1_000_000}")
 
     # Signals.
 
@@ -203,8 +213,12 @@ class Supervisor:
             await slot.leave(0)
             raise
         self._servers[number] = slot
-        slot.keep(self._give_up)
+        self._keep(slot)
         log.info("server added", server=slot.name, servers=len(self._servers))
+
+    def _keep(self, server: Slot) -> None:
+        """Whatever keeps one from starting, a newer schema say, the others go on."""
+        server.keep(self._give_up, lambda: any(other.serves for other in self._servers.values() if other is not server))
 
     async def _remove_server(self) -> None:
         if len(self._servers) == 1:
