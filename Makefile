@@ -10,7 +10,7 @@ COMPILE := $(BIN)/python -m compileall -q
 SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-floors lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-soak bench-stalled bench-start clean pins
+.PHONY: help run test test-floors lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench-recovery: $(VENV)/.installed ## SIGKILL to each kind of process under a mi
 bench-saturation: $(VENV)/.installed-bench ## hashes through HTTP beside the kernel's; the light routes with one server and two (about three minutes)
 	$(BIN)/python bench/saturation.py $(SATURATION)
 	$(BIN)/python bench/routes.py --processes 1 2 $(BENCH)
+
+bench-searching: $(VENV)/.installed-bench ## sign-ins while 40 clients search in 400 long posts (about two minutes; SEARCHING="--seconds 5" for less)
+	$(BIN)/python bench/searching.py $(SEARCHING)
 
 bench-soak: $(VENV)/.installed ## half load for ten minutes, and the memory of every process (SOAK="--minutes 2" for less)
 	$(BIN)/python bench/soak.py $(SOAK)
