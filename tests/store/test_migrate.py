@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 import devnest.store.migrations
@@ -57,6 +58,20 @@ async def test_an_empty_database_is_behind_until_it_is_migrated(empty: str) -> N
     assert not await migrate(empty)
     async with Database(empty) as database:
         await check_schema(database)
+
+
+@pytest.mark.parametrize(("locale", "told"), [("LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'", False), ("", True)])
+async def test_a_locale_that_search_suffers_from_is_told(postgres: EmbeddedPostgres, locale: str, told: bool) -> None:
+    """Under LC_CTYPE C a capital letter outside ASCII is another letter."""
+    name = f"d{uuid.uuid4().hex}"
+    provider = locale or "LOCALE_PROVIDER libc"
+    made = f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' {provider}"
+    await ask(postgres.url.replace("/devnest?", "/postgres?"), made)
+    with capture_logs() as lines:
+        assert await migrate(postgres.url.replace("/devnest?", f"/{name}?"))
+    assert bool(lines) is told
+    if told:
+        assert (lines[0]["log_level"], lines[0]["needs"]) == ("warning", "an LC_CTYPE other than C")
 
 
 async def test_several_at_once_migrate_once(empty: str) -> None:

@@ -229,12 +229,18 @@ class EmbeddedPostgres:
         unfinished.mkdir(mode=0o700)
         self._identity.give(unfinished)
         # One collation everywhere, that no upgrade of the C library can change under our indexes.
-        builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if self._binaries.major >= 17 else []
-        answer = self._identity.run(
-            self._binaries.initdb, "-D", unfinished, "--username=devnest", "--auth=trust", "--encoding=UTF8",
-            "--locale=C", "--data-checksums", *builtin,
-        )  # fmt: skip
-        if answer.returncode != 0:
+        if self._binaries.major >= 17:
+            locales = [["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]]
+        else:  # searches need letters beyond ASCII; not every system has such a locale
+            locales = [["--locale=C", "--lc-ctype=C.UTF-8"], ["--locale=C"]]
+        for options in locales:
+            answer = self._identity.run(
+                self._binaries.initdb, "-D", unfinished, "--username=devnest", "--auth=trust", "--encoding=UTF8",
+                "--data-checksums", *options,
+            )  # fmt: skip
+            if answer.returncode == 0:
+                break
+        else:
             raise PostgresFailed(f"initdb failed: {(answer.stderr or answer.stdout).strip()[-500:]}")
         unfinished.rename(self._data)
 

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import asyncpg
+import structlog
 
 from devnest.store.connections import connect
 from devnest.store.database import Database
@@ -14,8 +15,11 @@ from devnest.store.unavailable import TRANSLATED, is_unavailable, reason_of
 
 __all__ = ["ensure_database", "migrate"]
 
+# Which letters PostgreSQL's search takes for the same is the locale's to say.
+IGNORES_CASE = "SELECT to_tsvector('simple', 'Ü') @@ websearch_to_tsquery('simple', 'ü')"
 LOCK = 0x6465766E657374  # "devnest": one migration at a time on a database
 NOT_OURS = ("3F", "42")  # no schema to make tables in, or no right to: trying again does not help
+log = structlog.get_logger("devnest.store")
 
 
 async def ensure_database(url: str) -> None:
@@ -45,6 +49,8 @@ async def migrate(url: str, *, to_serve: bool = False) -> bool:
     """
     async with Database(url, connections=1) as database:
         found = await read_schema(database)
+        if not await database.fetch_value(IGNORES_CASE):
+            log.warning("search does not ignore the case of letters outside ASCII", needs="an LC_CTYPE other than C")
         if found is not None and found.revision > HEAD and not (to_serve and found.oldest_program <= HEAD):
             raise SchemaNewer(found.revision, found.oldest_program, HEAD)
         if found is not None and found.revision >= HEAD:
