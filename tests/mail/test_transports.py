@@ -32,14 +32,23 @@ def tls() -> ssl.SSLContext:
 
 
 class SmtpServer:
-    """Takes mail on a free port, in plain text, and keeps it; refuses recipients at `refused.example`.
+    """Takes mail on a free port, in plain text, and keeps it.
 
-    It hangs up where it is offered more than so many `messages`. `answers` are its replies to commands, in place of
-    the usual ones. Like many servers, it takes no name at EHLO that is none.
+    It hangs up where it is offered more than so many `messages`, or more than so many `together` on a connection.
+    `answers` are its replies to commands, in place of the usual ones, and `at` those to recipients at a domain; with
+    nothing for a reply it hangs up. Like many servers, it takes no name at EHLO that is none.
     """
 
-    def __init__(self, messages: int = 100, answers: dict[bytes, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        messages: int = 100,
+        answers: dict[bytes, bytes] | None = None,
+        together: int = 100,
+        at: dict[bytes, bytes] | None = None,
+    ) -> None:
         self.messages = messages
+        self.together = together
+        self.at = {b"refused.example": b"550 no such box"} | (at or {})
         self.answers = answers or {}
         self.received: list[bytes] = []
         self.commands: list[bytes] = []
@@ -51,6 +60,7 @@ class SmtpServer:
         assert connection is not None
         self.connections.append(connection)
         writer.write(b"220 ready\r\n")
+        taken = 0
         while line := await reader.readline():
             word = line[:4].upper().strip()
             self.commands.append(line.strip())
@@ -62,7 +72,7 @@ class SmtpServer:
                 if word == b"STAR":
                     await writer.start_tls(tls())
                 continue
-            if word == b"MAIL" and len(self.received) == self.messages:
+            if word == b"MAIL" and (len(self.received) == self.messages or taken == self.together):
                 break
             if word == b"DATA":
                 writer.write(b"354 go\r\n")
@@ -71,11 +81,11 @@ class SmtpServer:
                     writer.write(self.answers[b"."] + b"\r\n")
                     continue
                 self.received.append(message)
-            if word == b"RCPT" and b"@refused.example" in line:
-                writer.write(b"550 no such box\r\n")
-                continue
-            writer.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
-            if word == b"QUIT":
+                taken += 1
+            domain = line.partition(b"@")[2].partition(b">")[0] if word == b"RCPT" else b""
+            reply = self.at.get(domain, b"221 bye" if word == b"QUIT" else b"250 ok")
+            writer.write(reply + b"\r\n" if reply else b"")
+            if word == b"QUIT" or not reply:
                 break
         writer.close()
         await writer.wait_closed()
@@ -205,6 +215,26 @@ async def test_a_connection_that_is_lost_fails_what_follows() -> None:
         failed = await SmtpTransport(url).send([MESSAGE, TRICKY, TRICKY])
     assert [(failure.message, failure.is_final) for failure in failed] == [(TRICKY, False), (TRICKY, False)]
     assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("reply", [b"", b"421 4.3.2 not now", b"what?", b"250-never\r\n 0", b"354 go", b"99999 no"])
+async def test_a_connection_that_is_lost_at_one_mail_is_not_the_next_one_s_trouble(reply: bytes) -> None:
+    """Those that come after it are sent, whatever the server does there, and each once. It is tried again itself."""
+    odd = compose("devnest@example.org", "eve@odd.example", "Hello", "text")
+    server = SmtpServer(at={b"odd.example": reply})
+    async with server.running() as url:
+        failed = await SmtpTransport(url).send([odd, MESSAGE, odd, odd, TRICKY])
+    assert [(failure.message, failure.is_final) for failure in failed] == [(odd, False)] * 3
+    assert [message_from_bytes(each)["To"] for each in server.received] == [MESSAGE["To"], TRICKY["To"]]
+
+
+async def test_a_server_may_take_only_some_mails_of_a_connection() -> None:
+    """The rest has others, and has not failed."""
+    server = SmtpServer(together=2)
+    async with server.running() as url:
+        assert await SmtpTransport(url).send([MESSAGE] * 7) == []
+    assert len(server.received) == 7
+    assert len(server.connections) == 4
 
 
 async def test_nobody_listens() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from email.message import Message
 from ipaddress import IPv6Address, ip_address
 
-__all__ = ["helo_name", "is_final", "own_name", "reply_of", "said_of", "secrets_of"]
+__all__ = ["helo_name", "is_final", "keeps_in_step", "own_name", "reply_of", "said_of", "secrets_of"]
 
 MAX_NAME_CHARS = 253
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -54,6 +54,17 @@ def is_final(error: Exception) -> bool:
     if isinstance(error, SMTPResponseException):
         return error.code // 100 == 5
     return isinstance(error, ValueError)  # an address that cannot be said
+
+
+def keeps_in_step(error: Exception) -> bool:
+    """Whether the connection is good for another mail after this one: the server refused it in so many words, or
+    nothing was said. After garbage or silence the next reply may be to something else."""
+    from aiosmtplib import SMTPResponseException
+
+    error = _of_one(error)
+    if isinstance(error, SMTPResponseException):
+        return error.code // 100 in (4, 5)
+    return isinstance(error, ValueError)
 
 
 def _of_one(error: Exception) -> Exception:

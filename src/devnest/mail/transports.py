@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from devnest.mail.smtp import is_final, own_name, reply_of, said_of, secrets_of
+from devnest.mail.smtp import is_final, keeps_in_step, own_name, reply_of, said_of, secrets_of
 from devnest.urls import BadUrl, parse_url
 
 if TYPE_CHECKING:
@@ -150,21 +150,38 @@ class SmtpTransport:
         self._secrets = said_of(parsed.username or "", parsed.password) if parsed.password else []
 
     async def send(self, messages: Sequence[Message]) -> list[Failure]:
-        """Hand them over, one after another, through one connection."""
+        """Hand them over, one after another, through one connection while that lasts."""
         failed: list[Failure] = []
         rest = deque(messages)
         try:
-            async with self._connect() as server:
-                while rest:
-                    try:
-                        await server.send_message(rest[0])
-                    except Exception as error:  # a lost connection fails all that follow
-                        reason = reply_of(error, *secrets_of(rest[0]), *self._secrets)
-                        failed.append(Failure(rest[0], reason, is_final(error)))
-                    rest.popleft()
+            while rest:
+                async with self._connect() as server:
+                    await self._hand_over(server, rest, failed)
         except Exception as error:  # it says nothing about a mail: whatever it is, somebody can mend it
             failed += [Failure(message, reply_of(error, *self._secrets)) for message in rest]
         return failed
+
+    async def _hand_over(self, server: "SMTP", rest: deque[Message], failed: list[Failure]) -> None:
+        """Take from `rest` what this connection is good for: one mail at least.
+
+        A server may hang up at one mail, and that is not the next one's trouble. It may also hang up because it takes
+        only so many of a connection: then the mail that comes after those has a connection of its own.
+        """
+        has_taken = False
+        while rest:
+            try:
+                await server.send_message(rest[0])
+                has_taken = True
+            except Exception as error:
+                if not keeps_in_step(error):
+                    server.close()
+                if has_taken and not server.is_connected:
+                    return
+                reason = reply_of(error, *secrets_of(rest[0]), *self._secrets)
+                failed.append(Failure(rest[0], reason, is_final(error)))
+            rest.popleft()
+            if not server.is_connected:
+                return
 
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncIterator["SMTP"]:
