@@ -1,4 +1,4 @@
-"""Standard output and error of a service: written by a thread, so that no reader and no disk can stop it.
+"""Standard streams that stop nobody: a command's may be closed or full, a service's are written by a thread.
 
 A pipe that nobody reads, a terminal that is stopped and a file system that hangs block whoever writes; a reader that
 has gone and a full disk raise. `O_NONBLOCK` is no way out: it belongs to the open file and not to the descriptor, so it
@@ -14,8 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
 
-__all__ = ["BackgroundStream", "dropped_lines", "move_to_background"]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["BackgroundStream", "StandardOutput", "dropped_lines", "move_to_background", "open_standard_streams"]
 
 # What a reader that stands still costs a process in memory: some 15,000 lines of requests, and once more as many that
 # the thread has taken over.
@@ -142,15 +146,77 @@ class BackgroundStream(io.TextIOBase):
         done = 0
         while done < len(data):
             try:
-                done += os.write(self._fd, memoryview(data)[done:])
-            except BlockingIOError:
-                poll = select.poll()
-                poll.register(self._fd, select.POLLOUT)
-                poll.poll(POLL_MS)
+                done += _write_some(self._fd, memoryview(data)[done:])
             except OSError:
                 self._is_mid_line = data[done - 1] != ord("\n") if done else self._is_mid_line
                 raise
         self._is_mid_line = False
+
+
+class StandardOutput(io.RawIOBase):
+    """A descriptor that takes everything. `error`: why something of it could not be written, the first time."""
+
+    def __init__(self, fd: int) -> None:
+        self.error: OSError | None = None
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def isatty(self) -> bool:
+        """Whether the descriptor is a terminal."""
+        return os.isatty(self._fd)
+
+    def writable(self) -> bool:
+        """Whether it can be written: always."""
+        return True
+
+    def write(self, data: "Buffer") -> int:
+        """Write some of it, or count it as written."""
+        view = memoryview(data)
+        try:
+            return _write_some(self._fd, view)
+        except OSError as error:
+            self.error = self.error or error
+            return view.nbytes
+
+
+def open_standard_streams() -> StandardOutput:
+    """Open `/dev/null` in place of what is closed; let no text and no failure of a write raise. The output is returned.
+
+    Else the next file or socket that is opened would be standard output, and whoever writes would write into it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it has the lowest free number: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 (a descriptor)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="strict")  # else a password that is no text would be one of half characters
+    output = StandardOutput(1)
+    sys.stdout = _text(output, sys.stdout)
+    sys.stderr = _text(StandardOutput(2), sys.stderr)
+    return output
+
+
+def _text(raw: StandardOutput, replaced: TextIO | None) -> TextIO:
+    encoding = "utf-8" if replaced is None else replaced.encoding
+    by_line = raw.fileno() == 2 or raw.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=by_line)
+
+
+def _write_some(fd: int, data: memoryview) -> int:
+    """Write; where another process has made the descriptor non-blocking, wait."""
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll(POLL_MS)
 
 
 def move_to_background() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import functools
 import gc
 import math
@@ -41,7 +42,9 @@ from devnest.pool.peer import connect, is_same_user, parse_url
 from devnest.pool.wire import MAX_FRAME_BYTES, VERSION, Kind, Submission, frame, write_greeting, write_submission
 from tests.pool import work
 from tests.pool.conftest import descriptors
-from tests.pool.support import SAFETY_S, ServerProcess, is_running, serving, until
+from tests.pool.support import ROOT, SAFETY_S, ServerProcess, is_running, serving, until
+
+F_SETPIPE_SZ = 1031  # linux/fcntl.h
 
 
 @pytest.fixture
@@ -813,6 +816,32 @@ async def test_command_says_what_is_wrong(socket_path: Path) -> None:
     assert failing.process.returncode == 1
     assert errors.count("\n") == 1
     assert "chmod 700" in errors
+
+
+@pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+async def test_command_needs_no_standard_streams(socket_path: Path, redirection: str) -> None:
+    """Closed, so that its first sockets would be they, or full."""
+    command = [sys.executable, "-m", "devnest.pool", "serve", "--socket", str(socket_path), "--workers", "1"]
+    shell = ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"]
+    process = await asyncio.create_subprocess_exec(*shell, *command, cwd=ROOT)
+    async with Pool.connect(f"unix://{socket_path}", patience=SAFETY_S) as pool:
+        assert await pool.run(pow, 2, 10) == 1024
+    process.terminate()
+    assert await process.wait() == 0
+
+
+async def test_command_waits_for_no_reader_of_its_log(socket_path: Path) -> None:
+    """Clients that talk nonsense are told of until the pipe is full, and served beyond."""
+    async with serving(socket_path) as server, Pool.connect(f"unix://{socket_path}") as pool:
+        assert server.process is not None
+        assert server.process.stderr is not None
+        fcntl.fcntl(server.process.stderr, F_SETPIPE_SZ, 4096)
+        for _ in range(200):
+            reader, writer = await asyncio.open_unix_connection(str(socket_path))
+            writer.write(b"x" * 100)
+            await reader.read()
+            writer.close()
+        assert await pool.run(pow, 2, 10) == 1024
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from errno import EPIPE
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from devnest import __version__
+from devnest.streams import open_standard_streams
 
 __all__ = ["app", "main"]
 
@@ -27,16 +31,40 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        found = getattr(import_module(f"devnest.cli.{cmd_name}"), cmd_name)
-        if not isinstance(found, typer.Typer):
-            alone = typer.Typer(add_completion=False)
-            alone.command(cmd_name)(found)
-            found = alone
-        command = typer.main.get_command(found)
-        command.name = cmd_name
-        return command
+        return _load(cmd_name) if cmd_name in COMMANDS else None
+
+
+@cache
+def _load(name: str) -> Any:
+    found = getattr(import_module(f"devnest.cli.{name}"), name)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        found = alone
+    for info in found.registered_commands:
+        assert info.callback is not None
+        info.callback = _with_text(info.callback)
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
+def _with_text(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command its arguments as text, where they are; paths may be of any bytes."""
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(**{name: _text(name, value) if type(value) is str else value for name, value in given.items()})
+
+    return run
+
+
+def _text(name: str, value: str) -> str:
+    """What was typed. Python reads it by the locale, and keeps bytes that this does not know as half characters."""
+    try:
+        return os.fsencode(value).decode() if not value.isprintable() else value
+    except UnicodeError:
+        raise typer.BadParameter(f"{name} is no text in UTF-8: {value!a}") from None
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -59,8 +87,16 @@ def devnest(
 
 def main() -> None:
     """The entry point."""
+    output = open_standard_streams()
     _leave_relative_paths()
-    sys.exit(app())
+    try:
+        app()
+    except SystemExit as end:
+        sys.stdout.flush()
+        if output.error is not None and output.error.errno != EPIPE and not end.code:  # EPIPE: `| head` has seen enough
+            sys.stderr.write(f"devnest: the output could not be written: {output.error.strerror}\n")
+            sys.exit(1)
+        raise
 
 
 def _leave_relative_paths() -> None:

@@ -64,7 +64,10 @@ def create(
     from devnest.api import Registration, in_words
 
     asked = sys.stdin.isatty()
-    password = typer.prompt("Password", hide_input=True) if asked else sys.stdin.readline().rstrip("\n")
+    try:
+        password = typer.prompt("Password", hide_input=True) if asked else sys.stdin.readline().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"the password is no text in {error.encoding}") from None
     policy = Policy(password_min_length, BreachedFile(breached_passwords) if breached_passwords else None)
     with reported():
         try:

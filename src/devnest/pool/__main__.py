@@ -3,9 +3,14 @@
 import argparse
 import asyncio
 import contextlib
+import io
+import logging
+import os
+import queue
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +19,12 @@ from devnest.pool.server import PoolServer
 
 __all__ = ["main"]
 
+MAX_WAITING_LINES = 10_000  # of the log, for a reader that stands still; about a megabyte
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until TERM or INT, then drain; return the exit status."""
+    _open_standard_streams()
     options = vars(_parser().parse_args(arguments))
     options.pop("command")
     path, drain_s = options.pop("socket"), options.pop("drain")
@@ -24,12 +32,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # a waiting task with a large argument holds a descriptor
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    logging.getLogger().addHandler(_BackgroundLog())
     try:
         asyncio.run(_serve(path, drain_s, given))
     except (OSError, PoolError) as error:
-        print(f"devnest.pool: {error}", file=sys.stderr)  # noqa: T201
+        _write(2, f"devnest.pool: {error}")
         return 1
     return 0
+
+
+def _open_standard_streams() -> None:
+    """Open `/dev/null` in place of what is closed, or the next socket would be standard output."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it has the lowest free number: this one
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _write(fd: int, line: str) -> None:
+    """Write a line, or leave it where there is no room or no reader for it."""
+    with contextlib.suppress(OSError):
+        os.write(fd, f"{line}\n".encode(errors="backslashreplace"))
+
+
+class _BackgroundLog(logging.Handler):
+    """Lines that a thread writes to standard error: the event loop waits for no reader of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[str] = queue.Queue(MAX_WAITING_LINES)
+        threading.Thread(target=self._serve, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(self.format(record))
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # SIGTTOU, of a terminal's background
+        while True:
+            _write(2, self._lines.get())
 
 
 async def _serve(path: str, drain_s: float, options: dict[str, Any]) -> None:
@@ -40,7 +85,7 @@ async def _serve(path: str, drain_s: float, options: dict[str, Any]) -> None:
     server = PoolServer(path, **options)
     try:
         await server.start()
-        print(f"devnest.pool ready on {server.url}", flush=True)  # noqa: T201
+        _write(1, f"devnest.pool ready on {server.url}")
         await stop.wait()
     finally:
         await server.close(deadline=drain_s)
