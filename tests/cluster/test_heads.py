@@ -92,6 +92,26 @@ async def test_a_header_may_speak_of_rtsp(tmp_path: Path) -> None:
     assert await answered(tmp_path, LAST.replace(b"\r\n", agent, 1)) == [(200, b"small")]
 
 
+@pytest.mark.parametrize("size_bytes", [0, 1, 50])
+@pytest.mark.parametrize("framing", FRAMED)
+@pytest.mark.parametrize("line", [b"GET /small RTSP/1.1", b"GET  /small  RTSP/1.0", b"GET /small RTSP/2.0"])
+@on_uvloop
+async def test_no_other_protocol_follows_a_body(line: bytes, framing: str, size_bytes: int, tmp_path: Path) -> None:
+    """Its request line begins where the body ends, on no line of its own."""
+    sent = POST + FRAMED[framing] + line + b"\r\n" + END
+    assert [status for status, _ in await answered(tmp_path, sent, size_bytes)] in ([201, 400], [201])
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1])
+@on_uvloop
+async def test_a_body_may_speak_of_rtsp(size_bytes: int, tmp_path: Path) -> None:
+    """Also at the beginning of a chunk."""
+    parts = (b'{"body": "', b"SETUP /small RTSP/1.0", b'"}', b"")
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    sent = POST + CHUNKED + chunks + LAST
+    assert [status for status, _ in await answered(tmp_path, sent, size_bytes)] == [201, 200]
+
+
 @pytest.mark.parametrize("size_bytes", [0, 1])
 @pytest.mark.parametrize(
     ("codings", "statuses"),

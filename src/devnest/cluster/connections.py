@@ -16,12 +16,11 @@ from devnest.api import BODY_IS_LATE, not_http
 from devnest.cluster.corked import Corked
 from devnest.cluster.heads import (
     HOST,
-    NOT_HTTP,
     NUMBER_SIGN,
+    RTSP,
     TRANSFER_ENCODING,
     Fault,
     fault_of,
-    is_rtsp,
     without_upgrade,
 )
 from devnest.cluster.unsent import Unsent
@@ -86,9 +85,6 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         was_complete = self._awaited is None
         self._received = self._received + data if self._received else data
-        if self._awaited is not BODY and is_rtsp(self._received):
-            self._refuse(NOT_HTTP)
-            return
         self._parse(data)
         if self._is_over:
             return
@@ -152,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
         is_upgrade = self.parser.should_upgrade()
         # All that most requests cost: only what is not plain is looked at in full.
         is_plain = version == "1.1" and names.count(HOST) == 1 and TRANSFER_ENCODING not in names
-        if not is_plain or is_upgrade or NUMBER_SIGN in self.url:
+        if not is_plain or is_upgrade or NUMBER_SIGN in self.url or self._received.find(RTSP) != -1:
             self._fault = fault_of(version, self.parser.get_method(), self.url, self.headers, self._received)
             if self._fault is not None:
                 raise HttpParserError(self._fault.detail)

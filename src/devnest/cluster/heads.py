@@ -8,13 +8,12 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-__all__ = ["HOST", "NOT_HTTP", "NUMBER_SIGN", "TRANSFER_ENCODING", "Fault", "fault_of", "is_rtsp", "without_upgrade"]
+__all__ = ["HOST", "NUMBER_SIGN", "RTSP", "TRANSFER_ENCODING", "Fault", "fault_of", "without_upgrade"]
 
 HOST = b"host"
 CHUNKED = b"chunked"
 NUMBER_SIGN = ord("#")  # a byte is found in a twentieth of the time that bytes are
 RTSP = b" RTSP/"
-RTSP_LINE = re.compile(rb"(?:^|\n)[A-Z_]+ +[^ \r\n]+ +RTSP/")
 TRANSFER_ENCODING = b"transfer-encoding"
 VERSIONS = ("1.1", "1.0")
 
@@ -29,11 +28,6 @@ class Fault(NamedTuple):
 NOT_HTTP = Fault(400, "this is another protocol than HTTP")
 
 
-def is_rtsp(received: bytes) -> bool:
-    """Whether a line of a head is a request of RTSP: the parser does not tell it from HTTP."""
-    return received.find(RTSP) != -1 and RTSP_LINE.search(received) is not None
-
-
 def fault_of(
     version: str, method: bytes, target: bytes, headers: Collection[tuple[bytes, bytes]], received: bytes
 ) -> Fault | None:
@@ -46,6 +40,9 @@ def fault_of(
         headers: names in lower case.
         received: the bytes that the head came in, with what came before and after it in the same reads.
     """
+    # The parser does not tell it from HTTP, nor where the head begins: behind a body that may be anywhere.
+    if RTSP in received and re.search(rb"%b +%b +RTSP/" % (re.escape(method), re.escape(target)), received):
+        return NOT_HTTP
     if method == b"SOURCE":
         return NOT_HTTP  # ICE/1.0, as Icecast speaks it
     if version == "0.9" and b" HTTP/0.9" not in received:
