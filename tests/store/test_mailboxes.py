@@ -61,12 +61,14 @@ async def test_each_mailbox_and_each_allowance_has_its_own_count(database: Datab
         ("ada+a+b@example.org", "ada@example.org"),
         ("ada+@example.org", "ada@example.org"),
         ("+ada@example.org", "+ada@example.org"),
-        ("a.da@example.org", "a.da@example.org"),
+        ("a.da@example.org", "ada@example.org"),
+        (".a..d.a.+n.ews@example.org", "ada@example.org"),
+        ("...@example.org", "...@example.org"),
         ("ada@other.example.org", "ada@other.example.org"),
     ],
 )
 def test_a_mailbox_has_many_spellings(email: str, box: str) -> None:
-    """In any case, and with any tag."""
+    """In any case, with any tag, and with dots anywhere."""
     assert mailbox(email) == box
 
 
