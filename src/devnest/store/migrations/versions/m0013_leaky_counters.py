@@ -7,7 +7,7 @@ down_revision = "0012"
 oldest_program = "0013"
 
 STATEMENTS = [
-    # What its device tokens are signed with (ADR 0041). One for each account, so that a reset makes a new one.
+    # What its device tokens are signed with (ADR 0046). One for each account, so that a reset makes a new one.
     "ALTER TABLE accounts ADD COLUMN device_key uuid NOT NULL DEFAULT gen_random_uuid()",
     "DROP TABLE throttles",
     # `empty_at`: when all failures will have been forgotten, if no other comes. Unlogged: a crash forgets some, and in
