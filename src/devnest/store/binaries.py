@@ -12,9 +12,9 @@ from pathlib import Path
 
 from devnest.store.errors import DataDirectoryError, PostgresNotFound
 
-__all__ = ["Identity", "PostgresBinaries", "find_binaries", "postgres_identity", "private_environment"]
+__all__ = ["MIN_MAJOR", "Identity", "PostgresBinaries", "find_binaries", "postgres_identity", "private_environment"]
 
-MINIMUM_MAJOR = 15
+MIN_MAJOR = 15  # of PostgreSQL, here and for a database of the operator's own
 SYSTEM_USER = "devnest"
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 
@@ -170,6 +170,6 @@ def _checked(directory: Path, identity: Identity) -> PostgresBinaries:
         if answer.returncode != 0 or version is None:
             raise PostgresNotFound(f"{program} does not run: {(answer.stderr or answer.stdout).strip()[:200]}")
         major = int(version[1])
-        if major < MINIMUM_MAJOR:
-            raise PostgresNotFound(f"{program} is PostgreSQL {major}, DevNest needs {MINIMUM_MAJOR} or newer")
+        if major < MIN_MAJOR:
+            raise PostgresNotFound(f"{program} is PostgreSQL {major}, DevNest needs {MIN_MAJOR} or newer")
     return PostgresBinaries(directory, major)

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import asyncpg
 
+from devnest.store.binaries import MIN_MAJOR
 from devnest.store.database import Database
 from devnest.store.errors import DatabaseUnfit, ForeignDatabase, SchemaBehind, SchemaNewer
 from devnest.store.migrations import HEAD, VERSION_TABLE
 
 __all__ = ["MARK_AS_OURS", "Schema", "check_schema", "read_schema"]
 
-MINIMUM_MAJOR = 15
 SERVER = "SELECT current_setting('server_version_num') AS version, current_setting('server_encoding') AS encoding"
 
 # What a person or a program has made in the database: not PostgreSQL's own, and no part of an extension, for there are
@@ -82,8 +82,8 @@ async def read_schema(database: Database) -> Schema | None:
     row = await database.fetch_row(SERVER)
     assert row is not None
     major, encoding = int(row["version"]) // 10_000, row["encoding"]
-    if major < MINIMUM_MAJOR:
-        raise DatabaseUnfit(f"it is PostgreSQL {major}, DevNest needs {MINIMUM_MAJOR} or newer")
+    if major < MIN_MAJOR:
+        raise DatabaseUnfit(f"it is PostgreSQL {major}, DevNest needs {MIN_MAJOR} or newer")
     if encoding != "UTF8":
         raise DatabaseUnfit(f"its encoding is {encoding}, DevNest needs UTF8: make another with ENCODING 'UTF8'")
     if await database.fetch_value(f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"):
