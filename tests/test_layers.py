@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "passwords": {"bcrypt"},
     "hashing": {"bcrypt", "passwords", "pool"},
     "store": {"urls"},
-    "mail": {"urls"},
+    "mail": {"addresses", "urls"},
     "api": {"addresses", "keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "keys", "mail", "passwords", "pool", "store", *BASE},
     "bench": {"load", "pool", "store"},

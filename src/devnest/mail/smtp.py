@@ -6,11 +6,12 @@ import socket
 from base64 import b64encode
 from collections.abc import Iterable
 from email.message import Message
-from ipaddress import IPv6Address, ip_address
+
+from devnest.addresses import canonical
 
 __all__ = ["helo_name", "is_final", "keeps_in_step", "own_name", "reply_of", "said_of", "secrets_of"]
 
-MAX_NAME_CHARS = 253
+MAX_NAME_CHARS = 253  # of a domain (RFC 1035, 2.3.4), without the dot at its end
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 MAX_REPLY_CHARS = 300  # of a reply in the log; servers explain themselves in a line or two
@@ -40,10 +41,8 @@ def helo_name(name: str, local_address: str) -> str:
     is_domain = len(labels) > 1 and len(name) <= MAX_NAME_CHARS and all(map(LABEL.fullmatch, labels))
     if is_domain and not labels[-1].isdigit():  # that would be an address
         return ".".join(labels)
-    address = ip_address(local_address.partition("%")[0])
-    if not isinstance(address, IPv6Address):
-        return f"[{address}]"
-    return f"[{address.ipv4_mapped}]" if address.ipv4_mapped else f"[IPv6:{address}]"
+    address = canonical(local_address) or local_address
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
 def is_final(error: Exception) -> bool:
