@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # Of an address that somebody chose, in a mail to somebody else: enough to tell which it is, too little for a letter.
-MAX_ADDRESS_CHARS = 64
+MAX_EMAIL_CHARS = 64
 log = structlog.get_logger("devnest.api")
 
 VERIFY = """Hello,
@@ -169,7 +169,7 @@ async def send_notice(request: ApiRequest, account_id: UUID, what: str) -> None:
 
 def shortened(email: str) -> str:
     """An address, quoted; of a long one the beginning and the end."""
-    if len(email) > MAX_ADDRESS_CHARS:
-        half = MAX_ADDRESS_CHARS // 2
+    if len(email) > MAX_EMAIL_CHARS:
+        half = MAX_EMAIL_CHARS // 2
         email = f"{email[:half]}…{email[-half:]}"
     return f'"{email}"'

@@ -156,9 +156,8 @@ class BoundedProtocol(HttpToolsProtocol):
             if is_upgrade:
                 return
         if len(self.pipeline) == MAX_PIPELINED:
-            self._fault = Fault(
-                400, "too many requests wait on this connection"
-            )  # for the log: those have their answers
+            # For the log alone: those that wait have their answers, and then the connection ends.
+            self._fault = Fault(400, "too many requests wait on this connection")
             raise HttpParserError(self._fault.detail)
         if self._is_from_proxy and self.client is not None:
             self.scope["client"] = (self._proxies.client_of(self.client[0], self.headers), 0)
