@@ -83,6 +83,7 @@ def configure_logging(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(True)  # of libraries, about a password file that others can read, say
     logging.getLogger("uvicorn.access").disabled = True  # the API writes its own line, with the request id
     for chatty in ("asyncio", "uvicorn", "uvicorn.error", "sqlalchemy", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

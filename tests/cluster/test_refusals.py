@@ -102,6 +102,17 @@ def test_a_refused_connection_is_one_line(guarded: Guarded, what: str, tmp_path:
         assert not any(part in run.stderr for password in (SECRET, OTHER) for part in parts(password))
 
 
+def test_a_password_file_that_others_can_read_is_told_in_the_log(tmp_path: Path) -> None:
+    """The driver passes over it and warns."""
+    passfile = tmp_path / "passfile"
+    passfile.write_text(f"*:*:*:*:{SECRET}\n")
+    passfile.chmod(0o644)
+    run = command("migrate", f"--database-url=postgresql://ada@127.0.0.1:1/d?passfile={passfile}")
+    one_line(run, 5)
+    assert "has group or world access" in run.stderr
+    assert not any(part in run.stderr for part in parts(SECRET))
+
+
 def test_no_right_to_make_tables_is_one_line(guarded: Guarded) -> None:
     """Status 6: trying again does not help."""
     name = guarded.make(owner="other")

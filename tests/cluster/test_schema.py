@@ -6,14 +6,18 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres
+from devnest.store.migrations import HEAD
 from tests.cluster.test_serve import one_line, serve
 from tests.support import DevNest, eventually, prepare, running
+
+SERVED_BY_NEWER = f"UPDATE devnest_schema SET version_num = '9999', oldest_program = '{HEAD}'"  # noqa: S608 (a constant)
 
 
 def execute(url: str, *statements: str, database: str | None = None) -> None:
@@ -80,6 +84,35 @@ def test_a_newer_schema_is_one_line(copy: str, data_dir: Path) -> None:
     execute(copy, "UPDATE devnest_schema SET version_num = '9999', oldest_program = '9998'")
     for run in commands(copy, data_dir):
         assert "its schema is at revision 9999 and serves programs from revision 9998 on" in one_line(run, 6)
+
+
+def test_a_newer_schema_that_serves_this_program_is_served(copy: str, data_dir: Path) -> None:
+    """By a node that starts when another has migrated; there is nothing that it could migrate."""
+    execute(copy, SERVED_BY_NEWER)
+    prepare(data_dir)
+    with running(data_dir, f"--database-url={copy}") as devnest, devnest.client() as client:
+        assert client.get("/readyz").status_code == 200
+    with opened(data_dir) as url:
+        execute(url, SERVED_BY_NEWER)
+    with running(data_dir) as devnest, devnest.client() as client:
+        assert client.get("/readyz").status_code == 200
+    migrate = [sys.executable, "-m", "devnest", "migrate", f"--data-dir={data_dir}"]
+    run = subprocess.run(migrate, capture_output=True, text=True, timeout=120, check=False)
+    assert "its schema is at revision 9999" in one_line(run, 6)
+
+
+@contextmanager
+def opened(data_dir: Path) -> Iterator[str]:
+    """The URL of the embedded database of a DevNest that does not run."""
+    directory = DataDirectory(data_dir)
+    directory.open()
+    postgres = EmbeddedPostgres(directory)
+    try:
+        postgres.start()
+        yield postgres.url
+    finally:
+        postgres.stop()
+        directory.close()
 
 
 def test_a_server_that_cannot_start_leaves_the_others_in_peace(copy: str, data_dir: Path) -> None:

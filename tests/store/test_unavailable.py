@@ -26,6 +26,20 @@ async def test_whole_classes_mean_unavailable(database: Database, sqlstate: str)
     assert (await database.fetch_value("SELECT pg_backend_pid()") == before) is (sqlstate not in DROPPED)
 
 
+async def test_a_statement_from_before_a_migration_is_prepared_again(database: Database) -> None:
+    """In a transaction the driver cannot try it again by itself; whoever asks again can."""
+    table = f"t{uuid.uuid4().hex}"
+    await database.fetch(f"CREATE TABLE {table} (id integer)")
+    async with database.connection() as connection:
+        await connection.fetch(f"SELECT * FROM {table}")  # noqa: S608
+        await connection.execute(f"ALTER TABLE {table} ALTER id TYPE text")
+    with pytest.raises(DatabaseUnavailable):
+        async with database.connection() as connection, connection.transaction():
+            await connection.fetch(f"SELECT * FROM {table}")  # noqa: S608
+    assert await database.fetch(f"SELECT * FROM {table}") == []  # noqa: S608
+    await database.fetch(f"DROP TABLE {table}")
+
+
 async def test_an_argument_that_does_not_fit_is_not_called_unavailable(database: Database) -> None:
     """Ours to mend."""
     with pytest.raises(asyncpg.DataError):

@@ -38,6 +38,8 @@ INTERRUPTED = (asyncio.CancelledError, GeneratorExit, asyncpg.InterfaceError, as
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the failure is the database's, and not that of a statement or its arguments."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):  # prepared before a column changed: a migration
+        return True
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(UNAVAILABLE)
     if isinstance(error, ValueError):  # asyncpg's for an argument that does not fit
@@ -60,6 +62,8 @@ def says_read_only(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """What the failure says, without the values that a DETAIL may quote."""
+    if isinstance(error, TimeoutError) and not error.args:
+        return "no answer in time"
     said = error.args[0] if isinstance(error, asyncpg.PostgresError) else error
     return str(said) or type(error).__name__
 
