@@ -89,7 +89,7 @@ class Backlog:
             self._waiting[network] = accounts
 
     def take(self, now: float, most: int) -> list[Mail]:
-        """Up to so many mails that are due: one of each sender before a second of any. They come oldest first."""
+        """Up to so many mails that are due: one of each sender before a second of any, each one's oldest first."""
         due = (
             _in_turn([mail for mail in mails if mail.due <= now] for mails in accounts.values())
             for accounts in self._waiting.values()
@@ -97,7 +97,7 @@ class Backlog:
         taken = list(itertools.islice(_in_turn(due), most))
         for mail in taken:
             self._remove(mail)
-        return sorted(taken, key=lambda mail: mail.number)
+        return taken
 
     def next_due(self) -> float | None:
         """When the first mail is due; None where none waits."""
