@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from devnest.cluster.keywatch import KeyWatch
 from devnest.keys import (
     KEYS_FILE,
-    MOST_KEYS,
+    MAX_KEYS,
     STILL_VERIFIES_S,
     Algorithm,
     KeySet,
@@ -87,7 +87,7 @@ def test_a_new_key_signs_after_its_delay_and_the_old_one_verifies_on(tmp_path: P
 def test_a_rotation_drops_what_has_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And never more; there is a bound to how many are kept."""
     ensure_keys(tmp_path)
-    for _ in range(MOST_KEYS - 1):
+    for _ in range(MAX_KEYS - 1):
         rotate_keys(tmp_path, delay_s=0)
     before = (tmp_path / KEYS_FILE).read_bytes()
     with pytest.raises(KeysUnusable, match="16 keys are in use"):

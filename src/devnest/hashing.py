@@ -19,7 +19,7 @@ __all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash
 REST_S = 0.5  # how long a refused client is refused without asking
 WARY_S = 5.0  # and how long after that its requests come to the pool one by one
 STEP_S = 0.05  # one that has not come there by then gets no further
-MOST_REFUSED = 10_000  # clients to remember
+MAX_REFUSED = 10_000  # clients to remember
 # Whoever would wait longer is refused at once, with a time to come back. Proxies and clients give up after 30 s or
 # more, and a crowd that signs in after an outage is better served late than told to try again.
 DEADLINE_S = 25.0
@@ -97,7 +97,7 @@ class PoolRunner:
                 operation, call, deadline=self._deadline_s, priority=work.priority, key=client
             )
         except PoolFull as full:
-            if len(self._refused) >= MOST_REFUSED:
+            if len(self._refused) >= MAX_REFUSED:
                 self._refused.clear()
             now = time.monotonic()
             rest_until = now + min(full.retry_after, REST_S)

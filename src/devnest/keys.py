@@ -41,7 +41,7 @@ OLD_FILE = "signing.key"  # one key as bytes: what DevNest made before it could 
 KEY_BYTES = 32  # at least; as many as the hash (RFC 7518, 3.2), and the seed of Ed25519
 OWN_KEY_BYTES = {"HS256": 48, "EdDSA": 32}
 STILL_VERIFIES_S = 20 * 60.0  # after its successor began to sign: a token's 15 minutes, and a server that learns late
-MOST_KEYS = 16
+MAX_KEYS = 16
 
 
 class KeysUnusable(Exception):
@@ -160,7 +160,7 @@ def rotate_keys(
         alive = [ready.key for ready in load_keys(path).alive(now)]
         new = _new_key(algorithm or alive[-1].algorithm, now if discard_old else now + delay_s)
         kept = [] if discard_old else alive
-        if len(kept) >= MOST_KEYS:
+        if len(kept) >= MAX_KEYS:
             raise KeysUnusable(path, f"{len(kept)} keys are in use; the first ends within {STILL_VERIFIES_S:g} s")
         _key_set(path, [*kept, new])  # before it is written: EdDSA may not be installed
         _write(path, [*kept, new])

@@ -242,7 +242,7 @@ async def test_what_waits_is_bounded_and_ends_with_the_server(
 ) -> None:
     """An account waits once, a server has a limit, and the end waits for nobody."""
     who, old = account
-    monkeypatch.setattr("devnest.api.rehash.MOST_WAITING", 3)
+    monkeypatch.setattr("devnest.api.rehash.MAX_WAITING", 3)
     gate = Gate()
     async with Rehasher(database, Hasher(gate, 5, Scheme.BCRYPT)) as rehasher:
         rehasher.consider(who.id, PASSWORD, hash_password(PASSWORD, 5))

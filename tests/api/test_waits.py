@@ -83,7 +83,7 @@ def test_it_is_believed_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_it_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address costs an attacker little."""
-    monkeypatch.setattr(waits, "MOST", 3)
+    monkeypatch.setattr(waits, "MAX_KNOWN", 3)
     known = Waits()
     for number in range(10):
         known.remember(throttled(Subject(ONE.rule, str(number))))

@@ -22,7 +22,7 @@ from devnest.api.frame import RequestFrame
 from devnest.api.problems import respond_to
 from devnest.api.requests import ApiRequest
 from devnest.cluster.connections import BODY as BODY_AWAITED
-from devnest.cluster.connections import MOST_HEAD_BYTES, BoundedProtocol
+from devnest.cluster.connections import MAX_HEAD_BYTES, BoundedProtocol
 from devnest.cluster.server import Server
 from devnest.cluster.sockets import listen
 from devnest.metrics import Metrics
@@ -210,7 +210,7 @@ async def test_the_rest_of_a_body_that_was_answered_is_no_head(tmp_path: Path) -
     """However long it is; and the next request on the connection is answered as if nothing had been."""
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
-        body = b" " * (2 * MOST_HEAD_BYTES)
+        body = b" " * (2 * MAX_HEAD_BYTES)
         writer.write(b"POST /unread HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
         assert b" 201 " in await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(6) == b"unread"
@@ -408,7 +408,7 @@ async def test_an_address_with_many_idle_connections_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes is accepted, and an address with few connections keeps its own."""
-    monkeypatch.setattr("devnest.cluster.acceptor.MOST_CONNECTIONS", 10)
+    monkeypatch.setattr("devnest.cluster.acceptor.MAX_CONNECTIONS", 10)
     monkeypatch.setattr("devnest.cluster.acceptor.ROOM", 2)
     async with serving(tmp_path) as at:
         modest = await answered(at, "127.0.0.1")
@@ -438,7 +438,7 @@ async def answered(at: Serving, source: str) -> tuple[asyncio.StreamReader, asyn
 @on_uvloop
 async def test_nobody_is_thrown_out_while_being_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every connection has a request, whoever comes waits until one has not."""
-    monkeypatch.setattr("devnest.cluster.acceptor.MOST_CONNECTIONS", 3)
+    monkeypatch.setattr("devnest.cluster.acceptor.MAX_CONNECTIONS", 3)
     async with serving(tmp_path) as at:
         busy = [await at.connect() for _ in range(3)]
         for _, writer in busy:

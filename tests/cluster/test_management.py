@@ -125,7 +125,7 @@ def has_changed(devnest: DevNest, old: set[int], servers: int, *, anew: bool) ->
 @on_uvloop
 async def test_it_has_room_where_clients_have_taken_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator sees into a server that is full; and takes no room from it."""
-    monkeypatch.setattr("devnest.cluster.acceptor.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("devnest.cluster.acceptor.MAX_CONNECTIONS", 2)
     async with serving(tmp_path) as at:
         busy = [await at.connect() for _ in range(2)]
         for _, writer in busy:

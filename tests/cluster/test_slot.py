@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from devnest.census import Census
 from devnest.cluster.child import Child, ChildFailed
-from devnest.cluster.slot import MOST_FAILED_STARTS, Slot
+from devnest.cluster.slot import MAX_FAILED_STARTS, Slot
 from devnest.shared_memory import SharedMemory
 from tests.support import PATIENCE_S
 
@@ -132,7 +132,7 @@ async def test_a_child_that_cannot_be_spawned_is_tried_again(
     with no_descriptor_left():
         slot.child.kill()
         async with asyncio.timeout(PATIENCE_S):
-            while len(tried) < 2 + MOST_FAILED_STARTS:
+            while len(tried) < 2 + MAX_FAILED_STARTS:
                 tried.add(slot.child)
                 await asyncio.sleep(0.0005)
     while not slot.child.is_ready:

@@ -7,7 +7,7 @@ import argon2
 import pytest
 
 from devnest.passwords import Scheme, UnusableHash, hash_password, needs_rehash, verify_password
-from devnest.passwords.argon2id import MOST_LANES, MOST_MEMORY_KIB, MOST_PASSES
+from devnest.passwords.argon2id import MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES
 from devnest.passwords.scheme import Guess, NewPassword, compute_all
 
 # The reference implementation's own test (phc-winner-argon2, src/test.c): "password", "somesalt"
@@ -83,7 +83,7 @@ AT_THE_LIMITS = {
 def test_a_stored_hash_at_the_limits_is_verified(which: str) -> None:
     """What is above is refused, by the test before; what asks for just as much is not."""
     stored = AT_THE_LIMITS[which]
-    assert {f"m={MOST_MEMORY_KIB}", f"t={MOST_PASSES}", f"p={MOST_LANES}"} & set(stored.replace("$", ",").split(","))
+    assert {f"m={MAX_MEMORY_KIB}", f"t={MAX_PASSES}", f"p={MAX_LANES}"} & set(stored.replace("$", ",").split(","))
     assert verify_password("password", stored)
 
 

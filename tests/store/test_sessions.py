@@ -31,8 +31,8 @@ from devnest.store import (
     purge,
     refresh_session,
 )
-from devnest.store.accounts import MOST_SESSIONS
-from devnest.store.sessions import INACTIVITY, MOST_REFRESHES, REPLACE
+from devnest.store.accounts import MAX_SESSIONS
+from devnest.store.sessions import INACTIVITY, MAX_REFRESHES, REPLACE
 from tests.support import PATIENCE_S
 
 UNSEEN = uuid4()
@@ -259,7 +259,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 async def test_a_session_ends_after_so_many_refreshes(database: Database, account: Account) -> None:
     """So its old tokens are bounded, and all are known as long as it lives."""
     session_id, first = await opened(database, account)
-    await database.fetch("UPDATE refresh_tokens SET number = $2 WHERE session_id = $1", session_id, MOST_REFRESHES - 1)
+    await database.fetch("UPDATE refresh_tokens SET number = $2 WHERE session_id = $1", session_id, MAX_REFRESHES - 1)
     last = (await refresh(database, first)).refresh_token
     assert session_id in await live(database, account)
     assert await refusal(database, last) == "spent"
@@ -339,7 +339,7 @@ async def test_those_unused_for_longest_make_room(database: Database, account: A
     """Where an account has all the sessions it may have, and a line in the audit log tells of each that ends."""
 
     origin = Origin("192.0.2.9", "newest", "r")
-    await open_many(database, account, MOST_SESSIONS - 1)
+    await open_many(database, account, MAX_SESSIONS - 1)
     assert await surplus(database, account) == 0
     assert await end_surplus(database, account.id, 1, origin) == []
     await open_many(database, account, 1)
@@ -362,7 +362,7 @@ async def test_those_unused_for_longest_make_room(database: Database, account: A
 
 async def test_room_is_made_a_little_at_a_time(database: Database, account: Account) -> None:
     """And of sessions that are being refreshed at this moment none ends."""
-    await open_many(database, account, MOST_SESSIONS + 150)
+    await open_many(database, account, MAX_SESSIONS + 150)
     async with database.connection() as connection, connection.transaction():
         busy = await connection.fetchval(
             "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at LIMIT 1 FOR UPDATE", account.id

@@ -17,7 +17,7 @@ from devnest.store import Database, Event, StoreError, record_event, replace_has
 
 __all__ = ["Rehasher"]
 
-MOST_WAITING = 100  # of one server; each holds a password in memory
+MAX_WAITING = 100  # of one server; each holds a password in memory
 CLIENT = "rehash"  # whose turn it is in the queue; no address is called so
 log = structlog.get_logger("devnest.api")
 
@@ -44,7 +44,7 @@ class Rehasher:
 
         Once at a time for an account, and not at all where a hundred wait.
         """
-        if not self._hasher.is_below_policy(stored) or account_id in self._tasks or len(self._tasks) >= MOST_WAITING:
+        if not self._hasher.is_below_policy(stored) or account_id in self._tasks or len(self._tasks) >= MAX_WAITING:
             return
         task = asyncio.create_task(self._replace(account_id, password, stored))
         self._tasks[account_id] = task  # the loop itself keeps weak references only

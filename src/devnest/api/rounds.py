@@ -8,8 +8,8 @@ __all__ = ["Rounds"]
 
 T = TypeVar("T")
 REST = 3.0  # times as long as its look-up took, a question rests before it is looked up again
-MOST_REST_S = 0.01
-MOST_RESTING = 1000  # questions; past them all are taken for rested
+MAX_REST_S = 0.01
+MAX_RESTING = 1000  # questions; past them all are taken for rested
 
 
 class Rounds(Generic[T]):
@@ -47,9 +47,9 @@ class Rounds(Generic[T]):
         answer = await look_up()
         if this.askers > 1:
             now = loop.time()
-            if len(self._rested_at) >= MOST_RESTING:
+            if len(self._rested_at) >= MAX_RESTING:
                 self._rested_at.clear()
-            self._rested_at[question] = now + min(MOST_REST_S, self._rest * (now - began_at))
+            self._rested_at[question] = now + min(MAX_REST_S, self._rest * (now - began_at))
         return answer
 
     def _end(self, question: Hashable, task: "asyncio.Task[T]") -> None:

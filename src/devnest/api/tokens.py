@@ -17,7 +17,7 @@ ACCESS_TOKEN_LIFETIME_S = 15 * 60
 ISSUER = "devnest"
 AUDIENCE = "devnest"
 LEEWAY_S = 5  # between the clocks of two machines
-LONGEST_TOKEN = 2048
+MAX_TOKEN_CHARS = 2048  # of an access token; a longer one is none of ours, and is not parsed
 REMEMBERED_TOKENS = 20_000  # about 10 MB
 
 
@@ -99,7 +99,7 @@ class TokenIssuer:
         self._verified[token] = principal, expires
 
     def _decode(self, token: str) -> tuple[Principal, float]:
-        if len(token) > LONGEST_TOKEN:
+        if len(token) > MAX_TOKEN_CHARS:
             raise InvalidToken("the access token is too long")
         try:
             verifier = self._keys.verifier(jwt.get_unverified_header(token).get("kid"), time.time())

@@ -13,7 +13,7 @@ from devnest.store import Subject, Throttled
 __all__ = ["MEMORY_S", "Waits"]
 
 MEMORY_S = 1.0
-MOST = 10_000
+MAX_KNOWN = 10_000  # waits in memory, of addresses and accounts
 
 
 class Waits:
@@ -38,7 +38,7 @@ class Waits:
         """
         if throttled.first:
             return
-        if len(self._known) >= MOST:
+        if len(self._known) >= MAX_KNOWN:
             self._known.clear()  # who still hammers comes back at once
         now = time.monotonic()
         for key, wait_s in throttled.waits.items():

@@ -46,7 +46,7 @@ from devnest.load.progress import Progress
 from devnest.load.result import Machine
 from devnest.load.run import OnPrepared, OnSecond
 from devnest.load.summary import milliseconds
-from devnest.passwords import MAXIMUM_COST, MINIMUM_COST
+from devnest.passwords import MAX_COST, MIN_COST
 
 __all__ = ["bench"]
 
@@ -83,7 +83,7 @@ def bench(
     runs: Annotated[int | None, typer.Option(min=1, max=100, help="Of each design.", show_default="3")] = None,
     hash_cost: Annotated[
         int | None,
-        typer.Option(min=MINIMUM_COST, max=MAXIMUM_COST, help="bcrypt cost in all designs.", show_default="10"),
+        typer.Option(min=MIN_COST, max=MAX_COST, help="bcrypt cost in all designs.", show_default="10"),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A few seconds, one run, cost 4: to see that it works, not how fast.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devnest.passwords import MAXIMUM_COST, MINIMUM_COST, BreachedFile, Scheme
+from devnest.passwords import MAX_COST, MIN_COST, BreachedFile, Scheme
 
 __all__ = ["BreachedList", "HashCost", "HashScheme", "PasswordMinLength"]
 
@@ -21,7 +21,7 @@ def _breached(value: Path | None) -> Path | None:
 
 HashCost = Annotated[
     int,
-    typer.Option(envvar="DEVNEST_HASH_COST", min=MINIMUM_COST, max=MAXIMUM_COST, help="bcrypt cost of new passwords."),
+    typer.Option(envvar="DEVNEST_HASH_COST", min=MIN_COST, max=MAX_COST, help="bcrypt cost of new passwords."),
 ]
 HashScheme = Annotated[
     Scheme,

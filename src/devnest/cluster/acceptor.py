@@ -16,7 +16,7 @@ from devnest.cluster.connections import BoundedProtocol
 
 __all__ = ["Acceptor", "has_room", "most_connections"]
 
-MOST_CONNECTIONS = 20_000  # of one server, at about 10 KiB for an idle one
+MAX_CONNECTIONS = 20_000  # of one server, at about 10 KiB for an idle one
 OTHER_DESCRIPTORS = 200  # of a server: its management, database, pool, mail
 ROOM = 100  # connections closed at once where there are as many
 PAUSE_S = 0.1
@@ -90,8 +90,8 @@ def most_connections() -> int:
     """How many a server takes: so many, or what its descriptors allow."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(MOST_CONNECTIONS, max(limit - OTHER_DESCRIPTORS, limit // 2))
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(limit - OTHER_DESCRIPTORS, limit // 2))
 
 
 def has_room(connections: Collection[BoundedProtocol], most: int) -> bool:

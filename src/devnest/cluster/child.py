@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from devnest.cluster.control import LONGEST_LINE, Report
+from devnest.cluster.control import MAX_LINE_BYTES, Report
 from devnest.pool.interpreter import import_path, interpreter
 
 __all__ = ["Child", "ChildFailed", "how_it_ended"]
@@ -76,7 +76,7 @@ class Child:
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+            self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
             fds = [theirs.fileno(), *self._inherited]
             self.started_at = time.monotonic()
             command = interpreter(PROGRAM, [self._module, *map(str, fds)], import_path())
@@ -125,7 +125,7 @@ class Child:
         while silences < 2:  # one alone may be ours: where this process was stopped, its timer comes before the beats
             try:
                 async with asyncio.timeout(HANG_S / 2):
-                    beats = await self._reader.read(LONGEST_LINE)
+                    beats = await self._reader.read(MAX_LINE_BYTES)
             except TimeoutError:
                 silences += 1
             except OSError:

@@ -31,9 +31,9 @@ HEAD_TIMEOUT_S = 15.0  # from a request's first byte, or a connection's beginnin
 BODY_TIMEOUT_S = 10.0  # from there to the end of its body, of 1 MiB at most
 LAST_HEAD_TIMEOUT_S = 5.0  # the head's, from when the server begins to stop
 UNREAD_TIMEOUT_S = 30.0  # for a client that does not read its answer
-MOST_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
+MAX_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
 MAX_HEADER_FIELDS = 100  # as other servers have it; 64 KiB of the shortest are 12,000, each looked at several times
-MOST_BODY_BYTES = 16 * 1024 * 1024  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
+MAX_WIRE_BYTES = 16 * 1024 * 1024  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
 MAX_PIPELINED = 32  # requests of one connection that wait for the one before them, at about 3 KiB each
 HEAD, BODY = "head", "body"
 
@@ -269,9 +269,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _count(self, size_bytes: int) -> None:
         self._received_bytes += size_bytes
-        if self._awaited is HEAD and self._received_bytes > MOST_HEAD_BYTES:
+        if self._awaited is HEAD and self._received_bytes > MAX_HEAD_BYTES:
             self._refuse(Fault(400, "the head is too large"))
-        elif self._received_bytes > MOST_BODY_BYTES:
+        elif self._received_bytes > MAX_WIRE_BYTES:
             self.transport.abort()
 
     def _start_timer(self) -> None:

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-__all__ = ["LONGEST_LINE", "Control", "Report"]
+__all__ = ["MAX_LINE_BYTES", "Control", "Report"]
 
-LONGEST_LINE = 64 * 1024
+MAX_LINE_BYTES = 64 * 1024
 BEAT_S = 2.0
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Control:
         """Wait for the settings; ends the process where the supervisor has gone."""
         line = b""
         while not line.endswith(b"\n"):
-            received = self._socket.recv(LONGEST_LINE)
+            received = self._socket.recv(MAX_LINE_BYTES)
             if not received:
                 sys.exit(0)
             line += received

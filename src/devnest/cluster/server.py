@@ -58,7 +58,7 @@ KEEP_ALIVE_S = 75
 LINGER_S = 1.0
 MAX_MANAGEMENT_CONNECTIONS = 100  # of one server, beside those of its clients, who may have taken all of theirs
 TURN_S = 0.02  # how often the connections are counted: that the last one has gone is no event of uvicorn's
-MOST_TOGETHER = 100  # posts, or sessions, in one statement
+MAX_TOGETHER = 100  # posts, or sessions, in one statement
 
 
 class Server(uvicorn.Server):
@@ -210,8 +210,8 @@ async def _serve(
             outbox=await stack.enter_async_context(_outbox(settings, metrics)),
             policy=_policy(settings),
             metrics=metrics,
-            publisher=Grouped(partial(create_posts, database), MOST_TOGETHER),
-            opener=Grouped(partial(create_sessions, database), MOST_TOGETHER, rest=0),
+            publisher=Grouped(partial(create_posts, database), MAX_TOGETHER),
+            opener=Grouped(partial(create_sessions, database), MAX_TOGETHER, rest=0),
             tags=Tags(database),
             searches=searches,
             pool=pool,

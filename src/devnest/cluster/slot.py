@@ -14,8 +14,8 @@ from devnest.cluster.child import Child, ChildFailed
 __all__ = ["Slot"]
 
 STABLE_S = 5.0  # a child that lived so long was no failed start
-BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 10.0
-MOST_FAILED_STARTS = 5  # in a row, and the keeper gives up
+BACKOFF_FIRST_S, MAX_BACKOFF_S = 0.1, 10.0
+MAX_FAILED_STARTS = 5  # in a row, and the keeper gives up
 KILL_S = 2.0
 log = structlog.get_logger("devnest.cluster")
 
@@ -79,7 +79,7 @@ class Slot:
         self._failed_starts = 0 if self.child.is_ready and lived_s > STABLE_S else self._failed_starts
         while True:
             if self._failed_starts:
-                await asyncio.sleep(min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failed_starts, 10)))
+                await asyncio.sleep(min(MAX_BACKOFF_S, BACKOFF_FIRST_S * 2 ** min(self._failed_starts, 10)))
             self._failed_starts += 1  # until it has lived for a while
             self.child = self._make()
             try:
@@ -89,7 +89,7 @@ class Slot:
                 log.warning("child did not start", child=self.name, reason=error.reason, tries=self._failed_starts)
                 await self.child.stop(KILL_S)
                 self._census.died(self.name)
-                if self._failed_starts >= MOST_FAILED_STARTS and not error.passing and not others_serve():
+                if self._failed_starts >= MAX_FAILED_STARTS and not error.passing and not others_serve():
                     raise
             else:
                 log.info("child started", child=self.name, pid=self.child.pid)

@@ -29,8 +29,8 @@ POOL_PATIENCE_S = 15.0
 # For a server whose successor answers: no request of it has to fail. A body may take 10 s to come, and a hash 25 s in
 # all (devnest.hashing), of which a change of password has two.
 ROLLING_PATIENCE_S = 65.0
-MOST_SERVERS = 64
-MOST_FAILED_STARTS = 5
+MAX_SERVERS = 64
+MAX_FAILED_STARTS = 5
 DROPPED_S = 1.0  # how often the lines are counted that the supervisor's own log has lost
 START_EXTENSION_S = 60  # what systemd is asked for, again and again, while PostgreSQL and the schema get ready
 POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
@@ -203,8 +203,8 @@ class Supervisor:
     async def _add_server(self, successor_of: Slot | None = None) -> None:
         # The lowest free number, so that the names in the metrics do not pile up.
         number = min(set(range(len(self._servers) + 1)) - self._servers.keys())
-        if number >= MOST_SERVERS:
-            raise ChildFailed(f"server-{number}", f"there are {MOST_SERVERS} servers already")
+        if number >= MAX_SERVERS:
+            raise ChildFailed(f"server-{number}", f"there are {MAX_SERVERS} servers already")
         slot = self._make_server(number, self._quietest_cpu(successor_of))
         try:
             await slot.spawn()
@@ -253,7 +253,7 @@ class Supervisor:
             await self._restart_postgres(postgres)
 
     async def _restart_postgres(self, postgres: EmbeddedPostgres) -> None:
-        for tries in range(1, MOST_FAILED_STARTS + 1):
+        for tries in range(1, MAX_FAILED_STARTS + 1):
             self._census.died(POSTGRESQL)
             try:
                 while not postgres.try_launch():  # noqa: ASYNC110 (what is left of it tells nobody that it ends)
@@ -261,7 +261,7 @@ class Supervisor:
                 await self._postgres_ready(postgres)
             except StoreError as error:
                 log.warning("child did not start", child=POSTGRESQL, reason=str(error), tries=tries)
-                if tries == MOST_FAILED_STARTS:
+                if tries == MAX_FAILED_STARTS:
                     raise
                 await asyncio.sleep(tries)
             else:

@@ -12,7 +12,7 @@ from devnest.load.thresholds import Verdict
 __all__ = ["exported", "milliseconds", "notices", "summary"]
 
 _NAME_WIDTH = 24
-_MOST_ERRORS = 10
+_MAX_ERRORS = 10
 
 
 def summary(result: Result, verdicts: Sequence[Verdict] = ()) -> str:
@@ -130,8 +130,8 @@ def _failed_checks(result: Result) -> list[str]:
 
 
 def _failures(result: Result) -> list[str]:
-    lines = [f"{name}: {reason} ({count:,})" for (name, reason), count in result.errors.most_common(_MOST_ERRORS)]
-    left = len(result.errors) - _MOST_ERRORS
+    lines = [f"{name}: {reason} ({count:,})" for (name, reason), count in result.errors.most_common(_MAX_ERRORS)]
+    left = len(result.errors) - _MAX_ERRORS
     return [*lines, f"and {left} more kinds"] if left > 0 else lines
 
 

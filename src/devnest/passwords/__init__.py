@@ -4,8 +4,8 @@ from devnest.passwords.errors import UnusableHash
 from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner, Work
 from devnest.passwords.policy import BreachedFile, BreachedPasswords, Policy, WeakPassword
 from devnest.passwords.scheme import (
-    MAXIMUM_COST,
-    MINIMUM_COST,
+    MAX_COST,
+    MIN_COST,
     Guess,
     NewPassword,
     Scheme,
@@ -17,8 +17,8 @@ from devnest.passwords.scheme import (
 )
 
 __all__ = [
-    "MAXIMUM_COST",
-    "MINIMUM_COST",
+    "MAX_COST",
+    "MIN_COST",
     "BreachedFile",
     "BreachedPasswords",
     "Guess",

@@ -25,9 +25,9 @@ SALT_BYTES = 16
 DIGEST_BYTES = 32
 
 # What a stored hash may ask for; beyond it is refused before any work. At most 21 times the work of our own.
-MOST_MEMORY_KIB = 256 * 1024
-MOST_PASSES = 16
-MOST_LANES = 16
+MAX_MEMORY_KIB = 256 * 1024
+MAX_PASSES = 16
+MAX_LANES = 16
 
 # What argon2.h calls ARGON2_MEMORY_ALLOCATION_ERROR and ARGON2_THREAD_FAIL; argon2-cffi gives the text alone.
 STARVED = (error_to_str(-22), error_to_str(-33))
@@ -79,10 +79,10 @@ def _parameters(stored: str) -> tuple[int, int]:
     if match is None:
         raise UnusableHash("a stored password hash is in no known format")
     memory, passes, lanes = int(match["memory"]), int(match["passes"]), int(match["lanes"])
-    if memory > MOST_MEMORY_KIB or passes > MOST_PASSES or lanes > MOST_LANES or memory < 8 * lanes:
+    if memory > MAX_MEMORY_KIB or passes > MAX_PASSES or lanes > MAX_LANES or memory < 8 * lanes:
         raise UnusableHash(
             f"a stored password hash asks for {memory} KiB, {passes} passes and {lanes} lanes; "
-            f"the limits are {MOST_MEMORY_KIB}, {MOST_PASSES} and {MOST_LANES}, with 8 KiB for each lane at least"
+            f"the limits are {MAX_MEMORY_KIB}, {MAX_PASSES} and {MAX_LANES}, with 8 KiB for each lane at least"
         )
     return memory, passes
 

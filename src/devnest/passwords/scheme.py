@@ -25,8 +25,8 @@ from devnest.passwords import argon2id
 from devnest.passwords.errors import UnusableHash
 
 __all__ = [
-    "MAXIMUM_COST",
-    "MINIMUM_COST",
+    "MAX_COST",
+    "MIN_COST",
     "Guess",
     "NewPassword",
     "Scheme",
@@ -40,8 +40,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-MINIMUM_COST = 4  # bcrypt's own bounds are 4 and 31; 4 is for tests only
-MAXIMUM_COST = 18  # 2^6 times the work of the default: about 15 s. A stored hash above it is refused before any work.
+MIN_COST = 4  # bcrypt's own bounds are 4 and 31; 4 is for tests only
+MAX_COST = 18  # 2^6 times the work of the default: about 15 s. A stored hash above it is refused before any work.
 BCRYPT_BYTES = 72
 DIGEST_CHARACTERS = 31
 ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -136,8 +136,8 @@ def _prepare(call: NewPassword | Guess) -> tuple[bytes, bytes]:
     """What bcrypt hashes, and with which salt; a stored form is a salt with its digest after it."""
     secret = _normal(call.password)
     if isinstance(call, NewPassword):
-        if not MINIMUM_COST <= call.cost <= MAXIMUM_COST:
-            raise ValueError(f"the cost {call.cost} is not within {MINIMUM_COST} and {MAXIMUM_COST}")
+        if not MIN_COST <= call.cost <= MAX_COST:
+            raise ValueError(f"the cost {call.cost} is not within {MIN_COST} and {MAX_COST}")
         salt = bcrypt.gensalt(call.cost)
         return _fit(secret, salt), salt
     cost = _cost(call.stored)
@@ -183,10 +183,8 @@ def _cost(stored: str) -> int:
     if match is None:
         raise UnusableHash("a stored password hash is in no known format")
     cost = int(match["cost"])
-    if not MINIMUM_COST <= cost <= MAXIMUM_COST:
-        raise UnusableHash(
-            f"a stored password hash has cost {cost}, above the limit of {MAXIMUM_COST} or below {MINIMUM_COST}"
-        )
+    if not MIN_COST <= cost <= MAX_COST:
+        raise UnusableHash(f"a stored password hash has cost {cost}, above the limit of {MAX_COST} or below {MIN_COST}")
     return cost
 
 

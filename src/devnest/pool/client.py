@@ -34,7 +34,7 @@ __all__ = ["RemotePool"]
 
 MAX_OPEN = 10_000  # calls of one client that are not answered yet, with those it gave up and the server holds still
 MAX_SENDS = 16  # of one pure call, to one server after another, each of which greeted and then went
-RETRY_FIRST_S, RETRY_MOST_S = 0.02, 0.1  # between attempts to connect
+RETRY_FIRST_S, MAX_RETRY_S = 0.02, 0.1  # between attempts to connect
 GREETING_S = 5.0  # that a server may take to greet a client that starts, however short its patience
 DEADLINE_SLACK_S = 0.05  # the server reports a deadline first, unless it hangs
 
@@ -293,7 +293,7 @@ class RemotePool:
         sock = None
         while sock is None:
             await asyncio.sleep(self._retry_s)
-            self._retry_s = min(RETRY_MOST_S, 2 * self._retry_s or RETRY_FIRST_S)
+            self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or RETRY_FIRST_S)
             sock = await connect(loop, self._path)
         self._wire = Channel(loop, sock, self._received, self._lost)
         self._wire.send(frame(Kind.HELLO, VERSION))

@@ -18,7 +18,7 @@ from devnest.pool.tasks import Task
 __all__ = ["Crew"]
 
 BACKOFF_FIRST_S = 0.1  # before the second start in a row that led to nothing
-BACKOFF_MOST_S = 5.0
+MAX_BACKOFF_S = 5.0
 START_PATIENCE_S = 5.0  # starts may fail for so long before the tasks that wait for one are failed too
 JITTER = 0.2  # recycling limits vary by this share, so that workers started together do not go together
 STALL_S = 0.05  # after so long those that have not begun are taken back
@@ -296,7 +296,7 @@ class Crew:
         """Count a death. From the second in a row on, the next start waits, longer each time up to a limit."""
         self._failures += 1
         if self._failures > 1:
-            delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 2, 30))
+            delay_s = min(MAX_BACKOFF_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 2, 30))
             self.next_start_at = now + delay_s
 
     def _vary(self, limit: float) -> float:

@@ -9,7 +9,7 @@ __all__ = ["Priority"]
 AUTOGROUP = "/proc/self/autogroup"
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # number of the system call, on 64 bits
 ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # struct sched_attr, linux/sched/types.h
-LONGEST_SLICE_NS = 100_000_000  # that Linux takes
+MAX_SLICE_NS = 100_000_000  # that Linux takes
 
 
 class Priority:
@@ -56,5 +56,5 @@ def _ask_for_long_slices(nice: int) -> None:
     if sys.platform == "linux" and number and sys.maxsize > 1 << 32 and os.sched_getscheduler(0) == os.SCHED_OTHER:
         import ctypes  # most workers are as urgent as everybody else, and start without it
 
-        asked = ATTRIBUTES.pack(ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, LONGEST_SLICE_NS, 0, 0)
+        asked = ATTRIBUTES.pack(ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, MAX_SLICE_NS, 0, 0)
         ctypes.CDLL(None).syscall(number, 0, asked, 0)

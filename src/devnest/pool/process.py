@@ -25,7 +25,7 @@ HAS_BOARD = hasattr(os, "memfd_create")
 
 STOP_GRACE_S = 1.0  # for leaving by itself: exit handlers, threads that a task left
 EXIT_GRACE_S = 0.2  # between the end of the wire and that of the process
-POLL_FIRST_S, POLL_MOST_S = 0.001, 0.02
+POLL_FIRST_S, MAX_POLL_S = 0.001, 0.02
 
 _PROGRAM = """\
 from devnest.pool.worker import main
@@ -173,7 +173,7 @@ class ProcessWorker:
             return
         if grace_s <= 0:
             self._signal_group()
-        self._timer = self._loop.call_later(delay_s, self._await_end, grace_s - delay_s, min(POLL_MOST_S, 2 * delay_s))
+        self._timer = self._loop.call_later(delay_s, self._await_end, grace_s - delay_s, min(MAX_POLL_S, 2 * delay_s))
 
     def _has_exited(self) -> bool:
         if not hasattr(os, "waitid"):  # macOS before Python 3.13

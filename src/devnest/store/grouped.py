@@ -13,7 +13,7 @@ __all__ = ["Grouped"]
 T = TypeVar("T")
 R = TypeVar("R")
 REST = 1.0  # times as long as a group took, before the next one begins
-MOST_REST_S = 0.01
+MAX_REST_S = 0.01
 Call: TypeAlias = tuple[T, asyncio.Future[R], float]  # the last: when its group has to have begun, by the loop's clock
 
 
@@ -79,7 +79,7 @@ class Grouped(Generic[T, R]):
                         result.set_result(outcome)
                 if len(group) > 1:
                     now = loop.time()
-                    self._rested_at = now + min(MOST_REST_S, self._rest * (now - began_at))
+                    self._rested_at = now + min(MAX_REST_S, self._rest * (now - began_at))
         except BaseException:  # this was cancelled, or the work was
             for _, result, _ in (*group, *self._waiting):
                 _refuse(result, "the group was cancelled")

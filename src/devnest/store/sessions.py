@@ -14,7 +14,7 @@ an access token can read moves with a refresh. `Session.last_used_at` is a day, 
 that changed at the first refresh of a day would be a signal to whoever polls it.
 
 All old tokens of a session are kept: one that were forgotten could come back unnoticed, and a thief who refreshes often
-could have the honest holder's forgotten. What bounds them is `MOST_REFRESHES`, after which the session ends.
+could have the honest holder's forgotten. What bounds them is `MAX_REFRESHES`, after which the session ends.
 """
 
 import hmac
@@ -29,7 +29,7 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
-from devnest.store.accounts import MOST_ENDED, MOST_SESSIONS
+from devnest.store.accounts import MAX_ENDED, MAX_SESSIONS
 from devnest.store.audit import NO_ORIGIN, Event, Origin
 from devnest.store.connections import Connection
 from devnest.store.database import Database
@@ -55,8 +55,8 @@ __all__ = [
 GRACE = timedelta(seconds=10)
 INACTIVITY = timedelta(days=14)
 LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
-MOST_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
-MAX_LISTED = MOST_SESSIONS  # all there are: with a shorter list a thief's could be behind its end
+MAX_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
+MAX_LISTED = MAX_SESSIONS  # all there are: with a shorter list a thief's could be behind its end
 SIGNED_IN_SINCE = 15  # sessions that may be opened between a look-up and the end of its hash, and be too many as well
 
 
@@ -213,7 +213,7 @@ async def refresh_session(database: Database, token: str, network: str) -> Refre
     1. The newest of its family: its successor is made.
     2. Replaced within `GRACE`, the successor unused: the same successor again, once.
     3. Replaced otherwise: reuse; the session ends.
-    4. The newest, after `MOST_REFRESHES`: the session ends.
+    4. The newest, after `MAX_REFRESHES`: the session ends.
 
     Raises:
         RefreshRefused: The token is not good; in cases 3 and 4 its session has ended for it.
@@ -261,7 +261,7 @@ def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | Non
         return None if found["recent"] and found["seed"] is not None else "reused"
     if not found["fresh"]:
         return "inactive"
-    return None if found["number"] < MOST_REFRESHES else "spent"
+    return None if found["number"] < MAX_REFRESHES else "spent"
 
 
 async def list_sessions(database: Database, account_id: UUID, current: UUID) -> list[Session]:
@@ -291,9 +291,9 @@ async def end_surplus(database: Database, account_id: UUID, surplus: int, origin
     Each has its line in the audit log. `surplus` is what a look-up counted (`Credentials.surplus`), and some more may
     end for those who have signed in since; where there are many more, the next sign-ins go on.
     """
-    most = min(MOST_ENDED, surplus + SIGNED_IN_SINCE)
+    most = min(MAX_ENDED, surplus + SIGNED_IN_SINCE)
     rows = await database.fetch(
-        END_SURPLUS, account_id, MOST_SESSIONS - 1, most, [uuid7() for _ in range(most)],
+        END_SURPLUS, account_id, MAX_SESSIONS - 1, most, [uuid7() for _ in range(most)],
         Event.SESSION_EVICT, *origin,
     )  # fmt: skip
     return [row["session_id"] for row in rows]

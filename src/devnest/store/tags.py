@@ -14,7 +14,7 @@ from devnest.store.database import Database
 
 __all__ = ["TagCount", "Tags"]
 
-MOST_TAGS = 200
+MAX_TAGS = 200
 SHORTEST_S = 1.0
 REST = 50  # times what counting took
 
@@ -45,7 +45,7 @@ class Tags:
         started = time.monotonic()
         rows = await self._database.fetch(
             "SELECT tag, count(*) FROM posts, unnest(tags) AS tag GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $1",
-            MOST_TAGS,
+            MAX_TAGS,
         )
         now = time.monotonic()
         self._good_until = now + max(SHORTEST_S, REST * (now - started))
