@@ -163,7 +163,7 @@ async def test_a_cancelled_search_makes_room_when_postgresql_has_ended_it(
 ) -> None:
     """However many clients come and go, one search runs."""
     monkeypatch.setattr("devnest.store.search.MAX_SEARCH_S", 600)
-    async with Searches(postgres.url) as searches:
+    async with Searches(postgres.url, database) as searches:
         async with nobody_reads_posts(postgres.url):
             for number in range(20):
                 search = asyncio.create_task(searches.find(f"{number}", "word", 1))

@@ -73,3 +73,17 @@ async def test_no_connection_of_a_read_only_time_stays(postgres: EmbeddedPostgre
     await connections.close(60.0)
     await admin.execute(f"DROP DATABASE {name}")
     await admin.close()
+
+
+async def test_connections_that_only_read_move_with_the_others(postgres: EmbeddedPostgres) -> None:
+    """When the server of the others cannot be written to any more, and when there is one again that can be."""
+    async with Database(postgres.url) as main, Database(postgres.url, connections=1) as follower:
+        follower.follow(main)
+        backends = [await follower.fetch_value("SELECT pg_backend_pid()")]
+        with pytest.raises(DatabaseUnavailable):
+            async with main.connection():
+                raise asyncpg.ReadOnlySQLTransactionError("as a standby says")
+        backends.append(await follower.fetch_value("SELECT pg_backend_pid()"))
+        await main.fetch("SELECT 1")  # over a new connection, which can be written to
+        backends.append(await follower.fetch_value("SELECT pg_backend_pid()"))
+        assert len(set(backends)) == 3

@@ -16,14 +16,19 @@ MAX_WAIT_S = 5.0  # as long as for any connection
 
 
 class Searches:
-    """What searches posts, with connections and a queue of its own; `async with` opens and closes the connections."""
+    """What searches posts, with connections and a queue of its own; `async with` opens and closes the connections.
 
-    def __init__(self, url: str) -> None:
-        self.database: Database = search_database(url, MAX_RUNNING)
+    `main`, which is open, has the connections of everything else: where those move to another server, so do these.
+    """
+
+    def __init__(self, url: str, main: Database) -> None:
+        self._main = main
+        self.database = search_database(url, MAX_RUNNING)
         self._turns = Turns(MAX_RUNNING, MAX_WAITING, MAX_WAIT_S, REST)
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()
+        self.database.follow(self._main)
         return self
 
     async def __aexit__(self, *error: Any) -> None:

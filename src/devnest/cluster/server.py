@@ -185,7 +185,7 @@ async def _serve(
         waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
         database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
         await check_schema(database)
-        searches = await stack.enter_async_context(Searches(settings.database_url))
+        searches = await stack.enter_async_context(Searches(settings.database_url, database))
         metrics.gauge("search_waiting", "Searches that wait for their turn", {}, lambda: searches.waiting)
         for state, read in (
             ("idle", lambda: database.idle + searches.database.idle),

@@ -57,6 +57,7 @@ class Connections:
         self._idle: list[tuple[Connection, float]] = []  # the freshest last
         self._used: set[Connection] = set()
         self._retired: set[Connection] = set()  # lent, and not to be lent again
+        self.followers: list[Connections] = []  # others that end when these have to
         self._in_doubt = False  # whether those there are can be written to
         self._opening: asyncio.Task[None] | None = None
         self._ending = set[asyncio.Task[None]]()
@@ -118,6 +119,8 @@ class Connections:
         for connection, _ in self._idle:
             connection.terminate()
         self._idle.clear()
+        for follower in self.followers:
+            follower._retire()
 
     async def close(self, patience_s: float) -> None:
         """Close what is idle within the time given, and cut off the rest."""

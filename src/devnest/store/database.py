@@ -74,6 +74,15 @@ class Database:
             pool, self._pool = self._pool, None
             await pool.close(CLOSE_TIMEOUT_S)
 
+    def follow(self, other: "Database") -> None:
+        """End the connections whenever `other` does, for its server is another one now. Both are open.
+
+        For connections that only read: they would not be told.
+        """
+        assert self._pool is not None, "not open"
+        assert other._pool is not None, "not open"
+        other._pool.followers.append(self._pool)
+
     @property
     def idle(self) -> int:
         """Open connections that nobody uses."""
