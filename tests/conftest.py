@@ -1,6 +1,7 @@
 """Fixtures: one DevNest for all tests that only talk to it, and an embedded PostgreSQL for those of the store."""
 
 import os
+import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,12 @@ import pytest
 from devnest.pool import usable_cpus
 from devnest.store import Database, DataDirectory, EmbeddedPostgres
 from tests.support import ALL, SHARED, DevNest, data_directory, prepare, running, sign_up
+
+# Of SQL, on the DevNest of all tests.
+EXPECTED_ERRORS = (
+    "canceling statement",  # a search whose time is up, or whose client has gone
+    "the username was given up not long ago",  # test_account.py goes around the API
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,9 +38,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session")
 def devnest() -> Iterator[DevNest]:
-    """A DevNest that runs for the whole session."""
-    with data_directory() as data_dir, running(data_dir) as process:
-        yield process
+    """A DevNest that runs for the whole session. Whatever is asked of it, its PostgreSQL has no error to log."""
+    with data_directory() as data_dir:
+        with running(data_dir) as process:
+            yield process
+        errors = re.findall(r"ERROR: .*", (data_dir / "postgres.log").read_text())
+        assert [error for error in errors if not any(expected in error for expected in EXPECTED_ERRORS)] == []
 
 
 @pytest.fixture(autouse=True)
