@@ -18,6 +18,7 @@ from devnest.pool.errors import (
     PoolError,
     WorkerCrashed,
     WorkerTraceback,
+    told,
 )
 from devnest.pool.functions import Function, describe
 from devnest.pool.payload import Packed, pack_call, unpack
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "open_answer", "pack_arguments"]
 
+# An exception may be of these and an ordinary one at once. An event loop ends at the first two.
+_ENDS_THE_CALLER = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
 WARM_FUNCTIONS = 64  # that a replacement imports before it says it is ready
 
 
@@ -223,7 +226,7 @@ def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
     try:
         return pack_call(args, kwargs)
     except Exception as error:
-        raise InvalidTask(f"the arguments cannot be pickled: {error}") from error
+        raise InvalidTask(f"the arguments cannot be pickled: {told(error)}") from error
 
 
 def open_answer(answer: object) -> Any:
@@ -233,18 +236,33 @@ def open_answer(answer: object) -> Any:
     if isinstance(answer, Outcome):
         if answer.error is None:
             return answer.value
-        if not isinstance(answer.error, Exception):  # SystemExit and the like are not to end the caller
-            raise WorkerCrashed(f"the task raised {answer.error!r}") from answer.error
-        raise answer.error
+        harmless = _harmless(answer.error)
+        if harmless is answer.error:
+            raise harmless
+        raise harmless from answer.error
     tag, packed = cast(tuple[int, Packed], answer)
     try:
         content = unpack(packed)
-    except Exception as error:
-        raise NotPicklable(f"the answer could not be unpickled: {error!r}") from error
+    except BaseException as error:  # whatever it is, it is the answer's
+        cause = error if issubclass(type(error), Exception) else None
+        raise NotPicklable(f"the answer could not be unpickled: {told(error)}") from cause
     if tag == OK:
         return content
-    raised, text = content
-    raise raised from WorkerTraceback(text)
+    raised, text = content if type(content) is tuple and len(content) == 2 else (None, None)
+    if not issubclass(type(raised), BaseException) or type(text) is not str:
+        raise NotPicklable(f"the answer of a task that failed is {told(content)}")
+    raise _harmless(cast(BaseException, raised)) from WorkerTraceback(text)
+
+
+def _harmless(error: BaseException) -> Exception:
+    """Return a task's exception, or what stands for one that would end or cancel its caller.
+
+    Its type is asked: an object may say of itself what it likes.
+    """
+    kind = type(error)
+    if issubclass(kind, Exception) and not issubclass(kind, _ENDS_THE_CALLER):
+        return cast(Exception, error)
+    return WorkerCrashed(f"the task raised {told(error)}")
 
 
 def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:

@@ -17,10 +17,11 @@ from devnest.pool.functions import Function
 from devnest.pool.interpreter import import_path, interpreter
 from devnest.pool.payload import Packed, Segment, pack
 from devnest.pool.wire import Frame, Kind, WireError, frame, read_items, write_batch
-from devnest.pool.worker import FAILED, SKIPPED
+from devnest.pool.worker import FAILED, OK, SKIPPED
 
 __all__ = ["HAS_BOARD", "Events", "ProcessWorker", "boot_frame"]
 
+_TAGS = {OK, FAILED, SKIPPED}
 HAS_BOARD = hasattr(os, "memfd_create")
 
 STOP_GRACE_S = 1.0  # for leaving by itself: exit handlers, threads that a task left
@@ -77,6 +78,7 @@ class ProcessWorker:
         self._id = worker_id
         self._events = events
         self._reports_rss = max_rss
+        self._sent = 0  # calls in the newest batch
         self._is_stopping = self._is_unread = self._is_status_lost = False
         self._timer: asyncio.TimerHandle | None = None
         wire, worker_wire = socket.socketpair()
@@ -114,6 +116,7 @@ class ProcessWorker:
         if self._board:
             self._board.reset()
         self._is_unread = self._channel.is_closed  # it died, and its end has not been noticed yet
+        self._sent = len(payloads)
         packed = cast(Sequence[Packed], payloads)
         self._channel.send_now(*write_batch(batch_id, function, packed, max_rss=self._reports_rss))
 
@@ -146,6 +149,8 @@ class ProcessWorker:
             self._events.worker_ready(self._id)
         elif received.kind == Kind.DONE:
             items = read_items(received.body, 8, received.segments)
+            if len(items) != self._sent or not _TAGS.issuperset([tag for tag, _ in items]):
+                raise WireError(f"a worker gave {len(items)} answers to {self._sent} calls, or one of another kind")
             answers = [None if item[0] == SKIPPED else item for item in items]
             failed = sum(tag == FAILED for tag, _ in items)
             rss = int.from_bytes(received.body[:8], "little")

@@ -99,11 +99,12 @@ def _run_one(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
 
 def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool) -> list[Outcome]:
     try:
-        results = func(calls)
+        results = list(func(calls))
         if len(results) != len(calls):
             raise ValueError(f"a batch of {len(calls)} calls gave {len(results)} results")
     except BaseException as error:
         if is_pure and len(calls) > 1:
             return [outcome for call in calls for outcome in _run_many(func, [call], is_pure)]
         return [Outcome(None, error)] * len(calls)
-    return [Outcome(None, result) if isinstance(result, Exception) else Outcome(result) for result in results]
+    # Its type is asked: an object may say of itself what it likes.
+    return [Outcome(None, r) if issubclass(type(r), BaseException) else Outcome(r) for r in results]

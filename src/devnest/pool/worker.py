@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from devnest.pool.board import ALL, Board
-from devnest.pool.errors import NotPicklable
+from devnest.pool.errors import NotPicklable, WorkerCrashed, told
 from devnest.pool.functions import resolve
 from devnest.pool.payload import Packed, Segment, pack, unpack
 from devnest.pool.priority import Priority
@@ -31,6 +31,7 @@ OK, FAILED, SKIPPED = 0, 1, 9
 MAIN_NAME = "__pool_main__"  # the parent's script is run under this name, so `if __name__ == "__main__"` is false
 
 RECEIVE_BYTES = 64 * 1024
+MAX_TRACEBACK_CHARS = 64 * 1024  # of an exception whose message is a document, say
 _F_SETSIG = 10  # linux/fcntl.h
 _DESCRIPTOR_SPACE = socket.CMSG_SPACE(253 * 4)
 
@@ -123,7 +124,7 @@ def boot(
         priority.lower(nice)
     sys.modules["__main__"] = _Main(main_path, main_module)
     for name in names:
-        with contextlib.suppress(Exception):  # the task itself will say what is wrong
+        with contextlib.suppress(BaseException):  # the task itself will say what is wrong
             _function(name)
 
 
@@ -215,39 +216,53 @@ def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: b
     if not calls:
         return []
     try:
-        results = func(calls)
+        results = list(func(calls))
         if len(results) != len(calls):
             raise ValueError(f"a batch of {len(calls)} calls gave {len(results)} results")
     except Exception as error:
         if is_pure and len(calls) > 1:  # find out which of them it was
             return [answer for call in calls for answer in _run_many(func, [call], is_pure)]
         return [_failure(error)] * len(calls)
-    return [_failure(result) if isinstance(result, Exception) else _success(result) for result in results]
+    return [_given(result) for result in results]
+
+
+def _given(result: Any) -> tuple[int, Packed]:
+    """Return the answer for an entry of a batch's list. Its type is asked: it may say of itself what it likes."""
+    if issubclass(type(result), Exception):
+        return _failure(result)
+    if issubclass(type(result), BaseException):
+        return _failure(WorkerCrashed(f"the task gave {told(result)}"), result)
+    return _success(result)
 
 
 def _success(result: Any) -> tuple[int, Packed]:
     try:
         return OK, pack(result)
-    except Exception as error:
-        return _failure(NotPicklable(f"the result could not be pickled: {error!r}"), error)
+    except BaseException as error:
+        return _failure(NotPicklable(f"the result could not be pickled: {told(error)}"), error)
 
 
-def _failure(error: Exception, seen: Exception | None = None) -> tuple[int, Packed]:
-    text = "".join(traceback.format_exception(seen or error))
+def _failure(error: Exception, seen: BaseException | None = None) -> tuple[int, Packed]:
+    text = _traceback_of(error if seen is None else seen)
     try:
         packed = pack((error, text))
-        unpack(packed)  # an exception with arguments of its own may pickle and yet not come back
-    except Exception as problem:
-        lost = NotPicklable(f"the exception could not be pickled ({problem!r}): {_safe_repr(error)}")
+        raised, _ = unpack(packed)  # an exception with arguments of its own may pickle and yet not come back
+        if not issubclass(type(raised), Exception):
+            raise TypeError(f"it comes back as {told(raised)}")
+    except BaseException as problem:
+        lost = NotPicklable(f"the exception could not be pickled ({told(problem)}): {told(error)}")
         packed = pack((lost, text))
     return FAILED, packed
 
 
-def _safe_repr(error: Exception) -> str:
+def _traceback_of(error: BaseException) -> str:
+    """Return the traceback's text, without its middle where it is very long, whatever the exception does."""
     try:
-        return repr(error)
-    except Exception:
-        return type(error).__name__
+        text = "".join(traceback.format_exception(error))
+    except BaseException:
+        return told(error)
+    half = MAX_TRACEBACK_CHARS // 2
+    return text if len(text) <= MAX_TRACEBACK_CHARS else f"{text[:half]}\n…\n{text[-half:]}"
 
 
 def _rss() -> int:
