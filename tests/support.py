@@ -198,6 +198,13 @@ class DevNest:
 
         return asyncio.run(ask())
 
+    def forget_failures(self) -> None:
+        """Nobody has any, and what a server believes of who hammers is over."""
+        from devnest.api.waits import MEMORY_S  # few tests need it, and it loads the API
+
+        self.query("DELETE FROM throttles")
+        time.sleep(MEMORY_S)
+
     def mails(self) -> list[EmailMessage]:
         """All mails in its newest file, oldest first."""
         return read_mbox(self.data_dir / "mail.mbox")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from devnest.api.under_way import MAX_UNDER_WAY, UnderWay
+from devnest.api.waits import MEMORY_S
 from devnest.store import Throttled
 from tests.support import PASSWORD, DevNest, data_directory, eventually, running, sign_up
 
@@ -30,8 +31,7 @@ def limited() -> Iterator[DevNest]:
 @pytest.fixture(autouse=True)
 def forgiven(limited: DevNest) -> None:
     """Nobody has failures yet, and no server remembers any."""
-    limited.query("DELETE FROM throttles")
-    time.sleep(1)  # what a server believes of who hammers
+    limited.forget_failures()
 
 
 async def post(devnest: DevNest, path: str, body: dict[str, str]) -> int:
@@ -98,7 +98,7 @@ def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str
     )
     forgotten = 1 + (time.monotonic() - started) / 120
     assert level["failures"] >= min(MAX_UNDER_WAY, answers[401]) - forgotten
-    time.sleep(1)  # what a server believes of who hammers
+    time.sleep(MEMORY_S)  # what a server believes of who hammers
     limited.query(OLD_FAILURES, MAX_UNDER_WAY)
     answers = all_at_once(limited, LOGIN, [{"username": f"x{name}", "password": PASSWORD} for name in names[:50]])
     assert answers == {401: answers[401], 429: 50 - answers[401]}
@@ -135,8 +135,7 @@ def test_nothing_stays_under_way(limited: DevNest, username: str) -> None:
         await asyncio.gather(*leaving, return_exceptions=True)
 
     def all_are_let_through() -> bool:
-        limited.query("DELETE FROM throttles")  # what has just failed late, of those who went
-        time.sleep(1)  # what a server believes of who hammers
+        limited.forget_failures()  # what has just failed late, of those who went
         names = [{"username": f"{username[:18]}{number:03}", "password": PASSWORD} for number in range(CROWD)]
         return all_at_once(limited, LOGIN, names) == {401: CROWD}
 
