@@ -45,16 +45,21 @@ def slope(points: list[tuple[float, float]]) -> float:
 
 
 def show(samples: list[tuple[float, Sample]]) -> None:
-    """A line for each process that lived from the warm-up to the end, and one for all there were."""
-    print(f"{'MiB, PSS':36} {'start':>9} {'middle':>9} {'end':>9} {'KiB/min':>9}")
+    """A line for each process that lived from the warm-up to the end, and one for all there were.
+
+    The rise of the second half alone tells what goes on when all that lives for a while has lived: access tokens and
+    ended sessions are remembered for 15 minutes.
+    """
+    print(f"{'MiB, PSS':36} {'start':>9} {'middle':>9} {'end':>9} {'KiB/min':>9} {'2nd half':>9}")
     times = [at for at, _ in samples]
     series = {f"{kind} {process.pid}": [sample.get(process, ("", 0))[1] for _, sample in samples]
               for process, (kind, _) in samples[0][1].items() if process in samples[-1][1]}  # fmt: skip
     series["all processes"] = [sum(size for _, size in sample.values()) for _, sample in samples]
     for name, sizes in series.items():
         start, middle, end = (sizes[place] / 2**20 for place in (0, len(sizes) // 2, -1))
-        rise = slope(list(zip(times, sizes, strict=True))) * 60 / 1024
-        print(f"{name:36} {start:9.2f} {middle:9.2f} {end:9.2f} {rise:9.1f}")
+        points = list(zip(times, sizes, strict=True))
+        rise, later = (slope(part) * 60 / 1024 for part in (points, points[len(points) // 2 :]))
+        print(f"{name:36} {start:9.2f} {middle:9.2f} {end:9.2f} {rise:9.1f} {later:9.1f}")
     first, last = samples[0][1].keys(), samples[-1][1].keys()
     print(f"{len(last - first)} processes came and {len(first - last)} went meanwhile")
 
