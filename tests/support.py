@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -219,6 +220,12 @@ class DevNest:
 
         eventually(have_come)
         return found
+
+    def mailed_code(self, address: str, count: int) -> str:
+        """The code in the last of so many mails to an address. It may begin or end with a hyphen."""
+        lines = self.mails_to(address, count)[count - 1].get_content().splitlines()
+        (code,) = [line for line in lines if re.fullmatch("[A-Za-z0-9_-]{43}", line)]
+        return str(code)
 
     def client(self, address: str | None = None) -> httpx.Client:
         """An HTTP client on the API's root; `address`: which of this machine's it comes from."""

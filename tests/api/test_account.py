@@ -28,13 +28,6 @@ def register(client: httpx.Client, username: str, email: str | None = None) -> h
     return client.post(REGISTER, json=account)
 
 
-def mailed_code(devnest: DevNest, address: str, count: int) -> str:
-    text = devnest.mails_to(address, count)[count - 1].get_content()
-    found = re.search(r"^([A-Za-z0-9_-]{43})\s*$", text, re.MULTILINE)
-    assert found, text
-    return found[1]
-
-
 def rename(client: httpx.Client, username: str, password: str = PASSWORD) -> httpx.Response:
     return client.patch(ME, json={"username": username, "password": password})
 
@@ -136,8 +129,8 @@ def test_a_new_address_takes_effect_when_it_is_confirmed(devnest: DevNest, membe
     assert new in devnest.mails_to(old, 2)[1].get_content()
     assert member.post(LOGIN, json={"email": new, "password": PASSWORD}).status_code == 401
     member.post(FORGOT, json={"email": old})
-    reset = mailed_code(devnest, old, 3)
-    assert member.post(VERIFY, json={"token": mailed_code(devnest, new, 1)}).status_code == 204
+    reset = devnest.mailed_code(old, 3)
+    assert member.post(VERIFY, json={"token": devnest.mailed_code(new, 1)}).status_code == 204
     assert member.get(ME).json()["email"] == new
     assert "from now on" in devnest.mails_to(old, 4)[3].get_content()
     assert member.post(LOGIN, json={"email": old, "password": PASSWORD}).status_code == 401
@@ -153,15 +146,15 @@ def test_a_code_that_never_came_is_asked_for_again(
 ) -> None:
     """As where a server died before it sent the mail: naming the same address mails another, and so does "forgot"."""
     email = f"{username}@example.org"
-    lost = mailed_code(devnest, email, 1)
+    lost = devnest.mailed_code(email, 1)
     if way == "change":
         assert member.patch(ME, json={"email": email, "password": PASSWORD}).status_code == 200
-        body = {"token": mailed_code(devnest, email, 2)}
+        body = {"token": devnest.mailed_code(email, 2)}
         assert member.post(VERIFY, json=body).status_code == 204
         assert member.post(VERIFY, json={"token": lost}).status_code == 400
     else:
         member.post(FORGOT, json={"email": email})
-        body = {"token": mailed_code(devnest, email, 2), "new": "another long phrase"}
+        body = {"token": devnest.mailed_code(email, 2), "new": "another long phrase"}
         assert member.post(RESET, json=body).status_code == 204
     (row,) = devnest.query("SELECT email_verified_at FROM accounts WHERE email = $1", email)
     assert row["email_verified_at"] is not None
@@ -189,15 +182,15 @@ def test_a_new_password_stops_a_thief_s_change_of_address(
 ) -> None:
     """The code that was mailed to the thief is of no more use; the one for the address that is, is."""
     old, new = f"{username}@example.org", f"thief-{username}@example.org"
-    own = mailed_code(devnest, old, 1)
+    own = devnest.mailed_code(old, 1)
     member.patch(ME, json={"email": new, "password": PASSWORD})
-    stolen = mailed_code(devnest, new, 1)
+    stolen = devnest.mailed_code(new, 1)
     if way == "change":
         body = {"current": PASSWORD, "new": "another long phrase"}
         assert member.post("/api/v1/auth/password/change", json=body).status_code == 200
     else:
         member.post(FORGOT, json={"email": old})
-        body = {"token": mailed_code(devnest, old, 2), "new": "another long phrase"}
+        body = {"token": devnest.mailed_code(old, 2), "new": "another long phrase"}
         assert member.post(RESET, json=body).status_code == 204
         devnest.mails_to(old, 3)  # the notice
     assert member.post(VERIFY, json={"token": stolen}).status_code == 400
@@ -206,14 +199,14 @@ def test_a_new_password_stops_a_thief_s_change_of_address(
     body = {"email": old, "password": "another long phrase"}
     assert member.patch(ME, json=body).status_code == 200
     count = 2 if way == "change" else 4
-    assert member.post(VERIFY, json={"token": mailed_code(devnest, old, count)}).status_code == 204
+    assert member.post(VERIFY, json={"token": devnest.mailed_code(old, count)}).status_code == 204
 
 
 def test_an_address_taken_meanwhile_stays_another_s(devnest: DevNest, member: httpx.Client, username: str) -> None:
     """The code is refused like any unknown one."""
     new = f"new-{username}@example.org"
     member.patch(ME, json={"email": new, "password": PASSWORD})
-    code = mailed_code(devnest, new, 1)
+    code = devnest.mailed_code(new, 1)
     with devnest.client() as other:
         assert register(other, other_name(), new).status_code == 201
     assert member.post(VERIFY, json={"token": code}).status_code == 400
