@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -36,7 +37,7 @@ async def watch(at: DevNest, seconds: float, samples: list[tuple[float, Sample]]
         await asyncio.sleep(seconds / SAMPLES)
 
 
-def slope(points: list[tuple[float, float]]) -> float:
+def slope(points: Sequence[tuple[float, float]]) -> float:
     """Least squares."""
     x = sum(at for at, _ in points) / len(points)
     y = sum(value for _, value in points) / len(points)
