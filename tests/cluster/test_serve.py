@@ -102,7 +102,7 @@ def test_a_request_that_hangs_is_answered_after_the_drain_time(data_dir: Path) -
 def test_a_rolling_restart_waits_for_hashes_longer_than_a_stop(data_dir: Path) -> None:
     """Seven that are hashed by one worker in two batches are answered by a server that was told to go meanwhile."""
     with (
-        running(data_dir, "--drain-timeout=0.1", "--hash-workers=1", "--hash-cost=14") as devnest,
+        running(data_dir, "--drain-timeout=0.1", "--hash-workers=1", "--hash-cost=13") as devnest,
         ThreadPoolExecutor(7) as threads,
     ):
 
