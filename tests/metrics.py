@@ -43,6 +43,11 @@ def requests(page: Page, method: str, route: str, status: int) -> float:
     )  # fmt: skip
 
 
+def telling_servers(page: Page) -> set[str]:
+    """Return the names of the servers that tell of this moment: those that have booted and not gone."""
+    return {dict(labels)["process"] for name, labels in page if name == "db_client_connection_count"}
+
+
 def until(url: str, holds: Callable[[Page], bool]) -> Page:
     """Scrape until something holds: what one server tells of another is a quarter of a second old."""
     page: Page = {}

@@ -11,7 +11,19 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.metrics import REQUESTS, SERVERS, Page, directories, named, pids, requests, scrape, total, until
+from tests.metrics import (
+    REQUESTS,
+    SERVERS,
+    Page,
+    directories,
+    named,
+    pids,
+    requests,
+    scrape,
+    telling_servers,
+    total,
+    until,
+)
 from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
 
 
@@ -181,14 +193,10 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
         counted = {dict(labels)["process"] for name, labels in page if name == "event_loop_lag_seconds_count"}
         assert counted == {"server-0", "server-1", "server-2", "pool"}
         # A server that leaves still tells of itself where it is the one that answers; once it has gone nobody does.
-        page = until(devnest.url, lambda page: len(_with_connections(page)) == 2)
+        page = until(devnest.url, lambda page: len(telling_servers(page)) == 2)
         assert [file.name for file in directory.iterdir()] == ["pool.sock"]
         assert total(page, "process_restarts_total") == 2, "a rolling restart is no death"
     assert directories(data_dir) == []
-
-
-def _with_connections(page: Page) -> set[str]:
-    return {dict(labels)["process"] for name, labels in page if name == "db_client_connection_count"}
 
 
 def _are_replaced(old: set[int], page: Page) -> bool:
