@@ -91,8 +91,8 @@ def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str
     bodies = [{"username": name, "password": PASSWORD} for name in names]
     started = time.monotonic()
     answers = all_at_once(limited, LOGIN, bodies)
-    assert answers[401] <= 2 * MAX_UNDER_WAY  # of each server
-    assert answers[429] + answers[503] == len(names) - answers[401]  # a very slow machine has no time for some
+    assert answers[401] <= 2 * MAX_UNDER_WAY  # of two servers
+    assert answers[429] + answers[503] == len(names) - answers[401]  # 503: a very slow machine has no time for some
     (level,) = limited.query(
         "SELECT extract(epoch FROM max(empty_at) - now())::float8 / 120 AS failures FROM throttles"
     )
@@ -101,8 +101,8 @@ def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str
     time.sleep(MEMORY_S)  # what a server believes of who hammers
     limited.query(OLD_FAILURES, MAX_UNDER_WAY)
     answers = all_at_once(limited, LOGIN, [{"username": f"x{name}", "password": PASSWORD} for name in names[:50]])
-    assert answers == {401: answers[401], 429: 50 - answers[401]}
-    assert 1 <= answers[401] <= 2  # one for each server
+    assert answers[401] <= 2  # one of each server
+    assert answers[429] + answers[503] == 50 - answers[401]
 
 
 def test_what_is_under_way_leaves_room_for_fewer_failures() -> None:

@@ -1,18 +1,21 @@
 """What a server remembers of those who hammer."""
 
 from datetime import timedelta
+from typing import Any
 
+import msgspec
 import pytest
+from litestar.types import Receive, Scope, Send
 
 from devnest.api import waits
 from devnest.api.admission import Admission
-from devnest.api.limits import address
+from devnest.api.limits import address, typed
 from devnest.api.waits import Waits
 from devnest.passwords import Hasher, InlineRunner
 from devnest.store import Rule, Subject, Throttled
-from tests.api.test_admission import answer, passed
 
 RULE = Rule("test", free=3, period=timedelta(hours=1), longest=timedelta(hours=1), most=20)
+LOGIN, REGISTER = "/api/v1/auth/login", "/api/v1/auth/register"
 ONE, OTHER = (Subject(RULE, name) for name in ("one", "other"))
 
 
@@ -57,18 +60,18 @@ def test_success_ends_it() -> None:
     known.refuse(ONE)
 
 
-def test_what_was_typed_waits_as_long() -> None:
+def test_what_it_was_called_waits_as_long() -> None:
     """It is known before the database is asked whose name it is; another name of the account is not."""
     known = Waits()
-    typed = Subject(ONE.rule, "what one was called")
-    known.remember(throttled(OTHER), own=ONE, typed=typed)
-    known.refuse(typed)
-    known.remember(throttled(ONE), own=ONE, typed=typed)
+    called = Subject(ONE.rule, "what one was called")
+    known.remember(throttled(OTHER), own=ONE, called=called)
+    known.refuse(called)
+    known.remember(throttled(ONE), own=ONE, called=called)
     with pytest.raises(Throttled) as caught:
-        known.refuse(typed)
+        known.refuse(called)
     assert 89 <= caught.value.retry_after <= 91
-    known.forget(ONE, typed)
-    known.refuse(ONE, typed)
+    known.forget(ONE, called)
+    known.refuse(ONE, called)
 
 
 def test_it_is_believed_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,13 +95,76 @@ def test_it_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         known.refuse(Subject(ONE.rule, "9"))
 
 
-async def test_an_address_that_hammers_is_refused_before_the_router() -> None:
-    """As a problem, like the refusal itself; a sign-in may have a device token in its body, and is let through."""
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """What comes after it: it answers with the body, once it is whole."""
+    body, more = b"", True
+    while more:
+        message: Any = await receive()
+        body += message["body"]
+        more = message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def ask(source: str, path: str, *pieces: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
+    """The answer to a POST whose body comes in these pieces, where one address and one name hammer."""
     known = Waits()
     known.remember(throttled(address("192.0.2.1")))
-    admission = Admission(passed, Hasher(InlineRunner(), 4), known)
-    refused = await answer("192.0.2.1", "POST", "/api/v1/auth/register", admission)
-    assert (refused.status_code, refused.json()["type"]) == (429, "urn:devnest:throttled")
-    assert 89 <= int(refused.headers["retry-after"]) <= 91
-    assert (await answer("192.0.2.2", "POST", "/api/v1/auth/register", admission)).status_code == 204
-    assert (await answer("192.0.2.1", "POST", "/api/v1/auth/login", admission)).status_code == 204
+    known.remember(throttled(typed("Ada")))
+    scope: Any = {"type": "http", "method": "POST", "path": path, "client": (source, 1), "state": {}, "headers": []}
+    coming: list[Any] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    coming[-1]["more_body"] = False
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await Admission(echo, Hasher(InlineRunner(), 4), known)(scope, receive, send)
+    headers = {name.lower(): value for name, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, sent[1]["body"]
+
+
+ADA, BOB = (f'{{"username": "{name}", "password": "x"}}'.encode() for name in ("adA", "bob"))
+
+
+def with_token(body: bytes, token: bytes) -> bytes:
+    return body.replace(b"}", b', "device_token": %s}' % token)
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "body"),
+    [
+        ("192.0.2.1", REGISTER, b"\xff"),
+        ("192.0.2.1", LOGIN, BOB),
+        ("192.0.2.2", LOGIN, ADA),
+        ("192.0.2.2", LOGIN, with_token(ADA, b"null")),
+        ("192.0.2.2", f"{LOGIN}/", with_token(ADA, b'""')),
+    ],
+)
+async def test_who_hammers_is_refused_before_the_router(source: str, path: str, body: bytes) -> None:
+    """As a problem, like the refusal itself. A sign-in waits for its address and its name."""
+    status, headers, content = await ask(source, path, body)
+    assert (status, msgspec.json.decode(content)["type"]) == (429, "urn:devnest:throttled")
+    assert 89 <= int(headers[b"retry-after"]) <= 91
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "pieces"),
+    [
+        ("192.0.2.2", REGISTER, [b"\xff"]),
+        ("192.0.2.2", LOGIN, [BOB]),
+        ("192.0.2.1", LOGIN, [with_token(BOB, b'"any"')]),
+        ("192.0.2.2", LOGIN, [with_token(ADA, b'"any"')]),
+        ("192.0.2.1", LOGIN, [BOB.replace(b"}", b', "color": "red"}')]),
+        ("192.0.2.1", LOGIN, [BOB[:-1]]),
+        ("192.0.2.1", LOGIN, [BOB.replace(b"bob", b"\xff\xff\xff")]),
+        ("192.0.2.1", LOGIN, [b""]),
+        ("192.0.2.1", LOGIN, [BOB[:9], BOB[9:]]),
+    ],
+)
+async def test_anybody_else_is_let_through(source: str, path: str, pieces: list[bytes]) -> None:
+    """Others, who has a device token, and what is no sign-in or comes in pieces: the route gets the whole body."""
+    assert await ask(source, path, *pieces) == (200, {}, b"".join(pieces))

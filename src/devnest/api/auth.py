@@ -8,7 +8,7 @@ from devnest.api.bodies import Login, Registration
 from devnest.api.devices import find_device, issue_device_token, new_device
 from devnest.api.documentation import answers
 from devnest.api.idempotency import claim_of
-from devnest.api.limits import Attempt, count_failure, guess_at_name, refuse_hammering, registration, replay
+from devnest.api.limits import Attempt, count_failure, guess_at_name, registration, replay
 from devnest.api.mails import send_verification
 from devnest.api.problems import ProblemError
 from devnest.api.reply import Reply
@@ -116,13 +116,10 @@ async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
 
     An account has 300 sessions at most: one more ends the one that was not used for longest.
     """
-    name = data.email or data.username or ""
-    if not data.device_token:
-        refuse_hammering(request, name)
     found = await _find(request, data)
     account_id = found.account_id if found else None
     device = find_device(found.device_key, data.device_token) if found and data.device_token else None
-    async with guess_at_name(request, Event.LOGIN, name, account_id, device) as attempt:
+    async with guess_at_name(request, Event.LOGIN, data.name, account_id, device) as attempt:
         found, session = await _open_session(request, data, attempt, found)
         attempt.succeeded()
     request.services.rehasher.consider(found.account_id, data.password, found.password_hash)

@@ -85,6 +85,11 @@ class Login(Struct, frozen=True, forbid_unknown_fields=True):
         if (self.email is UNSET) == (self.username is UNSET):
             raise ValueError("give email or username, one of them")
 
+    @property
+    def name(self) -> str:
+        """Whichever was given."""
+        return self.email or self.username or ""
+
 
 class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
     """The newest refresh token of a session."""

@@ -34,6 +34,7 @@ __all__ = [
     "guess_signed_in",
     "registration",
     "replay",
+    "typed",
 ]
 
 # Ten tries are enough for somebody who remembers, and ten an hour for nobody who guesses. Half a minute at most, for
@@ -56,7 +57,7 @@ class Attempt:
         event: What for, in the audit log.
         own: Whose counter is charged.
         account_id: Whose account it is about, for the audit log.
-        typed: What `own` was called in the request.
+        called: What `own` was called in the request.
         trusted: The failures of the address do not hold here.
     """
 
@@ -67,14 +68,14 @@ class Attempt:
         own: Subject | None = None,
         *,
         account_id: UUID | None = None,
-        typed: Subject | None = None,
+        called: Subject | None = None,
         trusted: bool = False,
     ) -> None:
         self._request = request
         self._event = event
         self._own = own
         self._account_id = account_id
-        self._typed = typed
+        self._called = called
         self._trusted = trusted
         self._charge: Charge | None = None
         self._checked = self._succeeded = False
@@ -99,7 +100,7 @@ class Attempt:
         services, network = self._request.services, self._request.network
         if services.limited:
             source = None if self._trusted else address(network)
-            async with _throttling(self._request, self._event, self._account_id, source, self._own, self._typed):
+            async with _throttling(self._request, self._event, self._account_id, source, self._own, self._called):
                 room = services.under_way.enter(network)
                 try:
                     await self._begin(source, room)
@@ -132,7 +133,7 @@ class Attempt:
     async def _pay_back(self) -> None:
         if self._charge is not None:
             await pay_back(self._request.services.database, self._charge)
-            self._request.services.waits.forget(self._own, self._typed)
+            self._request.services.waits.forget(self._own, self._called)
 
 
 def guess_at_name(
@@ -141,9 +142,9 @@ def guess_at_name(
     """A sign-in, with the account and the device that were found."""
     if account_id is not None and device is not None:
         return Attempt(request, event, Subject(DEVICE, f"{account_id} {device}"), account_id=account_id, trusted=True)
-    typed = _typed(name)
-    own = typed if account_id is None else _account(account_id)
-    return Attempt(request, event, own, account_id=account_id, typed=typed)
+    called = typed(name)
+    own = called if account_id is None else _account(account_id)
+    return Attempt(request, event, own, account_id=account_id, called=called)
 
 
 def guess_signed_in(request: ApiRequest, event: Event) -> Attempt:
@@ -160,12 +161,6 @@ def replay(request: ApiRequest, event: Event, account_id: UUID) -> Attempt:
 def registration(request: ApiRequest, event: Event) -> Attempt:
     """A new account's first hash: no guess, but refused where the address waits, for free names as for taken ones."""
     return Attempt(request, event)
-
-
-def refuse_hammering(request: ApiRequest, name: str) -> None:
-    """Raise `Throttled` where this server knows of a wait, before the database is asked who is called so."""
-    if request.services.limited:
-        request.services.waits.refuse(address(request.network), _typed(name))
 
 
 async def check_address(request: ApiRequest, event: Event, account_id: UUID | None = None) -> None:
@@ -200,14 +195,14 @@ async def _throttling(
     account_id: UUID | None,
     source: Subject | None,
     own: Subject | None = None,
-    typed: Subject | None = None,
+    called: Subject | None = None,
 ) -> AsyncIterator[None]:
     """Refuse at once whoever is known to wait, and remember and write down what the database says of others."""
     request.services.waits.refuse(source, own)
     try:
         yield
     except Throttled as throttled:
-        request.services.waits.remember(throttled, own, typed)
+        request.services.waits.remember(throttled, own, called)
         if throttled.first:  # the first of a wait only, or hammering would fill the log
             await audit(request, event, "throttled", account_id=account_id)
         raise
@@ -222,5 +217,6 @@ def _account(account_id: UUID) -> Subject:
     return Subject(ACCOUNT, f"id {account_id}")
 
 
-def _typed(name: str) -> Subject:
+def typed(name: str) -> Subject:
+    """The counter of a name of nobody, and what a known one is remembered by."""
     return Subject(ACCOUNT, f"name {folded(name)}")

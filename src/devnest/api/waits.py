@@ -22,19 +22,23 @@ class Waits:
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[float, float]] = {}  # until when it is believed, and when the wait ends
 
+    def __bool__(self) -> bool:
+        """Whether it may know of anybody."""
+        return bool(self._known)
+
     def refuse(self, *subjects: Subject | None) -> None:
         """Raise `Throttled` for one that has to wait."""
-        if not self._known:
+        if not self:
             return
         now = time.monotonic()
         known = [self._known.get(subject.key, (0.0, 0.0)) for subject in subjects if subject is not None]
         if waits := [ends_at - now for believed_until, ends_at in known if now < believed_until]:
             raise Throttled(max(1, math.ceil(max(waits))), first=False)
 
-    def remember(self, throttled: Throttled, own: Subject | None = None, typed: Subject | None = None) -> None:
+    def remember(self, throttled: Throttled, own: Subject | None = None, called: Subject | None = None) -> None:
         """What the database said, unless it was for the first time in this wait.
 
-        `typed` is what `own` was called in the request: it waits as long, and is known before the database is asked.
+        `called` is what `own` was called in the request: it waits as long, and is known before the database is asked.
         """
         if throttled.first:
             return
@@ -43,8 +47,8 @@ class Waits:
         now = time.monotonic()
         for key, wait_s in throttled.waits.items():
             self._known[key] = now + min(MEMORY_S, wait_s), now + wait_s
-        if typed is not None and own is not None and own.key in throttled.waits:
-            self._known[typed.key] = self._known[own.key]
+        if called is not None and own is not None and own.key in throttled.waits:
+            self._known[called.key] = self._known[own.key]
 
     def forget(self, *subjects: Subject | None) -> None:
         """An attempt was right: their waits may have ended."""
