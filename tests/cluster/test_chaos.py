@@ -17,7 +17,7 @@ import jwt
 import psutil
 import pytest
 
-from tests.metrics import SERVERS, directories, named, pids, requests, scrape, telling_servers, total, until
+from tests.metrics import SERVERS, directories, named, pids, requests, scrape, total, until
 from tests.support import NO_TLS, PASSWORD, DevNest, data_directory, http, running, sign_in, sign_up
 
 CLIENTS = 6
@@ -137,6 +137,23 @@ async def load(cluster: DevNest) -> AsyncIterator[Load]:
         yield load
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU])
+async def test_a_signal_for_the_supervisor_is_nothing_to_its_children(load: Load, number: signal.Signals) -> None:
+    """Ctrl-C, say, that a runner sends to every process it knows: no child ends, stops or fails a request.
+
+    It comes first: after the others, a child that is being replaced may end for that reason.
+    """
+    children = [*load.devnest.find("devnest.cluster.server"), *load.devnest.find("devnest.cluster.hashing_pool")]
+    children += [worker for child in children for worker in child.children()]
+    for child in children:
+        child.send_signal(number)
+    await load.turn()
+    assert all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert load.wrong == []
+    assert load.broken == []
+    assert set(load.statuses) <= {200, 201}
+
+
 KILLS: list[tuple[str, Callable[[DevNest], psutil.Process], bool]] = [
     ("a server", lambda devnest: devnest.find("devnest.cluster.server")[0], False),
     ("a worker", lambda devnest: devnest.find("devnest.cluster.hashing_pool")[0].children()[0], False),
@@ -178,22 +195,6 @@ async def test_a_rolling_restart_fails_no_request(load: Load) -> None:
     assert load.broken == []
     assert set(load.statuses) <= {200, 201}
     await every_post_is_there(load)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU])
-async def test_a_signal_for_the_supervisor_is_nothing_to_its_children(load: Load, number: signal.Signals) -> None:
-    """Ctrl-C, say, that a runner sends to every process it knows: no child ends, stops or fails a request."""
-    # Those that a test before had replaced have booted: an interpreter that just begins ignores nothing yet.
-    await asyncio.to_thread(until, load.devnest.url, lambda page: len(telling_servers(page)) == 2)
-    children = [*load.devnest.find("devnest.cluster.server"), *load.devnest.find("devnest.cluster.hashing_pool")]
-    children += [worker for child in children for worker in child.children()]
-    for child in children:
-        child.send_signal(number)
-    await load.turn()
-    assert all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
-    assert load.wrong == []
-    assert load.broken == []
-    assert set(load.statuses) <= {200, 201}
 
 
 async def every_post_is_there(load: Load) -> None:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from devnest.census import Census
 from devnest.cluster.child import Child, ChildFailed
 from devnest.cluster.slot import MAX_FAILED_STARTS, Slot
+from devnest.cluster.start import SUPERVISORS
 from devnest.shared_memory import SharedMemory
 from tests.support import PATIENCE_S
 
@@ -166,6 +167,20 @@ async def test_a_child_that_no_thread_can_wait_for_fails(monkeypatch: pytest.Mon
     with pytest.raises(ChildFailed, match="can't start new thread") as raised:
         await child.spawn()
     assert raised.value.passing
+    await child.stop(60)
+
+
+@pytest.mark.parametrize("number", SUPERVISORS)
+async def test_a_signal_for_the_supervisor_is_nothing_to_a_child_that_begins(
+    module: str, number: signal.Signals
+) -> None:
+    """It arrives before the interpreter has come as far as to ignore it."""
+    child = Child("child", module)
+    await child.spawn()
+    os.kill(child.pid, number)
+    child.configure(Settings("good"))
+    await child.wait_ready()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SUPERVISORS) == set()
     await child.stop(60)
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 import msgspec
 
 from devnest.cluster.control import MAX_LINE_BYTES, Report
+from devnest.cluster.start import SUPERVISORS
 from devnest.pool.interpreter import import_path, interpreter
 
 __all__ = ["Child", "ChildFailed", "how_it_ended"]
@@ -80,6 +81,7 @@ class Child:
             fds = [theirs.fileno(), *self._inherited]
             self.started_at = time.monotonic()
             command = interpreter(PROGRAM, [self._module, *map(str, fds)], import_path())
+            signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)  # inherited; it unblocks them once it ignores them
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *command, pass_fds=fds, stdin=DEVNULL, stdout=DEVNULL, start_new_session=True
@@ -87,6 +89,8 @@ class Child:
             except BaseException:
                 self._writer.close()
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS)
         if self.cpu is not None:
             with suppress(OSError):  # it ended meanwhile, or the CPU was taken away
                 os.sched_setaffinity(self._process.pid, {self.cpu})

@@ -12,7 +12,8 @@ from importlib import import_module
 from devnest.streams import move_to_background
 
 UNUSED = ("rich", "pydantic")
-# The supervisor acts on these. Sent to every process at once they would end a child, or raise within a request.
+# The supervisor acts on these. Sent to every process at once they would end a child, or raise within a request. A child
+# is started with them blocked, so that none reaches an interpreter that has not come as far as to ignore them.
 SUPERVISORS = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 
 __all__ = ["main"]
@@ -22,6 +23,7 @@ def main() -> None:
     """Run the child that this process was started as."""
     for number in SUPERVISORS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS)
     move_to_background()
     gc.disable()
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type] # None: to the import system they are not there
