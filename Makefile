@@ -10,7 +10,7 @@ COMPILE := $(BIN)/python -m compileall -q
 SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-floors lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
+.PHONY: help run test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-pool: $(VENV)/.installed-bench ## the pool beside other pools, then hashes
 
 bench-load: $(VENV)/.installed ## the load generator against wrk, and its CPU per request
 	@$(BIN)/python bench/load.py
+
+docs: $(VENV)/.installed-dev ## build the documentation site into build/docs; every warning and every broken link is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

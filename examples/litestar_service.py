@@ -1,4 +1,4 @@
-"""Sign-up and sign-in with Litestar in the machine's shared pool (docs/pool.md): `uvicorn litestar_service:app`."""
+"""Sign-up and sign-in with Litestar in the machine's shared pool: `uvicorn litestar_service:app`."""
 
 import os
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-/* bcrypt for one to six passwords at once, on one core. See docs/lanes.md. */
+/* bcrypt for one to six passwords at once, on one core. See docs/explanation/lanes.md. */
 #ifndef DEVNEST_BCRYPT_H
 #define DEVNEST_BCRYPT_H
 

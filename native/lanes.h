@@ -9,7 +9,7 @@
    lies directly before S.
 
    BMI2 has shifts and rotations that write another register than they read, so no copy is needed before
-   one. Eleven instructions are left for a round, and the compiler has to be kept at them: docs/lanes.md.
+   one. Eleven instructions are left for a round, and the compiler has to be kept at them: docs/explanation/lanes.md.
    BMI1's BEXTR takes a byte from anywhere, in one step on AMD and in two on Intel: ten are left. */
 
 struct NAME(state) {

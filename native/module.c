@@ -85,7 +85,7 @@ static struct PyModuleDef_Slot slots[] = {{0, NULL}};
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_kernel",
-    .m_doc = "bcrypt, up to six hashes at once on one core. See docs/lanes.md.",
+    .m_doc = "bcrypt, up to six hashes at once on one core. See docs/explanation/lanes.md.",
     .m_methods = methods,
     .m_slots = slots,
 };

@@ -46,7 +46,7 @@ def test_options_exist(page: Path) -> None:
 
 def test_the_tests_that_the_security_page_names_exist() -> None:
     """A promise without a test would be found out; each item of ASVS has a number of its form."""
-    text = (ROOT / "docs" / "security.md").read_text()
+    text = (ROOT / "docs" / "explanation" / "security.md").read_text()
     named = re.findall(r"`(tests/[a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?`", text)
     assert len(named) > 100
     for path, test in named:
@@ -69,7 +69,7 @@ def test_what_is_installed_is_pinned() -> None:
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 name = canonicalize_name(needed.name)
-                is_own_extra = name == "devnest"  # `devnest[eddsa]`, as the extra dev asks for it
+                is_own_extra = name == "devnest"  # `devnest[docs,eddsa]`, as the extra dev asks for it
                 assert is_own_extra or pinned.get(name) == version(name), f"{name}, for {package}"
                 asked = {(name, "")} | {(name, wanted) for wanted in needed.extras}
                 waiting += asked - seen

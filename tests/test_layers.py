@@ -1,4 +1,4 @@
-"""The arrows of docs/architecture.md: who may import whom."""
+"""The arrows of docs/explanation/architecture.md: who may import whom."""
 
 import ast
 from pathlib import Path

@@ -74,7 +74,7 @@ def test_the_pages_of_the_repository_have_their_sections(page: str, profile: str
 
 
 def test_every_option_and_design_is_documented() -> None:
-    page = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "experiment.md").read_text(encoding="utf-8")
     devnest = typer.main.get_command(app)
     command = devnest.get_command(typer.Context(devnest), "bench")  # type: ignore[attr-defined]
     options = {name for option in command.params for name in option.opts if name.startswith("--")}

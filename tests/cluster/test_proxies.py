@@ -56,9 +56,9 @@ def test_an_ipv4_proxy_is_known_on_whatever_socket(host: str, trusted: str, data
     assert devnest.log().count("X-Forwarded-For holds no address") == 1
 
 
-# The configurations of docs/proxies.md, in the real programs.
+# The configurations of docs/how-to/proxies.md, in the real programs.
 
-PAGE = (Path(__file__).parents[2] / "docs" / "proxies.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "proxies.md").read_text()
 PATHS = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"  # where Debian has both, which is no path of every user
 
 
@@ -119,7 +119,7 @@ def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     command: Callable[..., list[str]] = request.param
     program = shutil.which(command.__name__, path=PATHS)
     if program is None:
-        pytest.skip(f"NOT TESTED: {command.__name__} is not installed, so its example in docs/proxies.md was not run")
+        pytest.skip(f"NOT TESTED: {command.__name__} is not installed, so its example was not run")
     with data_directory() as data_dir, running(data_dir, "--trusted-proxies=127.0.0.1", "--limits") as devnest:
         with socket.create_server(("127.0.0.1", 0)) as free:
             host, port = free.getsockname()

@@ -1,4 +1,4 @@
-"""What docs/load.md says exists, and its example runs."""
+"""What docs/reference/load.md says exists, and its example runs."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from devnest.load.profiles import PROFILES
 from devnest.load.thresholds import parse_threshold
 from tests.load.targets import DevNest, serving
 
-PAGE = (Path(__file__).parents[2] / "docs" / "load.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "load.md").read_text(encoding="utf-8")
 
 
 def options_of(command: str) -> set[str]:

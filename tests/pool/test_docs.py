@@ -1,4 +1,4 @@
-"""What docs/pool.md names exists."""
+"""What docs/reference/pool.md names exists."""
 
 import inspect
 import re
@@ -9,7 +9,7 @@ from devnest import pool as package
 from devnest.pool import Pool, Stats
 from tests.pool.support import ROOT
 
-TEXT = (ROOT / "docs" / "pool.md").read_text()
+TEXT = (ROOT / "docs" / "reference" / "pool.md").read_text()
 
 
 def section(title: str) -> str:

@@ -1,6 +1,6 @@
 """Several bcrypt hashes at once on one core: pyca/bcrypt's gensalt, hashpw and checkpw, and the same for many.
 
-The speed comes from `hashpw_many` and `checkpw_many`: see docs/lanes.md. Without a compiler at installation
+The speed comes from `hashpw_many` and `checkpw_many`: see docs/explanation/lanes.md. Without a compiler at installation
 the same functions run on pyca/bcrypt, and LANES is 1.
 """
 

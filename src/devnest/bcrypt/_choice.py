@@ -11,7 +11,7 @@ from devnest.bcrypt import _machine
 
 LANES_MAX = 6
 VARIABLE = "DEVNEST_LANES"
-LANES_UNMEASURED = 5  # where nothing was measured: docs/lanes.md has the figures
+LANES_UNMEASURED = 5  # where nothing was measured: docs/explanation/lanes.md has the figures
 FILE_BYTES_MAX = 1 << 20
 
 log = logging.getLogger("devnest.bcrypt")

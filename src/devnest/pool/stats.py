@@ -43,7 +43,7 @@ class Histogram:
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-    """One reading of a pool. ``docs/pool.md`` says what each field means."""
+    """One reading of a pool. ``docs/reference/pool.md`` says what each field means."""
 
     workers: int
     idle: int
