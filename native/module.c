@@ -6,14 +6,16 @@
 
 enum { SETTING_BYTES = 1 + BCRYPT_SALT_BYTES };
 
-PyDoc_STRVAR(digests_doc,
-             "digests(passwords, settings, lanes, /)\n--\n\n"
-             "The 23-byte digests, joined, of a tuple of passwords. settings holds 17 bytes for each: cost, salt.\n"
-             "Neighbours of one cost share a group of up to `lanes` (1 to 6). Everything is checked first; the GIL is\n"
-             "released until all is done.");
+PyDoc_STRVAR(
+    digests_doc,
+    "digests(passwords, settings, lanes, /)\n--\n\n"
+    "The 23-byte digests, joined, of a tuple of passwords. settings holds 17 bytes for each: cost, salt.\n"
+    "Neighbours of one cost share a group of up to `lanes` (1 to 6). Everything is checked first; the GIL is\n"
+    "released until all is done.");
 
 /* Fills in the jobs; -1 with an exception set where an input is wrong. */
-static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settings, Py_ssize_t count, char *digests)
+static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settings, Py_ssize_t count,
+                char *digests)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
         char *password;
