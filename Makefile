@@ -69,12 +69,15 @@ bench-load: $(VENV)/.installed ## the load generator against wrk, and its CPU pe
 docs: $(VENV)/.installed-dev ## build the documentation site into build/docs; every warning and every broken link is an error
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
 
-lint: $(VENV)/.installed-dev ## ruff, mypy, codespell, and clang-format on native/
+lint: $(VENV)/.installed-dev ## ruff, mypy, codespell, clang-format on native/, and the files of .github against their schemas
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/clang-format --dry-run --Werror native/*.[ch]
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 bench: $(VENV)/.installed-bench ## requests per second of the light routes on one server process (BENCH="--profile" for more)
 	$(BIN)/python bench/routes.py $(BENCH)
