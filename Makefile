@@ -26,45 +26,45 @@ test-floors: ## the same on the lowest versions that pyproject.toml allows, in a
 	$(MAKE) VENV=.venv-floors CONSTRAINTS=.venv-floors/constraints.txt test TEST="--deselect tests/test_documentation.py::test_what_is_installed_is_pinned $(TEST)"
 
 bench-before: $(VENV)/.installed-bench ## the light routes of an earlier commit beside those of today (BEFORE="COMMIT --runs 3"; else before the accounts)
-	$(BIN)/python bench/before.py $(BEFORE)
+	$(BIN)/python benchmarks/before.py $(BEFORE)
 
 bench-enumeration: $(VENV)/.installed ## refused sign-ins for unknown, wrong and disabled: do their times differ? (ENUMERATION="--cost 8" for more)
-	$(BIN)/python bench/enumeration.py $(ENUMERATION)
+	$(BIN)/python benchmarks/enumeration.py $(ENUMERATION)
 
 bench-flood: $(VENV)/.installed-bench ## sign-ins at ten times capacity beside honest clients (FLOOD="--extremes" for the choice of --hash-nice)
-	$(BIN)/python bench/flood.py $(FLOOD)
+	$(BIN)/python benchmarks/flood.py $(FLOOD)
 
 bench-idle: $(VENV)/.installed ## memory of an idle connection, and light requests beside 5,000 of them (about 80 s; IDLE="--rounds 1" for less)
-	$(BIN)/python bench/idle.py $(IDLE)
+	$(BIN)/python benchmarks/idle.py $(IDLE)
 
 bench-recovery: $(VENV)/.installed ## SIGKILL to each kind of process under a mixed load: what fails, and for how long (RECOVERY="--rounds 1" for less)
-	$(BIN)/python bench/recovery.py $(RECOVERY)
+	$(BIN)/python benchmarks/recovery.py $(RECOVERY)
 
 bench-saturation: $(VENV)/.installed-bench ## hashes through HTTP beside the kernel's; the light routes with one server and two (about three minutes)
-	$(BIN)/python bench/saturation.py $(SATURATION)
-	$(BIN)/python bench/routes.py --processes 1 2 $(BENCH)
+	$(BIN)/python benchmarks/saturation.py $(SATURATION)
+	$(BIN)/python benchmarks/routes.py --processes 1 2 $(BENCH)
 
 bench-searching: $(VENV)/.installed-bench ## sign-ins while 40 clients search in 400 long posts (about two minutes; SEARCHING="--seconds 5" for less)
-	$(BIN)/python bench/searching.py $(SEARCHING)
+	$(BIN)/python benchmarks/searching.py $(SEARCHING)
 
 bench-soak: $(VENV)/.installed ## half load for ten minutes, and the memory of every process (SOAK="--minutes 2" for less)
-	$(BIN)/python bench/soak.py $(SOAK)
+	$(BIN)/python benchmarks/soak.py $(SOAK)
 
 bench-stalled: $(VENV)/.installed-bench ## memory of the servers under 200 clients that ask for the largest pages and do not read (STALLED="--clients 500" for more)
-	$(BIN)/python bench/stalled.py $(STALLED)
+	$(BIN)/python benchmarks/stalled.py $(STALLED)
 
 bench-start: $(VENV)/.installed ## from `devnest serve` to its ready line, on a new data directory and an existing one (START="--runs 2" for less)
-	$(BIN)/python bench/start.py $(START)
+	$(BIN)/python benchmarks/start.py $(START)
 
 bench-lanes: $(VENV)/.installed ## bcrypt's lanes beside pyca/bcrypt, on one core and on two (about two minutes; PART=lanes for less)
-	$(BIN)/python bench/lanes.py $(PART)
+	$(BIN)/python benchmarks/lanes.py $(PART)
 
 bench-pool: $(VENV)/.installed-bench ## the pool beside other pools, then hashes through it (about four minutes; POOL="--rounds 1" for less)
-	$(BIN)/python bench/pool.py $(POOL)
-	$(BIN)/python bench/pool.py --hashing $(POOL)
+	$(BIN)/python benchmarks/pool.py $(POOL)
+	$(BIN)/python benchmarks/pool.py --hashing $(POOL)
 
 bench-load: $(VENV)/.installed ## the load generator against wrk, and its CPU per request
-	@$(BIN)/python bench/load.py
+	@$(BIN)/python benchmarks/load.py
 
 docs: $(VENV)/.installed-dev ## build the documentation site into build/docs; every warning and every broken link is an error
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
@@ -80,7 +80,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy, codespell, clang-format on native/, 
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 bench: $(VENV)/.installed-bench ## requests per second of the light routes on one server process (BENCH="--profile" for more)
-	$(BIN)/python bench/routes.py $(BENCH)
+	$(BIN)/python benchmarks/routes.py $(BENCH)
 
 pins: $(VENV)/.installed-dev $(VENV)/.installed-bench ## write the versions installed in .venv into constraints.txt
 	$(PIP) freeze --exclude-editable --all > constraints.txt

@@ -201,7 +201,9 @@ class DevNest:
 
     def forget_failures(self) -> None:
         """Nobody has any, and what a server believes of who hammers is over."""
-        from devnest.api.waits import MEMORY_S  # few tests need it, and it loads the API
+        from devnest.api.security.throttle_cache import (
+            MEMORY_S,  # few tests need it, and it loads the API
+        )
 
         self.query("DELETE FROM throttles")
         time.sleep(MEMORY_S)

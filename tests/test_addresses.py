@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from devnest.addresses import MAX_HOPS, TrustedProxies, canonical, subscriber_network, trusted_network
+from devnest.addresses import (
+    MAX_HOPS,
+    TrustedProxies,
+    canonical,
+    subscriber_network,
+    trusted_network,
+)
 
 PROXY = "10.0.0.1"
 CLIENT = "203.0.113.9"

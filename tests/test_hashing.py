@@ -9,7 +9,16 @@ import pytest
 
 from devnest.bcrypt import LANES
 from devnest.hashing import PoolRunner, compute_batch
-from devnest.passwords import Guess, Hasher, NewPassword, Scheme, UnusableHash, Work, hash_password, verify_password
+from devnest.passwords import (
+    Guess,
+    Hasher,
+    NewPassword,
+    Scheme,
+    UnusableHash,
+    Work,
+    hash_password,
+    verify_password,
+)
 from devnest.pool import Pool, PoolFull, PoolServer
 
 
@@ -90,7 +99,7 @@ async def test_a_hash_survives_the_death_of_its_worker(tmp_path: Path) -> None:
 async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """After one refusal by the pool, for a while without asking it, and told to come back when the pool said."""
     monkeypatch.setattr("devnest.hashing.REST_S", 600.0)
-    monkeypatch.setattr("devnest.pool.estimates.RETRY_UNKNOWN_S", 900.0)
+    monkeypatch.setattr("devnest.pool.core.estimates.RETRY_UNKNOWN_S", 900.0)
     async with Pool(workers=1, max_queue=4) as pool:
         runner = PoolRunner(pool)
         hasher = Hasher(runner, 10)

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from devnest.census import Census, Roll
 from devnest.metrics import Metrics, write_page
+from devnest.process_registry import Processes, ProcessRegistry
 from devnest.shared_memory import MAX_SLOTS, SLOT_BYTES, SharedMemory
 
 ROUTE = 'a "quoted" \\ route\nof two lines'
@@ -54,20 +54,20 @@ async def test_a_successor_goes_on_with_the_counts() -> None:
 
 
 async def test_what_another_process_had_at_the_moment_goes_with_it() -> None:
-    """The roll says who lives."""
+    """The processes says who lives."""
     memory = SharedMemory.create()
     with Metrics(memory, 2, "server-0") as metrics:
         metrics.gauge("connections", "Connections", {}, lambda: 7)
         numbers = list(metrics._of_all(metrics.share()))
-    assert "connections 7.0" in write_page(numbers, Roll({"server-0": os.getpid()}), -1).decode()
-    assert "connections" not in write_page(numbers, Roll({"server-0": 1}), -1).decode()
+    assert "connections 7.0" in write_page(numbers, Processes({"server-0": os.getpid()}), -1).decode()
+    assert "connections" not in write_page(numbers, Processes({"server-0": 1}), -1).decode()
 
 
 @pytest.mark.parametrize("damage", [os.urandom(4000), bytes(4000), b"\xff" * 4000])
 async def test_damaged_numbers_are_left_out_and_told_once(damage: bytes) -> None:
     """The others' stay; the next share of that process is whole again."""
     memory = SharedMemory.create()
-    Census(memory).started("server-0", os.getpid())
+    ProcessRegistry(memory).started("server-0", os.getpid())
     with Metrics(memory, 2, "server-0") as here, Metrics(memory, 3, "server-1") as there:
         here.request("GET", "here", 200, 0.1)
         there.request("GET", "there", 200, 0.1)
@@ -106,9 +106,9 @@ async def test_without_memory_a_process_tells_of_itself(full: SharedMemory) -> N
 
 def test_a_supervisor_without_memory_goes_on(full: SharedMemory) -> None:
     """And says so once."""
-    census = Census(full)
+    registry = ProcessRegistry(full)
     with capture_logs() as logs:
-        census.started("server-0", 1)
-        census.died("server-0")
-        census.left("server-0")
+        registry.started("server-0", 1)
+        registry.died("server-0")
+        registry.left("server-0")
     assert [line["event"] for line in logs] == ["metrics not shared"]

@@ -194,7 +194,9 @@ def _key_set(path: Path, keys: Sequence[Key]) -> KeySet:
 def _bare_key(path: Path, secret: bytes) -> Key:
     """A key that came as bytes. Its name is made of it, so that it has the same on every machine."""
     from jwt import InvalidKeyError
-    from jwt.algorithms import HMACAlgorithm  # here: only who is given such a file needs PyJWT to read it
+    from jwt.algorithms import (
+        HMACAlgorithm,  # here: only who is given such a file needs PyJWT to read it
+    )
 
     if len(secret) < KEY_BYTES:
         raise KeysUnusable(path, f"it has {len(secret)} bytes, {KEY_BYTES} are needed")
@@ -212,7 +214,9 @@ def _new_key(algorithm: Algorithm, signs_from: float) -> Key:
 
 
 def _ed25519(seed: bytes) -> Any:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # the extra `eddsa`
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,  # the extra `eddsa`
+    )
     from jwt.algorithms import has_crypto
 
     if not has_crypto:

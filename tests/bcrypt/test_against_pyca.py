@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devnest import bcrypt
-from devnest.bcrypt._text import Setting
+from devnest.bcrypt.encoding import Setting
 
 BODY = b"abcdefghijklmnopqrstuu"
 GOOD = b"$2b$04$" + BODY

@@ -12,8 +12,8 @@ USE = """
 import logging
 logging.basicConfig(format="%(levelname)s %(message)s")
 from devnest import bcrypt
-from devnest.bcrypt._backend import PROBLEM
-from devnest.bcrypt._hashing import CostTooHigh
+from devnest.bcrypt.backend import PROBLEM
+from devnest.bcrypt.hashing import CostTooHigh
 import bcrypt as pyca
 salts = [bcrypt.gensalt(4) for _ in range(9)]
 assert bcrypt.hashpw_many([b"a"] * 9, salts) == [pyca.hashpw(b"a", salt) for salt in salts]
@@ -96,6 +96,6 @@ def test_with_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_known_answers_are_published_ones() -> None:
     """The answers the kernel is held to at import are among the vectors."""
-    from devnest.bcrypt._backend import KNOWN
+    from devnest.bcrypt.backend import KNOWN
 
     assert set(KNOWN) <= {tuple(vector) for vector in load(4)}

@@ -10,7 +10,7 @@ import pytest
 
 from devnest import bcrypt
 from devnest.bcrypt import _kernel
-from devnest.bcrypt._backend import CALL_ENTRIES
+from devnest.bcrypt.backend import CALL_ENTRIES
 
 SALT = b"$2b$04$abcdefghijklmnopqrstuu"
 TOO_MUCH = b"$2b$31$abcdefghijklmnopqrstuu"
@@ -71,7 +71,7 @@ def test_all_entries_are_checked_before_any_work() -> None:
 def test_order_is_kept_across_calls_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch larger than one call holds is split without a seam."""
     assert CALL_ENTRIES > 7
-    monkeypatch.setattr("devnest.bcrypt._backend.CALL_ENTRIES", 7)
+    monkeypatch.setattr("devnest.bcrypt.backend.CALL_ENTRIES", 7)
     passwords = [b"%d" % index for index in range(40)]
     salts = [bcrypt.gensalt(4 + index % 3) for index in range(40)]
     assert bcrypt.hashpw_many(passwords, salts) == list(map(bcrypt.hashpw, passwords, salts))

@@ -49,7 +49,7 @@ def test_cost_meets_the_target() -> None:
 def test_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """pyca/bcrypt alone is measured."""
     monkeypatch.setattr(calibration, "KERNEL", None)
-    monkeypatch.setattr("devnest.bcrypt._backend.KERNEL", None)
+    monkeypatch.setattr("devnest.bcrypt.backend.KERNEL", None)
     rates = measure(rounds=1)
     assert rates.kernel == []
     assert rates.pyca > 0

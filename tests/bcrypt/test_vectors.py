@@ -4,9 +4,9 @@ import pytest
 
 from devnest import bcrypt
 from devnest.bcrypt import _kernel
-from devnest.bcrypt._backend import with_kernel
-from devnest.bcrypt._choice import LANES_MAX
-from devnest.bcrypt._text import parse
+from devnest.bcrypt.backend import with_kernel
+from devnest.bcrypt.encoding import parse
+from devnest.bcrypt.lanes import LANES_MAX
 from tests.bcrypt.vectors import load
 
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from devnest.bcrypt import _choice, calibration
+from devnest.bcrypt import calibration, lanes
 from devnest.bcrypt.calibration import calibrate_machine
 from devnest.cli.calibrate import calibrate
 
@@ -40,7 +40,7 @@ def test_json_is_remembered() -> None:
     result = json.loads(done.stdout)
     assert result["target_ms"] == 100
     assert result["remembered"] is True
-    assert _choice.remembered() == result["lanes"]
+    assert lanes.remembered() == result["lanes"]
 
 
 def test_cache_out_of_reach(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,12 +57,12 @@ def test_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """One clear line instead of lanes, and nothing is remembered."""
     problem = "the bcrypt kernel is not compiled (a reason)"
     monkeypatch.setattr(calibration, "KERNEL", None)
-    monkeypatch.setattr("devnest.bcrypt._backend.KERNEL", None)
+    monkeypatch.setattr("devnest.bcrypt.backend.KERNEL", None)
     monkeypatch.setattr(calibration, "PROBLEM", problem)
     done = CliRunner().invoke(app, [])
     assert done.exit_code == 0
     assert f"bcrypt runs without lanes, on pyca/bcrypt: {problem}." in done.stdout
-    assert _choice.remembered() is None
+    assert lanes.remembered() is None
 
 
 @pytest.mark.parametrize("target", ["0", "-1", "soon"])

@@ -17,10 +17,10 @@ from litestar import Litestar, Response, get, post
 from litestar.datastructures import State
 from litestar.params import JSONBody
 
-from devnest.api.bodies import NewComment
-from devnest.api.frame import RequestFrame
-from devnest.api.problems import respond_to
-from devnest.api.requests import ApiRequest
+from devnest.api.http.bodies import NewComment
+from devnest.api.http.middleware import RequestMiddleware
+from devnest.api.http.problems import respond_to
+from devnest.api.http.request import ApiRequest
 from devnest.cluster.connections import BODY as BODY_AWAITED
 from devnest.cluster.connections import MAX_HEAD_BYTES, BoundedProtocol
 from devnest.cluster.server import Server
@@ -113,7 +113,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
     )
     (listener,), (management,) = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     with Metrics(SharedMemory.create(), 2, "server-0") as metrics:
-        config, another = (uvicorn.Config(RequestFrame(app, metrics), lifespan="off", ws="none") for _ in range(2))
+        config, another = (uvicorn.Config(RequestMiddleware(app, metrics), lifespan="off", ws="none") for _ in range(2))
         config.load()
         server = Server(config, [listener], lambda: None)
         server.manage(another, [management])
@@ -290,7 +290,7 @@ async def test_an_answer_that_is_not_read_has_an_end(
 ) -> None:
     """The connection is cut, and the rest of the answer with it."""
     bound(monkeypatch, "UNREAD_TIMEOUT_S")
-    monkeypatch.setattr("devnest.cluster.unsent.MAX_CONNECTION_UNSENT_BYTES", 2 * len(HUGE))
+    monkeypatch.setattr("devnest.cluster.send_buffers.MAX_CONNECTION_UNSENT_BYTES", 2 * len(HUGE))
     async with serving(tmp_path) as at:
         with socket.create_connection(at.address) as deaf:
             deaf.sendall(b"GET /huge HTTP/1.1\r\nhost: x\r\n" + last + b"\r\n")
@@ -598,7 +598,7 @@ async def test_who_does_not_read_does_not_hold_a_server_whose_time_is_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even with a second request behind the first."""
-    monkeypatch.setattr("devnest.cluster.unsent.MAX_CONNECTION_UNSENT_BYTES", 2 * len(HUGE))
+    monkeypatch.setattr("devnest.cluster.send_buffers.MAX_CONNECTION_UNSENT_BYTES", 2 * len(HUGE))
     async with serving(tmp_path) as at:
         _, writer = await at.connect()
         writer.write(2 * GET.replace(b"small", b"huge"))

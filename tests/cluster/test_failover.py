@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres
-from devnest.store.binaries import find_binaries, postgres_identity
+from devnest.store.postgres.binaries import find_binaries, postgres_identity
 from tests.support import PASSWORD, data_directory, eventually, running, sign_in, sign_up
 
 CUT_ALL = """

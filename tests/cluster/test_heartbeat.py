@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from devnest.census import Census, read_roll
 from devnest.cluster import child as child_module
 from devnest.cluster.child import Child
 from devnest.cluster.control import Control
-from devnest.cluster.slot import Slot
+from devnest.cluster.keeper import Keeper
+from devnest.process_registry import ProcessRegistry, read_processes
 from devnest.settings import PoolSettings
 from devnest.shared_memory import SharedMemory
 from tests.support import PATIENCE_S
@@ -61,19 +61,21 @@ async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeyp
     monkeypatch.setattr(child_module, "HANG_S", 6.0)
     settings = PoolSettings("pool", 1, str(tmp_path / "pool.sock"), 1, 0, "error")
     memory = SharedMemory.create()
-    slot = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: settings, Census(memory))
-    await slot.spawn()
-    await slot.fill()
+    keeper = Keeper(
+        lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: settings, ProcessRegistry(memory)
+    )
+    await keeper.spawn()
+    await keeper.fill()
     failures: list[Exception] = []
-    slot.keep(failures.append)
-    first = slot.child
+    keeper.keep(failures.append)
+    first = keeper.child
     try:
         os.kill(first.pid, signal.SIGSTOP)
         async with asyncio.timeout(120):
             assert await first.wait_end() == "by SIGKILL"
-            while slot.child is first or not slot.child.is_ready:
+            while keeper.child is first or not keeper.child.is_ready:
                 await asyncio.sleep(0.02)
-        assert read_roll(memory).restarts == {"pool": 1}
+        assert read_processes(memory).restarts == {"pool": 1}
     finally:
-        await slot.leave(30)
+        await keeper.leave(30)
     assert not failures

@@ -15,8 +15,18 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.cluster.test_heads import H2C
-from tests.support import NO_TLS, PASSWORD, PATIENCE_S, DevNest, data_directory, eventually, http, running, sign_up
+from tests.cluster.test_request_heads import H2C
+from tests.support import (
+    NO_TLS,
+    PASSWORD,
+    PATIENCE_S,
+    DevNest,
+    data_directory,
+    eventually,
+    http,
+    running,
+    sign_up,
+)
 
 
 @pytest.mark.parametrize(

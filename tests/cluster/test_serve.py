@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from devnest.cli import app
 from devnest.store import DataDirectory
-from devnest.store.postgres_log import MAX_LOG_BYTES
+from devnest.store.postgres.log import MAX_LOG_BYTES
 from tests.metrics import total, until
 from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
 

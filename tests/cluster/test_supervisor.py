@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from devnest.census import Census, read_roll
 from devnest.cluster.child import Child
-from devnest.cluster.slot import Slot
+from devnest.cluster.keeper import Keeper
 from devnest.cluster.supervisor import Supervisor
+from devnest.process_registry import ProcessRegistry, read_processes
 from devnest.shared_memory import SharedMemory
-from tests.cluster.test_slot import no_descriptor_left
+from tests.cluster.test_keeper import no_descriptor_left
 from tests.support import PATIENCE_S
 
 NAMES = ("server-0", "server-1", "server-2", "pool")
@@ -61,35 +61,35 @@ class Cluster:
         self.configured: list[str] = []
         self.is_ready = asyncio.Event()
         self.memory = SharedMemory.create()
-        self._census = Census(self.memory)
+        self._registry = ProcessRegistry(self.memory)
         self._listener = socket.socket()
         pools = self._slot("pool") if pool else None
         supervisor = Supervisor(
             lambda number, cpu: self._slot(f"server-{number}", cpu),
-            pools, None, [self._listener], PATIENCE_S, self._census, cpus,
+            pools, None, [self._listener], PATIENCE_S, self._registry, cpus,
         )  # fmt: skip
         self.running = asyncio.create_task(supervisor.run(servers, self._prepare, self.is_ready.set))
 
     async def _prepare(self) -> None:
         """There is no database."""
 
-    def _slot(self, name: str, cpu: int | None = None) -> Slot:
+    def _slot(self, name: str, cpu: int | None = None) -> Keeper:
         def settings() -> Settings:
             self.configured.append(name)
             return Settings(name)
 
         self.made.append(name)
-        return Slot(lambda: Child(name, "small_child", cpu=cpu), settings, self._census)
+        return Keeper(lambda: Child(name, "small_child", cpu=cpu), settings, self._registry)
 
     @property
     def names(self) -> set[str]:
         """Who runs."""
-        return set(read_roll(self.memory).pids) - {"supervisor"}
+        return set(read_processes(self.memory).pids) - {"supervisor"}
 
     @property
     def affinities(self) -> list[set[int]]:
         """The CPUs that each server may run on."""
-        pids = read_roll(self.memory).pids
+        pids = read_processes(self.memory).pids
         return [os.sched_getaffinity(pid) for name, pid in sorted(pids.items()) if name.startswith("server-")]
 
     def note(self, name: str) -> None:
@@ -239,9 +239,9 @@ async def test_servers_are_spread_over_the_cpus(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGTTIN)
         await cluster.until(lambda: len(cluster.names) == 3)
         assert sorted(cluster.affinities, key=min) == sorted(spread(3), key=min)
-        killed = read_roll(cluster.memory).pids["server-2"]
+        killed = read_processes(cluster.memory).pids["server-2"]
         os.kill(killed, signal.SIGKILL)
-        await cluster.until(lambda: read_roll(cluster.memory).pids.get("server-2", killed) != killed)
+        await cluster.until(lambda: read_processes(cluster.memory).pids.get("server-2", killed) != killed)
         await cluster.until(lambda: sorted(cluster.affinities, key=min) == sorted(spread(3), key=min))
 
 

@@ -6,7 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from devnest.passwords import Guess, Hasher, InlineRunner, NewPassword, Runner, Scheme, ThreadRunner, UnusableHash, Work
+from devnest.passwords import (
+    Guess,
+    Hasher,
+    InlineRunner,
+    NewPassword,
+    Runner,
+    Scheme,
+    ThreadRunner,
+    UnusableHash,
+    Work,
+)
 
 
 @pytest.fixture(params=["inline", "thread"])

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 from devnest.pool import batched
-from devnest.pool.payload import Packed
-from devnest.pool.wire import Kind, frame, write_items
+from devnest.pool.wire.payload import Packed
+from devnest.pool.wire.protocol import Kind, frame, write_items
 
 # What an answer may do to whoever opens it: one of these is raised, or comes back, where it is unpickled.
 ENDS = {

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from devnest.pool import NotPicklable, Pool, PoolServer, RemotePool, WorkerCrashed, WorkerTraceback
+from devnest.pool.calls import open_answer
 from devnest.pool.errors import MAX_TOLD_CHARS
-from devnest.pool.payload import pack
-from devnest.pool.pool import open_answer
-from devnest.pool.worker import FAILED, MAX_TRACEBACK_CHARS, OK, SKIPPED
+from devnest.pool.runtime.worker import MAX_TRACEBACK_CHARS
+from devnest.pool.wire.payload import pack
+from devnest.pool.wire.protocol import FAILED, OK, SKIPPED
 from tests.pool import hostile, work
 from tests.pool.support import SAFETY_S
 

@@ -74,7 +74,7 @@ async def test_an_hour_of_churn_compressed() -> None:
         assert len(descriptors()) == fds
         assert memory_bytes() - own < GROWTH_BYTES
         assert not pool.engine().workers
-        assert not pool.engine().scheduler.crew.all
+        assert not pool.engine().scheduler.workers.all
 
 
 async def test_clients_that_come_and_go(socket_path: "object") -> None:

@@ -14,9 +14,18 @@ from typing import Any, Literal
 import pytest
 import uvloop
 
-from devnest.pool import DeadlineExceeded, InvalidTask, Pool, PoolClosed, PoolError, PoolFull, TaskTimeout, pure
+from devnest.pool import (
+    DeadlineExceeded,
+    InvalidTask,
+    Pool,
+    PoolClosed,
+    PoolError,
+    PoolFull,
+    TaskTimeout,
+    pure,
+)
 from devnest.pool.functions import batched
-from devnest.pool.payload import LARGE_BYTES
+from devnest.pool.wire.payload import LARGE_BYTES
 from tests.pool import work
 from tests.pool.conftest import descriptors
 from tests.pool.support import until

@@ -37,9 +37,17 @@ from devnest.pool import (
 from devnest.pool import client as client_module
 from devnest.pool import server as server_module
 from devnest.pool.functions import Function
-from devnest.pool.payload import LARGE_BYTES, pack_call
-from devnest.pool.peer import connect, is_same_user, parse_url
-from devnest.pool.wire import MAX_FRAME_BYTES, VERSION, Kind, Submission, frame, write_greeting, write_submission
+from devnest.pool.wire.payload import LARGE_BYTES, pack_call
+from devnest.pool.wire.peer import connect, is_same_user, parse_url
+from devnest.pool.wire.protocol import (
+    MAX_FRAME_BYTES,
+    VERSION,
+    Kind,
+    Submission,
+    frame,
+    write_greeting,
+    write_submission,
+)
 from tests.pool import work
 from tests.pool.conftest import descriptors
 from tests.pool.support import ROOT, SAFETY_S, ServerProcess, is_running, serving, until

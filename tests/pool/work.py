@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from devnest.pool import batched, pure
-from devnest.pool.wire import Kind
+from devnest.pool.wire.protocol import Kind
 
 
 def add(a: int, b: int) -> int:

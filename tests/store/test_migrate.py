@@ -236,7 +236,9 @@ async def ask(url: str, sql: str) -> list[tuple[object, ...]]:
 
 def revisions() -> list[Any]:
     """All of them, oldest first."""
-    from alembic.config import Config  # here: half a second for each process that collects the tests
+    from alembic.config import (
+        Config,  # here: half a second for each process that collects the tests
+    )
     from alembic.script import ScriptDirectory
 
     config = Config()

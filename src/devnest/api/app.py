@@ -9,15 +9,15 @@ from litestar.routes import HTTPRoute
 from litestar.routes.base import parsers_map
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from devnest.api import auth, comments, health, jwks, passwords, posts, sessions, users
-from devnest.api.admission import Admission
-from devnest.api.bodies import MAX_BODY_BYTES
-from devnest.api.cors import Cors
-from devnest.api.documentation import openapi_config
-from devnest.api.frame import RequestFrame
-from devnest.api.ids import canonical_id
-from devnest.api.problems import respond_to
-from devnest.api.requests import ApiRequest
+from devnest.api.http.bodies import MAX_BODY_BYTES
+from devnest.api.http.cors import Cors
+from devnest.api.http.ids import canonical_id
+from devnest.api.http.middleware import RequestMiddleware
+from devnest.api.http.problems import respond_to
+from devnest.api.http.request import ApiRequest
+from devnest.api.openapi.documentation import openapi_config
+from devnest.api.routes import auth, comments, health, jwks, passwords, posts, sessions, users
+from devnest.api.security.admission import Admission
 from devnest.api.services import Services
 
 __all__ = ["create_app", "create_management_app"]
@@ -44,13 +44,13 @@ def create_app(services: Services, cors_origins: Sequence[str] = (), *, with_man
     )
     management = MANAGEMENT if with_management else []
     app = _litestar(services, [v1, jwks.read_keys, health.healthz, *management], openapi_config())
-    admitted = Admission(app, services.hasher, services.waits)
-    return RequestFrame(Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics)
+    admitted = Admission(app, services.hasher, services.throttle_cache)
+    return RequestMiddleware(Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics)
 
 
 def create_management_app(services: Services) -> ASGIApp:
     """What an operator asks for, on a listener that the public does not reach."""
-    return RequestFrame(_litestar(services, [health.healthz, *MANAGEMENT], None), services.metrics)
+    return RequestMiddleware(_litestar(services, [health.healthz, *MANAGEMENT], None), services.metrics)
 
 
 def _litestar(services: Services, routes: Sequence[ControllerRouterHandler], openapi: OpenAPIConfig | None) -> Litestar:

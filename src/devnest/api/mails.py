@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from devnest.api.requests import ApiRequest
+from devnest.api.http.request import ApiRequest
 from devnest.api.services import Services
 from devnest.mail import compose
 from devnest.store import (

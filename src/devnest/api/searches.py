@@ -2,7 +2,7 @@
 
 from typing import Any, Self
 
-from devnest.api.turns import Turns
+from devnest.api.http.fair_queue import FairQueue
 from devnest.store import Database, Post, search_database, search_posts
 
 __all__ = ["Searches"]
@@ -24,7 +24,7 @@ class Searches:
     def __init__(self, url: str, main: Database) -> None:
         self._main = main
         self.database = search_database(url, MAX_RUNNING)
-        self._turns = Turns(MAX_RUNNING, MAX_WAITING, MAX_WAIT_S, REST)
+        self._queue = FairQueue(MAX_RUNNING, MAX_WAITING, MAX_WAIT_S, REST)
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()
@@ -37,9 +37,9 @@ class Searches:
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
-        return self._turns.waiting
+        return self._queue.waiting
 
     async def find(self, source: str, asked: str, limit: int, **more: Any) -> list[Post]:
-        """`search_posts` when it is the turn of `source`, a client's network; raises `TurnsFull` besides."""
-        async with self._turns.turn(source):
+        """`search_posts` when it is the turn of `source`, a client's network; raises `FairQueueFull` besides."""
+        async with self._queue.turn(source):
             return await search_posts(self.database, asked, limit, **more)

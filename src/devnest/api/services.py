@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from devnest.api.rehash import Rehasher
-from devnest.api.rounds import Rounds
+from devnest.api.http.singleflight import SingleFlight
 from devnest.api.searches import Searches
-from devnest.api.tokens import TokenIssuer
-from devnest.api.under_way import UnderWay
-from devnest.api.waits import Waits
+from devnest.api.security.in_flight import InFlight
+from devnest.api.security.rehash import Rehasher
+from devnest.api.security.throttle_cache import ThrottleCache
+from devnest.api.security.tokens import TokenIssuer
 from devnest.mail import Outbox
 from devnest.metrics import Metrics
 from devnest.passwords import Hasher, Policy
 from devnest.pool import RemotePool
-from devnest.store import Database, Draft, Grouped, Opened, Opening, Post, RevokedSessions, Tags
+from devnest.store import Database, Draft, GroupCommit, Opened, Opening, Post, RevokedSessions, Tags
 
 __all__ = ["Services"]
 
@@ -29,12 +29,12 @@ class Services:
     outbox: Outbox
     policy: Policy
     metrics: Metrics
-    publisher: Grouped[Draft, Post]
-    opener: Grouped[Opening, Opened | None]
+    publisher: GroupCommit[Draft, Post]
+    opener: GroupCommit[Opening, Opened | None]
     tags: Tags
     searches: Searches
     pool: RemotePool | None
     limited: bool = True
-    pages: Rounds[bytes] = field(default_factory=Rounds)
-    waits: Waits = field(default_factory=Waits)
-    under_way: UnderWay = field(default_factory=UnderWay)
+    pages: SingleFlight[bytes] = field(default_factory=SingleFlight)
+    throttle_cache: ThrottleCache = field(default_factory=ThrottleCache)
+    in_flight: InFlight = field(default_factory=InFlight)

@@ -4,11 +4,11 @@ The speed comes from `hashpw_many` and `checkpw_many`: see docs/explanation/lane
 the same functions run on pyca/bcrypt, and LANES is 1.
 """
 
-from devnest.bcrypt import _backend
-from devnest.bcrypt._hashing import CostTooHigh, checkpw, checkpw_many, hashpw, hashpw_many
-from devnest.bcrypt._text import gensalt
+from devnest.bcrypt.backend import LANES as _LANES
+from devnest.bcrypt.encoding import gensalt
+from devnest.bcrypt.hashing import CostTooHigh, checkpw, checkpw_many, hashpw, hashpw_many
 
 __all__ = ["LANES", "CostTooHigh", "checkpw", "checkpw_many", "gensalt", "hashpw", "hashpw_many"]
 
-LANES = _backend.LANES
+LANES = _LANES
 """Hashes interleaved on one core by this process: set by DEVNEST_LANES or `devnest calibrate`."""

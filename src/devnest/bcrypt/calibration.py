@@ -14,10 +14,10 @@ from threading import Barrier
 
 import bcrypt as pyca
 
-from devnest.bcrypt._backend import KERNEL, PROBLEM, with_kernel
-from devnest.bcrypt._choice import LANES_MAX
-from devnest.bcrypt._machine import cpu_model, usable_cores
-from devnest.bcrypt._text import COST_MAX, COST_MIN, SALT_BYTES, Setting
+from devnest.bcrypt.backend import KERNEL, PROBLEM, with_kernel
+from devnest.bcrypt.encoding import COST_MAX, COST_MIN, SALT_BYTES, Setting
+from devnest.bcrypt.lanes import LANES_MAX
+from devnest.bcrypt.machine import cpu_model, usable_cores
 
 __all__ = ["STATED_COST", "Calibration", "Rates", "calibrate_machine", "measure"]
 

@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from devnest.bench import (
+from devnest.cli.files import refuse_unwritable
+from devnest.cli.options import PostgresBin
+from devnest.experiment import (
     DEFAULT_DESIGNS,
     HEAD,
     Conditions,
@@ -37,9 +39,7 @@ from devnest.bench import (
     void_runs,
     write_section,
 )
-from devnest.bench import report as html_report
-from devnest.cli.files import refuse_unwritable
-from devnest.cli.options import PostgresBin
+from devnest.experiment import report as html_report
 from devnest.load import BadPlan, Plan
 from devnest.load.limits import need_descriptors
 from devnest.load.progress import Progress
@@ -78,7 +78,7 @@ def bench(
         ),
     ] = None,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Also the designs of bench/peers: Node in three variants, FastAPI.")
+        bool, typer.Option("--peers", help="Also the designs of benchmarks/peers: Node in three variants, FastAPI.")
     ] = False,
     runs: Annotated[int | None, typer.Option(min=1, max=100, help="Of each design.", show_default="3")] = None,
     hash_cost: Annotated[

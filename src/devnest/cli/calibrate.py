@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from devnest.bcrypt._choice import remember
 from devnest.bcrypt.calibration import Calibration, calibrate_machine
+from devnest.bcrypt.lanes import remember
 
 __all__ = ["calibrate"]
 

@@ -13,7 +13,7 @@ import msgspec
 
 from devnest.cluster.control import MAX_LINE_BYTES, Report
 from devnest.cluster.start import SUPERVISORS
-from devnest.pool.interpreter import import_path, interpreter
+from devnest.pool.runtime.interpreter import import_path, interpreter
 
 __all__ = ["Child", "ChildFailed", "how_it_ended"]
 

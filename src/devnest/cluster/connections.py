@@ -13,8 +13,7 @@ from uvicorn.server import ServerState
 
 from devnest.addresses import TrustedProxies, canonical, subscriber_network
 from devnest.api import BODY_IS_LATE, not_http
-from devnest.cluster.corked import Corked
-from devnest.cluster.heads import (
+from devnest.cluster.request_heads import (
     HOST,
     NUMBER_SIGN,
     RTSP,
@@ -23,7 +22,8 @@ from devnest.cluster.heads import (
     fault_of,
     without_upgrade,
 )
-from devnest.cluster.unsent import Unsent
+from devnest.cluster.send_buffers import SendBuffers
+from devnest.cluster.write_coalescing import CoalescingTransport
 
 __all__ = ["BoundedProtocol"]
 
@@ -55,16 +55,18 @@ class BoundedProtocol(HttpToolsProtocol):
     _received = b""  # a head as far as it has come, and what came with it
     _is_offered_upgrade = False  # by the head that the parser has just read
 
-    def __init__(self, config: Config, server_state: ServerState, proxies: TrustedProxies, unsent: Unsent) -> None:
+    def __init__(
+        self, config: Config, server_state: ServerState, proxies: TrustedProxies, send_buffers: SendBuffers
+    ) -> None:
         super().__init__(config, server_state, app_state={})
         self.parser = self._new_parser()
         self._proxies = proxies
-        self._unsent = unsent
+        self._send_buffers = send_buffers
         self._is_from_proxy = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
-        super().connection_made(cast(asyncio.Transport, Corked(transport, self.loop, self._unsent)))
+        super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport, self.loop, self._send_buffers)))
         if self.client is not None:
             host, port = self.client
             self.client = (canonical(host) or host, port)
@@ -252,7 +254,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def cut_off(self) -> None:
         """The client does not read: end the connection now."""
-        cast(Corked, self.transport).cut_off()
+        cast(CoalescingTransport, self.transport).cut_off()
 
     def shutdown(self) -> None:
         """The server stops: an idle connection ends now, one that owes a request ends with its answer."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devnest.cluster.child import ChildFailed
-from devnest.pool.peer import MAX_PATH_BYTES
+from devnest.pool.wire.peer import MAX_PATH_BYTES
 
 __all__ = ["POOL_SOCKET", "runtime_directory"]
 

@@ -11,17 +11,23 @@ from pathlib import Path
 
 import structlog
 
-from devnest.census import Census
 from devnest.cluster.child import Child
+from devnest.cluster.keeper import Keeper
 from devnest.cluster.notify import notify
 from devnest.cluster.runtime_dir import POOL_SOCKET, runtime_directory
-from devnest.cluster.slot import Slot
 from devnest.cluster.sockets import PortUnavailable, address_of, listen
 from devnest.cluster.supervisor import Supervisor
 from devnest.keys import ensure_keys, load_keys
+from devnest.process_registry import ProcessRegistry
 from devnest.settings import Hashing, PoolSettings, ServerSettings, Settings
 from devnest.shared_memory import SharedMemory
-from devnest.store import DataDirectory, DataDirectoryInUse, EmbeddedPostgres, ensure_database, migrate
+from devnest.store import (
+    DataDirectory,
+    DataDirectoryInUse,
+    EmbeddedPostgres,
+    ensure_database,
+    migrate,
+)
 
 __all__ = ["serve"]
 
@@ -80,12 +86,12 @@ async def _supervise(
     pool_socket: Path,
 ) -> None:
     memory = _shared_memory()
-    census = Census(memory)
+    registry = ProcessRegistry(memory)
 
     def database_url() -> str:
         return settings.database_url or (postgres.url if postgres else "")
 
-    def make_server(number: int, cpu: int | None) -> Slot:
+    def make_server(number: int, cpu: int | None) -> Keeper:
         name = f"server-{number}"
 
         def server_settings() -> ServerSettings:
@@ -113,14 +119,16 @@ async def _supervise(
             )
 
         inherited = (memory.fd, *(listener.fileno() for listener in (*public, *management)))
-        return Slot(lambda: Child(name, "devnest.cluster.server", inherited, cpu), server_settings, census)
+        return Keeper(lambda: Child(name, "devnest.cluster.server", inherited, cpu), server_settings, registry)
 
     pool = None
     if settings.hashing is Hashing.POOL:
         pool_settings = PoolSettings(
             "pool", POOL_SLOT, str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
         )
-        pool = Slot(lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: pool_settings, census)
+        pool = Keeper(
+            lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: pool_settings, registry
+        )
 
     async def prepare() -> None:
         if postgres is not None:
@@ -138,7 +146,7 @@ async def _supervise(
 
     listeners = [*public, *management]
     supervisor = Supervisor(
-        make_server, pool, postgres, listeners, settings.drain_timeout_s, census, _cpus_for_servers(settings)
+        make_server, pool, postgres, listeners, settings.drain_timeout_s, registry, _cpus_for_servers(settings)
     )
     await supervisor.run(settings.processes, prepare, ready)
 

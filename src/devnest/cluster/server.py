@@ -26,15 +26,23 @@ from devnest.api import (
 from devnest.cluster.acceptor import Acceptor, has_room, most_connections
 from devnest.cluster.connections import BoundedProtocol
 from devnest.cluster.control import Control
-from devnest.cluster.garbage import collecting
+from devnest.cluster.gc_control import collecting
 from devnest.cluster.keywatch import KeyWatch
-from devnest.cluster.unsent import Unsent
+from devnest.cluster.send_buffers import SendBuffers
 from devnest.hashing import PoolRunner
 from devnest.keys import KeysUnusable, load_keys
 from devnest.logs import configure_logging
 from devnest.mail import LOSSES, FileTransport, Outbox, SmtpTransport
 from devnest.metrics import Metrics
-from devnest.passwords import BreachedFile, Hasher, InlineRunner, Policy, Runner, Scheme, ThreadRunner
+from devnest.passwords import (
+    BreachedFile,
+    Hasher,
+    InlineRunner,
+    Policy,
+    Runner,
+    Scheme,
+    ThreadRunner,
+)
 from devnest.pool import Pool, PoolError, RemotePool
 from devnest.settings import Hashing, ServerSettings
 from devnest.shared_memory import SharedMemory
@@ -42,7 +50,7 @@ from devnest.store import (
     Database,
     DatabaseUnavailable,
     DatabaseUnfit,
-    Grouped,
+    GroupCommit,
     Housekeeper,
     RevokedSessions,
     StoreError,
@@ -79,7 +87,7 @@ class Server(uvicorn.Server):
         self._linger_s = linger_s
         self._management: tuple[uvicorn.Config, Sequence[socket.socket]] = (config, ())
         self._acceptors: list[Acceptor] = []
-        self.unsent = Unsent()
+        self.send_buffers = SendBuffers()
 
     def manage(self, config: uvicorn.Config, listeners: Sequence[socket.socket]) -> None:
         """Answer on these sockets too, with another application: for connections that always have room."""
@@ -141,7 +149,7 @@ class Server(uvicorn.Server):
         self.should_exit = self.force_exit = True
 
     def _end_requests(self) -> None:
-        """`RequestFrame` makes a 503 of a cancelled request; it is the last one on its connection."""
+        """`RequestMiddleware` makes a 503 of a cancelled request; it is the last one on its connection."""
         for connection in self._connections:
             connection.end_with_answer()
             if connection.flow.write_paused:  # it does not read, so no answer could be written
@@ -155,7 +163,7 @@ class Server(uvicorn.Server):
         return list(cast(set[BoundedProtocol], self.server_state.connections))
 
     def _protocol(self, config: uvicorn.Config | None = None) -> asyncio.Protocol:
-        return BoundedProtocol(config or self.config, self.server_state, self._proxies, self.unsent)
+        return BoundedProtocol(config or self.config, self.server_state, self._proxies, self.send_buffers)
 
 
 def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
@@ -210,8 +218,8 @@ async def _serve(
             outbox=await stack.enter_async_context(_outbox(settings, metrics)),
             policy=_policy(settings),
             metrics=metrics,
-            publisher=Grouped(partial(create_posts, database), MAX_TOGETHER),
-            opener=Grouped(partial(create_sessions, database), MAX_TOGETHER, rest=0),
+            publisher=GroupCommit(partial(create_posts, database), MAX_TOGETHER),
+            opener=GroupCommit(partial(create_sessions, database), MAX_TOGETHER, rest=0),
             tags=Tags(database),
             searches=searches,
             pool=pool,
@@ -226,7 +234,7 @@ async def _serve(
         if public < len(listeners):
             server.manage(_config(create_management_app(services)), listeners[public:])
         control.watch(server.stop, server.insist)
-        _watch_unsent(metrics, server.unsent)
+        _watch_send_buffers(metrics, server.send_buffers)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()
 
@@ -244,11 +252,11 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def _watch_unsent(metrics: Metrics, unsent: Unsent) -> None:
+def _watch_send_buffers(metrics: Metrics, send_buffers: SendBuffers) -> None:
     meaning = "Memory in answers that clients have not read whole"
-    metrics.gauge("http_server_unsent_bytes", meaning, {}, lambda: unsent.held_bytes)
+    metrics.gauge("http_server_unsent_bytes", meaning, {}, lambda: send_buffers.held_bytes)
     meaning = "Connections cut off because answers were not read"
-    metrics.counter("http_server_connections_cut_total", meaning, {}, lambda: unsent.connections_cut)
+    metrics.counter("http_server_connections_cut_total", meaning, {}, lambda: send_buffers.connections_cut)
 
 
 def _outbox(settings: ServerSettings, metrics: Metrics) -> Outbox:

@@ -1,7 +1,7 @@
 """The supervisor: starts every process, keeps each alive, and replaces the servers without a failed request.
 
-One event loop that does nothing else. Each child has a slot, which refills itself; only the supervisor decides that a
-slot goes: at the end, at TTOU, and in a rolling restart once the successor answers. PostgreSQL is watched here, since
+One event loop that does nothing else. Each child has a keeper, which refills itself; only the supervisor decides that a
+keeper goes: at the end, at TTOU, and in a rolling restart once the successor answers. PostgreSQL is watched here, since
 its program is not ours.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 
 import structlog
 
-from devnest.census import Census
 from devnest.cluster.child import ChildFailed, how_it_ended
+from devnest.cluster.keeper import Keeper
 from devnest.cluster.notify import notify, watchdog_interval_s
-from devnest.cluster.slot import Slot
+from devnest.process_registry import ProcessRegistry
 from devnest.store import EmbeddedPostgres, StoreError
 from devnest.streams import dropped_lines
 
@@ -40,31 +40,32 @@ log = structlog.get_logger("devnest.cluster")
 
 
 class Supervisor:
-    """Runs slots and an embedded PostgreSQL, where there is one.
+    """Runs keepers and an embedded PostgreSQL, where there is one.
 
-    `make_server` makes the slot of a server from its number and its CPU; `pool` is the slot of the pool; `prepare`
-    readies the database, after which slots know their settings. `listeners` are the sockets that servers share. `cpus`
-    are those that servers are spread over, each to stay on its own; without any they are not bound.
+    `make_server` makes the keeper of a server from its number and its CPU; `pool` is the keeper of
+    the pool; `prepare` readies the database, after which keepers know their settings. `listeners`
+    are the sockets that servers share. `cpus` are those that servers are spread over, each to stay
+    on its own; without any they are not bound.
     """
 
     def __init__(
         self,
-        make_server: Callable[[int, int | None], Slot],
-        pool: Slot | None,
+        make_server: Callable[[int, int | None], Keeper],
+        pool: Keeper | None,
         postgres: EmbeddedPostgres | None,
         listeners: Sequence[socket.socket],
         drain_timeout_s: float,
-        census: Census,
+        registry: ProcessRegistry,
         cpus: Collection[int] = (),
     ) -> None:
         self._make_server = make_server
         self._cpus = cpus
         self._pool = pool
-        self._servers: dict[int, Slot] = {}
-        self._leaving: set[Slot] = set()  # servers no longer, but not gone yet
+        self._servers: dict[int, Keeper] = {}
+        self._leaving: set[Keeper] = set()  # servers no longer, but not gone yet
         self._postgres = postgres
         self._listeners = listeners
-        self._census = census
+        self._registry = registry
         self._patience_s = drain_timeout_s
         self._changes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,20 +85,20 @@ class Supervisor:
             self._start(self._feed_watchdog(interval_s))
         self._start(self._count_dropped_lines())
         try:
-            for slot in self._slots():
-                await slot.spawn()  # their interpreters load while the database starts
+            for keeper in self._slots():
+                await keeper.spawn()  # their interpreters load while the database starts
             starting = self._start(self._start_all(prepare, ready))
             await asyncio.wait((starting, self._end), return_when=asyncio.FIRST_COMPLETED)
             await self._end
         finally:
             await self._stop_all()
 
-    def _slots(self) -> list[Slot]:
+    def _slots(self) -> list[Keeper]:
         return [*([self._pool] if self._pool else []), *self._servers.values()]
 
-    def _quietest_cpu(self, leaving: Slot | None = None) -> int | None:
+    def _quietest_cpu(self, leaving: Keeper | None = None) -> int | None:
         """The one with the fewest servers, of those that stay."""
-        taken = Counter(slot.child.cpu for slot in self._servers.values() if slot is not leaving)
+        taken = Counter(keeper.child.cpu for keeper in self._servers.values() if keeper is not leaving)
         return min(self._cpus, key=taken.__getitem__, default=None)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -126,11 +127,11 @@ class Supervisor:
             asking.cancel()
             if self._pool is not None:
                 await self._pool.fill()
-            await asyncio.gather(*(slot.fill() for slot in self._servers.values()))
+            await asyncio.gather(*(keeper.fill() for keeper in self._servers.values()))
             if self._pool is not None:
                 self._pool.keep(self._give_up)
-            for slot in self._servers.values():
-                self._keep(slot)
+            for keeper in self._servers.values():
+                self._keep(keeper)
         if self._postgres is not None:
             self._start(self._keep_postgres(self._postgres))
             self._start(self._bound_postgres_log(self._postgres))
@@ -145,7 +146,7 @@ class Supervisor:
     async def _count_dropped_lines(self) -> None:
         """For the metrics, which servers tell."""
         while True:
-            self._census.dropped(dropped_lines())
+            self._registry.dropped(dropped_lines())
             await asyncio.sleep(DROPPED_S)
 
     async def _ask_systemd_for_time(self) -> None:
@@ -200,23 +201,23 @@ class Supervisor:
             if not self._end.done():  # after STOPPING=1 nothing is ready again
                 notify("READY=1")
 
-    async def _add_server(self, successor_of: Slot | None = None) -> None:
+    async def _add_server(self, successor_of: Keeper | None = None) -> None:
         # The lowest free number, so that the names in the metrics do not pile up.
         number = min(set(range(len(self._servers) + 1)) - self._servers.keys())
         if number >= MAX_SERVERS:
             raise ChildFailed(f"server-{number}", f"there are {MAX_SERVERS} servers already")
-        slot = self._make_server(number, self._quietest_cpu(successor_of))
+        keeper = self._make_server(number, self._quietest_cpu(successor_of))
         try:
-            await slot.spawn()
-            await slot.fill()
+            await keeper.spawn()
+            await keeper.fill()
         except BaseException:
-            await slot.leave(0)
+            await keeper.leave(0)
             raise
-        self._servers[number] = slot
-        self._keep(slot)
-        log.info("server added", server=slot.name, servers=len(self._servers))
+        self._servers[number] = keeper
+        self._keep(keeper)
+        log.info("server added", server=keeper.name, servers=len(self._servers))
 
-    def _keep(self, server: Slot) -> None:
+    def _keep(self, server: Keeper) -> None:
         """Whatever keeps one from starting, a newer schema say, the others go on."""
         server.keep(self._give_up, lambda: any(other.serves for other in self._servers.values() if other is not server))
 
@@ -224,15 +225,15 @@ class Supervisor:
         if len(self._servers) == 1:
             log.warning("the last server stays")
             return
-        slot = self._servers.pop(max(self._servers))
-        await self._drain(slot)
-        log.info("server removed", server=slot.name, servers=len(self._servers))
+        keeper = self._servers.pop(max(self._servers))
+        await self._drain(keeper)
+        log.info("server removed", server=keeper.name, servers=len(self._servers))
 
-    async def _drain(self, slot: Slot) -> None:
+    async def _drain(self, keeper: Keeper) -> None:
         """Let a server go; where the end comes meanwhile, that waits for it."""
-        self._leaving.add(slot)
-        await slot.leave(max(self._patience_s, ROLLING_PATIENCE_S))
-        self._leaving.discard(slot)
+        self._leaving.add(keeper)
+        await keeper.leave(max(self._patience_s, ROLLING_PATIENCE_S))
+        self._leaving.discard(keeper)
 
     # PostgreSQL.
 
@@ -241,7 +242,7 @@ class Supervisor:
             await asyncio.sleep(POLL_S)
         log.info("postgresql started", pid=postgres.pid)
         if postgres.pid is not None:
-            self._census.started(POSTGRESQL, postgres.pid)
+            self._registry.started(POSTGRESQL, postgres.pid)
 
     async def _keep_postgres(self, postgres: EmbeddedPostgres) -> None:
         while True:
@@ -254,7 +255,7 @@ class Supervisor:
 
     async def _restart_postgres(self, postgres: EmbeddedPostgres) -> None:
         for tries in range(1, MAX_FAILED_STARTS + 1):
-            self._census.died(POSTGRESQL)
+            self._registry.died(POSTGRESQL)
             try:
                 while not postgres.try_launch():  # noqa: ASYNC110 (what is left of it tells nobody that it ends)
                     await asyncio.sleep(POLL_S)
@@ -283,7 +284,7 @@ class Supervisor:
         for listener in self._listeners:
             listener.close()  # the last server to close its own refuses whoever comes then
         hurrying = asyncio.create_task(self._kill_when_hurried())
-        await asyncio.gather(*(slot.leave(self._patience_s) for slot in (*self._servers.values(), *self._leaving)))
+        await asyncio.gather(*(keeper.leave(self._patience_s) for keeper in (*self._servers.values(), *self._leaving)))
         if self._pool is not None:
             await self._pool.leave(POOL_PATIENCE_S)
         hurrying.cancel()
@@ -292,5 +293,5 @@ class Supervisor:
 
     async def _kill_when_hurried(self) -> None:
         await self._hurry.wait()
-        for slot in (*self._slots(), *self._leaving):
-            slot.child.kill()
+        for keeper in (*self._slots(), *self._leaving):
+            keeper.child.kill()

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Iterator
 from operator import add
 
-from devnest.census import Roll, usages
 from devnest.metrics.numbers import Histogram, Numbers, Sample
+from devnest.process_registry import Processes, usages
 
 __all__ = ["CONTENT_TYPE", "DROPPED", "DROPPED_MEANING", "write_page"]
 
@@ -53,8 +53,8 @@ class Family:
             yield f"{self.name}_count{_braces(labels)} {total}\n"
 
 
-def write_page(numbers: Iterable[Numbers], roll: Roll, own_pid: int) -> bytes:
-    """Return the page. Gauges are told of processes that the roll says are alive, and of this one."""
+def write_page(numbers: Iterable[Numbers], processes: Processes, own_pid: int) -> bytes:
+    """Return the page. Gauges are told of processes that the processes says are alive, and of this one."""
     families: dict[str, Family] = {}
 
     def family(name: str, kind: str, meaning: str) -> Family:
@@ -63,21 +63,21 @@ def write_page(numbers: Iterable[Numbers], roll: Roll, own_pid: int) -> bytes:
     for process in numbers:
         for one in process.histograms:
             family(one.name, "histogram", process.meanings.get(one.name, "")).add_histogram(one)
-        is_alive = process.pid in (own_pid, roll.pids.get(process.process))
+        is_alive = process.pid in (own_pid, processes.pids.get(process.process))
         kinds: list[tuple[str, list[Sample]]] = [("counter", process.counters)]
         kinds += [("gauge", process.gauges)] if is_alive else []
         for kind, samples in kinds:
             for sample in samples:
                 family(sample.name, kind, process.meanings.get(sample.name, "")).add_value(sample.labels, sample.value)
-    family(DROPPED, "counter", DROPPED_MEANING).add_value({"process": "supervisor"}, roll.dropped_lines)
+    family(DROPPED, "counter", DROPPED_MEANING).add_value({"process": "supervisor"}, processes.dropped_lines)
     cpu = family("process_cpu_seconds_total", "counter", "CPU time, user and system")
     memory = family("process_resident_memory_bytes", "gauge", "Resident memory")
-    for usage in usages(roll):
+    for usage in usages(processes):
         labels = {"process": usage.name, "pid": str(usage.pid)}
         cpu.add_value(labels, usage.cpu_s)
         memory.add_value(labels, usage.resident_bytes)
     restarts = family("process_restarts_total", "counter", "Children that died")
-    for name, count in roll.restarts.items():
+    for name, count in processes.restarts.items():
         restarts.add_value({"process": name}, count)
     return "".join(line for each in families.values() for line in each.lines()).encode()
 

@@ -14,9 +14,9 @@ from typing import Self
 import msgspec
 import structlog
 
-from devnest.census import read_roll
 from devnest.metrics.numbers import Histogram, Numbers, Sample
 from devnest.metrics.page import DROPPED, DROPPED_MEANING, write_page
+from devnest.process_registry import read_processes
 from devnest.shared_memory import MAX_SLOTS, SharedMemory
 from devnest.streams import dropped_lines
 
@@ -134,7 +134,7 @@ class Metrics:
         return await asyncio.shield(self._page)
 
     def _write_page(self, own: bytes) -> bytes:
-        return write_page(self._of_all(own), read_roll(self._memory), os.getpid())
+        return write_page(self._of_all(own), read_processes(self._memory), os.getpid())
 
     def _of_all(self, own: bytes) -> Iterator[Numbers]:
         """Yield what each process has shared; one whose numbers are damaged is told of once and left out."""

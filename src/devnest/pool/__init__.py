@@ -17,10 +17,10 @@ from devnest.pool.functions import batched, pure
 
 if TYPE_CHECKING:
     from devnest.pool.client import RemotePool
-    from devnest.pool.cpus import usable_cpus
+    from devnest.pool.core.stats import Histogram, Stats
     from devnest.pool.pool import Pool
+    from devnest.pool.runtime.cpus import usable_cpus
     from devnest.pool.server import PoolServer
-    from devnest.pool.stats import Histogram, Stats
 
 __all__ = [
     "DeadlineExceeded",
@@ -45,12 +45,12 @@ __all__ = [
 # Loaded when asked for: a worker imports this package for its marks and errors, and boots faster without
 # asyncio.
 _LATER = {
-    "Histogram": "stats",
+    "Histogram": "core.stats",
     "Pool": "pool",
     "PoolServer": "server",
     "RemotePool": "client",
-    "Stats": "stats",
-    "usable_cpus": "cpus",
+    "Stats": "core.stats",
+    "usable_cpus": "runtime.cpus",
 }
 
 

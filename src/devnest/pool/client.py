@@ -18,17 +18,33 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
-from devnest.pool.alarms import Alarms
-from devnest.pool.channel import Channel
-from devnest.pool.errors import DeadlineExceeded, InvalidTask, PoolClosed, PoolError, PoolFull, WorkerCrashed
+from devnest.pool.calls import open_answer, pack_arguments
+from devnest.pool.core.stats import Stats
+from devnest.pool.core.tasks import check_options, seconds
+from devnest.pool.core.timers import Timers
+from devnest.pool.errors import (
+    DeadlineExceeded,
+    InvalidTask,
+    PoolClosed,
+    PoolError,
+    PoolFull,
+    WorkerCrashed,
+)
 from devnest.pool.functions import Function, describe
-from devnest.pool.payload import Packed, Segment
-from devnest.pool.peer import connect, parse_url
-from devnest.pool.pool import open_answer, pack_arguments
-from devnest.pool.replies import read_reply
-from devnest.pool.stats import Stats
-from devnest.pool.tasks import check_options, seconds
-from devnest.pool.wire import VERSION, Frame, Kind, Submission, WireError, frame, read_greeting, write_submission
+from devnest.pool.wire.channel import Channel
+from devnest.pool.wire.payload import Packed, Segment
+from devnest.pool.wire.peer import connect, parse_url
+from devnest.pool.wire.protocol import (
+    VERSION,
+    Frame,
+    Kind,
+    Submission,
+    WireError,
+    frame,
+    read_greeting,
+    write_submission,
+)
+from devnest.pool.wire.replies import read_reply
 
 __all__ = ["RemotePool"]
 
@@ -76,7 +92,7 @@ class RemotePool:
         self._dropped: set[int] = set()  # cancelled here, and not yet confirmed by the server
         self._functions: dict[Callable[..., Any], Function] = {}
         # By id: what a call carried is not to be kept until its time comes.
-        self._alarms: Alarms[int] = Alarms(lambda _when, request_id: request_id in self._open)
+        self._timers: Timers[int] = Timers(lambda _when, request_id: request_id in self._open)
         self._wire: Channel | None = None  # the connection, greeted or not
         self._channel: Channel | None = None  # the same once its server has greeted, and only then
         self._max_frame_bytes = 0  # that the server takes; known from its greeting
@@ -305,8 +321,8 @@ class RemotePool:
     # Time.
 
     def _watch(self, call: _Call, when: float) -> None:
-        next_at = self._alarms.next_at()
-        self._alarms.add(when, call.request_id)
+        next_at = self._timers.next_at()
+        self._timers.add(when, call.request_id)
         if next_at is None or when < next_at or self._timer is None:
             self._set_timer()
 
@@ -314,7 +330,7 @@ class RemotePool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        next_at = self._alarms.next_at()
+        next_at = self._timers.next_at()
         if next_at is not None:
             delay_s = max(0.0, next_at - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
@@ -322,7 +338,7 @@ class RemotePool:
     def _ring(self) -> None:
         now = time.monotonic()
         try:
-            while (request_id := self._alarms.pop_due(now)) is not None:
+            while (request_id := self._timers.pop_due(now)) is not None:
                 call = self._open[request_id]
                 if now >= call.deadline_at:
                     self._drop(call)

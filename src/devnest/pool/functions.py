@@ -1,13 +1,28 @@
 """What the pool knows of a function: its importable name, and the marks its author gave it."""
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from devnest.pool.errors import InvalidTask
 
-__all__ = ["MAX_BATCH", "Function", "batched", "describe", "pure", "resolve"]
+__all__ = [
+    "MAIN_NAME",
+    "MAX_BATCH",
+    "Function",
+    "batched",
+    "describe",
+    "is_loading_main",
+    "loading_main",
+    "pure",
+    "resolve",
+]
+
+# A worker runs the parent's script under this name, so that `if __name__ == "__main__"` is false there.
+MAIN_NAME = "__pool_main__"
+
 
 MAX_BATCH = 128  # one frame carries a batch, and the kernel passes at most 253 descriptors with one
 
@@ -83,3 +98,22 @@ def resolve(name: str) -> Any:
     for part in path.split("."):
         found = getattr(found, part)
     return found
+
+
+_loads_main = False  # of this process
+
+
+@contextlib.contextmanager
+def loading_main() -> Iterator[None]:
+    """While a worker runs its parent's script."""
+    global _loads_main
+    _loads_main = True
+    try:
+        yield
+    finally:
+        _loads_main = False
+
+
+def is_loading_main() -> bool:
+    """Whether this is a worker that is running its parent's script at the moment."""
+    return _loads_main

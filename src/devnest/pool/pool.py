@@ -7,35 +7,24 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from devnest.pool.cpus import usable_cpus
-from devnest.pool.engine import Engine, WorkerHandle
-from devnest.pool.errors import (
-    InvalidTask,
-    NotPicklable,
-    PoolClosed,
-    PoolError,
-    WorkerCrashed,
-    WorkerTraceback,
-    told,
-)
-from devnest.pool.functions import Function, describe
-from devnest.pool.payload import Packed, pack_call, unpack
-from devnest.pool.process import HAS_BOARD, Events, ProcessWorker, boot_frame
-from devnest.pool.records import Limits
-from devnest.pool.stats import Stats
-from devnest.pool.tasks import Task, check_options, seconds
-from devnest.pool.thread import Outcome, ThreadWorker
-from devnest.pool.worker import MAIN_NAME, OK, is_loading_main
+from devnest.pool.calls import open_answer, pack_arguments
+from devnest.pool.core.limits import Limits
+from devnest.pool.core.stats import Stats
+from devnest.pool.core.tasks import Task, check_options, seconds
+from devnest.pool.errors import InvalidTask, PoolClosed
+from devnest.pool.functions import MAIN_NAME, Function, describe, is_loading_main
+from devnest.pool.runtime.cpus import usable_cpus
+from devnest.pool.runtime.engine import Engine, WorkerHandle
+from devnest.pool.runtime.process import HAS_PROGRESS, Events, ProcessWorker, boot_frame
+from devnest.pool.runtime.thread import ThreadWorker
 
 if TYPE_CHECKING:
     from devnest.pool.client import RemotePool
 
-__all__ = ["Pool", "open_answer", "pack_arguments"]
+__all__ = ["Pool"]
 
-# An exception may be of these and an ordinary one at once. An event loop ends at the first two.
-_ENDS_THE_CALLER = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
 WARM_FUNCTIONS = 64  # that a replacement imports before it says it is ready
 
 
@@ -86,7 +75,7 @@ class Pool:
             max_rss,
             boot_timeout,
             can_kill=self._is_process,
-            can_ride=self._is_process and HAS_BOARD,
+            can_ride=self._is_process and HAS_PROGRESS,
         )
         self._engine: Engine | None = None
         self._functions: dict[Callable[..., Any], Function] = {}
@@ -219,50 +208,6 @@ class Pool:
             return ThreadWorker(loop, worker_id, events)
         boot = boot_frame(nice=self._nice, names=list(self._warm))
         return ProcessWorker(loop, worker_id, boot, events, max_rss=self._limits.max_rss is not None)
-
-
-def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
-    """Pickle a call's arguments; raises :class:`InvalidTask` where that fails."""
-    try:
-        return pack_call(args, kwargs)
-    except Exception as error:
-        raise InvalidTask(f"the arguments cannot be pickled: {told(error)}") from error
-
-
-def open_answer(answer: object) -> Any:
-    """Return a task's result, or raise its exception or the pool's error."""
-    if isinstance(answer, PoolError):
-        raise answer
-    if isinstance(answer, Outcome):
-        if answer.error is None:
-            return answer.value
-        harmless = _harmless(answer.error)
-        if harmless is answer.error:
-            raise harmless
-        raise harmless from answer.error
-    tag, packed = cast(tuple[int, Packed], answer)
-    try:
-        content = unpack(packed)
-    except BaseException as error:  # whatever it is, it is the answer's
-        cause = error if issubclass(type(error), Exception) else None
-        raise NotPicklable(f"the answer could not be unpickled: {told(error)}") from cause
-    if tag == OK:
-        return content
-    raised, text = content if type(content) is tuple and len(content) == 2 else (None, None)
-    if not issubclass(type(raised), BaseException) or type(text) is not str:
-        raise NotPicklable(f"the answer of a task that failed is {told(content)}")
-    raise _harmless(cast(BaseException, raised)) from WorkerTraceback(text)
-
-
-def _harmless(error: BaseException) -> Exception:
-    """Return a task's exception, or what stands for one that would end or cancel its caller.
-
-    Its type is asked: an object may say of itself what it likes.
-    """
-    kind = type(error)
-    if issubclass(kind, Exception) and not issubclass(kind, _ENDS_THE_CALLER):
-        return cast(Exception, error)
-    return WorkerCrashed(f"the task raised {told(error)}")
 
 
 def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:

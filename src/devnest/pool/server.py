@@ -15,17 +15,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from devnest.pool.channel import Channel
-from devnest.pool.engine import Engine
+from devnest.pool.core.stats import Stats
+from devnest.pool.core.tasks import Task, check_options
 from devnest.pool.errors import InvalidTask, PoolError
-from devnest.pool.payload import Packed
-from devnest.pool.peer import bind, is_same_user
 from devnest.pool.pool import Pool
-from devnest.pool.replies import write_reply
-from devnest.pool.stats import Stats
-from devnest.pool.tasks import Task, check_options
-from devnest.pool.wire import MAX_FRAME_BYTES, VERSION, Frame, Kind, WireError, read_submission, write_greeting
-from devnest.pool.worker import OK
+from devnest.pool.runtime.engine import Engine
+from devnest.pool.wire.channel import Channel
+from devnest.pool.wire.payload import Packed
+from devnest.pool.wire.peer import bind, is_same_user
+from devnest.pool.wire.protocol import (
+    MAX_FRAME_BYTES,
+    OK,
+    VERSION,
+    Frame,
+    Kind,
+    WireError,
+    read_submission,
+    write_greeting,
+)
+from devnest.pool.wire.replies import write_reply
 
 __all__ = ["PoolServer"]
 

@@ -1,26 +1,7 @@
 """The store: an embedded PostgreSQL or any other, its schema, and every query DevNest asks."""
 
-from devnest.store.account_changes import Changed, change_password, change_username, delete_account
-from devnest.store.accounts import (
-    Account,
-    Credentials,
-    Login,
-    Profile,
-    Recipient,
-    find_account,
-    find_confirmed,
-    find_credentials,
-    find_login,
-    find_profile,
-    find_resettable,
-    replace_hash,
-)
-from devnest.store.audit import Event, Origin, record_event
-from devnest.store.comments import Comment, create_comment, delete_comment, list_comments
 from devnest.store.connection_url import connection_options
 from devnest.store.database import Database
-from devnest.store.datadir import DataDirectory, default_data_dir
-from devnest.store.embedded import EmbeddedPostgres, running_url
 from devnest.store.errors import (
     AlreadyTaken,
     AuthorGone,
@@ -43,12 +24,37 @@ from devnest.store.errors import (
     Throttled,
     VersionMismatch,
 )
-from devnest.store.grouped import Grouped
+from devnest.store.group_commit import GroupCommit
 from devnest.store.housekeeping import Housekeeper, purge
-from devnest.store.idempotency import Claim, find_answer
-from devnest.store.identifiers import folded
-from devnest.store.mailboxes import RESETS, UNCONFIRMED, Allowance, claim_mail
-from devnest.store.mailed_tokens import (
+from devnest.store.migrate import ensure_database, migrate
+from devnest.store.postgres.data_directory import DataDirectory, default_data_dir
+from devnest.store.postgres.embedded import EmbeddedPostgres, running_url
+from devnest.store.queries.account_changes import (
+    Changed,
+    change_password,
+    change_username,
+    delete_account,
+)
+from devnest.store.queries.accounts import (
+    Account,
+    Credentials,
+    Login,
+    Profile,
+    Recipient,
+    find_account,
+    find_confirmed,
+    find_credentials,
+    find_login,
+    find_profile,
+    find_resettable,
+    replace_hash,
+)
+from devnest.store.queries.audit import Event, Origin, record_event
+from devnest.store.queries.comments import Comment, create_comment, delete_comment, list_comments
+from devnest.store.queries.idempotency import Claim, find_answer
+from devnest.store.queries.identifiers import folded
+from devnest.store.queries.mailboxes import RESETS, UNCONFIRMED, Allowance, claim_mail
+from devnest.store.queries.mailed_tokens import (
     RESET_LIFETIME,
     Proof,
     Purpose,
@@ -57,9 +63,8 @@ from devnest.store.mailed_tokens import (
     find_proof,
     set_password,
 )
-from devnest.store.migrate import ensure_database, migrate
-from devnest.store.operators import disable_account, enable_account, find_account_id
-from devnest.store.posts import (
+from devnest.store.queries.operators import disable_account, enable_account, find_account_id
+from devnest.store.queries.posts import (
     Draft,
     Post,
     change_post,
@@ -69,11 +74,10 @@ from devnest.store.posts import (
     find_post,
     list_posts,
 )
-from devnest.store.registration import create_account, is_address_taken, taken_field
-from devnest.store.revocations import RevokedSessions
-from devnest.store.schema import check_schema
-from devnest.store.search import search_database, search_posts
-from devnest.store.sessions import (
+from devnest.store.queries.registration import create_account, is_address_taken, taken_field
+from devnest.store.queries.revocations import RevokedSessions
+from devnest.store.queries.search import search_database, search_posts
+from devnest.store.queries.sessions import (
     Opened,
     Opening,
     Refreshed,
@@ -86,9 +90,10 @@ from devnest.store.sessions import (
     list_sessions,
     refresh_session,
 )
-from devnest.store.tags import TagCount, Tags
-from devnest.store.throttles import Charge, Rule, Subject, charge, check, count, pay_back
-from devnest.store.tokens import new_token
+from devnest.store.queries.tags import TagCount, Tags
+from devnest.store.queries.throttles import Charge, Rule, Subject, charge, check, count, pay_back
+from devnest.store.queries.tokens import new_token
+from devnest.store.schema import check_schema
 
 __all__ = [
     "RESETS",
@@ -113,7 +118,7 @@ __all__ = [
     "EmbeddedPostgres",
     "Event",
     "ForeignDatabase",
-    "Grouped",
+    "GroupCommit",
     "Housekeeper",
     "KeyReused",
     "Login",

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import asyncpg
 
-from devnest.store.binaries import MIN_MAJOR
 from devnest.store.database import Database
 from devnest.store.errors import DatabaseUnfit, ForeignDatabase, SchemaBehind, SchemaNewer
 from devnest.store.migrations import HEAD, VERSION_TABLE
+from devnest.store.postgres.binaries import MIN_MAJOR
 
 __all__ = ["MARK_AS_OURS", "Schema", "check_schema", "read_schema"]
 

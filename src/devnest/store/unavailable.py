@@ -69,7 +69,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class _Translated:
-    """Turns what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are.
+    """FairQueue what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are.
 
     A class, and one object of it for all: on the path of every query a generator would cost more than the rest.
     """

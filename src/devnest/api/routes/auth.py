@@ -1,0 +1,162 @@
+"""Accounts and sign-in: `/auth/register`, `/auth/login`."""
+
+from litestar import post
+
+from devnest.api.http.bodies import Login, Registration, Tokens
+from devnest.api.http.idempotency import claim_of
+from devnest.api.http.problems import ProblemError
+from devnest.api.http.request import ApiRequest
+from devnest.api.http.response import Reply
+from devnest.api.mails import send_verification
+from devnest.api.openapi.documentation import answers
+from devnest.api.security.audit import audit
+from devnest.api.security.devices import find_device, issue_device_token, new_device
+from devnest.api.security.strength import check_strength
+from devnest.api.security.throttling import (
+    Attempt,
+    count_failure,
+    guess_at_name,
+    registration,
+    replay,
+)
+from devnest.api.security.tokens import ACCESS_TOKEN_LIFETIME_S
+from devnest.store import (
+    Account,
+    AlreadyTaken,
+    Claim,
+    Credentials,
+    Event,
+    KeyReused,
+    Opened,
+    Opening,
+    create_account,
+    create_session,
+    end_surplus,
+    find_answer,
+    find_credentials,
+    find_login,
+    new_token,
+    taken_field,
+)
+
+__all__ = ["SignedIn", "login", "register"]
+
+
+class SignedIn(Tokens, frozen=True):
+    """A new session, and what to present at the next sign-in on this device."""
+
+    device_token: str
+
+
+@post(
+    "/auth/register",
+    tags=["accounts"],
+    summary="Make an account",
+    responses=answers(400, 409, 408, 413, 415, 422, 429, 503),
+)
+async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
+    """Usernames and e-mail addresses are unique whatever their case."""
+    claim = claim_of(request, request.network, (data.username, data.email))
+    if earlier := await _earlier(request, claim):
+        return Reply(await _again(request, data, earlier))
+    await check_strength(request.services.policy, "password", data.password, (data.username, data.email))
+    try:
+        account = await _create(request, data, claim, token := new_token())
+    except AlreadyTaken as error:
+        if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
+            return Reply(await _again(request, data, earlier))
+        await count_failure(request, Event.REGISTER)
+        await audit(request, Event.REGISTER, f"{error.field} taken")
+        raise
+    send_verification(request, data.email, token)
+    return Reply(account)
+
+
+async def _create(request: ApiRequest, data: Registration, claim: Claim | None, token: str) -> Account:
+    """The cheap question first; the insert asks again. No connection is held over the hash."""
+    database = request.services.database
+    if taken := await taken_field(database, data.username, data.email):
+        raise AlreadyTaken(taken)
+    async with registration(request, Event.REGISTER) as attempt:
+        password_hash = await attempt.hash(data.password)
+        return await create_account(database, data.username, data.email, password_hash, claim, request.origin, token)
+
+
+async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
+    return None if claim is None else await find_answer(request.services.database, claim, Account)
+
+
+async def _again(request: ApiRequest, data: Registration, account: Account) -> Account:
+    """The same account for the same password, checked as a sign-in is; raises `KeyReused` for another one."""
+    found = await find_login(request.services.database, account.id)
+    async with replay(request, Event.REGISTER, account.id) as attempt:
+        if not await attempt.verify(data.password, found.password_hash if found else None):
+            await audit(request, Event.REGISTER, "wrong password", account_id=account.id)
+            raise KeyReused
+        attempt.succeeded()
+    return account
+
+
+@post(
+    "/auth/login",
+    status_code=200,
+    tags=["accounts"],
+    summary="Sign in",
+    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
+)
+async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
+    """An unknown account, a wrong password and a disabled account get the same answer after the same time.
+
+    Keep `device_token` on the device, and send it with the next sign-in there: then others who try your password do not
+    make you wait. It is no secret that lets anybody in, and anything but a good one of the account is ignored.
+
+    An account has 300 sessions at most: one more ends the one that was not used for longest.
+    """
+    found = await _find(request, data)
+    account_id = found.account_id if found else None
+    device = find_device(found.device_key, data.device_token) if found and data.device_token else None
+    async with guess_at_name(request, Event.LOGIN, data.name, account_id, device) as attempt:
+        found, session = await _open_session(request, data, attempt, found)
+        attempt.succeeded()
+    request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
+    access_token = request.services.tokens.issue(found.account_id, session.id)
+    device_token = issue_device_token(found.device_key, new_device() if device is None else device)
+    return Reply(SignedIn(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token, device_token))
+
+
+async def _find(request: ApiRequest, data: Login) -> Credentials | None:
+    email, username = data.email or None, data.username or None
+    return await find_credentials(request.services.database, email=email, username=username)
+
+
+async def _open_session(
+    request: ApiRequest, data: Login, attempt: Attempt, found: Credentials | None
+) -> tuple[Credentials, Opened]:
+    """What was found in the end, and its session; raises `ProblemError` 401."""
+    database, account_id = request.services.database, found.account_id if found else None
+    for _ in range(2):  # another hash may have come in between: that of another password, or a rehash of the same
+        matches = await attempt.verify(data.password, found.password_hash if found else None)
+        if found is None or not matches or found.disabled:
+            break
+        if found.surplus:
+            for ended in await end_surplus(database, found.account_id, found.surplus, request.origin):
+                request.services.revoked.add(ended)
+        opening = Opening(found.account_id, found.password_hash, request.origin)
+        session = await request.services.opener(opening) or await create_session(database, opening)
+        if session is not None:
+            return found, session
+        found = await _find(request, data)
+    await audit(request, Event.LOGIN, _refusal(found, matches=matches), account_id=account_id)
+    raise ProblemError(
+        401, "the account or the password is wrong", kind="urn:devnest:credentials",
+        headers={"WWW-Authenticate": "Bearer"},
+    )  # fmt: skip
+
+
+def _refusal(found: Credentials | None, *, matches: bool) -> str:
+    """Why a sign-in got no session, for the audit log."""
+    if found is None:
+        return "unknown account"
+    if not matches:
+        return "wrong password"
+    return "disabled account" if found.disabled else "changed meanwhile"

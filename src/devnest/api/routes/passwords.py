@@ -1,0 +1,186 @@
+"""Changing, forgetting and resetting passwords, and confirming e-mail addresses."""
+
+from uuid import UUID
+
+from litestar import post
+from msgspec import UNSET
+
+from devnest.api.http.bodies import AddressProof, Forgotten, PasswordChange, PasswordReset, Tokens
+from devnest.api.http.problems import FieldError, ProblemError
+from devnest.api.http.request import ApiRequest
+from devnest.api.http.response import Reply
+from devnest.api.mails import send_moved, send_notice, send_reset
+from devnest.api.openapi.documentation import BEARER, answers
+from devnest.api.security.audit import audit
+from devnest.api.security.authentication import authenticate
+from devnest.api.security.strength import check_strength
+from devnest.api.security.throttling import Attempt, count_failure, guess_signed_in
+from devnest.api.security.tokens import ACCESS_TOKEN_LIFETIME_S
+from devnest.store import (
+    Changed,
+    Event,
+    Login,
+    Proof,
+    Purpose,
+    change_password,
+    confirm_address,
+    find_login,
+    find_proof,
+    folded,
+    set_password,
+)
+
+__all__ = ["ROUTES"]
+
+TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no secret)
+
+
+@post(
+    "/auth/password/change",
+    status_code=200,
+    tags=["passwords"],
+    summary="Change your password",
+    security=BEARER,
+    before_request=authenticate,
+    responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
+)
+async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
+    """Every session of yours ends, and with it every token there is; the answer is a new one for you to go on with.
+
+    You are told by mail.
+    """
+    account_id = request.principal.account_id
+    found = await find_login(request.services.database, account_id)
+    if found is None:
+        raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
+    await check_strength(request.services.policy, "new", data.new, found.names)
+    async with guess_signed_in(request, Event.PASSWORD_CHANGE) as attempt:
+        changed = await _replace(request, attempt, data, found)
+        if changed is None:  # wrong, or somebody else's change came first
+            await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
+            raise ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
+        attempt.succeeded()
+    for session_id in changed.ended:
+        request.services.revoked.add(session_id)
+    await send_notice(request, account_id, "your password at DevNest was changed. All other sessions were ended.")
+    access_token = request.services.tokens.issue(account_id, changed.session.id)
+    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, changed.session.refresh_token))
+
+
+async def _replace(request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None) -> Changed | None:
+    """Change it; None where the current password is wrong."""
+    database, account_id = request.services.database, request.principal.account_id
+    new_hash: str | None = None
+    for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
+        if found is None or not await attempt.verify(data.current, found.password_hash):
+            return None
+        if new_hash is None:
+            new_hash = await attempt.hash(data.new)
+        changed = await change_password(database, account_id, found.password_hash, new_hash, request.origin)
+        if changed is not None:
+            return changed
+        found = await find_login(database, account_id)
+    return None
+
+
+@post(
+    "/auth/password/forgot",
+    status_code=202,
+    tags=["passwords"],
+    summary="Ask for a way to set a new password",
+    responses=answers(400, 408, 413, 415, 422, 429, 503),
+)
+async def forgot(data: Forgotten, request: ApiRequest) -> None:
+    """The same answer in the same time for every address; where there is an account, a mail follows."""
+    await count_failure(request, Event.PASSWORD_FORGOT)
+    send_reset(request, data.email)
+    await audit(request, Event.PASSWORD_FORGOT)
+
+
+@post(
+    "/auth/password/reset",
+    status_code=204,
+    tags=["passwords"],
+    summary="Set a new password with a mailed token",
+    responses=answers(400, 408, 413, 415, 422, 429, 503),
+)
+async def reset(data: PasswordReset, request: ApiRequest) -> None:
+    """All sessions end. The token is used up, unless the new password is refused.
+
+    If the address was not confirmed, it is now, and all that was to change the account is removed too.
+    """
+    proof = await find_proof(request.services.database, Purpose.RESET, data.token)
+    if proof is None:
+        raise await _unknown_token(request, Event.PASSWORD_RESET)
+    await _set_password(request, Event.PASSWORD_RESET, "new", data.new, data.token, proof)
+
+
+@post(
+    "/auth/email/verify",
+    status_code=204,
+    tags=["accounts"],
+    summary="Confirm an e-mail address",
+    security=[{}, *BEARER],
+    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
+)
+async def verify(data: AddressProof, request: ApiRequest) -> None:
+    """With the token that was mailed there. A changed address takes effect now.
+
+    With an access token of the account, this is all, and `password` does not matter. Without one the token proves who
+    reads the address, and not who made the account. So if the address was not confirmed before, `password` is needed:
+    it is the account's from now on, and all sessions, other mailed tokens and answers kept for retries from before are
+    removed. Without it the answer is 422 with that field, and the token stays good.
+
+    One that never came is mailed again on `PATCH /users/me` with the address that you have and your password.
+    """
+    proof = await find_proof(request.services.database, Purpose.VERIFY, data.token)
+    if proof is None:
+        raise await _unknown_token(request, Event.EMAIL_VERIFY)
+    if await _is_inside(request, proof.account_id) or proof.confirmed:
+        if await confirm_address(request.services.database, data.token) is None:  # used meanwhile
+            raise await _unknown_token(request, Event.EMAIL_VERIFY)
+        await audit(request, Event.EMAIL_VERIFY, account_id=proof.account_id)
+    elif data.password is UNSET:
+        errors = [FieldError("password", "missing")]
+        detail = "outside a session of the account, the first proof of its address sets a password"
+        raise ProblemError(422, detail, kind="urn:devnest:invalid", errors=errors)
+    else:
+        await _set_password(request, Event.EMAIL_VERIFY, "password", data.password, data.token, proof)
+    if proof.email_before is not None and folded(proof.email_before) != folded(proof.email):
+        send_moved(request, proof)
+
+
+async def _is_inside(request: ApiRequest, account_id: UUID) -> bool:
+    """Whether the request comes from a session of this account; a token that is not good is refused, for its client
+    can get another."""
+    if "authorization" not in request.headers:
+        return False
+    await authenticate(request)
+    return request.principal.account_id == account_id
+
+
+async def _set_password(request: ApiRequest, event: Event, field: str, password: str, token: str, proof: Proof) -> None:
+    """Give the account to whoever has the token; what it proved was looked up before the password was hashed."""
+    services = request.services
+    await check_strength(services.policy, field, password, (proof.username, proof.email))
+    password_hash = await request.unless_gone(services.hasher.hash(password, client=request.network))
+    purpose = Purpose.RESET if event is Event.PASSWORD_RESET else Purpose.VERIFY
+    done = await set_password(services.database, purpose, token, password_hash)
+    if done is None:  # used meanwhile
+        raise await _unknown_token(request, event)
+    proof, ended = done
+    for session_id in ended:
+        services.revoked.add(session_id)
+    await audit(request, event, account_id=proof.account_id)
+    if not proof.confirmed:
+        await audit(request, Event.ACCOUNT_CLAIM, account_id=proof.account_id)
+    await send_notice(request, proof.account_id, "a new password was set at DevNest. All sessions were ended.")
+
+
+async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:
+    await count_failure(request, event)
+    await audit(request, event, "unknown token")
+    return ProblemError(400, TOKEN_REFUSED, kind="urn:devnest:token")
+
+
+ROUTES = [change, forgot, reset, verify]

@@ -1,0 +1,91 @@
+"""Where hashes are computed: the compiled kernel if it is there and right, else pyca/bcrypt.
+
+At import a known answer is computed through every lane count this process may use. A kernel with one wrong
+answer is not used at all: a slow hash is a nuisance, a wrong one locks people out or in.
+"""
+
+import logging
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+import bcrypt as pyca
+
+from devnest.bcrypt.encoding import Setting, parse
+from devnest.bcrypt.lanes import LANES_MAX, chosen
+
+DIGEST_BYTES = 23
+# Entries per call of the kernel: bounds what a batch holds beside its inputs and results (about 5 MiB).
+CALL_ENTRIES = 1 << 16
+
+# From pyca/bcrypt's tests.
+KNOWN = (
+    (b"Kk4DQuMMfZL9o", b"$2b$04$cVWp4XaNU8a4v1uMRum2SO026BWLIoQMD/TXg5uZV.0P.uO8m3YEm"),
+    (b"9IeRXmnGxMYbs", b"$2b$04$pQ7gRO7e6wx/936oXhNjrOUNOHL1D0h1N2IDbJZYs.1ppzSof6SPy"),
+    (b"xVQVbwa1S0M8r", b"$2b$04$SQe9knOzepOVKoYXo9xTteNYr6MBwVz4tpriJVe3PNgYufGIsgKcW"),
+    (b"Zfgr26LWd22Za", b"$2b$04$eH8zX.q5Q.j2hO1NkVYJQOM6KxntS/ow3.YzVmFrE4t//CoF4fvne"),
+    (b"Tg4daC27epFBE", b"$2b$04$ahiTdwRXpUG2JLRcIznxc.s1.ydaPGD372bsGs8NqyYjLY1inG5n2"),
+    (b"xhQPMmwh5ALzW", b"$2b$04$nQn78dV0hGHf5wUBe0zOFu8n07ZbWWOKoGasZKRspZxtt.vBRNMIy"),
+)
+
+REMEDY = "install a C compiler and DevNest again to have the lanes"
+
+log = logging.getLogger("devnest.bcrypt")
+
+
+def with_kernel(kernel: ModuleType, lanes: int, passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
+    """The hashes, in the order of the passwords; equal costs are brought together to share groups."""
+    order = sorted(range(len(passwords)), key=lambda index: settings[index].cost)
+    hashes = [b""] * len(passwords)
+    for start in range(0, len(order), CALL_ENTRIES):
+        part = order[start : start + CALL_ENTRIES]
+        digests = kernel.digests(
+            tuple(passwords[index] for index in part),
+            b"".join(b"%c%s" % settings[index][1:] for index in part),
+            lanes,
+        )
+        for place, index in enumerate(part):
+            digest = digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES]
+            hashes[index] = settings[index].hash_text(digest)
+    return hashes
+
+
+def is_right(kernel: ModuleType) -> bool:
+    """Whether the known answers come out of every group size."""
+    passwords = [password for password, _ in KNOWN]
+    answers = [answer for _, answer in KNOWN]
+    settings = [parse(answer) for answer in answers]
+    return all(
+        with_kernel(kernel, width, passwords[:width], settings[:width]) == answers[:width]
+        for width in range(1, LANES_MAX + 1)
+    )
+
+
+def load() -> tuple[ModuleType | None, int, str]:
+    """The kernel, or None and why; and the lanes to use, one where there is no kernel."""
+    # By its full name: `from devnest.bcrypt import _kernel` would report a circular import where it is missing.
+    try:
+        kernel = import_module("devnest.bcrypt._kernel")
+    except ModuleNotFoundError:
+        problem = "the bcrypt kernel is not compiled"
+        log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time; %s", problem, REMEDY)
+        return None, 1, problem
+    except ImportError as error:  # compiled for another machine or another Python
+        problem = f"the bcrypt kernel cannot be loaded ({error})"
+        log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time; %s", problem, REMEDY)
+        return None, 1, problem
+    if not is_right(kernel):
+        problem = "the bcrypt kernel computes wrong answers on this machine"
+        log.error("%s and is not used: passwords are hashed by pyca/bcrypt, one at a time", problem)
+        return None, 1, problem
+    return kernel, chosen(), ""
+
+
+KERNEL, LANES, PROBLEM = load()
+
+
+def hash_all(passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
+    """The hashes of passwords that were checked, in their order."""
+    if KERNEL is None:
+        return [pyca.hashpw(password, setting.text()) for password, setting in zip(passwords, settings, strict=True)]
+    return with_kernel(KERNEL, LANES, passwords, settings)

@@ -1,0 +1,166 @@
+"""The dashboard of a session: before and after, every design over time, the table; one offline HTML file."""
+
+import html
+import math
+from typing import Any
+
+from devnest.experiment.designs import AFTER, BEFORE
+from devnest.experiment.session import Run, Session
+from devnest.experiment.table import HEAD, PUBLISHED, compared, ratios, remarks
+from devnest.load.charts import COLOURS, LOGARITHMIC, curve, frame
+from devnest.load.page import Figure, figure, page, table, tiles
+from devnest.load.summary import milliseconds
+
+__all__ = ["report"]
+
+PUBLISHED_COLOUR = "#80868f"
+
+
+def report(session: Session, command: str) -> str:
+    """The whole HTML file."""
+    measured = [design for design in session.conditions.designs if session.sound(design)]
+    shown = len(PUBLISHED[session.conditions.profile]) + len(measured)
+    title = f"The experiment on this machine: {session.conditions.profile}"
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p class='quiet'>{html.escape(_when(session))}</p>",
+        *(f"<p class='notice' role='alert'>{html.escape(line)}</p>" for line in _notices(session)),
+        *(_headline(session, design) for design in (BEFORE, AFTER) if design in measured),
+        *(f"<p>{html.escape(line)}</p>" for line in ratios(session)),
+        figure("rates", "Requests per second", "Medians of the runs, beside the published figures.", bars=shown),
+        figure("slowest", "95th percentile", "Milliseconds, logarithmic, of all and of posts.", bars=2 * shown),
+        figure("rate-over-time", "Requests per second over time", "Of each design's middle run.", lines=len(measured)),
+        figure("p95-over-time", "95th percentile over time", "Milliseconds, logarithmic.", lines=len(measured)),
+        "<h2>The table</h2>",
+        table(HEAD, compared(session)),
+        "<h2>Every run</h2>",
+        _every_run(session),
+        "<h2>This session</h2>",
+        _about(session, command),
+    ]
+    figures = {
+        "rates": _rates(session, measured),
+        "slowest": _slowest(session, measured),
+        "rate-over-time": _over_time(session, measured, "requests_per_s", "req/s"),
+        "p95-over-time": _over_time(session, measured, "p95_ms", "ms"),
+    }
+    figures["p95-over-time"]["layout"]["yaxis"].update(LOGARITHMIC)
+    return page(title, body, figures)
+
+
+def _when(session: Session) -> str:
+    if not session.runs:
+        return "No run was finished."
+    starts = sorted(run.started_at for run in session.runs)
+    return f"{starts[0]} to {starts[-1]}, bcrypt cost {session.conditions.hash_cost}"
+
+
+def _notices(session: Session) -> list[str]:
+    troubles = [f"{session.titles[trouble.design]}: {trouble.kind}, {trouble.reason}" for trouble in session.troubles]
+    left = f"{len(session.pending)} runs are missing." if session.pending else ""
+    return [line for line in (left, *remarks(session), *troubles) if line]
+
+
+def _headline(session: Session, design: str) -> str:
+    def typical(name: str) -> float:
+        return session.typical(design, name) or 0.0
+
+    failed = sum(run.failed for run in session.sound(design))
+    return f"<h2>{html.escape(session.titles[design])}</h2>" + tiles(
+        [
+            ("requests per second", f"{typical('requests_per_s'):,.1f}"),
+            ("requests", f"{typical('requests'):,.0f}"),
+            ("average", milliseconds(typical("avg_ms"))),
+            ("median", milliseconds(typical("med_ms"))),
+            ("95th percentile", milliseconds(typical("p95_ms"))),
+            ("failed", f"{failed:,}"),
+        ]
+    )
+
+
+def _bars(name: str, labels: list[str], values: list[float | None], colours: list[str] | str) -> dict[str, Any]:
+    """Bars that lie, so that long names fit; the first on top."""
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "x": values,
+        "y": labels,
+        "marker": {"color": colours},
+        "texttemplate": "%{x:,.3~r}",
+        "textposition": "outside",
+        "cliponaxis": False,
+    }
+
+
+def _lying(unit: str) -> dict[str, Any]:
+    layout = frame("")
+    layout["hovermode"] = "closest"
+    layout["uniformtext"] = {"minsize": 10, "mode": "show"}
+    layout["xaxis"] = {"title": {"text": unit}, "rangemode": "tozero"}
+    layout["yaxis"] = {"autorange": "reversed", "automargin": True, "type": "category"}
+    return layout
+
+
+def _rates(session: Session, measured: list[str]) -> Figure:
+    published = PUBLISHED[session.conditions.profile]
+    labels = [entry.title for entry in published] + [session.titles[design] for design in measured]
+    values = [entry.requests_per_s for entry in published]
+    colours = [PUBLISHED_COLOUR] * len(published) + [COLOURS[0]] * len(measured)
+    rates = [*values, *(session.typical(design, "requests_per_s") for design in measured)]
+    return {"data": [_bars("req/s", labels, rates, colours)], "layout": _lying("req/s")}
+
+
+def _slowest(session: Session, measured: list[str]) -> Figure:
+    published = PUBLISHED[session.conditions.profile]
+    labels = [entry.title for entry in published] + [session.titles[design] for design in measured]
+    of_all = [*(entry.p95_ms for entry in published), *(session.typical(design, "p95_ms") for design in measured)]
+    of_post = [*(None for _ in published), *(session.typical_p95(design, "post") for design in measured)]
+    layout = _lying("ms")
+    most = max(value for value in of_all if value is not None)
+    layout["xaxis"].update(type="log", dtick=1, range=[0, math.log10(max(most, 10)) + 0.2])  # from 1 ms
+    bars = [_bars("all", labels, of_all, COLOURS[0]), _bars("post", labels, of_post, COLOURS[1])]
+    return {"data": bars, "layout": layout}
+
+
+def _over_time(session: Session, measured: list[str], name: str, unit: str) -> dict[str, Any]:
+    lines = []
+    for number, design in enumerate(measured):
+        run = session.middle(design)
+        assert run is not None
+        # 0 is a second without an answer: a gap in the line
+        values = [round(getattr(moment, name), 3) or None for moment in run.seconds]
+        lines.append(curve(session.titles[design], [moment.second for moment in run.seconds], values, number))
+    return {"data": lines, "layout": frame(unit)}
+
+
+def _every_run(session: Session) -> str:
+    head = ["design", "run", "requests", "req/s", "avg", "median", "p95", "p99", "failed", "checks failed", "generator"]
+    order = list(session.titles)
+    runs = sorted(session.runs, key=lambda run: (order.index(run.design), run.round))
+    return table(head, [_run_row(session, run) for run in runs])
+
+
+def _run_row(session: Session, run: Run) -> list[str]:
+    return [
+        session.titles[run.design],
+        f"{run.round}{' (void)' if run.void else ''}",
+        f"{run.requests:,}",
+        f"{run.requests_per_s:,.1f}",
+        *map(milliseconds, (run.avg_ms, run.med_ms, run.p95_ms, run.p99_ms)),
+        f"{run.failed:,}",
+        f"{run.failed_checks:,}",
+        f"{run.generator_cpu_peak:.0%}",
+    ]
+
+
+def _about(session: Session, command: str) -> str:
+    machine = session.machine
+    rows = [
+        ["command", command],
+        ["to measure it again", session.conditions.command],
+        ["machine", f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}"],
+        ["versions", ", ".join([f"DevNest {session.devnest}", *([f"Node {session.node}"] if session.node else [])])],
+        ["generator", "share of a core in its busiest ten seconds; above 80 % a run is void"],
+    ]
+    return table([], rows, words=True)

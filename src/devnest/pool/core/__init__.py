@@ -1,0 +1,1 @@
+"""The pool's decisions: a state machine without I/O and without a clock."""

@@ -1,0 +1,298 @@
+"""Every decision of the pool, as a state machine without I/O and without a clock.
+
+The engine tells it what happened and when: a task was submitted or given up, a worker is ready, answered or
+died, time passed. Each method returns what is to be done about it: send a batch, answer a task, start, stop
+or kill a worker. So all of it can be tested by random histories. ``docs/decisions/0020-pool.md`` has the
+states.
+
+Tasks are handed out by ``dispatch`` alone, which the engine calls once at the end of a turn of its event
+loop: everything that became known in that turn takes part in the decision. A task leaves the queue only for
+an idle worker, so until then it can be cancelled, expire or be overtaken.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from devnest.pool.core.actions import Action, Answer, Send
+from devnest.pool.core.backlog import Backlog
+from devnest.pool.core.limits import Limits, WorkerState
+from devnest.pool.core.stats import Recorder, Stats
+from devnest.pool.core.tasks import Task, TaskState
+from devnest.pool.core.timers import Timers
+from devnest.pool.core.workers import Workers
+from devnest.pool.errors import DeadlineExceeded, PoolClosed, PoolError, TaskTimeout, WorkerCrashed
+from devnest.pool.functions import MAX_BATCH
+
+__all__ = ["Scheduler"]
+
+MAX_CRASHES = 2  # a task that killed so many workers is not tried again
+
+
+class Scheduler:
+    """Owns every task's state, the backlog of waiting tasks and the workers that runs them. Not for several threads."""
+
+    def __init__(self, limits: Limits, now: float, jitter: Callable[[], float] = random.random) -> None:
+        self._actions: list[Action] = []
+        self.recorder = Recorder(now)
+        self.backlog = Backlog(self.recorder)
+        self.workers = Workers(limits, self.backlog, self.recorder, self._actions, jitter)
+        self._timers = Timers(_is_live)
+        self._batches = 0
+
+    def __repr__(self) -> str:
+        workers = self.workers
+        return f"<Scheduler waiting={self.waiting} busy={len(workers.busy)} idle={len(workers.idle)}>"
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no worker has."""
+        return len(self.backlog)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the pool was closed and nothing of it is left."""
+        return self.workers.closing and not self.workers.all and not self.waiting
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether ``dispatch`` would find nothing to do after a worker's answer."""
+        return self.workers.is_settled and not self.workers.is_elastic and not self.waiting
+
+    def next_at(self) -> float:
+        """When ``dispatch`` has to be called at the latest; infinity where nothing is to come."""
+        return min(self._timers.next_at(), self.workers.timers.next_at())
+
+    def stats(self, now: float) -> Stats:
+        """Return the present reading."""
+        workers = self.workers
+        return self.recorder.read(
+            now,
+            workers=len(workers.starting) + len(workers.idle) + len(workers.busy),
+            idle=len(workers.idle),
+            busy=len(workers.busy),
+            starting=len(workers.starting),
+            queued=self.waiting,
+            queued_by_priority=self.backlog.count_by_priority(),
+            running=sum(len(worker.batch) for worker in workers.busy.values()),
+        )
+
+    # What callers do.
+
+    def submit(self, task: Task, now: float) -> list[Action]:
+        """Take a task in, or raise the pool's error at once."""
+        if self.workers.closing:
+            raise self._refuse("closed", PoolClosed("the pool is closed"))
+        if task.deadline_at <= now:
+            raise self._refuse("deadline", DeadlineExceeded("the deadline had passed when the task was submitted"))
+        idle, workers = len(self.workers.idle), len(self.workers.idle) + len(self.workers.busy)
+        displaced = self.backlog.admit(task, self.workers.limits, idle=idle, workers=workers, now=now)
+        if displaced is not None:
+            self._actions.append(Answer(displaced, self.backlog.full(max(1, workers))))
+        if task.deadline_at < math.inf:
+            task.start_by = self.backlog.estimates.start_by(task, now)
+            self._timers.add(task.start_by, task)
+        return self._take_actions()
+
+    def cancel(self, task: Task) -> list[Action]:
+        """Drop a task whose caller no longer waits; it gets no answer. One that is done is left alone."""
+        if task.state is not TaskState.DONE:
+            self.recorder.cancelled += 1
+            self._drop(task, "cancel")
+        return self._take_actions()
+
+    def orphan(self, task: Task, now: float) -> list[Action]:
+        """Drop a task whose client has gone; if it runs it may go on for a while."""
+        if task.state is not TaskState.RUNNING:
+            return self.cancel(task)
+        task.end()
+        self.recorder.cancelled += 1
+        worker = self.workers.all[task.worker_id]
+        if self.workers.limits.can_kill and not worker.is_awaited():
+            self.workers.orphan(worker, now)
+        return self._take_actions()
+
+    def resize(self, limits: Limits) -> list[Action]:
+        """Work with other limits from the next dispatch on."""
+        self.workers.limits = limits
+        self.workers.is_settled = False
+        return self._take_actions()
+
+    def close(self, *, force: bool) -> list[Action]:
+        """Take no more tasks; with ``force``, give up those there are and end the workers."""
+        self.workers.closing = True
+        self.workers.is_settled = False
+        if force:
+            error = PoolClosed("the pool was closed before the task was answered")
+            self._answer_waiting(error)
+            for worker in list(self.workers.all.values()):
+                for task in worker.batch:
+                    if task.state is TaskState.RUNNING:
+                        self._answer(task, error)
+                if worker.state is not WorkerState.KILLED:
+                    self.workers.end(worker, WorkerState.KILLED)
+        return self._take_actions()
+
+    # What workers do.
+
+    def ready(self, worker_id: int, now: float) -> list[Action]:
+        """A worker has booted."""
+        worker = self.workers.all.get(worker_id)
+        if worker is not None and worker.state is WorkerState.STARTING:
+            self.workers.booted(worker, now)
+        return self._take_actions()
+
+    def done(
+        self,
+        worker_id: int,
+        batch_id: int,
+        answers: Sequence[object],
+        now: float,
+        *,
+        failed: int = 0,
+        rss: int = 0,
+    ) -> list[Action]:
+        """A worker answered its batch. An answer to anything but its present batch is ignored."""
+        worker = self.workers.all.get(worker_id)
+        if worker is None or worker.state is not WorkerState.BUSY or worker.batch_id != batch_id:
+            return self._take_actions()
+        batch = worker.batch
+        assert len(answers) >= len(batch)  # more: some of them were taken back
+        for task, answer in zip(batch, answers, strict=False):
+            if task.state is TaskState.RUNNING and answer is not None:
+                self._answer(task, answer)
+            elif task.state is TaskState.RUNNING:  # it was held just before it began
+                self.backlog.put_back(task)
+        self.backlog.estimates.learn(batch[0].function, now - worker.sent_at, len(batch))
+        self.recorder.ran(now - worker.sent_at, now)
+        self.recorder.failed += failed
+        self.workers.release(worker, now, rss=rss)
+        if self.is_quiet:
+            self.workers.note_sizes(now)
+        return self._take_actions()
+
+    def held(self, worker_id: int, batch_id: int, begun: int) -> list[Action]:
+        """A worker that was held has begun its batch up to this index; the rest of it runs elsewhere."""
+        worker = self.workers.all.get(worker_id)
+        if worker is not None and worker.state is WorkerState.BUSY and worker.batch_id == batch_id:
+            for task in worker.batch[begun + 1 :]:
+                if task.state is TaskState.RUNNING:
+                    self.backlog.put_back(task)
+            del worker.batch[begun + 1 :]
+        return self._take_actions()
+
+    def died(self, worker_id: int, how: str, now: float, *, begun: int = MAX_BATCH) -> list[Action]:
+        """A worker ended, and this is how. What it ran is answered, or waits for its second run.
+
+        Of its batch it had begun the tasks up to the index ``begun``; the others may safely run elsewhere.
+        """
+        worker = self.workers.all.get(worker_id)
+        if worker is None:
+            return self._take_actions()
+        batch = worker.batch
+        self.workers.lost(worker, how, now)
+        for index, task in enumerate(batch):
+            if task.state is TaskState.RUNNING:
+                task.crashes += index <= begun
+                if index > begun or (task.function.pure and task.crashes < MAX_CRASHES):
+                    self.backlog.put_back(task)
+                else:
+                    self._answer(task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}"))
+        self._give_up_without_workers(now)
+        return self._take_actions()
+
+    # The end of a turn.
+
+    def dispatch(self, now: float) -> list[Action]:
+        """Do what is due, hand waiting work to idle workers, and mend the number of workers."""
+        if self.next_at() <= now:
+            while (task := self._timers.pop_due(now)) is not None:
+                self._expire(task, now)
+            self.workers.look(now)
+        while self.workers.idle and self.backlog:
+            self._send(self.backlog.next_batch(self.workers.limits, idle=len(self.workers.idle), now=now), now)
+        self.workers.mend(now)
+        return self._take_actions()
+
+    def _send(self, batch: list[Task], now: float) -> None:
+        self._batches += 1
+        worker = self.workers.engage(batch, self._batches, now)
+        for task in batch:
+            task.state = TaskState.RUNNING
+            task.worker_id, task.batch_id = worker.id, self._batches
+            if task.deadline_at < math.inf:
+                self._timers.add(task.deadline_at, task)
+            if task.timeout_s < math.inf:
+                task.run_until = now + task.timeout_s
+                self._timers.add(task.run_until, task)
+        self.recorder.sent([now - task.enqueued_at for task in batch], now)
+        self._actions.append(Send(worker.id, self._batches, batch, [task.payload for task in batch]))
+
+    def _expire(self, task: Task, now: float) -> None:
+        # 1. Its deadline has passed, or will before it can be done: nobody needs the answer, waiting or running. A
+        # worker that began it now would be wasted on it, and a long queue would have nothing but such work done.
+        running = task.state is TaskState.RUNNING
+        if task.deadline_at <= now or (not running and task.start_by <= now):
+            self._drop(task, "deadline")
+            text = "the task was not done by its deadline" if running else "no worker was free in time for the deadline"
+            self._actions.append(Answer(task, DeadlineExceeded(text)))
+            self.recorder.refused["expired"] += 1
+        # 2. It runs, and has used up its time: it and all those of its batch of which that is true are at
+        # fault.
+        elif task.state is TaskState.RUNNING and task.run_until <= now:
+            worker = self.workers.all[task.worker_id]
+            for other in worker.batch:
+                if other.state is TaskState.RUNNING and other.run_until <= now:
+                    self._answer(other, TaskTimeout(f"{other.function.name} ran longer than its timeout"))
+            if self.workers.limits.can_kill:
+                for other in worker.batch:  # those that still wait for an answer run again
+                    if other.state is TaskState.RUNNING:
+                        self.backlog.put_back(other)
+                self.workers.kill(worker, "timeout")
+
+    # Small steps, each of which leaves the records consistent.
+
+    def _take_actions(self) -> list[Action]:
+        if not self._actions:
+            return []
+        actions = self._actions.copy()
+        self._actions.clear()  # the workers has the same list
+        return actions
+
+    def _refuse(self, reason: str, error: PoolError) -> PoolError:
+        self.recorder.refused[reason] += 1
+        return error
+
+    def _answer(self, task: Task, answer: object) -> None:
+        assert task.state is not TaskState.DONE
+        task.end()
+        self.recorder.done += 1
+        self.recorder.failed += isinstance(answer, PoolError)
+        self._actions.append(Answer(task, answer))
+
+    def _answer_waiting(self, error: PoolError) -> None:
+        for task in [*self.backlog.retries, *self.backlog.queue]:
+            self.backlog.take_out(task)
+            self._answer(task, error)
+
+    def _give_up_without_workers(self, now: float) -> None:
+        """Where no worker can be started, say so to those that wait; later calls have the next start to hope for."""
+        if self.backlog and self.workers.cannot_start(now):
+            self._answer_waiting(WorkerCrashed(f"no worker can be started: the last one {self.workers.start_failure}"))
+
+    def _drop(self, task: Task, reason: str) -> None:
+        was_waiting = task.state is TaskState.WAITING
+        task.end()
+        if was_waiting:
+            self.backlog.take_out(task)
+            return
+        worker = self.workers.all[task.worker_id]
+        if self.workers.limits.can_kill and not worker.is_awaited():
+            self.workers.give_up(worker, reason, self.backlog.estimates.batch_s(task.function))
+
+
+def _is_live(when: float, task: Task) -> bool:
+    """Whether a task still has something to expect at this moment."""
+    if task.state is TaskState.WAITING and when == task.start_by:
+        return True
+    return task.state is not TaskState.DONE and when in (task.deadline_at, task.run_until)

@@ -1,0 +1,1 @@
+"""What the pool does in the world: its event loop, its worker processes and threads."""

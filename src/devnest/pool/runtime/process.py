@@ -1,0 +1,215 @@
+"""A worker process as the engine sees it: start, send, stop, kill, and notice its end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+from devnest.pool.functions import Function
+from devnest.pool.runtime.interpreter import import_path, interpreter
+from devnest.pool.runtime.progress import ALL, Progress
+from devnest.pool.wire.channel import Channel
+from devnest.pool.wire.payload import Packed, Segment, pack
+from devnest.pool.wire.protocol import (
+    FAILED,
+    OK,
+    SKIPPED,
+    Frame,
+    Kind,
+    WireError,
+    frame,
+    read_items,
+    write_batch,
+)
+
+__all__ = ["HAS_PROGRESS", "Events", "ProcessWorker", "boot_frame"]
+
+_TAGS = {OK, FAILED, SKIPPED}
+HAS_PROGRESS = hasattr(os, "memfd_create")
+
+STOP_GRACE_S = 1.0  # for leaving by itself: exit handlers, threads that a task left
+EXIT_GRACE_S = 0.2  # between the end of the wire and that of the process
+POLL_FIRST_S, MAX_POLL_S = 0.001, 0.02
+
+_PROGRAM = """\
+from devnest.pool.runtime.worker import main
+main(*map(int, sys.argv[1:]))
+"""
+
+
+class Events(Protocol):
+    """What a worker tells the engine."""
+
+    def worker_ready(self, worker_id: int) -> None:
+        """It has booted."""
+
+    def worker_done(self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int) -> None:
+        """It answered a batch."""
+
+    def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
+        """It is gone, its last event; of its batch it had begun the calls up to this index (-1: none)."""
+
+
+def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
+    """Return the frame that makes a worker like this process."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    main_path = getattr(main, "__file__", None)
+    how = {
+        "path": import_path(),
+        "main_path": str(Path(main_path).absolute()) if main_path and spec is None else None,
+        "main_module": spec.name if spec is not None else None,
+        "nice": nice,
+        "names": list(names),
+    }
+    return frame(Kind.BOOT, 0, pack(how).data)
+
+
+class ProcessWorker:
+    """Owns a process in a session of its own, the wire to it, and its lifeline."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        worker_id: int,
+        boot: bytes,
+        events: Events,
+        *,
+        max_rss: bool = False,
+    ) -> None:
+        self._loop = loop
+        self._id = worker_id
+        self._events = events
+        self._reports_rss = max_rss
+        self._sent = 0  # calls in the newest batch
+        self._is_stopping = self._is_unread = self._is_status_lost = False
+        self._timer: asyncio.TimerHandle | None = None
+        wire, worker_wire = socket.socketpair()
+        self._lifeline, worker_lifeline = socket.socketpair()
+        progress = Segment(Progress.create()) if HAS_PROGRESS else None
+        self._progress = Progress(progress.fd) if progress else None
+        with worker_wire, worker_lifeline:
+            fds = [worker_wire.fileno(), worker_lifeline.fileno(), *([progress.fd] if progress else [])]
+            try:
+                self._process = subprocess.Popen(
+                    interpreter(_PROGRAM, [*map(str, fds)], import_path()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=fds,
+                    # Ctrl-C is not for it, what its tasks start ends with it, and nice needs it (priority.py)
+                    start_new_session=True,
+                )
+            except OSError:
+                wire.close()
+                self._lifeline.close()
+                if self._progress:
+                    self._progress.close()
+                raise
+        self._channel = Channel(loop, wire, self._received, self._wire_lost)
+        self._channel.send_now(boot)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
+        """Send a batch, of one function."""
+        if self._progress:
+            self._progress.reset()
+        self._is_unread = self._channel.is_closed  # it died, and its end has not been noticed yet
+        self._sent = len(payloads)
+        packed = cast(Sequence[Packed], payloads)
+        self._channel.send_now(*write_batch(batch_id, function, packed, max_rss=self._reports_rss))
+
+    def stop(self) -> None:
+        """Let the process leave by itself, and kill it if it does not."""
+        self._is_stopping = True
+        self._channel.shut_down_sending()
+        self._timer = self._loop.call_later(STOP_GRACE_S, self.kill)
+
+    def kill(self) -> None:
+        """Kill the process and all that its tasks started in its group."""
+        self._channel.close()
+        self._signal_group()
+        self._await_end(0.0, POLL_FIRST_S)
+
+    def hold(self) -> None:
+        """Let the process begin no further call of its batch."""
+        if self._progress:
+            self._progress.stop()
+
+    @property
+    def begun(self) -> int:
+        """The index of the newest call of its batch that it has begun."""
+        if self._is_unread:
+            return -1
+        return self._progress.begun if self._progress else ALL
+
+    def _received(self, received: Frame) -> None:
+        if received.kind == Kind.READY:
+            self._events.worker_ready(self._id)
+        elif received.kind == Kind.DONE:
+            items = read_items(received.body, 8, received.segments)
+            if len(items) != self._sent or not _TAGS.issuperset([tag for tag, _ in items]):
+                raise WireError(f"a worker gave {len(items)} answers to {self._sent} calls, or one of another kind")
+            answers = [None if item[0] == SKIPPED else item for item in items]
+            failed = sum(tag == FAILED for tag, _ in items)
+            rss = int.from_bytes(received.body[:8], "little")
+            self._events.worker_done(self._id, received.id, answers, failed=failed, rss=rss)
+        else:
+            raise WireError(f"a worker sent a frame of kind {received.kind}")
+
+    def _wire_lost(self, _reason: str, unread: bool) -> None:
+        self._is_unread = unread
+        # The wire closes a moment before the process has ended. A process that lives on without it is
+        # useless.
+        self._await_end(STOP_GRACE_S if self._is_stopping else EXIT_GRACE_S, POLL_FIRST_S)
+
+    def _await_end(self, grace_s: float, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._has_exited():
+            self._lifeline.close()
+            begun = self.begun
+            if self._progress:
+                self._progress.close()
+            status = self._process.wait()
+            how = "ended, its status is unknown" if self._is_status_lost else _how(status)
+            self._events.worker_ended(self._id, how, begun=begun)
+            return
+        if grace_s <= 0:
+            self._signal_group()
+        self._timer = self._loop.call_later(delay_s, self._await_end, grace_s - delay_s, min(MAX_POLL_S, 2 * delay_s))
+
+    def _has_exited(self) -> bool:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self._process.poll() is not None
+        try:
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return False
+        except ChildProcessError:  # SIGCHLD is ignored here, so the kernel has reaped it; the lifeline ends its group
+            self._is_status_lost = True
+            return True
+        self._signal_group()  # while it is not reaped, the group's number cannot belong to anybody else
+        return True
+
+    def _signal_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

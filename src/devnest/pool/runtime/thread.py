@@ -1,0 +1,101 @@
+"""A worker thread as the engine sees it, for functions that release the interpreter lock."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from devnest.pool.calls import Outcome
+from devnest.pool.functions import Function
+from devnest.pool.runtime.process import Events
+from devnest.pool.runtime.progress import ALL
+
+__all__ = ["Call", "ThreadWorker"]
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class ThreadWorker:
+    """Owns a daemon thread and the mailbox it reads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, worker_id: int, events: Events) -> None:
+        self._loop = loop
+        self._id = worker_id
+        self._events = events
+        self._mail: queue.SimpleQueue[tuple[int, Function, Sequence[Call]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=f"devnest.pool-{worker_id}", daemon=True)
+        self._thread.start()
+
+    def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
+        """Send a batch, of one function."""
+        self._mail.put((batch_id, function, cast(Sequence[Call], payloads)))
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._mail.put(None)
+
+    def kill(self) -> None:
+        """Give the thread up: it ends when the function it runs returns."""
+        self._mail.put(None)
+        self._loop.call_soon(self._end, "was given up")
+
+    def hold(self) -> None:
+        """Do nothing: calls do not ride together to threads."""
+
+    @property
+    def begun(self) -> int:
+        """Every call of its batch."""
+        return ALL
+
+    def _serve(self) -> None:
+        self._tell(self._events.worker_ready, self._id)
+        while (mail := self._mail.get()) is not None:
+            batch_id, function, calls = mail
+            outcomes = _run(function, calls)
+            failed = sum(outcome.error is not None for outcome in outcomes)
+            self._tell(self._done, batch_id, outcomes, failed)
+            del mail, calls, outcomes  # not to be kept alive until the next batch
+        self._tell(self._ended)
+
+    def _done(self, batch_id: int, outcomes: Sequence[Outcome], failed: int) -> None:
+        self._events.worker_done(self._id, batch_id, outcomes, failed=failed, rss=0)
+
+    def _ended(self) -> None:
+        self._thread.join()
+        self._end("ended")
+
+    def _end(self, how: str) -> None:
+        self._events.worker_ended(self._id, how, begun=ALL)
+
+    def _tell(self, event: Callable[..., None], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed while this thread ran on
+            self._loop.call_soon_threadsafe(event, *args)
+
+
+def _run(function: Function, calls: Sequence[Call]) -> list[Outcome]:
+    func = calls[0][0]
+    if function.max_size:
+        return _run_many(func, [args for _, args, _ in calls], function.pure)
+    return [_run_one(*call) for call in calls]
+
+
+def _run_one(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    try:
+        return Outcome(func(*args, **kwargs))
+    except BaseException as error:  # whatever it is, it is the task's, and the thread lives on
+        return Outcome(None, error)
+
+
+def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool) -> list[Outcome]:
+    try:
+        results = list(func(calls))
+        if len(results) != len(calls):
+            raise ValueError(f"a batch of {len(calls)} calls gave {len(results)} results")
+    except BaseException as error:
+        if is_pure and len(calls) > 1:
+            return [outcome for call in calls for outcome in _run_many(func, [call], is_pure)]
+        return [Outcome(None, error)] * len(calls)
+    # Its type is asked: an object may say of itself what it likes.
+    return [Outcome(None, r) if issubclass(type(r), BaseException) else Outcome(r) for r in results]

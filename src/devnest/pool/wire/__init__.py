@@ -1,0 +1,1 @@
+"""The bytes that processes of a pool exchange."""

@@ -1,0 +1,62 @@
+"""Answers on a shared socket: what a server says of a call, and what its client makes of it."""
+
+import struct
+from collections.abc import Callable
+
+from devnest.pool.errors import (
+    DeadlineExceeded,
+    InvalidTask,
+    PoolClosed,
+    PoolError,
+    PoolFull,
+    TaskTimeout,
+    WorkerCrashed,
+)
+from devnest.pool.wire.payload import Packed, Segment
+from devnest.pool.wire.protocol import FAILED, OK, Frame, Kind, WireError, frame
+
+__all__ = ["CANCELLED", "read_reply", "write_reply"]
+
+CANCELLED = 2  # after OK and FAILED, which are the worker's own words and are passed on as they are
+_FULL = 3
+_ERRORS: dict[int, Callable[[str], PoolError]] = {
+    4: TaskTimeout,
+    5: DeadlineExceeded,
+    6: WorkerCrashed,
+    7: PoolClosed,
+    8: InvalidTask,
+}
+_CODES = {error: code for code, error in _ERRORS.items()}
+_RETRY_AFTER = struct.Struct("<d")
+
+
+def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
+    """Return the REPLY frame for a worker's answer, an error of the pool, or ``None``: cancelled."""
+    if answer is None:
+        return frame(Kind.REPLY, request_id, bytes([CANCELLED])), []
+    if isinstance(answer, PoolFull):
+        body = bytes([_FULL]) + _RETRY_AFTER.pack(answer.retry_after) + answer.reason.encode()
+        return frame(Kind.REPLY, request_id, body), []
+    if isinstance(answer, PoolError):
+        return frame(Kind.REPLY, request_id, bytes([_CODES[type(answer)]]) + str(answer).encode()), []
+    assert isinstance(answer, tuple)
+    tag, packed = answer
+    segments = [packed.segment] if packed.segment is not None else []
+    return frame(Kind.REPLY, request_id, bytes([tag]) + packed.data, len(segments)), segments
+
+
+def read_reply(received: Frame) -> object:
+    """Return the answer that :func:`write_reply` was given; raises :class:`WireError` for anything else."""
+    try:
+        tag = received.body[0]
+        if tag in (OK, FAILED):
+            segment = received.segments[0] if received.segments else None
+            return tag, Packed(received.body[1:], segment)
+        if tag == CANCELLED:
+            return None
+        if tag == _FULL:
+            (retry_after,) = _RETRY_AFTER.unpack_from(received.body, 1)
+            return PoolFull(retry_after, received.body[1 + _RETRY_AFTER.size :].decode())
+        return _ERRORS[tag](received.body[1:].decode())
+    except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
+        raise WireError("not a reply") from error

@@ -1,0 +1,123 @@
+"""Calls that come while others are being carried out wait, and are then carried out together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+from devnest.store.database import ACQUIRE_TIMEOUT_S
+from devnest.store.errors import DatabaseUnavailable
+
+__all__ = ["GroupCommit"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+REST = 1.0  # times as long as a group took, before the next one begins
+MAX_REST_S = 0.01
+Call: TypeAlias = tuple[T, asyncio.Future[R], float]  # the last: when its group has to have begun, by the loop's clock
+
+
+class GroupCommit(Generic[T, R]):
+    """`await grouped(item)` is that item's result of `work(items)`, of which one runs at a time.
+
+    A call that finds nothing running starts at once, and the next group is whoever came meanwhile; after a group of
+    several there is a rest as long as it took, in which more come. So a busy server pays for one statement and one
+    commit where it would have paid for many, as PostgreSQL itself does with the writes of its log.
+
+    `work` gives a result or an exception for each item, in order; what it raises is raised for each. A call that is
+    cancelled before its group begins is left out, and one whose group has not begun after `patience_s` is left out too
+    and raises `DatabaseUnavailable`: as long as for a connection. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        most: int,
+        rest: float = REST,
+        patience_s: float = ACQUIRE_TIMEOUT_S,
+    ) -> None:
+        self._work = work
+        self._most = most
+        self._rest = rest
+        self._patience_s = patience_s
+        self._rested_at = 0.0
+        self._waiting: deque[Call[T, R]] = deque()  # the first to come first
+        self._runner: asyncio.Task[None] | None = None
+        # One timer for all calls, set for the oldest and left alone when that one is served: a timer for each call
+        # would cost more than the rest of the wait. None only while nobody waits.
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __call__(self, item: T) -> R:
+        """The item's own result, or the exception it ended with."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((item, result, loop.time() + self._patience_s))
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        if self._timer is None:
+            self._timer = loop.call_later(self._patience_s, self._expire)
+        return await result
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        group: list[Call[T, R]] = []
+        try:
+            while self._waiting:
+                left_s = self._rested_at - loop.time()
+                if left_s > 0 and len(self._waiting) < self._most:
+                    await asyncio.sleep(left_s)
+                began_at = loop.time()
+                group = self._next_group()
+                if not group:
+                    break
+                for (_, result, _), outcome in zip(group, await self._outcomes(group), strict=True):
+                    if result.done():  # its caller has gone
+                        continue
+                    if isinstance(outcome, Exception):
+                        result.set_exception(outcome)
+                    else:
+                        result.set_result(outcome)
+                if len(group) > 1:
+                    now = loop.time()
+                    self._rested_at = now + min(MAX_REST_S, self._rest * (now - began_at))
+        except BaseException:  # this was cancelled, or the work was
+            for _, result, _ in (*group, *self._waiting):
+                _refuse(result, "the group was cancelled")
+            self._waiting.clear()
+            raise
+        finally:
+            self._runner = None
+
+    def _next_group(self) -> list[Call[T, R]]:
+        group: list[Call[T, R]] = []
+        while self._waiting and len(group) < self._most:
+            call = self._waiting.popleft()
+            if not call[1].done():
+                group.append(call)
+        return group
+
+    async def _outcomes(self, group: list[Call[T, R]]) -> Sequence[R | Exception]:
+        try:
+            outcomes = await self._work([item for item, _, _ in group])
+            assert len(outcomes) == len(group)
+            return outcomes
+        except Exception as error:
+            return [error] * len(group)
+
+    def _expire(self) -> None:
+        """Refuse who has waited long enough, and come back for the next."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._waiting:
+            _, result, until = self._waiting[0]
+            if until > now and not result.done():
+                self._timer = loop.call_at(until, self._expire)
+                return
+            self._waiting.popleft()
+            _refuse(result, f"no turn within {self._patience_s:g} s")
+        self._timer = None
+
+
+def _refuse(result: asyncio.Future[R], reason: str) -> None:
+    if not result.done():
+        result.set_exception(DatabaseUnavailable(reason))

@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL server: its binaries, its data directory and its life."""

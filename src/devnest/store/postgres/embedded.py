@@ -1,0 +1,303 @@
+"""DevNest's own PostgreSQL: made, started, watched and stopped inside a data directory.
+
+It listens on a Unix socket only, in a 0700 directory of its own (`socket_place`). Two locks tell who lives. `lock`
+belongs to the DevNest process (see `datadir`). `postgres.lock` is opened by DevNest and inherited by the postmaster and
+all its backends, so the kernel frees it when the last of them has gone: where it can be taken, any `postmaster.pid` is
+stale, be it from `kill -9`, a power cut, or a process number that another program has now; where it cannot, an orphan
+runs.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from devnest.store.connection_url import embedded_url
+from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch, is_passing
+from devnest.store.postgres.binaries import (
+    PostgresBinaries,
+    find_binaries,
+    postgres_identity,
+    private_environment,
+)
+from devnest.store.postgres.data_directory import DataDirectory
+from devnest.store.postgres.log import LOG_SETTINGS, PostgresLog
+from devnest.store.postgres.socket_directory import clear_socket_directories, make_socket_directory
+from devnest.store.postgres.startup import MAX_STANDSTILL_S, Startup
+
+__all__ = ["EmbeddedPostgres", "running_url"]
+
+STOP_TIMEOUT_S = 10.0
+ORPHAN_TIMEOUT_S = 30.0
+BEREFT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
+POLL_S = 0.005
+PR_SET_PDEATHSIG = 1
+_PRCTL: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only; looked up here, not between fork and exec
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "max_wal_size": "1GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    **LOG_SETTINGS,
+}
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL of our own in an open `DataDirectory`; `start` and `stop` may be called again and again."""
+
+    def __init__(self, data_dir: DataDirectory, postgres_bin: Path | None = None) -> None:
+        self._home = data_dir.path.resolve()
+        self._data = self._home / "postgres"
+        self._log = PostgresLog(self._home / "postgres.log")
+        self._identity = postgres_identity()
+        self._binaries: PostgresBinaries = find_binaries(postgres_bin, self._identity, self._home)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket_dir: Path | None = None
+        self._startup: Startup | None = None
+        self._orphan_since: float | None = None
+        self._asked: int | None = None  # the postmaster that was asked to end
+
+    @property
+    def url(self) -> str:
+        """The database's URL, for whoever may enter the socket's directory."""
+        assert self._socket_dir is not None, "not started"
+        return embedded_url(str(self._socket_dir))
+
+    @property
+    def log_path(self) -> Path:
+        """Where PostgreSQL writes its log."""
+        return self._log.path
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def exit_status(self) -> int | None:
+        """How the postmaster ended: its status, or less than 0 the signal; None while it runs."""
+        return self._process.poll() if self._process is not None else None
+
+    def start(self) -> None:
+        """Launch PostgreSQL and wait until it accepts connections."""
+        self.launch()
+        try:
+            while not self.is_ready():
+                time.sleep(POLL_S)
+        except PostgresFailed:
+            self.stop()
+            raise
+
+    def launch(self) -> None:
+        """Launch it, and wait as long as something left behind in the directory takes to end."""
+        while not self.try_launch():
+            time.sleep(POLL_S)
+
+    def try_launch(self) -> bool:
+        """Make the database where there is none, and start PostgreSQL on it, for the first time or after its death.
+
+        False where one left behind in the directory has not ended: it is made to, so try again soon. The URL stays the
+        same over all starts until `stop`. Where this process is killed, PostgreSQL shuts down (on Linux; elsewhere the
+        next start sees to it). Raises `VersionMismatch`, `DataDirectoryError`, `PostgresFailed`.
+        """
+        try:
+            lock_fd = os.open(self._home / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                if not self._is_free(lock_fd):
+                    return False
+                self._clear_stale()
+                if not self._data.exists():
+                    self._initdb()
+                self._check_version()
+                self._launch(lock_fd)
+                return True
+            finally:
+                os.close(lock_fd)  # the postmaster has its own copy
+        except OSError as error:
+            reason = f"{error.filename or ''} {error.strerror}".strip()
+            raise DataDirectoryError(self._home, reason, passing=is_passing(error)) from error
+
+    def is_ready(self) -> bool:
+        """Whether a launched PostgreSQL accepts connections; raises `PostgresFailed` where it never will."""
+        assert self._process is not None, "not launched"
+        assert self._startup is not None
+        code = self._process.poll()
+        if code is None and not self._startup.is_stuck():
+            # The postmaster writes its state into the eighth line of its pid file.
+            lines = self._postmaster_pid_lines()
+            return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
+        self._end()  # what the servers know, where it listens, stays for the next try
+        what = f"started and did nothing for {MAX_STANDSTILL_S:g} s" if code is None else f"ended with status {code}"
+        raise PostgresFailed(f"PostgreSQL {what}; the end of {self.log_path}: {' | '.join(self._log.last_lines(3))}")
+
+    def stop(self) -> None:
+        """Shut down: no new connections, running transactions rolled back, a checkpoint, end."""
+        self._end()
+        self._log.close()
+        if self._socket_dir is not None:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir = None
+
+    def bound_log(self) -> None:
+        """See to it that the log does not fill the disk: call this now and then; raises OSError."""
+        self._log.bound()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                if self._process.poll() is not None:
+                    break
+                self._process.send_signal(how)
+                try:
+                    self._process.wait(STOP_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    continue
+            self._process = None
+
+    def _is_free(self, lock_fd: int) -> bool:
+        """Take `postgres.lock`; where it is taken, see to the end of who has it.
+
+        A postmaster whose DevNest was killed is shut down. Of one that was killed itself the others go by themselves,
+        but who computes looks up only when that is done.
+        """
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid, now = self._orphan_pid(), time.monotonic()
+            if self._orphan_since is None:
+                self._orphan_since = now
+            if pid and pid != self._asked:
+                self._asked = pid
+                _send(pid, signal.SIGINT)
+            waited_s = now - self._orphan_since
+            if not pid and waited_s > BEREFT_TIMEOUT_S:
+                self._kill_bereft(lock_fd)
+            if waited_s > ORPHAN_TIMEOUT_S:
+                self._orphan_since = None
+                raise PostgresFailed(f"a PostgreSQL left behind in {self._home} does not end") from None
+            return False
+        self._orphan_since = None
+        return True
+
+    def _orphan_pid(self) -> int | None:
+        """The live postmaster of `postmaster.pid`; where the system can tell, not a stranger with its number."""
+        lines = self._postmaster_pid_lines()
+        pid = int(lines[0]) if lines else None
+        if pid and Path("/proc/self/cwd").exists():  # a postmaster works in its data directory
+            try:
+                return pid if self._works_here(Path(f"/proc/{pid}")) else None
+            except OSError:
+                return None
+        return pid
+
+    def _kill_bereft(self, lock_fd: int) -> None:
+        """Where the system can tell, end what has the lock and works in the data directory, without a postmaster.
+
+        The lock tells PostgreSQL's processes from a shell that somebody has there.
+        """
+        lock = os.fstat(lock_fd)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it is another user's, or has ended
+                is_another = int(process.name) != os.getpid() and self._works_here(process)
+                if is_another and any(os.path.samestat(fd.stat(), lock) for fd in (process / "fd").iterdir()):
+                    _send(int(process.name), signal.SIGKILL)
+
+    def _works_here(self, process: Path) -> bool:
+        return (process / "cwd").readlink() == self._data.resolve()
+
+    def _clear_stale(self) -> None:
+        """Remove what a killed postmaster or a killed DevNest left: socket directories, and `postmaster.pid`."""
+        clear_socket_directories(self._home, self._socket_dir)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _postmaster_pid_lines(self) -> list[str]:
+        try:
+            lines = (self._data / "postmaster.pid").read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [line.strip() for line in lines] if lines and lines[0].strip().isdigit() else []
+
+    def _initdb(self) -> None:
+        """Make the database in a directory beside its place, then move it there: whole or not at all."""
+        self._identity.check_name()
+        unfinished = self._home / "postgres.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        self._identity.give(unfinished)
+        # One collation everywhere, that no upgrade of the C library can change under our indexes.
+        if self._binaries.major >= 17:
+            locales = [["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]]
+        else:  # searches need letters beyond ASCII; not every system has such a locale
+            locales = [["--locale=C", "--lc-ctype=C.UTF-8"], ["--locale=C"]]
+        for options in locales:
+            answer = self._identity.run(
+                self._binaries.initdb, "-D", unfinished, "--username=devnest", "--auth=trust", "--encoding=UTF8",
+                "--data-checksums", *options,
+            )  # fmt: skip
+            if answer.returncode == 0:
+                break
+        else:
+            raise PostgresFailed(f"initdb failed: {(answer.stderr or answer.stdout).strip()[-500:]}")
+        unfinished.rename(self._data)
+
+    def _check_version(self) -> None:
+        try:
+            made_by = (self._data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            raise DataDirectoryError(self._home, "its folder postgres is no PostgreSQL database") from None
+        if made_by != str(self._binaries.major):
+            raise VersionMismatch(self._home, made_by, str(self._binaries.major))
+
+    def _launch(self, lock_fd: int) -> None:
+        if self._socket_dir is None:
+            self._socket_dir = make_socket_directory(self._home, self._identity)
+        elif not self._socket_dir.exists():  # it was taken for old; the servers know its name
+            self._socket_dir.mkdir(mode=0o700)
+            self._identity.give(self._socket_dir)
+        for left in self._socket_dir.iterdir():
+            left.unlink()
+        settings = {**SETTINGS, "unix_socket_directories": str(self._socket_dir)}
+        log = self._log.open()
+        self._process = subprocess.Popen(
+            [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
+            start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
+            env=private_environment(),
+            user=self._identity.uid, group=self._identity.gid,
+            extra_groups=None if self._identity.uid is None else [],
+            preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
+        )  # fmt: skip
+        self._startup = Startup(self._process.pid, self._log)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _shut_down_with_parent() -> None:
+    """In the child, before PostgreSQL's program starts: have the kernel send SIGINT when the parent dies."""
+    _PRCTL(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def running_url(data_dir: DataDirectory) -> str:
+    """The URL of the PostgreSQL that a DevNest runs in this directory; raises `PostgresFailed` where none runs.
+
+    Reading the directory and entering the socket's is for its owner and for root.
+    """
+    try:
+        lines = (data_dir.path / "postgres" / "postmaster.pid").read_text().splitlines()
+    except OSError as error:
+        raise PostgresFailed(f"no PostgreSQL runs in {data_dir.path}: {error.strerror}") from error
+    if len(lines) < 8 or lines[7].strip() != "ready":
+        raise PostgresFailed(f"the PostgreSQL in {data_dir.path} is not ready")
+    return embedded_url(lines[4].strip())

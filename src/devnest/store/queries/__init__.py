@@ -1,0 +1,1 @@
+"""SQL, beside the functions that run it."""

@@ -1,0 +1,154 @@
+"""Accounts: the people, and what they log in with."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from devnest.store.database import Database
+from devnest.store.queries.identifiers import folded
+
+__all__ = [
+    "Account",
+    "Credentials",
+    "Login",
+    "Profile",
+    "Recipient",
+    "find_account",
+    "find_confirmed",
+    "find_credentials",
+    "find_login",
+    "find_profile",
+    "find_resettable",
+    "replace_hash",
+]
+
+VERIFY_LIFETIME = timedelta(hours=24)
+
+# So many sessions at once; where one more comes, those unused for longest end (`end_surplus`).
+MAX_SESSIONS = 300
+MAX_ENDED = 100  # at one sign-in: every server hears of each
+SURPLUS = (
+    "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"  # noqa: S608
+    f" OFFSET {MAX_SESSIONS - 1} LIMIT {MAX_ENDED}) AS beyond)"
+)
+
+RECIPIENT = "SELECT id, username, email, email_verified_at IS NOT NULL FROM accounts"
+
+# Who had the old password may have asked for another address; the code for the address that is stays good.
+DROP_TOKENS = (
+    "DELETE FROM mailed_tokens t USING accounts a WHERE t.account_id = $1 AND a.id = $1"
+    " AND (purpose = 'reset' OR lower(t.email) IS DISTINCT FROM lower(a.email))"
+)
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A person's record, as the person sees it. `email`: None where the account has no address any more."""
+
+    id: UUID
+    username: str
+    email: str | None
+    created_at: datetime
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """An account as everyone sees it."""
+
+    id: UUID
+    username: str
+    created_at: datetime
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """Whom a mail is for. `confirmed`: somebody has shown to read mail at the address."""
+
+    account_id: UUID
+    username: str
+    email: str
+    confirmed: bool
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What a sign-in is checked against.
+
+    `device_key`: what its device tokens are signed with. `surplus`: the sessions to end, 100 at most, for it to have
+    one more.
+    """
+
+    account_id: UUID
+    password_hash: str
+    disabled: bool
+    device_key: UUID
+    surplus: int
+
+
+class Login(msgspec.Struct, frozen=True):
+    """An account's names and the hash of its password. `confirmed`: somebody has shown to read mail at `email`."""
+
+    username: str
+    email: str | None
+    password_hash: str
+    confirmed: bool
+
+    @property
+    def names(self) -> list[str]:
+        """What a password is compared with."""
+        return [self.username] if self.email is None else [self.username, self.email]
+
+
+async def find_account(database: Database, account_id: UUID) -> Account | None:
+    """The account with this id."""
+    row = await database.fetch_row(
+        "SELECT id, username, email, created_at FROM accounts WHERE id = $1 AND deleted_at IS NULL", account_id
+    )
+    return None if row is None else Account(*row)
+
+
+async def find_credentials(database: Database, *, email: str | None, username: str | None) -> Credentials | None:
+    """What the account with this e-mail address, or else this username, logs in with."""
+    name = "username" if email is None else "email"
+    row = await database.fetch_row(
+        f"SELECT id, password_hash, disabled_at IS NOT NULL, device_key, {SURPLUS} FROM accounts"  # noqa: S608 (constants only)
+        f" WHERE lower({name}) = $1",
+        folded((username or "") if email is None else email),
+    )
+    return None if row is None else Credentials(*row)
+
+
+async def find_resettable(database: Database, email: str) -> Recipient | None:
+    """The account with this e-mail address, unless it is disabled."""
+    row = await database.fetch_row(f"{RECIPIENT} WHERE lower(email) = $1 AND disabled_at IS NULL", folded(email))
+    return None if row is None else Recipient(*row)
+
+
+async def find_confirmed(database: Database, account_id: UUID) -> Recipient | None:
+    """The account with this id, where its address was confirmed."""
+    row = await database.fetch_row(f"{RECIPIENT} WHERE id = $1 AND email_verified_at IS NOT NULL", account_id)
+    return None if row is None else Recipient(*row)
+
+
+async def find_login(database: Database, account_id: UUID) -> Login | None:
+    """What the account logs in with."""
+    row = await database.fetch_row(
+        "SELECT username, email, password_hash, email_verified_at IS NOT NULL FROM accounts"
+        " WHERE id = $1 AND deleted_at IS NULL",
+        account_id,
+    )
+    return None if row is None else Login(*row)
+
+
+async def replace_hash(database: Database, account_id: UUID, old_hash: str, new_hash: str) -> bool:
+    """Put a better hash of the same password in place of the old one; False where that is no longer there."""
+    replaced = await database.fetch_value(
+        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING true",
+        account_id, old_hash, new_hash,
+    )  # fmt: skip
+    return replaced is not None
+
+
+async def find_profile(database: Database, username: str) -> Profile | None:
+    """The account with this username, in any case."""
+    row = await database.fetch_row(
+        "SELECT id, username, created_at FROM accounts WHERE lower(username) = $1", folded(username)
+    )
+    return None if row is None else Profile(*row)

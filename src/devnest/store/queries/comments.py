@@ -1,0 +1,106 @@
+"""Comments on posts, oldest first."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from uuid_utils.compat import uuid7
+
+from devnest.store.connections import Connection
+from devnest.store.database import Database
+from devnest.store.errors import AuthorGone
+from devnest.store.queries.idempotency import Claim, once
+from devnest.store.queries.posts import MAX_LISTED_BYTES, Author
+
+__all__ = ["Comment", "create_comment", "delete_comment", "list_comments"]
+
+# A post that is missing or being deleted is an ordinary outcome, so it raises no SQL error: PostgreSQL would log each.
+# The lock is the one that the foreign key takes anyway; with it the post stays until the comment is stored.
+# The answer has a row where there is such a post, and a comment in it where there is such an account too.
+INSERT = """
+WITH post AS (
+    SELECT id FROM posts WHERE id = $2 FOR KEY SHARE
+), author AS (
+    SELECT id, username FROM accounts WHERE id = $3
+), written AS (
+    INSERT INTO comments (id, post_id, author_id, body) SELECT $1, post.id, author.id, $4 FROM post, author
+    RETURNING id, author_id, body, created_at
+)
+SELECT written.id, author.id, author.username, written.body, written.created_at
+FROM post LEFT JOIN (written JOIN author ON author.id = written.author_id) ON true"""
+
+
+class Comment(msgspec.Struct, frozen=True):
+    """A comment as everyone sees it."""
+
+    id: UUID
+    author: Author
+    body: str
+    created_at: datetime
+
+
+# As that of posts: what came before a comment is at most as large as a page may be.
+PAGE = """
+SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), body, created_at
+FROM (
+    SELECT *, sum(least(octet_length(body), $4)) OVER (
+        ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+    FROM (
+        SELECT id, author_id, body, created_at FROM comments
+        WHERE post_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3) AS page
+) AS page
+WHERE bytes_before IS NULL OR bytes_before <= $4 ORDER BY id"""
+
+
+async def create_comment(
+    database: Database, post_id: UUID, author_id: UUID, body: str, claim: Claim | None = None
+) -> Comment | None:
+    """Store a comment, once under its claim; None where there is no such post.
+
+    Raises `AuthorGone` where the account no longer exists, or `KeyReused`.
+    """
+
+    async def make(connection: Connection) -> Comment | None:
+        row = await connection.fetchrow(INSERT, uuid7(), post_id, author_id, body)
+        if row is None:
+            return None
+        if row[0] is None:
+            raise AuthorGone("the account no longer exists")
+        return _comment(row)
+
+    return await once(database, claim, author_id, Comment, make)
+
+
+async def list_comments(
+    database: Database, post_id: UUID, limit: int, *, max_bytes: int = MAX_LISTED_BYTES, after: UUID | None = None
+) -> list[Comment] | None:
+    """List comments, oldest first; None where there is no such post.
+
+    Args:
+        database: Where they are.
+        post_id: Whose comments.
+        limit: How many, at most.
+        max_bytes: How many bytes their texts may have, as in `list_posts`.
+        after: The comment before the first.
+    """
+    rows = await database.fetch(PAGE, post_id, after, limit, max_bytes)
+    if not rows and not await database.fetch_value("SELECT EXISTS (SELECT 1 FROM posts WHERE id = $1)", post_id):
+        return None
+    return [_comment(row) for row in rows]
+
+
+async def delete_comment(database: Database, post_id: UUID, comment_id: UUID, author_id: UUID) -> bool | None:
+    """Delete one's own comment; False where it is another's, None where there is none."""
+    deleted: bool | None = await database.fetch_value(
+        "WITH found AS (SELECT id, author_id = $3 AS own FROM comments WHERE id = $2 AND post_id = $1),"
+        " gone AS (DELETE FROM comments c USING found WHERE c.id = found.id AND own)"
+        " SELECT own FROM found",
+        post_id, comment_id, author_id,
+    )  # fmt: skip
+    return deleted
+
+
+def _comment(row: asyncpg.Record) -> Comment:
+    comment_id, author_id, username, body, created_at = row
+    return Comment(comment_id, Author(author_id, username), body, created_at)

@@ -1,0 +1,223 @@
+"""Posts, newest first."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from uuid_utils.compat import uuid7
+
+from devnest.store.connections import Connection
+from devnest.store.database import Database
+from devnest.store.errors import AuthorGone
+from devnest.store.queries.idempotency import Claim, once
+from devnest.store.queries.identifiers import folded
+
+__all__ = [
+    "MAX_LISTED_BYTES",
+    "Author",
+    "Draft",
+    "Post",
+    "change_post",
+    "create_post",
+    "create_posts",
+    "delete_post",
+    "find_post",
+    "list_posts",
+]
+
+
+class Author(msgspec.Struct, frozen=True):
+    """Who wrote a post."""
+
+    id: UUID
+    username: str
+
+
+class Post(msgspec.Struct, frozen=True):
+    """A post as everyone sees it."""
+
+    id: UUID
+    author: Author
+    title: str
+    body: str
+    tags: list[str]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Draft(NamedTuple):
+    """A post that is to be."""
+
+    author_id: UUID
+    title: str
+    body: str
+    tags: list[str]
+
+
+MAX_LISTED_BYTES = 1024 * 1024  # of the texts of a list, its last item aside
+SEPARATOR = "\x1f"  # a control character, which no tag holds
+COLUMNS = "p.id, a.id AS author_id, a.username, p.title, p.body, p.tags, p.created_at, p.updated_at"
+ONE = f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"  # noqa: S608 (constants only)
+# Not `*`: the words of a post, which only searches need, may have half a megabyte.
+STORED = "id, author_id, title, body, tags, created_at, updated_at"
+# No row where the author has no account: a foreign key that is violated would be an error in PostgreSQL's log.
+INSERT = f"""
+WITH a AS (SELECT id, username FROM accounts WHERE id = $2),
+    p AS (INSERT INTO posts (id, author_id, title, body, tags) SELECT $1, id, $3, $4, $5 FROM a RETURNING {STORED})
+SELECT {COLUMNS} FROM p, a"""  # noqa: S608 (constants only)
+# An array of arrays has to be rectangular, so each row's tags come as one text.
+INSERT_ALL = f"""
+WITH p AS (
+    INSERT INTO posts (id, author_id, title, body, tags)
+    SELECT n.id, n.author_id, n.title, n.body, string_to_array(n.tags, E'{SEPARATOR}')
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) AS n (id, author_id, title, body, tags)
+    JOIN accounts ON accounts.id = n.author_id RETURNING {STORED})
+SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
+# The time of the change names the version, so it has to move even where the clock does not.
+UPDATE = f"""
+WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, body), tags = coalesce($6, tags),
+        updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+    WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))
+        AND updated_at <> ALL($7::timestamptz[]) RETURNING {STORED})
+SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
+
+# The running sum of lengths ends a page in the database. PostgreSQL knows the length of a long text without reading it,
+# so it reads only what it lists. The author is a subquery: no wrong estimate makes it a join of all accounts.
+PAGE = """
+SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), title, body, tags, created_at,
+    updated_at
+FROM (
+    SELECT *, sum(least(octet_length(title) + octet_length(body), $2)) OVER (
+        ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+    FROM (
+        SELECT id, author_id, title, body, tags, created_at, updated_at FROM posts
+        {where} ORDER BY id DESC LIMIT $1) AS page
+) AS page
+WHERE bytes_before IS NULL OR bytes_before <= $2 ORDER BY id DESC"""
+
+
+async def create_post(
+    database: Database, author_id: UUID, title: str, body: str, tags: list[str], claim: Claim | None = None
+) -> Post:
+    """Store a post, once under its claim; raises `AuthorGone` where the account no longer exists, or `KeyReused`."""
+
+    async def make(connection: Connection) -> Post:
+        row = await connection.fetchrow(INSERT, uuid7(), author_id, title, body, tags)
+        if row is None:
+            raise AuthorGone("the account no longer exists")
+        return _post(row)
+
+    post = await once(database, claim, author_id, Post, make)
+    assert post is not None
+    return post
+
+
+async def create_posts(database: Database, drafts: Sequence[Draft]) -> list[Post | Exception]:
+    """Store several posts by one statement: each draft's post, or `AuthorGone` where its account no longer exists."""
+    if len(drafts) == 1:
+        return [await _outcome(database, drafts[0])]
+    ids = [uuid7() for _ in drafts]
+    tags = [SEPARATOR.join(draft.tags) for draft in drafts]
+    columns = zip(*((draft.author_id, draft.title, draft.body) for draft in drafts), strict=True)
+    try:
+        rows = await database.fetch(INSERT_ALL, ids, *columns, tags)
+    except asyncpg.PostgresError:  # one of them, which has to be found, or an account that goes at this moment
+        return [await _outcome(database, draft) for draft in drafts]
+    stored = {post.id: post for post in map(_post, rows)}
+    return [stored.get(post_id) or AuthorGone("the account no longer exists") for post_id in ids]
+
+
+async def _outcome(database: Database, draft: Draft) -> Post | Exception:
+    try:
+        return await create_post(database, draft.author_id, draft.title, draft.body, draft.tags)
+    except Exception as error:
+        return error
+
+
+async def find_post(database: Database, post_id: UUID) -> Post | None:
+    """The post with this id."""
+    row = await database.fetch_row(ONE, post_id)
+    return None if row is None else _post(row)
+
+
+async def change_post(
+    database: Database,
+    post_id: UUID,
+    author_id: UUID,
+    among: Sequence[datetime] | None,
+    *,
+    not_among: Sequence[datetime] = (),
+    title: str | None = None,
+    body: str | None = None,
+    tags: list[str] | None = None,
+) -> Post | None:
+    """Change what is given, if the post is the author's and was last changed at one of these times, or at any.
+
+    None where it is not so, and where it was changed at one of the times `not_among` which it may be.
+    """
+    row = await database.fetch_row(UPDATE, post_id, author_id, among, title, body, tags, not_among)
+    return None if row is None else _post(row)
+
+
+async def delete_post(
+    database: Database,
+    post_id: UUID,
+    author_id: UUID,
+    among: Sequence[datetime] | None,
+    *,
+    not_among: Sequence[datetime] = (),
+) -> bool:
+    """Delete a post and its comments under the same conditions; False where they do not hold."""
+    deleted = await database.fetch_value(
+        "DELETE FROM posts WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))"
+        " AND updated_at <> ALL($4::timestamptz[]) RETURNING true",
+        post_id, author_id, among, not_among,
+    )  # fmt: skip
+    return deleted is not None
+
+
+async def list_posts(
+    database: Database,
+    limit: int,
+    *,
+    max_bytes: int = MAX_LISTED_BYTES,
+    before: UUID | None = None,
+    author: str | None = None,
+    tag: str | None = None,
+    words: str | None = None,
+) -> list[Post]:
+    """List posts, newest first.
+
+    Each set of conditions is a statement of its own, so that PostgreSQL plans each for the index that serves it.
+
+    Args:
+        database: Where they are.
+        limit: How many, at most.
+        max_bytes: How many bytes their texts may have. The post that goes beyond is listed and those after it are not:
+            whoever may pass on no more than this learns so whether there are others.
+        before: The post before the first.
+        author: Their author's username.
+        tag: A tag that they carry.
+        words: What is searched for, as `search_posts` has checked it.
+    """
+    conditions, arguments = [], list[object]([limit, max_bytes])
+    for condition, value in (
+        ("id < {}", before),
+        ("author_id = (SELECT id FROM accounts WHERE lower(username) = {})", author and folded(author)),
+        ("tags @> ARRAY[{}]", tag),
+        ("words @@ websearch_to_tsquery('simple', {})", words),
+    ):
+        if value is not None:
+            arguments.append(value)
+            conditions.append(condition.format(f"${len(arguments)}"))
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = await database.fetch(PAGE.format(where=where), *arguments)
+    return [_post(row) for row in rows]
+
+
+def _post(row: asyncpg.Record) -> Post:
+    post_id, author_id, username, title, body, tags, created_at, updated_at = row
+    return Post(post_id, Author(author_id, username), title, body, tags, created_at, updated_at)

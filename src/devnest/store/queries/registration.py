@@ -1,0 +1,130 @@
+"""Making accounts, and what becomes of an unconfirmed account that keeps its address from others.
+
+Nobody has to confirm an address to use an account, so anyone can register another's. Whoever reads the mail there takes
+that account over by it (`devnest.store.queries.mailed_tokens`), or has the address to register with when it has been
+unconfirmed for `UNCONFIRMED_FOR`. The account before then loses the address and keeps everything else. Nothing but
+such a registration does it.
+"""
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from uuid_utils.compat import uuid7
+
+from devnest.store.connections import Connection
+from devnest.store.database import Database
+from devnest.store.errors import AlreadyTaken, KeyTaken
+from devnest.store.queries.accounts import VERIFY_LIFETIME, Account
+from devnest.store.queries.audit import NO_ORIGIN, Event, Origin
+from devnest.store.queries.idempotency import Claim, keep_answer
+from devnest.store.queries.identifiers import folded
+from devnest.store.queries.naming import lock_key
+from devnest.store.queries.tokens import token_sha256
+
+__all__ = ["create_account", "is_address_taken", "taken_field"]
+
+UNCONFIRMED_FOR = timedelta(days=7)  # an address keeps others out; a mail that went astray is asked for again by then
+# The name is free, and stays so, when the function says so; whether the address is, the index tells.
+INSERT = """
+WITH created AS (
+    INSERT INTO accounts (id, username, email, password_hash) SELECT $1, $2, $3, $4
+    WHERE lock_new_account($12, $13, $14) ON CONFLICT DO NOTHING RETURNING id, created_at
+), mailed AS (
+    INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)
+    SELECT id, 'verify', $10, $3, now() + $11 FROM created WHERE $10::bytea IS NOT NULL
+)
+INSERT INTO audit_log (id, event, succeeded, account_id, address, user_agent, request_id)
+SELECT $5, $6, true, id, $7, $8, $9 FROM created RETURNING (SELECT created_at FROM created)"""
+RELEASABLE = f"(email_verified_at IS NULL AND email_given_at < now() - interval '{UNCONFIRMED_FOR.days} days')"
+TAKEN = f"""
+SELECT EXISTS (SELECT FROM accounts WHERE lower(username) = $1)
+        OR EXISTS (SELECT FROM held_names WHERE username = $1 AND until > now()) AS username,
+    EXISTS (SELECT FROM accounts WHERE lower(email) = $2 AND NOT {RELEASABLE}) AS email"""  # noqa: S608 (constants only)
+IS_ADDRESS_TAKEN = "SELECT EXISTS (SELECT FROM accounts WHERE lower(email) = $1)"
+# Its mailed tokens were for whoever reads that address, and are not for the account any more.
+RELEASE = f"""
+WITH released AS (
+    UPDATE accounts SET email = NULL WHERE lower(email) = $1 AND {RELEASABLE} RETURNING id
+), dropped AS (
+    DELETE FROM mailed_tokens t USING released r WHERE t.account_id = r.id AND lower(t.email) = $1
+)
+INSERT INTO audit_log (id, event, succeeded, account_id, address, user_agent, request_id)
+SELECT $2, $3, true, id, $4, $5, $6 FROM released RETURNING true"""  # noqa: S608
+
+
+class New(NamedTuple):
+    """An account that is to be."""
+
+    username: str
+    email: str
+    password_hash: str
+    origin: Origin
+    verification: str | None
+
+
+async def create_account(
+    database: Database,
+    username: str,
+    email: str,
+    password_hash: str,
+    claim: Claim | None = None,
+    origin: Origin = NO_ORIGIN,
+    verification: str | None = None,
+) -> Account:
+    """Store a new account, and with it its line in the audit log and the answer under its claim.
+
+    `verification`: a token that is to be mailed to the address, and will confirm it.
+
+    Raises `AlreadyTaken` where the username or the e-mail address exists in any case, or another gave the username up
+    not long ago. Where the claim is taken, so is the username: by the same request, or the claim's own check tells.
+    """
+    new = New(username, email, password_hash, origin, verification)
+    try:
+        async with database.connection() as connection:
+            if claim is None and (account := await _insert(connection, new)):
+                return account
+            async with connection.transaction():
+                account = await _insert(connection, new) or await _insert_released(connection, new)
+                if account is None:
+                    raise AlreadyTaken(await _taken_field(connection, username, email) or "username")
+                if claim is not None:
+                    await keep_answer(connection, claim, account.id, account)
+            return account
+    except KeyTaken as error:
+        raise AlreadyTaken("username") from error
+
+
+async def _insert(connection: Connection, new: New) -> Account | None:
+    """None where the name or the address is taken."""
+    created_at = await connection.fetchval(
+        INSERT, account_id := uuid7(), new.username, new.email, new.password_hash, uuid7(), Event.REGISTER,
+        *new.origin, token_sha256(new.verification) if new.verification else None, VERIFY_LIFETIME,
+        folded(new.username), lock_key(new.username), lock_key(new.email),
+    )  # fmt: skip
+    return None if created_at is None else Account(account_id, new.username, new.email, created_at)
+
+
+async def _insert_released(connection: Connection, new: New) -> Account | None:
+    """Insert where an account that has not confirmed the address can lose it; else None, and all is to be undone.
+
+    The insert that was tried before has locked both, for the same transaction.
+    """
+    released = await connection.fetchval(RELEASE, folded(new.email), uuid7(), Event.EMAIL_RELEASE, *new.origin)
+    return await _insert(connection, new) if released else None
+
+
+async def taken_field(database: Database, username: str, email: str) -> str | None:
+    """Which of the two cannot be registered; asked before the costly hash, and again by the insert afterwards."""
+    async with database.connection() as connection:
+        return await _taken_field(connection, username, email)
+
+
+async def _taken_field(connection: Connection, username: str, email: str) -> str | None:
+    row = await connection.fetchrow(TAKEN, folded(username), folded(email))
+    assert row is not None
+    return "username" if row["username"] else "email" if row["email"] else None
+
+
+async def is_address_taken(database: Database, email: str) -> bool:
+    """Whether an account has the address, be it unconfirmed: only a registration takes it from one."""
+    return bool(await database.fetch_value(IS_ADDRESS_TAKEN, folded(email)))

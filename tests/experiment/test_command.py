@@ -1,0 +1,241 @@
+"""`devnest bench` as a person runs it: real designs, Ctrl-C, going on, and designs that do not work."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from devnest.cli import app
+from devnest.experiment import Session
+from tests.experiment.results import measured, session
+from tests.support import PATIENCE_S, data_directory, eventually
+
+COMMAND = (sys.executable, "-c", "from devnest.cli import main; main()", "bench", "--quick")
+PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
+PEER = """
+title = "Peer"
+needs = [{needs}]
+pins = ["peer.toml"]
+install = []
+start = ["{python}", "server.py"]
+ready = "/healthz"
+[variants.only]
+title = "{name}"
+environment = {{}}
+"""
+BROKEN = "print('no colour is set')\nraise SystemExit(3)\n"
+DIES = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        print("out of luck", flush=True)
+        os._exit(7)
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A working directory with a temporary directory `t` in it that root's PostgreSQL can reach."""
+    with data_directory() as path:
+        path.mkdir(mode=0o711)
+        path.chmod(0o711)
+        (path / "t").mkdir(mode=0o711)
+        (path / "t").chmod(0o711)
+        yield path
+
+
+def environment(place: Path) -> dict[str, str]:
+    # the person's own settings are not the designs'
+    return {**os.environ, "TMPDIR": str(place / "t"), "DEVNEST_HASHING": "nonsense"}
+
+
+def bench(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until(stream: IO[str], words: str) -> str:
+    """All lines up to the one with `words`."""
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError(f"ended without {words!r}: {''.join(lines)}")
+
+
+def processes_of_a_design(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """All that `devnest bench` has started, once a design's server is among them: its guard's child."""
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        assert process.poll() is None
+        found[:] = psutil.Process(process.pid).children(recursive=True)
+        return len(found) > 1
+
+    eventually(is_there)
+    return found
+
+
+def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
+    """Ctrl-C keeps the runs that were finished and leaves nothing; `--resume` does the rest and writes everything."""
+    first = bench(place, "--designs", "inline,pool")
+    assert first.stderr is not None
+    read_until(first.stderr, "DevNest, pool with lanes (after), run 1 (1 to do)")
+    started = processes_of_a_design(first)
+    first.send_signal(signal.SIGINT)
+    output, errors = first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 130, errors
+    assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
+    assert list((place / "t").iterdir()) == []
+    assert "go on with: devnest bench --resume devnest-bench.json" in errors
+    assert "DevNest, inline, one process (before)" in output
+    kept = Session.load(place / "devnest-bench.json")
+    assert [run.design for run in kept.runs] == ["inline"]
+
+    (place / "page.md").write_text("<!-- devnest bench: experiment -->\n<!-- /devnest bench: experiment -->\n")
+    files = ("--resume", "devnest-bench.json", "--report", "report.html", "--write-docs", "page.md")
+    second = subprocess.run(
+        [*COMMAND[:-1], *files], cwd=place, env=environment(place), capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 0, second.stderr
+    whole = Session.load(place / "devnest-bench.json")
+    assert whole.runs[0] == kept.runs[0]
+    assert [run.design for run in whole.runs] == ["inline", "pool"]
+    for run in whole.runs:
+        assert {"register", "login", "post"} <= set(run.routes)
+        assert (run.failed, run.failed_checks) == (0, 0)
+    assert "times the requests per second" in second.stdout
+    assert "A quick session" in second.stdout
+    for page in ("page.md", "report.html"):
+        text = (place / page).read_text()
+        assert "DevNest, pool with lanes (after)" in text
+        assert "A quick session" in text
+    assert list((place / "t").iterdir()) == []
+
+
+def test_interrupted_before_the_first_run_there_is_nothing_to_go_on_with(place: Path) -> None:
+    """So no file is named that is not there."""
+    process = bench(place, "--designs", "inline")
+    processes_of_a_design(process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert "nothing was measured" in errors
+    assert "--resume" not in errors
+    assert not (place / "devnest-bench.json").exists()
+
+
+def test_all_designs_run_on_the_postgresql_that_was_named(place: Path) -> None:
+    """DevNest's own too: else it and the peers would be compared on different ones."""
+    process = bench(place, "--designs", "inline", "--postgres-bin", "/nonexistent")
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "/nonexistent/initdb does not run" in errors
+
+
+def test_killed_it_leaves_nothing_either(place: Path) -> None:
+    """The guard sees the end of its input, whatever ended it."""
+    process = bench(place, "--designs", "inline")
+    started = processes_of_a_design(process)
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)
+    assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
+    assert list((place / "t").iterdir()) == []
+
+
+def test_a_design_in_trouble_is_told_and_the_others_go_on(place: Path) -> None:
+    """One that does not start, one that this machine lacks something for, one that dies under load; status 1."""
+    peers = place / "benchmarks" / "peers"
+    peers.mkdir(parents=True)
+    shutil.copy(PEERS / "start.py", peers)
+    for name, needs, program in (("broken", "", BROKEN), ("absent", '"no-such-program"', ""), ("dies", "", DIES)):
+        (peers / name).mkdir()
+        (peers / name / "peer.toml").write_text(PEER.format(name=name, needs=needs, python=sys.executable))
+        (peers / name / "server.py").write_text(program)
+    process = bench(place, "--designs", "broken-only,absent-only,dies-only")
+    output, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1, errors
+    assert "failed: it did not start: it ended with status 3\n    no colour is set\n" in errors
+    assert "skipped: not installed here: no-such-program\n" in errors
+    assert "failed: it ended unasked with status 7\n    out of luck\n" in errors
+    assert output.count("Peer, ") == 3
+    troubles = Session.load(place / "devnest-bench.json").troubles
+    assert [trouble.kind for trouble in troubles] == ["failed", "skipped", "failed"]
+    assert list((place / "t").iterdir()) == []
+    assert not (place / "devnest-bench.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--designs", "inline,nope"], "no design 'nope'; there are inline, thread, pool-one-lane, pool"),
+        (["--designs", ","], "--designs names none"),
+        (["--json", "/no/such/folder/x.json"], "cannot write /no/such/folder/x.json"),
+        (["--report", "/no/such/folder/x.html"], "cannot write /no/such/folder/x.html"),
+        (["--json", "same", "--report", "same"], "name the same file"),
+        (["--write-docs", "empty.md"], "empty.md has no section to write"),
+        (["--resume", "none.json"], "cannot read none.json"),
+        (["--resume", "empty.md"], "empty.md holds no session"),
+        (["--resume", "whole.json", "--runs", "4"], "leave out the other options"),
+        (["--resume", "elsewhere.json"], "measured on another machine"),
+        (["--json", "unfinished.json"], "unfinished.json holds an unfinished session"),
+    ],
+)
+def test_a_wrong_option_is_told_in_a_line_before_anything_is_started(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.md").touch()
+    measured().save(tmp_path / "whole.json")
+    session().save(tmp_path / "elsewhere.json")
+    session().save(tmp_path / "unfinished.json")
+    before = sorted(tmp_path.iterdir())
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["bench", "--port", str(port)])
+    assert result.exit_code == 2
+    assert result.stderr == f"devnest: port {port} of 127.0.0.1: Address already in use\n"
+
+
+def test_a_whole_session_is_shown_again_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on another machine than the one that measured it."""
+    monkeypatch.chdir(tmp_path)
+    measured().save(tmp_path / "whole.json")
+    result = CliRunner().invoke(app, ["bench", "--resume", "whole.json", "--report", "again.html"])
+    assert result.exit_code == 0, result.stderr
+    assert "Before | <b>" in result.stdout
+    assert "0.10 times the p95" in result.stdout
+    assert (tmp_path / "again.html").exists()

@@ -1,0 +1,53 @@
+"""The dashboard: whole, offline, and drawn without a script error where there is a browser to try."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from devnest.experiment import Session, Trouble, report
+from tests.experiment.results import measured, session
+from tests.load.test_report import BROWSER, FLAGS, Elements, figures_of
+
+CHARTS = {"rates", "slowest", "rate-over-time", "p95-over-time"}
+
+
+@pytest.mark.parametrize("some", [session(), measured(runs=2)], ids=["empty", "whole"])
+def test_every_chart_has_its_place_and_nothing_is_loaded(some: Session) -> None:
+    """One file: no element points elsewhere, and a title cannot become an element."""
+    text = report(some, "devnest bench")
+    elements = Elements(text)
+    assert set(figures_of(text)) == CHARTS
+    assert set(elements.ids) == CHARTS | {"figures"}
+    assert elements.outside == []
+    assert elements.scripts == 4
+    assert "Before | <b>" not in text
+
+
+def test_the_report_says_what_is_missing() -> None:
+    some = session()
+    some.troubles = [Trouble("pool", "failed", "it did not start", [])]
+    text = report(some, "devnest bench --designs '<3'")
+    assert "3 runs are missing." in text
+    assert "After: failed, it did not start" in text
+    assert "devnest bench --designs &#x27;&lt;3&#x27;" in text
+    assert "runs are missing" not in report(measured(), "devnest bench")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_the_report_is_drawn_without_a_script_error(tmp_path: Path) -> None:
+    """In a real browser every chart becomes a drawing, and no script fails."""
+    assert BROWSER is not None
+    path = tmp_path / "report.html"
+    path.write_text(report(measured(runs=3), "devnest bench"), encoding="utf-8")
+    shown = subprocess.run(
+        [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    ).stdout
+    opening = shown[shown.index("<html") : shown.index(">", shown.index("<html"))]
+    assert "data-error" not in opening
+    assert f'data-drawn="{len(CHARTS)}"' in opening
+    assert shown.count('class="plot js-plotly-plot"') == len(CHARTS)
