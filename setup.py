@@ -12,9 +12,15 @@ setup(
         Extension(
             "devnest.bcrypt._kernel",
             sources=["native/module.c", "native/kernel.c", "native/common.c"],
-            depends=[f"native/{name}.h" for name in ("bcrypt", "common", "counts", "initial", "lanes")],
+            depends=[
+                f"native/{name}.h" for name in ("bcrypt", "common", "counts", "initial", "lanes")
+            ],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
-            extra_compile_args=["-O2", "-std=c11", "-fomit-frame-pointer"],  # the lanes need every register
+            extra_compile_args=[
+                "-O2",
+                "-std=c11",
+                "-fomit-frame-pointer",
+            ],  # the lanes need every register
             py_limited_api=STABLE,
             optional=True,  # without a compiler DevNest installs, and devnest.bcrypt uses pyca/bcrypt
         )

@@ -39,7 +39,9 @@ Figures = dict[str, float]
 
 def unpack(commit: str, tree: Path) -> None:
     """Write the sources of a commit into a directory."""
-    packed = subprocess.run(["git", "-C", str(ROOT), "archive", commit, "src"], capture_output=True, check=False)
+    packed = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", commit, "src"], capture_output=True, check=False
+    )
     if packed.returncode:
         sys.exit(f"no sources of {commit}: {packed.stderr.decode().strip()}")
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
@@ -66,11 +68,17 @@ def at_rate(at: DevNest, rate: float, seconds: int) -> Figures:
     """Reads and posts at a constant rate, beside hashing."""
 
     async def both() -> Figures:
-        hashing = asyncio.create_task(asyncio.to_thread(kernel_rates, COST, seconds, os.cpu_count() or 1, HASH_NICE))
+        hashing = asyncio.create_task(
+            asyncio.to_thread(kernel_rates, COST, seconds, os.cpu_count() or 1, HASH_NICE)
+        )
         with cpu_use(at) as use:
-            result = await run(Plan(at.url, LIGHT, stages=constant(CONNECTIONS, seconds), rate=rate))
+            result = await run(
+                Plan(at.url, LIGHT, stages=constant(CONNECTIONS, seconds), rate=rate)
+            )
         assert not result.failed, f"{result.failed} requests failed: {dict(result.errors)}"
-        cpu_us = {kind: 1e6 * use.seconds[kind] / result.requests for kind in ("server", "PostgreSQL")}
+        cpu_us = {
+            kind: 1e6 * use.seconds[kind] / result.requests for kind in ("server", "PostgreSQL")
+        }
         times = result.trend(expected=True)
         return {
             "p50, ms": times.percentile(50),
@@ -87,11 +95,18 @@ def at_rate(at: DevNest, rate: float, seconds: int) -> Figures:
 def main() -> None:
     """Measure in turn; print medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("commit", nargs="?", default=BEFORE_ACCOUNTS, help="default: the last one before the accounts")
+    parser.add_argument(
+        "commit",
+        nargs="?",
+        default=BEFORE_ACCOUNTS,
+        help="default: the last one before the accounts",
+    )
     parser.add_argument("--runs", type=int, default=5, help="times each is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
     parser.add_argument("--processes", type=int, default=1, help="server processes of each")
-    parser.add_argument("--rate", type=float, help="requests a second, one post to two pages, instead of wrk's")
+    parser.add_argument(
+        "--rate", type=float, help="requests a second, one post to two pages, instead of wrk's"
+    )
     options = parser.parse_args()
     if options.rate is None and shutil.which("wrk") is None:
         sys.exit("wrk is needed: apt install wrk")
@@ -119,7 +134,9 @@ def main() -> None:
                         else flat_out(at, load, lua, options.seconds)
                     )
                     figures.setdefault((load, name), []).append(measured)
-    print(f"{CONNECTIONS} connections, {options.processes} server(s); medians of {options.runs} runs")
+    print(
+        f"{CONNECTIONS} connections, {options.processes} server(s); medians of {options.runs} runs"
+    )
     for load in loads:
         show(load, options.commit, figures[load, options.commit], figures[load, NOW])
 

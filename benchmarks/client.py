@@ -33,7 +33,9 @@ class Client(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_keep_alive():
             self.transport.close()
-        if self.waiter is not None and not self.waiter.done():  # its request was given up at the end
+        if (
+            self.waiter is not None and not self.waiter.done()
+        ):  # its request was given up at the end
             self.waiter.set_result(self.parser.get_status_code())
 
     def connection_lost(self, _error: Exception | None) -> None:

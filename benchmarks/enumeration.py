@@ -52,7 +52,9 @@ def devnest(*options: str) -> Iterator[tuple[int, Path]]:
 
 def post(connection: http.client.HTTPConnection, path: str, body: dict[str, str]) -> int:
     """The status of the answer."""
-    connection.request("POST", f"/api/v1/auth/{path}", json.dumps(body), {"content-type": "application/json"})
+    connection.request(
+        "POST", f"/api/v1/auth/{path}", json.dumps(body), {"content-type": "application/json"}
+    )
     response = connection.getresponse()
     response.read()
     return response.status
@@ -118,33 +120,46 @@ def report(times: dict[str, list[float]], title: str) -> bool:
     medians = {kind: statistics.median(values) for kind, values in times.items()}
     for kind, values in times.items():
         low, _, high = statistics.quantiles(values, n=4)
-        print(f"  {kind:15} median {medians[kind]:8.2f} ms   middle half {low:8.2f} to {high:8.2f} ms")
+        print(
+            f"  {kind:15} median {medians[kind]:8.2f} ms   middle half {low:8.2f} to {high:8.2f} ms"
+        )
     within = True
     for first, second in itertools.combinations(KINDS, 2):
         ratio = medians[first] / medians[second]
         p, share = mann_whitney(times[first], times[second])
         within = within and abs(ratio - 1) <= TARGET
-        print(f"  {first} / {second}: ratio {ratio:.4f}, Mann-Whitney p {p:.3f}, longer in {share:.1%} of pairs")
+        print(
+            f"  {first} / {second}: ratio {ratio:.4f}, Mann-Whitney p {p:.3f}, longer in {share:.1%} of pairs"
+        )
     print(f"  medians within {TARGET:.0%}: {'yes' if within else 'NO'}")
     return within
 
 
 def main() -> None:
     """Measure and print; status 1 where medians differ by more than the target."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--logins", type=int, default=300, help="of each kind (default 300)")
-    parser.add_argument("--cost", type=int, default=10, help="of bcrypt (default 10; a lower one is a harder test)")
+    parser.add_argument(
+        "--cost", type=int, default=10, help="of bcrypt (default 10; a lower one is a harder test)"
+    )
     parser.add_argument("--scheme", choices=["bcrypt", "argon2id"], default="bcrypt")
     options = parser.parse_args()
     if options.logins < 2:
         parser.error("at least 2 sign-ins of each kind")
-    with devnest(f"--hash-cost={options.cost}", f"--hash-scheme={options.scheme}") as (port, data_dir):
+    with devnest(f"--hash-cost={options.cost}", f"--hash-scheme={options.scheme}") as (
+        port,
+        data_dir,
+    ):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         prepare(connection, data_dir)
         times = measure(connection, options.logins)
         connection.close()
     work = f"bcrypt cost {options.cost}" if options.scheme == "bcrypt" else "argon2id"
-    sys.exit(0 if report(times, f"{options.logins} sign-ins of each kind, {work}, no limits") else 1)
+    sys.exit(
+        0 if report(times, f"{options.logins} sign-ins of each kind, {work}, no limits") else 1
+    )
 
 
 if __name__ == "__main__":

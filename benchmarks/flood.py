@@ -67,7 +67,11 @@ class Bench:
         await client.request(b"GET /metrics HTTP/1.1\r\nhost: bench\r\n\r\n")
         client.transport.close()
         lines = client.body.decode().splitlines()
-        values = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if name[:1] != "#"}
+        values = {
+            name: float(value)
+            for name, _, value in (line.rpartition(" ") for line in lines)
+            if name[:1] != "#"
+        }
         return values["pool_run_seconds_sum"], values["pool_run_seconds_count"]
 
     async def light(self, seconds: float, rate: float, times: list[float]) -> None:
@@ -77,7 +81,8 @@ class Bench:
         for client in clients:
             free.put_nowait(client)
         requests = itertools.cycle(
-            [http("GET", "/posts?limit=5")] * 2 + [http("POST", "/posts", {"title": "t", "body": "b"}, self.token)]
+            [http("GET", "/posts?limit=5")] * 2
+            + [http("POST", "/posts", {"title": "t", "body": "b"}, self.token)]
         )
         started = time.perf_counter()
         tasks = []
@@ -110,7 +115,9 @@ class Bench:
 
         await asyncio.gather(*(one() for _ in range(clients)))
 
-    async def flood(self, seconds: float, rate: float, ended: list[float], refused: list[float]) -> None:
+    async def flood(
+        self, seconds: float, rate: float, ended: list[float], refused: list[float]
+    ) -> None:
         """Sign-ins from a few addresses at a constant rate; whoever still waits at the end is left."""
         clients: asyncio.Queue[Client] = asyncio.Queue()
         addresses, requests = itertools.cycle(FLOODERS), itertools.cycle(FLOOD)
@@ -118,7 +125,9 @@ class Bench:
         tasks = set()
 
         async def one() -> None:
-            client = clients.get_nowait() if not clients.empty() else await self.connect(next(addresses))
+            client = (
+                clients.get_nowait() if not clients.empty() else await self.connect(next(addresses))
+            )
             status, elapsed = await client.request(next(requests))
             if status:
                 clients.put_nowait(client)
@@ -184,7 +193,9 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
     clients = 3 * LANES * options.workers
     if options.limits:
         clients = min(clients, ACCOUNTS)  # more at once would be refused, for tries under way count
-    lead_s = LEAD * batch_s  # what is answered before is not counted: the first batch has yet to end
+    lead_s = (
+        LEAD * batch_s
+    )  # what is answered before is not counted: the first batch has yet to end
     idle: list[float] = []
     crowded: list[float] = []
     light: list[float] = []
@@ -241,8 +252,13 @@ async def sign_ins_under_reads(options: argparse.Namespace, nice: int) -> dict[s
         bench = Bench(at.port)
         await bench.prepare()
         await bench.honest(options.seconds / 2, alone, [])
-        await asyncio.gather(bench.readers(options.seconds), bench.honest(options.seconds, waits, []))
-    return {"sign-in alone, p50 ms": percentile(alone, 50), "sign-in under reads, p50 ms": percentile(waits, 50)}
+        await asyncio.gather(
+            bench.readers(options.seconds), bench.honest(options.seconds, waits, [])
+        )
+    return {
+        "sign-in alone, p50 ms": percentile(alone, 50),
+        "sign-in under reads, p50 ms": percentile(waits, 50),
+    }
 
 
 def show(title: str, runs: list[dict[str, float]]) -> None:
@@ -257,13 +273,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--cost", type=int, default=10, help="of bcrypt; DevNest's own default is 12")
+    parser.add_argument(
+        "--cost", type=int, default=10, help="of bcrypt; DevNest's own default is 12"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--limits", action="store_true", help="with limits by address and account, as DevNest is by default"
+        "--limits",
+        action="store_true",
+        help="with limits by address and account, as DevNest is by default",
     )
     parser.add_argument("--nice", type=int, default=HASH_NICE, help="the value of --hash-nice")
-    parser.add_argument("--extremes", action="store_true", help="several values, and sign-ins under a flood of reads")
+    parser.add_argument(
+        "--extremes",
+        action="store_true",
+        help="several values, and sign-ins under a flood of reads",
+    )
     options = parser.parse_args()
     gc.disable()  # a pass over 2,000 clients that wait takes 22 ms, in which this process measures itself
     values = [0, 3, 5, 10, 19] if options.extremes else [options.nice]

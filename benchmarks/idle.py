@@ -81,11 +81,17 @@ async def measure(at: DevNest, options: argparse.Namespace) -> None:
             each.transport.abort()
         if lost:
             print(f"{lost} of {options.connections} idle connections were lost")
-    print(f"{options.connections} idle connections on {len(servers)} servers, {options.rate:g} light requests a second")
-    print(f"  memory (PSS) of the servers for each   {memory / options.connections / 1024:8.2f} KiB")
+    print(
+        f"{options.connections} idle connections on {len(servers)} servers, {options.rate:g} light requests a second"
+    )
+    print(
+        f"  memory (PSS) of the servers for each   {memory / options.connections / 1024:8.2f} KiB"
+    )
     for with_them, runs in figures.items():
         p50, p99, failed = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(f"  {'with' if with_them else 'without'} them, ms: p50 {p50:.2f}, p99 {p99:.2f}; {failed:g} failed")
+        print(
+            f"  {'with' if with_them else 'without'} them, ms: p50 {p50:.2f}, p99 {p99:.2f}; {failed:g} failed"
+        )
         print(f"    {uses[with_them]}")
 
 
@@ -94,7 +100,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=200, help="light requests a second")
-    parser.add_argument("--seconds", type=float, default=10, help=f"of one measurement, below {KEEP_ALIVE_S}")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help=f"of one measurement, below {KEEP_ALIVE_S}"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     raise_descriptor_limit(options.connections + 1000)

@@ -30,7 +30,13 @@ def kernel_rates(cost: int, seconds: float, processes: int, nice: int) -> float:
     """Hashes per second of as many processes at the same time, at that priority, added up."""
     command = [sys.executable, __file__, str(cost), str(seconds), str(nice)]
     running = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         for _ in range(processes)
     ]
     for process in running:

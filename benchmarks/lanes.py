@@ -42,7 +42,11 @@ def pin(cpu: int) -> None:
 
 
 def cpus() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
 
 
 def busy_s(cpu: int) -> float:
@@ -65,7 +69,9 @@ def lanes() -> None:
     start, before = time.monotonic(), sum(map(busy_s, others))
     rates = measure()
     load = (sum(map(busy_s, others)) - before) / (time.monotonic() - start)
-    say(f"hashes per second on one core, cost 5; the other CPUs were in use for {load:.0%} of one meanwhile\n")
+    say(
+        f"hashes per second on one core, cost 5; the other CPUs were in use for {load:.0%} of one meanwhile\n"
+    )
     say("| | hashes/s | beside pyca/bcrypt |")
     say("| --- | --- | --- |")
     say(f"| pyca/bcrypt | {rates.pyca * TO_COST_5:,.0f} | 1 |")
@@ -152,7 +158,9 @@ def stall() -> None:
     stop = True
     for thread in threads:
         thread.join()
-    say(f"main thread late beyond its 1 ms of sleep; switch interval {sys.getswitchinterval() * 1000:g} ms\n")
+    say(
+        f"main thread late beyond its 1 ms of sleep; switch interval {sys.getswitchinterval() * 1000:g} ms\n"
+    )
     say("| | median | p99 | worst |")
     say("| --- | --- | --- | --- |")
     for name, found in (("idle", idle), ("8 threads hashing", hashing)):
@@ -180,8 +188,12 @@ PARTS = {"lanes": lanes, "cores": cores, "stall": stall, "batch": batch}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=[*PARTS, "work"], help="all of them where none is named")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "part", nargs="?", choices=[*PARTS, "work"], help="all of them where none is named"
+    )
     parser.add_argument("of_work", nargs="*", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part == "work":

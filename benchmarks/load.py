@@ -41,7 +41,9 @@ class Delayed(asyncio.Protocol):
     """Answers every request after `delay_s` times one of 1, 2, 3 or 6, give or take a tenth; after `delay_s` itself
     where no clock is kept. One request at a time on a connection, as both clients send them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, delay_s: float, clock: list[float] | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, delay_s: float, clock: list[float] | None
+    ) -> None:
         self._loop = loop
         self._delay_s = delay_s
         self._clock = clock
@@ -63,7 +65,9 @@ class Delayed(asyncio.Protocol):
 
 async def serve(delay_s: float, clock: list[float] | None) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Delayed(loop, delay_s, clock), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(
+        lambda: Delayed(loop, delay_s, clock), "127.0.0.1", 0, backlog=4096
+    )
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)  # until the parent goes
@@ -148,8 +152,12 @@ def main() -> None:
     machine = Machine.here()
     print(f"{machine.processor}, {machine.cores} cores, Python {machine.python}")
     if shutil.which("wrk") is None:
-        print("wrk is not installed (Debian: apt-get install wrk), so there is nothing to agree with")
-    print(f"{'connections':>11} {'devnest/s':>10} {'wrk/s':>10} {'ratio':>6} {'ms CPU/request':>14} {'of a core':>9}")
+        print(
+            "wrk is not installed (Debian: apt-get install wrk), so there is nothing to agree with"
+        )
+    print(
+        f"{'connections':>11} {'devnest/s':>10} {'wrk/s':>10} {'ratio':>6} {'ms CPU/request':>14} {'of a core':>9}"
+    )
     rows = []
     for connections, delay_s in ((50, 0.02), (200, 0.05), (500, 0.1)):
         row = measure(connections, delay_s, options.seconds, options.rounds)

@@ -58,7 +58,9 @@ WHOLE = ("round_trip_us", "tasks_per_s")
 class Contender:
     """A pool by its name: opened for each round, and what to do where a kill has broken it."""
 
-    def __init__(self, name: str, opened: Callable[[], Any], light: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, name: str, opened: Callable[[], Any], light: dict[str, Any] | None = None
+    ) -> None:
         self.name = name
         self.opened = opened
         self.light = light or {}  # how a light task asks to go first, where there is a way
@@ -112,17 +114,23 @@ CONTENDERS = [
     Contender("devnest.pool", ours, {"priority": -1}),
     Contender(
         "ProcessPoolExecutor",
-        lambda: executor(lambda: concurrent.futures.ProcessPoolExecutor(WORKERS), lambda pool: pool.shutdown()),
+        lambda: executor(
+            lambda: concurrent.futures.ProcessPoolExecutor(WORKERS), lambda pool: pool.shutdown()
+        ),
     ),
     Contender(
         "loky",
-        lambda: executor(lambda: loky.ProcessPoolExecutor(WORKERS), lambda pool: pool.shutdown(kill_workers=True)),
+        lambda: executor(
+            lambda: loky.ProcessPoolExecutor(WORKERS), lambda pool: pool.shutdown(kill_workers=True)
+        ),
     ),
     Contender("pebble", with_pebble),
     Contender("anyio.to_process", with_anyio),
     Contender(
         "ThreadPoolExecutor",
-        lambda: executor(lambda: concurrent.futures.ThreadPoolExecutor(WORKERS), lambda pool: pool.shutdown()),
+        lambda: executor(
+            lambda: concurrent.futures.ThreadPoolExecutor(WORKERS), lambda pool: pool.shutdown()
+        ),
     ),
 ]
 
@@ -218,7 +226,9 @@ def piscina_round() -> dict[str, float] | None:
             print(f"Piscina is left out: npm could not install {PISCINA}")
             return None
     script = shutil.copy(HERE / "pool_piscina.mjs", home)
-    answer = subprocess.run([node, script, str(WORKERS), str(CALLERS)], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [node, script, str(WORKERS), str(CALLERS)], capture_output=True, text=True, check=True
+    )
     figures: dict[str, float] = json.loads(answer.stdout)
     return figures
 
@@ -242,11 +252,17 @@ def print_targets(results: dict[str, list[dict[str, float]]]) -> None:
     def median(name: str, row: str) -> float:
         return statistics.median(figures[row] for figures in results[name])
 
-    others = [name for name in results if name in ("ProcessPoolExecutor", "loky", "pebble", "anyio.to_process")]
+    others = [
+        name
+        for name in results
+        if name in ("ProcessPoolExecutor", "loky", "pebble", "anyio.to_process")
+    ]
     if "devnest.pool" not in results or "ProcessPoolExecutor" not in results:
         return
     best = max(median(name, "tasks_per_s") for name in others)
-    print(f"\ntasks/s over the best Python process pool: {median('devnest.pool', 'tasks_per_s') / best:.1f}")
+    print(
+        f"\ntasks/s over the best Python process pool: {median('devnest.pool', 'tasks_per_s') / best:.1f}"
+    )
     for row in ("mb_64_ms", "array_64_ms"):
         ratio = median("ProcessPoolExecutor", row) / median("devnest.pool", row)
         print(f"{ROWS[row]}: ProcessPoolExecutor's over ours: {ratio:.1f}")
@@ -254,15 +270,24 @@ def print_targets(results: dict[str, list[dict[str, float]]]) -> None:
 
 def print_machine() -> None:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("loky", "pebble", "anyio", "numpy"))
+    model = next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine()
+    )
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("loky", "pebble", "anyio", "numpy")
+    )
     load = os.getloadavg()[0]
-    print(f"{os.cpu_count()} CPUs ({model}), load {load:.1f}, Python {platform.python_version()}, {versions}\n")
+    print(
+        f"{os.cpu_count()} CPUs ({model}), load {load:.1f}, Python {platform.python_version()}, {versions}\n"
+    )
 
 
 def compare(rounds: int, only: Sequence[str], use_uvloop: bool) -> None:
     names = [*(contender.name for contender in CONTENDERS), "Piscina"]
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in names if not only or name in only}
+    results: dict[str, list[dict[str, float]]] = {
+        name: [] for name in names if not only or name in only
+    }
     factory = uvloop.new_event_loop if use_uvloop else asyncio.new_event_loop
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
@@ -300,7 +325,9 @@ async def hashes_through_pool(pool: Pool, seconds: float, cost: int) -> float:
 
 async def hashes_without_pool(pool: Pool, seconds: float, cost: int) -> float:
     """Each worker hashes full batches for itself, all at once: what the machine can give."""
-    rates: list[float] = await asyncio.gather(*(pool.run(pool_work.hash_for, seconds, cost) for _ in range(WORKERS)))
+    rates: list[float] = await asyncio.gather(
+        *(pool.run(pool_work.hash_for, seconds, cost) for _ in range(WORKERS))
+    )
     return sum(rates)
 
 
@@ -326,7 +353,10 @@ async def hashing(rounds: int, cost: int, seconds: float) -> None:
     async with Pool(workers=WORKERS, nice=NICE) as pool:
         await hashes_without_pool(pool, 0.3, cost)
         pairs = [
-            (await hashes_through_pool(pool, seconds, cost), await hashes_without_pool(pool, seconds, cost))
+            (
+                await hashes_through_pool(pool, seconds, cost),
+                await hashes_without_pool(pool, seconds, cost),
+            )
             for _ in range(rounds)
         ]
         through, alone = await hash_latencies_ms(pool, cost)
@@ -335,19 +365,29 @@ async def hashing(rounds: int, cost: int, seconds: float) -> None:
     print(
         f"cost {cost}, {bcrypt.LANES} lanes, {WORKERS} workers at nice {NICE}, {CALLERS} callers, medians of {rounds}"
     )
-    print(f"hashes/s through the pool {pooled:.1f}, by the workers alone {direct:.1f}, ratio {ratio:.3f}")
-    print(f"calls in a batch {stats.mean_batch:.2f}, workers busy {stats.utilisation:.1%} of the time")
+    print(
+        f"hashes/s through the pool {pooled:.1f}, by the workers alone {direct:.1f}, ratio {ratio:.3f}"
+    )
+    print(
+        f"calls in a batch {stats.mean_batch:.2f}, workers busy {stats.utilisation:.1%} of the time"
+    )
     print(
         f"one hash: through the idle pool {through:.2f} ms, by the kernel {alone:.2f} ms, more {through - alone:.2f} ms"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--uvloop", action="store_true", help="uvloop instead of asyncio's own loop, for all")
-    parser.add_argument("--hashing", action="store_true", help="hashes through the pool, instead of the comparison")
+    parser.add_argument(
+        "--uvloop", action="store_true", help="uvloop instead of asyncio's own loop, for all"
+    )
+    parser.add_argument(
+        "--hashing", action="store_true", help="hashes through the pool, instead of the comparison"
+    )
     parser.add_argument("--cost", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=6.0)
     given = parser.parse_args()

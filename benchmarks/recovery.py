@@ -23,7 +23,13 @@ from running import DevNest, devnest
 
 KINDS = ("login", "post", "feed")
 REFUSED = 503
-VICTIMS = {"server": 1.0, "worker": 1.0, "pool": 1.0, "backend": 3.0, "postmaster": 3.0}  # and the target in seconds
+VICTIMS = {
+    "server": 1.0,
+    "worker": 1.0,
+    "pool": 1.0,
+    "backend": 3.0,
+    "postmaster": 3.0,
+}  # and the target in seconds
 TIMEOUT_S = 30.0
 THINK_S = 0.02
 
@@ -55,17 +61,25 @@ class Person:
 
     async def enter(self) -> None:
         """Register and sign in."""
-        account = {"username": self._name, "email": f"{self._name}@example.org", "password": PASSWORD}
+        account = {
+            "username": self._name,
+            "email": f"{self._name}@example.org",
+            "password": PASSWORD,
+        }
         assert await self.request("register", http("POST", "/auth/register", account)) == 201
         assert await self.sign_in() == 200
         assert self._client is not None
         self._token = msgspec.json.decode(self._client.body)["access_token"]
 
     async def sign_in(self) -> int:
-        return await self.request("login", http("POST", "/auth/login", {"username": self._name, "password": PASSWORD}))
+        return await self.request(
+            "login", http("POST", "/auth/login", {"username": self._name, "password": PASSWORD})
+        )
 
     async def post(self) -> int:
-        return await self.request("post", http("POST", "/posts", {"title": "t", "body": "b"}, self._token))
+        return await self.request(
+            "post", http("POST", "/posts", {"title": "t", "body": "b"}, self._token)
+        )
 
     async def read(self) -> int:
         return await self.request("feed", http("GET", "/posts"))
@@ -134,10 +148,16 @@ async def kill(crowd: Crowd, kind: str, options: argparse.Namespace) -> dict[str
 
 def summary(after: list[Outcome], killed: float, its_ports: set[int]) -> dict[str, float]:
     """Counts, and seconds from the kill."""
-    counts = Counter((outcome.status, outcome.port in its_ports) for outcome in after if not outcome.is_good)
+    counts = Counter(
+        (outcome.status, outcome.port in its_ports) for outcome in after if not outcome.is_good
+    )
     figures = {
-        "failed, its connections": sum(count for (status, its), count in counts.items() if its and status != REFUSED),
-        "failed, others": sum(count for (status, its), count in counts.items() if not its and status != REFUSED),
+        "failed, its connections": sum(
+            count for (status, its), count in counts.items() if its and status != REFUSED
+        ),
+        "failed, others": sum(
+            count for (status, its), count in counts.items() if not its and status != REFUSED
+        ),
         "refused (503)": sum(count for (status, _), count in counts.items() if status == REFUSED),
         "last failure": max((o.ended for o in after if not o.is_good), default=killed) - killed,
         "longest answer": max((o.ended - o.sent for o in after if o.is_good), default=0.0),
@@ -153,7 +173,9 @@ def show(kind: str, runs: list[dict[str, float]]) -> None:
     target = VICTIMS[kind]
     worst = {name: max(run[name] for run in runs) for name in runs[0]}
     late = max(worst[f"next {each}"] for each in KINDS) > target or worst["failed, others"]
-    print(f"{kind} ({len(runs)} killed; the worst of them; target {target:g} s): {'MISSED' if late else 'met'}")
+    print(
+        f"{kind} ({len(runs)} killed; the worst of them; target {target:g} s): {'MISSED' if late else 'met'}"
+    )
     for name, value in worst.items():
         is_count = name.startswith(("failed", "refused"))
         print(f"  {name:26} {value:10.0f}" if is_count else f"  {name:26} {value:10.3f} s")

@@ -23,7 +23,11 @@ from devnest.experiment import NoDesign, every_design, started
 from running import DevNest, cpu_use, devnest
 
 CONNECTIONS = 64
-POST = {"title": "Hello wrk", "body": "A body of ordinary length, as people write them in a forum.", "tags": ["python"]}
+POST = {
+    "title": "Hello wrk",
+    "body": "A body of ordinary length, as people write them in a forum.",
+    "tags": ["python"],
+}
 SCRIPT = """
 wrk.method = "POST"
 wrk.body = '{"title":"Hello wrk","body":"A body of ordinary length, as people write them.","tags":["python"]}'
@@ -37,17 +41,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="times each route is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1], help="server processes; several: the ratio")
     parser.add_argument(
-        "--against", default="", help="another design of `devnest bench`, in the same run (node-piscina)"
+        "--processes", type=int, nargs="+", default=[1], help="server processes; several: the ratio"
     )
-    parser.add_argument("--profile", action="store_true", help="one run more of each, sampled by py-spy")
+    parser.add_argument(
+        "--against",
+        default="",
+        help="another design of `devnest bench`, in the same run (node-piscina)",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="one run more of each, sampled by py-spy"
+    )
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is needed: apt install wrk")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devnest-bench-")))
-        running = [stack.enter_context(devnest("--hash-cost=4", f"--processes={count}")) for count in options.processes]
+        running = [
+            stack.enter_context(devnest("--hash-cost=4", f"--processes={count}"))
+            for count in options.processes
+        ]
         scripts = [script(at.url, directory / f"{at.port}.lua") for at in running]
         measure(running, scripts, options, stack.enter_context(another(options.against, directory)))
 
@@ -69,23 +82,34 @@ def another(name: str, directory: Path) -> Iterator[tuple[str, Path] | None]:
 
 def script(url: str, path: Path) -> Path:
     """Make an account and some posts; the wrk script that posts as it."""
-    account = {"username": "bench", "email": "bench@example.org", "password": "correct horse battery"}
+    account = {
+        "username": "bench",
+        "email": "bench@example.org",
+        "password": "correct horse battery",
+    }
     with httpx.Client(base_url=f"{url}/api/v1") as client:
         client.post("/auth/register", json=account).raise_for_status()
         login = {"email": account["email"], "password": account["password"]}
         token = client.post("/auth/login", json=login).raise_for_status().json()["access_token"]
         for _ in range(20):
-            client.post("/posts", json=POST, headers={"authorization": f"Bearer {token}"}).raise_for_status()
+            client.post(
+                "/posts", json=POST, headers={"authorization": f"Bearer {token}"}
+            ).raise_for_status()
     path.write_text(SCRIPT % token)
     return path
 
 
 def measure(
-    running: list[DevNest], scripts: list[Path], options: argparse.Namespace, other: tuple[str, Path] | None
+    running: list[DevNest],
+    scripts: list[Path],
+    options: argparse.Namespace,
+    other: tuple[str, Path] | None,
 ) -> None:
     """Both routes of each DevNest in turn, and of the other design."""
     names = ("POST /posts", "GET /posts (20 posts)")
-    figures: dict[tuple[str, int], list[tuple[float, float, float, float]]] = collections.defaultdict(list)
+    figures: dict[tuple[str, int], list[tuple[float, float, float, float]]] = (
+        collections.defaultdict(list)
+    )
     others: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
     for _ in range(options.runs):
         for name in names:
@@ -99,7 +123,9 @@ def measure(
                 figures[name, len(at.parts("server"))].append((rate, p99, server_us, postgres_us))
     print(f"{CONNECTIONS} connections, {os.cpu_count()} CPUs; medians of {options.runs} runs")
     for (name, servers), runs in figures.items():
-        rate, p99, cpu_us, postgres_us = (statistics.median(values) for values in zip(*runs, strict=True))
+        rate, p99, cpu_us, postgres_us = (
+            statistics.median(values) for values in zip(*runs, strict=True)
+        )
         first = statistics.median(run[0] for run in figures[name, options.processes[0]])
         print(
             f"{name:24} {servers} server(s) {rate:7.0f} requests/s (x {rate / first:.2f})   p99 {p99:6.1f} ms   "
@@ -114,7 +140,14 @@ def measure(
         for name in names:
             at, lua = running[0], scripts[0]
             pid = at.parts("server")[0].pid
-            profile(name, posts(at), arguments(name, lua), pid, options.seconds, lua.with_suffix(".profile"))
+            profile(
+                name,
+                posts(at),
+                arguments(name, lua),
+                pid,
+                options.seconds,
+                lua.with_suffix(".profile"),
+            )
 
 
 def posts(at: DevNest) -> str:
@@ -143,10 +176,21 @@ def wrk(url: str, arguments: list[str], seconds: int) -> tuple[float, float]:
 def profile(name: str, url: str, arguments: list[str], pid: int, seconds: int, file: Path) -> None:
     """Sample the server under load; print the share of samples in each package, itself and with what it calls."""
     load = subprocess.Popen(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *arguments, url], stdout=subprocess.DEVNULL
+        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *arguments, url],
+        stdout=subprocess.DEVNULL,
     )
-    spy = [str(Path(sys.executable).with_name("py-spy")), "record", "--native", "-r", "200", "-f", "raw"]
-    subprocess.run([*spy, "-d", str(seconds - 1), "-o", file, "-p", str(pid)], capture_output=True, check=True)
+    spy = [
+        str(Path(sys.executable).with_name("py-spy")),
+        "record",
+        "--native",
+        "-r",
+        "200",
+        "-f",
+        "raw",
+    ]
+    subprocess.run(
+        [*spy, "-d", str(seconds - 1), "-o", file, "-p", str(pid)], capture_output=True, check=True
+    )
     load.wait()
     own: collections.Counter[str] = collections.Counter()
     functions: collections.Counter[str] = collections.Counter()
@@ -156,7 +200,9 @@ def profile(name: str, url: str, arguments: list[str], pid: int, seconds: int, f
         if not any("_serve" in frame or "run_until_complete" in frame for frame in frames):
             continue  # an idle thread
         places = [
-            match[1].split("/")[0] for frame in frames if (match := re.search(r"\(([a-z_]+/[^:)]*\.pyx?)", frame))
+            match[1].split("/")[0]
+            for frame in frames
+            if (match := re.search(r"\(([a-z_]+/[^:)]*\.pyx?)", frame))
         ]
         own[places[-1] if places else "interpreter"] += int(count)
         for frame in set(frames):

@@ -62,7 +62,9 @@ def fresh_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[DevNest]:
+def serving(
+    data_dir: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[DevNest]:
     """From its ready line to its end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "devnest", "serve", "--port=0", "--log-level=error", f"--data-dir={data_dir}", *options],
@@ -88,11 +90,16 @@ class CpuUse:
     def __init__(self) -> None:
         self.elapsed_s = 0.0
         self.seconds: defaultdict[str, float] = defaultdict(float)  # of CPU, by kind of process
-        self.steal = float("nan")  # share of the machine's time that its host gave to other machines
+        self.steal = float(
+            "nan"
+        )  # share of the machine's time that its host gave to other machines
 
     def figures(self) -> dict[str, float]:
         """CPUs by kind of process, and the steal in percent, with names to print."""
-        cpus = {f"CPUs used, {kind}": seconds / self.elapsed_s for kind, seconds in sorted(self.seconds.items())}
+        cpus = {
+            f"CPUs used, {kind}": seconds / self.elapsed_s
+            for kind, seconds in sorted(self.seconds.items())
+        }
         return cpus | {"steal, %": 100 * self.steal}
 
     def __str__(self) -> str:
@@ -107,10 +114,17 @@ def cpu_use(at: DevNest) -> Iterator[CpuUse]:
 
     A process that ends meanwhile is missing, but PostgreSQL's and the generator's own: their parents count them.
     """
-    use, began, before, machine = CpuUse(), time.perf_counter(), _cpu_seconds(at), _machine_seconds()
+    use, began, before, machine = (
+        CpuUse(),
+        time.perf_counter(),
+        _cpu_seconds(at),
+        _machine_seconds(),
+    )
     yield use
     use.elapsed_s = time.perf_counter() - began
-    stolen, used, whole = (now - then for now, then in zip(_machine_seconds(), machine, strict=True))
+    stolen, used, whole = (
+        now - then for now, then in zip(_machine_seconds(), machine, strict=True)
+    )
     use.steal = stolen / whole if whole else 0.0
     for process, (kind, seconds) in _cpu_seconds(at).items():
         use.seconds[kind] += seconds - before.get(process, (kind, 0.0))[1]
@@ -121,7 +135,11 @@ def _cpu_seconds(at: DevNest) -> dict[psutil.Process, tuple[str, float]]:
     tree = at.tree()
     kinds = {process: kind if kind in OURS else "PostgreSQL" for process, kind in tree.items()}
     me = psutil.Process()
-    kinds |= {process: "generator" for process in [me, *me.children(recursive=True)] if process not in tree}
+    kinds |= {
+        process: "generator"
+        for process in [me, *me.children(recursive=True)]
+        if process not in tree
+    }
     found = {}
     for process, kind in kinds.items():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -137,7 +155,9 @@ def _machine_seconds() -> tuple[float, float, float]:
     times = psutil.cpu_times()
     stolen = getattr(times, "steal", 0.0)
     idle = times.idle + getattr(times, "iowait", 0.0)
-    whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)  # those are in others
+    whole = (
+        sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    )  # those are in others
     return stolen, whole - idle - stolen, whole
 
 

@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--nice", type=int, default=HASH_NICE)
     options = parser.parse_args()
     with devnest(
-        f"--hash-cost={options.cost}", f"--hash-workers={options.workers}", f"--hash-nice={options.nice}"
+        f"--hash-cost={options.cost}",
+        f"--hash-workers={options.workers}",
+        f"--hash-nice={options.nice}",
     ) as at:
         uvloop.run(measure(at, options, 3 * LANES * options.workers))
 

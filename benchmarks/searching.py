@@ -35,7 +35,9 @@ POST_CHARACTERS = 50_000  # the longest there is
 def long_post(number: int) -> dict[str, str]:
     """Many different words, and two that each post has, never one after the other."""
     words = random.Random(number)
-    body = " ".join(["alpha", "other", "omega", *(f"w{words.getrandbits(40):x}" for _ in range(5000))])
+    body = " ".join(
+        ["alpha", "other", "omega", *(f"w{words.getrandbits(40):x}" for _ in range(5000))]
+    )
     return {"title": f"post {number}", "body": body[:POST_CHARACTERS]}
 
 
@@ -45,7 +47,13 @@ def search(words: str) -> bytes:
 
 
 async def at_rate(
-    port: int, address: str, request: bytes, rate: float, seconds: float, statuses: Counter[int], took_ms: list[float]
+    port: int,
+    address: str,
+    request: bytes,
+    rate: float,
+    seconds: float,
+    statuses: Counter[int],
+    took_ms: list[float],
 ) -> None:
     """Send a request at a constant rate, each over a connection of its own, and wait for every answer."""
 
@@ -64,7 +72,9 @@ async def at_rate(
     await asyncio.gather(*sending)
 
 
-async def attack(port: int, address: str, request: bytes, seconds: float, statuses: Counter[int]) -> None:
+async def attack(
+    port: int, address: str, request: bytes, seconds: float, statuses: Counter[int]
+) -> None:
     """Send a request again and again, as fast as it is answered."""
     now = asyncio.get_running_loop().time
     until = now() + seconds
@@ -87,7 +97,9 @@ async def prepare(port: int, posts: int) -> None:
     for number in range(posts):
         status, _ = await client.request(http("POST", "/posts", long_post(number), bench.token))
         assert status == 201, status
-    await client.request(http("POST", "/posts", {"title": "t", "body": "what the reader wants"}, bench.token))
+    await client.request(
+        http("POST", "/posts", {"title": "t", "body": "what the reader wants"}, bench.token)
+    )
     client.transport.close()
 
 
@@ -95,11 +107,18 @@ async def measure(port: int, words: str, options: argparse.Namespace) -> dict[st
     """The figures under one kind of search."""
     sign_ins, reads, searches = Counter[int](), Counter[int](), Counter[int]()
     sign_in_ms, read_ms = list[float](), list[float]()
-    crowd = zip(range(options.clients), itertools.cycle(SEARCHERS[: options.addresses])) if words else ()
+    crowd = (
+        zip(range(options.clients), itertools.cycle(SEARCHERS[: options.addresses]))
+        if words
+        else ()
+    )
     await asyncio.gather(
         at_rate(port, HONEST, sign_in("honest"), SIGN_INS, options.seconds, sign_ins, sign_in_ms),
         at_rate(port, READER, search('"reader wants"'), READS, options.seconds, reads, read_ms),
-        *(attack(port, address, search(words.format(n)), options.seconds, searches) for n, address in crowd),
+        *(
+            attack(port, address, search(words.format(n)), options.seconds, searches)
+            for n, address in crowd
+        ),
     )
     return {
         "right sign-ins, by status": dict(sign_ins),
@@ -116,8 +135,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of search")
     parser.add_argument("--posts", type=int, default=400)
     parser.add_argument("--clients", type=int, default=40, help="that search")
-    parser.add_argument("--addresses", type=int, default=4, choices=range(1, 5), help="that they have")
-    parser.add_argument("--cost", type=int, default=10, help="of bcrypt; DevNest's own default is 12")
+    parser.add_argument(
+        "--addresses", type=int, default=4, choices=range(1, 5), help="that they have"
+    )
+    parser.add_argument(
+        "--cost", type=int, default=10, help="of bcrypt; DevNest's own default is 12"
+    )
     options = parser.parse_args()
     with devnest(f"--hash-cost={options.cost}") as at:
         uvloop.run(prepare(at.port, options.posts))

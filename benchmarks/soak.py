@@ -88,7 +88,9 @@ def main() -> None:
     """Soak and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--rate", type=float, help="rounds a second (default: half of what is measured first)")
+    parser.add_argument(
+        "--rate", type=float, help="rounds a second (default: half of what is measured first)"
+    )
     parser.add_argument("--full-seconds", type=float, default=10, help="length of that measurement")
     parser.add_argument("--vus", type=int, default=32)
     parser.add_argument("--cost", type=int, default=10)

@@ -16,7 +16,9 @@ BODY = "\x01" * 50_000  # the longest body there is; each character takes six by
 SMALL = 30  # posts, the newest: what the light requests read
 TAGS = 10  # of each large post: a page of one tag is shared with nobody who asks for another
 PAUSE_S = 0.2  # between two looks at the memory, and two reads of the slow client
-MSS_BYTES = 1400  # a network's; with the loopback interface's 64 KiB the kernel takes a whole page at once
+MSS_BYTES = (
+    1400  # a network's; with the loopback interface's 64 KiB the kernel takes a whole page at once
+)
 RECEIVE_BYTES = 4096
 MIB = 1024 * 1024
 
@@ -47,8 +49,12 @@ def publish(at: DevNest) -> None:
     large = {"title": "t", "body": BODY, "tags": [f"t{number}" for number in range(TAGS)]}
     with httpx.Client(base_url=f"{at.url}/api/v1", timeout=60) as client:
         client.post("/auth/register", json=account).raise_for_status()
-        tokens = client.post("/auth/login", json={"email": account["email"], "password": account["password"]})
-        client.headers["authorization"] = f"Bearer {tokens.raise_for_status().json()['access_token']}"
+        tokens = client.post(
+            "/auth/login", json={"email": account["email"], "password": account["password"]}
+        )
+        client.headers["authorization"] = (
+            f"Bearer {tokens.raise_for_status().json()['access_token']}"
+        )
         for post in [large] * LARGE + [{"title": "t", "body": "b"}] * SMALL:
             client.post("/posts", json=post).raise_for_status()
 
@@ -137,11 +143,17 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--pipelined", type=int, default=4, help="requests that each client sends at once")
-    parser.add_argument("--reads", type=float, default=200, help="KiB a second of the client that does read")
+    parser.add_argument(
+        "--pipelined", type=int, default=4, help="requests that each client sends at once"
+    )
+    parser.add_argument(
+        "--reads", type=float, default=200, help="KiB a second of the client that does read"
+    )
     parser.add_argument("--rate", type=float, default=50, help="light requests a second")
     parser.add_argument("--seconds", type=float, default=15, help="that the clients stay, below 30")
-    parser.add_argument("--after", type=float, default=3, help="seconds to the last look at the memory")
+    parser.add_argument(
+        "--after", type=float, default=3, help="seconds to the last look at the memory"
+    )
     options = parser.parse_args()
     raise_descriptor_limit(options.clients + 1000)
     with devnest("--hash-cost=4") as at:

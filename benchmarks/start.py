@@ -21,14 +21,18 @@ def start_s(data_dir: Path) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="new data directories, each started twice")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="new data directories, each started twice"
+    )
     options = parser.parse_args()
     times: dict[str, list[float]] = {kind: [] for kind in TARGETS}
     for _ in range(options.runs):
         with fresh_directory() as data_dir:
             for taken in times.values():
                 taken.append(start_s(data_dir))
-    print(f"`devnest serve` to its ready line; {os.cpu_count()} servers and workers, {options.runs} runs")
+    print(
+        f"`devnest serve` to its ready line; {os.cpu_count()} servers and workers, {options.runs} runs"
+    )
     for kind, taken in times.items():
         median, target = statistics.median(taken), TARGETS[kind]
         print(

@@ -17,7 +17,13 @@ project = "DevNest"
 copyright = "the DevNest authors"  # noqa: A001 (Sphinx's name)
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstrings"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "command_line",
+    "docstrings",
+]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 

@@ -14,7 +14,9 @@ from passwords import check_passwords, hash_passwords
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"])
 accounts: dict[str, str] = {}
 pool = Pool(nice=10)
-starts: list[asyncio.Task[None]] = []  # Django has no lifespan: the first request starts the pool, all wait for it
+starts: list[
+    asyncio.Task[None]
+] = []  # Django has no lifespan: the first request starts the pool, all wait for it
 
 
 def with_pool(view):
@@ -26,21 +28,27 @@ def with_pool(view):
             return await view(request)
         except PoolError as error:
             wait_s = error.retry_after if isinstance(error, PoolFull) else 1
-            return JsonResponse({"detail": "busy"}, status=503, headers={"Retry-After": f"{wait_s:.0f}"})
+            return JsonResponse(
+                {"detail": "busy"}, status=503, headers={"Retry-After": f"{wait_s:.0f}"}
+            )
 
     return answer
 
 
 async def sign_up(request: HttpRequest) -> JsonResponse:
     given, key = json.loads(request.body), request.META["REMOTE_ADDR"]
-    accounts[given["name"]] = await pool.run(hash_passwords, given["password"], deadline=5, priority=1, key=key)
+    accounts[given["name"]] = await pool.run(
+        hash_passwords, given["password"], deadline=5, priority=1, key=key
+    )
     return JsonResponse({"name": given["name"]}, status=201)
 
 
 async def sign_in(request: HttpRequest) -> JsonResponse:
     given, key = json.loads(request.body), request.META["REMOTE_ADDR"]
     hashed = accounts.get(given["name"])
-    if not hashed or not await pool.run(check_passwords, given["password"], hashed, deadline=5, key=key):
+    if not hashed or not await pool.run(
+        check_passwords, given["password"], hashed, deadline=5, key=key
+    ):
         return JsonResponse({"detail": "unknown name or wrong password"}, status=401)
     return JsonResponse({"name": given["name"]})
 

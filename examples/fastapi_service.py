@@ -36,7 +36,9 @@ async def busy(_: Request, error: PoolError) -> JSONResponse:
 @app.post("/accounts", status_code=201)
 async def sign_up(given: Credentials, request: Request) -> dict[str, str]:
     run, key = app.state.pool.run, request.client.host
-    accounts[given.name] = await run(hash_passwords, given.password, deadline=5, priority=1, key=key)
+    accounts[given.name] = await run(
+        hash_passwords, given.password, deadline=5, priority=1, key=key
+    )
     return {"name": given.name}
 
 

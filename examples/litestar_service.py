@@ -41,7 +41,9 @@ async def sign_up(data: Credentials, request: Request) -> dict[str, str]:
 @post("/sessions", status_code=200)
 async def sign_in(data: Credentials, request: Request) -> dict[str, str]:
     run, hashed = request.app.state.pool.run, accounts.get(data.name)
-    if not hashed or not await run(check_passwords, data.password, hashed, deadline=5, key=request.client.host):
+    if not hashed or not await run(
+        check_passwords, data.password, hashed, deadline=5, key=request.client.host
+    ):
         raise NotAuthorizedException
     return {"name": data.name}
 

@@ -17,4 +17,6 @@ def hash_passwords(calls: list[tuple[str]]) -> list[str]:
 @batched(max_size=bcrypt.LANES, pure=True)
 def check_passwords(calls: list[tuple[str, str]]) -> list[bool]:
     """Say of each call's password whether its hash is of it."""
-    return bcrypt.checkpw_many([password.encode() for password, _ in calls], [hashed.encode() for _, hashed in calls])
+    return bcrypt.checkpw_many(
+        [password.encode() for password, _ in calls], [hashed.encode() for _, hashed in calls]
+    )

@@ -46,13 +46,17 @@ def render() -> str:
 def main() -> int:
     """Write initial.h, or compare it with what pi says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write initial.h instead of verifying it")
+    parser.add_argument(
+        "--write", action="store_true", help="write initial.h instead of verifying it"
+    )
     if parser.parse_args().write:
         HEADER.write_text(render(), encoding="ascii")
         return 0
     if HEADER.read_text(encoding="ascii") == render():
         return 0
-    sys.stderr.write("initial.h is not the fraction of pi; python native/pi.py --write makes it anew\n")
+    sys.stderr.write(
+        "initial.h is not the fraction of pi; python native/pi.py --write makes it anew\n"
+    )
     return 1
 
 

@@ -43,7 +43,9 @@ def devnest() -> Iterator[DevNest]:
         with running(data_dir) as process:
             yield process
         errors = re.findall(r"ERROR: .*", (data_dir / "postgres.log").read_text())
-        assert [error for error in errors if not any(expected in error for expected in EXPECTED_ERRORS)] == []
+        assert [
+            error for error in errors if not any(expected in error for expected in EXPECTED_ERRORS)
+        ] == []
 
 
 @pytest.fixture(autouse=True)

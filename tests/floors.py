@@ -17,7 +17,10 @@ def floors() -> dict[str, str]:
     """The lower bound of each dependency at run time, by its normalised name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(line for extra in RUN_TIME_EXTRAS for line in extras[extra])]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in RUN_TIME_EXTRAS for line in extras[extra]),
+    ]
     found = [REQUIREMENT.match(line) for line in wanted]
     assert all(found), "a dependency without a lower bound"
     return {normalised(match["name"]): match["floor"] for match in found if match}
@@ -34,7 +37,11 @@ def constraints() -> list[str]:
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     names = [normalised(pin.partition("==")[0]) for pin in pins]
     # Stubs have the version of what they describe.
-    others = [pin for pin, name in zip(pins, names, strict=True) if name not in lowest and not name.endswith("-stubs")]
+    others = [
+        pin
+        for pin, name in zip(pins, names, strict=True)
+        if name not in lowest and not name.endswith("-stubs")
+    ]
     return sorted([*others, *(f"{name}=={floor}" for name, floor in lowest.items())])
 
 

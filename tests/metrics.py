@@ -31,7 +31,9 @@ def scrape(url: str) -> Page:
 def total(page: Page, name: str, **labels: str) -> float:
     """The sum of all samples that have these labels."""
     return sum(
-        value for (found, given), value in page.items() if found == name and labels.items() <= dict(given).items()
+        value
+        for (found, given), value in page.items()
+        if found == name and labels.items() <= dict(given).items()
     )
 
 
@@ -45,7 +47,9 @@ def requests(page: Page, method: str, route: str, status: int) -> float:
 
 def telling_servers(page: Page) -> set[str]:
     """Return the names of the servers that tell of this moment: those that have booted and not gone."""
-    return {dict(labels)["process"] for name, labels in page if name == "db_client_connection_count"}
+    return {
+        dict(labels)["process"] for name, labels in page if name == "db_client_connection_count"
+    }
 
 
 def until(url: str, holds: Callable[[Page], bool]) -> Page:
@@ -78,4 +82,5 @@ def named(page: Page, name: str) -> list[psutil.Process]:
 def directories(data_dir: Path) -> list[Path]:
     """Where the pool's socket of the DevNest on a data directory is."""
     name = f"devnest-pool-*-{data_dir.stat().st_ino:x}"
-    return [path for parent in ("/dev/shm", tempfile.gettempdir()) for path in Path(parent).glob(name)]  # noqa: S108
+    parents = ("/dev/shm", tempfile.gettempdir())  # noqa: S108 # it is looked at
+    return [path for parent in parents for path in Path(parent).glob(name)]

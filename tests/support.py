@@ -27,19 +27,25 @@ import psutil
 
 PASSWORD = "correct horse battery"
 ALL: list["DevNest"] = []  # every one a test has made
-SHARED = "TESTS_SHARED"  # the variable that names what the processes of a session share: a directory
+SHARED = (
+    "TESTS_SHARED"  # the variable that names what the processes of a session share: a directory
+)
 PATIENCE_S = 120  # a safety net, never what a test measures
 
 # Reading all authorities' certificates costs httpx 40 ms for each client, and nothing here speaks TLS.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 SINGLE = httpx.Limits(max_keepalive_connections=0)
-http = httpx.Client(verify=NO_TLS, timeout=PATIENCE_S, limits=SINGLE)  # for requests over a connection of their own
+http = httpx.Client(
+    verify=NO_TLS, timeout=PATIENCE_S, limits=SINGLE
+)  # for requests over a connection of their own
 
 
 def read_mbox(path: Path) -> list[EmailMessage]:
     """All messages of a mailbox."""
     with closing(mbox(path)) as mails:
-        return [message_from_bytes(mails.get_bytes(key), policy=policy.SMTP) for key in mails.iterkeys()]
+        return [
+            message_from_bytes(mails.get_bytes(key), policy=policy.SMTP) for key in mails.iterkeys()
+        ]
 
 
 def eventually(holds: Callable[[], bool], pause_s: float = 0.05) -> None:
@@ -65,7 +71,9 @@ def prepared() -> Path:
     """A data directory with an empty database of the newest schema: most tests care for neither being made."""
     shared = Path(os.environ[SHARED])
     path = shared / "prepared"
-    with (shared / "lock").open("w") as lock:  # whichever process of the session comes first makes it for all
+    with (shared / "lock").open(
+        "w"
+    ) as lock:  # whichever process of the session comes first makes it for all
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             making = shared / "making"
@@ -128,12 +136,16 @@ class DevNest:
         )
         assert self.process.stdout is not None
         self._log: list[str] = []
-        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr or (),), daemon=True)
+        self._reader = threading.Thread(
+            target=self._read_log, args=(self.process.stderr or (),), daemon=True
+        )
         self._reader.start()
         line = self.process.stdout.readline()
         if not line.startswith("DevNest ready on http://"):
             self.process.wait(PATIENCE_S)
-            raise AssertionError(f"not ready: {line!r}, status {self.process.returncode}\n{self.log()}")
+            raise AssertionError(
+                f"not ready: {line!r}, status {self.process.returncode}\n{self.log()}"
+            )
         self.url = line.split()[-1]
         return self
 
@@ -191,7 +203,9 @@ class DevNest:
         socket_dir = (self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
 
         async def ask() -> list[dict[str, Any]]:
-            connection = await asyncpg.connect(f"postgresql://devnest@/devnest?host={quote(socket_dir)}")
+            connection = await asyncpg.connect(
+                f"postgresql://devnest@/devnest?host={quote(socket_dir)}"
+            )
             try:
                 return [dict(row) for row in await connection.fetch(sql, *arguments)]
             finally:

@@ -30,16 +30,27 @@ def spellings(draw: st.DrawFn) -> tuple[IPv4Address | IPv6Address, str]:
         ipv4 = draw(IPV4)
         mapped = IPv6Address(f"::ffff:{ipv4}")
         port = draw(PORTS)
-        forms = [f"{ipv4}", f"{ipv4}:{port}", f"::ffff:{ipv4}", f"{mapped}", f"[::ffff:{ipv4}]:{port}", f"[{mapped}]"]
+        forms = [
+            f"{ipv4}",
+            f"{ipv4}:{port}",
+            f"::ffff:{ipv4}",
+            f"{mapped}",
+            f"[::ffff:{ipv4}]:{port}",
+            f"[{mapped}]",
+        ]
         return ipv4, draw(st.sampled_from([*forms, f" {ipv4}\t", f"::FFFF:{ipv4}"]))
     ipv6 = draw(IPV6)
     text = draw(st.sampled_from([str(ipv6), ipv6.exploded, str(ipv6).upper()]))
     zone = draw(st.sampled_from(["", "%eth0", "%1"]))
-    return ipv6, draw(st.sampled_from([f"{text}{zone}", f"[{text}{zone}]", f"[{text}{zone}]:{draw(PORTS)}"]))
+    return ipv6, draw(
+        st.sampled_from([f"{text}{zone}", f"[{text}{zone}]", f"[{text}{zone}]:{draw(PORTS)}"])
+    )
 
 
 @given(spellings())
-def test_every_spelling_of_an_address_is_the_same_one(spelling: tuple[IPv4Address | IPv6Address, str]) -> None:
+def test_every_spelling_of_an_address_is_the_same_one(
+    spelling: tuple[IPv4Address | IPv6Address, str],
+) -> None:
     """With its port, its brackets, its zone, or as IPv6 sockets call an IPv4 client."""
     address, text = spelling
     assert canonical(text) == str(address)
@@ -68,7 +79,9 @@ def test_garbage_is_no_address(text: str) -> None:
 
 
 @given(IPV4 | IPV6, st.data())
-def test_a_network_is_believed_in_full(address: IPv4Address | IPv6Address, data: st.DataObject) -> None:
+def test_a_network_is_believed_in_full(
+    address: IPv4Address | IPv6Address, data: st.DataObject
+) -> None:
     """What the option accepts holds for every address in it, however the operator and the socket write them."""
     prefix = data.draw(st.integers(0, address.max_prefixlen))
     network = ip_network(f"{address}/{prefix}", strict=False)
@@ -175,7 +188,12 @@ def test_garbage_is_logged_once() -> None:
 
 @pytest.mark.parametrize(
     ("address", "network"),
-    [("192.0.2.1", "192.0.2.1"), ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"), ("fe80::1", "fe80::/64"), ("", "none")],
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("fe80::1", "fe80::/64"),
+        ("", "none"),
+    ],
 )
 def test_a_subscriber_has_a_whole_network_of_ipv6(address: str, network: str) -> None:
     """Throttles and turns in the queue count by it."""

@@ -69,7 +69,9 @@ def test_what_is_installed_is_pinned() -> None:
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 name = canonicalize_name(needed.name)
-                is_own_extra = name == "devnest"  # `devnest[docs,eddsa]`, as the extra dev asks for it
+                is_own_extra = (
+                    name == "devnest"
+                )  # `devnest[docs,eddsa]`, as the extra dev asks for it
                 assert is_own_extra or pinned.get(name) == version(name), f"{name}, for {package}"
                 asked = {(name, "")} | {(name, wanted) for wanted in needed.extras}
                 waiting += asked - seen

@@ -25,10 +25,17 @@ from devnest.pool import Pool, PoolFull, PoolServer
 def test_one_bad_call_spoils_no_other() -> None:
     """In a batch of new passwords and guesses each call has its own result."""
     stored = hash_password("secret", 4)
-    guesses = [Guess("secret", stored), Guess("secret", "garbage"), Guess("wrong", stored), Guess("x" * 100, stored)]
+    guesses = [
+        Guess("secret", stored),
+        Guess("secret", "garbage"),
+        Guess("wrong", stored),
+        Guess("x" * 100, stored),
+    ]
     new = [NewPassword("a", 4), NewPassword("b", 99), NewPassword("c" * 100, 4)]
     calls: list[NewPassword | Guess] = [*guesses[:3], new[0], guesses[3], *new[1:]]
-    right, unusable, wrong, first, too_long, second, third = compute_batch([(call,) for call in calls])
+    right, unusable, wrong, first, too_long, second, third = compute_batch(
+        [(call,) for call in calls]
+    )
     assert right is True
     assert isinstance(unusable, UnusableHash)
     assert wrong is False
@@ -47,7 +54,11 @@ async def test_new_passwords_and_guesses_share_a_batch() -> None:
         while not pool.stats().busy and not first.done():
             await asyncio.sleep(0)
         before = sum(pool.stats().batch_counts)
-        calls = [hasher.hash("new"), hasher.verify("secret", stored), hasher.hash("old", work=Work.REHASH)]
+        calls = [
+            hasher.hash("new"),
+            hasher.verify("secret", stored),
+            hasher.hash("old", work=Work.REHASH),
+        ]
         await asyncio.gather(first, *calls)
         assert LANES == 1 or sum(pool.stats().batch_counts) - before <= 2
 
@@ -72,7 +83,9 @@ async def test_argon2id_goes_one_by_one() -> None:
     light = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
     async with Pool(workers=1) as pool:
         hasher = Hasher(PoolRunner(pool), 4, Scheme.ARGON2ID)
-        verified = await asyncio.gather(*(hasher.verify(word, light) for word in ["secret", "wrong"] * 5))
+        verified = await asyncio.gather(
+            *(hasher.verify(word, light) for word in ["secret", "wrong"] * 5)
+        )
         assert verified == [True, False] * 5
         assert pool.stats().mean_batch == 1
         assert await hasher.verify("secret", await hasher.hash("secret"))
@@ -84,7 +97,10 @@ async def test_a_hash_survives_the_death_of_its_worker(tmp_path: Path) -> None:
     """And that of the pool server: the operations are pure."""
     tmp_path.chmod(0o700)
     strangers = psutil.Process().children()  # a DevNest that other tests share
-    async with PoolServer(tmp_path / "pool.sock", workers=1) as server, Pool.connect(server.url) as pool:
+    async with (
+        PoolServer(tmp_path / "pool.sock", workers=1) as server,
+        Pool.connect(server.url) as pool,
+    ):
         hasher = Hasher(PoolRunner(pool), 12)
         hashing = asyncio.create_task(hasher.hash("secret"))
         while not (busy := server.stats().busy):
@@ -96,7 +112,9 @@ async def test_a_hash_survives_the_death_of_its_worker(tmp_path: Path) -> None:
         assert verify_password("secret", await hashing)
 
 
-async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """After one refusal by the pool, for a while without asking it, and told to come back when the pool said."""
     monkeypatch.setattr("devnest.hashing.REST_S", 600.0)
     monkeypatch.setattr("devnest.pool.core.estimates.RETRY_UNKNOWN_S", 900.0)
@@ -110,11 +128,15 @@ async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(monkeyp
             hasher.check_room("flooder")
         assert 600 < caught.value.retry_after <= 900
         hasher.check_room("honest")
-        assert await hasher.verify("secret", await hasher.hash("secret", client="honest"), client="honest")
+        assert await hasher.verify(
+            "secret", await hasher.hash("secret", client="honest"), client="honest"
+        )
         await asyncio.gather(*flood, return_exceptions=True)
 
 
-async def test_whoever_was_refused_comes_to_the_pool_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_was_refused_comes_to_the_pool_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Each when the one before has come there, or has got lost on the way; after a while as before."""
     monkeypatch.setattr("devnest.hashing.REST_S", 0.0)
     monkeypatch.setattr("devnest.hashing.STEP_S", 600.0)
@@ -124,7 +146,10 @@ async def test_whoever_was_refused_comes_to_the_pool_one_by_one(monkeypatch: pyt
         for _ in range(2):
             hasher.check_room("flooder")  # nobody has been refused
         flood = [hasher.hash("secret", client="flooder") for _ in range(10)]
-        assert any(isinstance(result, PoolFull) for result in await asyncio.gather(*flood, return_exceptions=True))
+        assert any(
+            isinstance(result, PoolFull)
+            for result in await asyncio.gather(*flood, return_exceptions=True)
+        )
         hasher.check_room("flooder")
         with pytest.raises(PoolFull) as caught:
             hasher.check_room("flooder")

@@ -105,7 +105,10 @@ def test_a_rotation_drops_what_has_expired(tmp_path: Path, monkeypatch: pytest.M
 def test_rotations_at_once_lose_no_key(tmp_path: Path) -> None:
     """One writer at a time."""
     ensure_keys(tmp_path)
-    threads = [threading.Thread(target=rotate_keys, args=(tmp_path,), kwargs={"delay_s": 0}) for _ in range(8)]
+    threads = [
+        threading.Thread(target=rotate_keys, args=(tmp_path,), kwargs={"delay_s": 0})
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -124,10 +127,14 @@ def test_public_keys_are_public(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / KEYS_FILE).read_bytes())["keys"]
     assert [key["algorithm"] for key in stored] == ["HS256", "EdDSA", "EdDSA"]
     for key in stored:
-        assert key["secret"].rstrip("=") not in json.dumps(public).replace("-", "+").replace("_", "/")
+        assert key["secret"].rstrip("=") not in json.dumps(public).replace("-", "+").replace(
+            "_", "/"
+        )
 
 
-def test_keys_that_this_process_cannot_sign_with_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_this_process_cannot_sign_with_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PyJWT looks for cryptography when it is loaded: what is installed later is there after a restart."""
     rotate_keys(tmp_path, Algorithm.EDDSA, delay_s=0)
     monkeypatch.setattr(jwt.algorithms, "has_crypto", False)
@@ -135,7 +142,12 @@ def test_keys_that_this_process_cannot_sign_with_are_refused(tmp_path: Path, mon
         load_keys(tmp_path / KEYS_FILE)
 
 
-GOOD = {"kid": "a", "algorithm": "HS256", "secret": "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=", "signs_from": 0}
+GOOD = {
+    "kid": "a",
+    "algorithm": "HS256",
+    "secret": "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=",
+    "signs_from": 0,
+}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +176,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | str, reason:
     assert (tmp_path / KEYS_FILE).read_bytes() == text
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"short\n", "has 5 bytes"), (b'{"keys":[', "damaged")])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"short\n", "has 5 bytes"), (b'{"keys":[', "damaged")]
+)
 def test_a_given_file_that_was_cut_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     """A short key could be guessed."""
     (tmp_path / "key").write_bytes(content)
@@ -180,7 +194,9 @@ def test_a_given_key_pair_is_refused(tmp_path: Path, kind: str) -> None:
         "PEM": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "DER": public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         "OpenSSH": public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
-        "JWK": json.dumps({"kty": "oct", "k": "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA"}).encode(),
+        "JWK": json.dumps(
+            {"kty": "oct", "k": "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA"}
+        ).encode(),
     }
     (tmp_path / "key").write_bytes(content[kind])
     with pytest.raises(KeysUnusable, match="a secret is needed"):

@@ -9,7 +9,16 @@ import pytest
 import devnest
 
 ROOT = Path(devnest.__file__).parent
-BASE = {"addresses", "logs", "metrics", "process_registry", "settings", "shared_memory", "streams", "urls"}
+BASE = {
+    "addresses",
+    "logs",
+    "metrics",
+    "process_registry",
+    "settings",
+    "shared_memory",
+    "streams",
+    "urls",
+}
 MAY_IMPORT = {
     "addresses": set[str](),
     "urls": set[str](),
@@ -92,12 +101,16 @@ def is_within(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("part", sorted({name.partition(".")[0] for name in MODULES} - {"", *ROOTS}))
+@pytest.mark.parametrize(
+    "part", sorted({name.partition(".")[0] for name in MODULES} - {"", *ROOTS})
+)
 def test_nothing_points_back(part: str) -> None:
     """Each part imports only what its arrow points to."""
     for module, path in MODULES.items():
         if is_within(module, part):
-            assert {name.partition(".")[0] for name in own(path)} - {part} <= MAY_IMPORT[part], module
+            assert {name.partition(".")[0] for name in own(path)} - {part} <= MAY_IMPORT[part], (
+                module
+            )
 
 
 @pytest.mark.parametrize("wing", WINGS_MAY_IMPORT)
@@ -109,7 +122,9 @@ def test_wings_import_what_they_may(wing: str) -> None:
     assert len(modules) > 1
     for module, path in modules.items():
         inside = {name for name in own(path) if is_within(name, part)}
-        assert {name for name in inside if not any(is_within(name, one) for one in allowed)} == set(), module
+        assert {
+            name for name in inside if not any(is_within(name, one) for one in allowed)
+        } == set(), module
 
 
 def test_the_decisions_of_the_pool_have_no_effects() -> None:

@@ -16,8 +16,14 @@ COUNTED = "http_server_request_duration_seconds_count"
 
 async def counts(metrics: Metrics) -> dict[str, float]:
     """How many requests the page tells of, by route."""
-    samples = (s for f in text_string_to_metric_families((await metrics.page()).decode()) for s in f.samples)
-    return {sample.labels["http_route"]: sample.value for sample in samples if sample.name == COUNTED}
+    samples = (
+        s
+        for f in text_string_to_metric_families((await metrics.page()).decode())
+        for s in f.samples
+    )
+    return {
+        sample.labels["http_route"]: sample.value for sample in samples if sample.name == COUNTED
+    }
 
 
 @pytest.fixture
@@ -59,7 +65,9 @@ async def test_what_another_process_had_at_the_moment_goes_with_it() -> None:
     with Metrics(memory, 2, "server-0") as metrics:
         metrics.gauge("connections", "Connections", {}, lambda: 7)
         numbers = list(metrics._of_all(metrics.share()))
-    assert "connections 7.0" in write_page(numbers, Processes({"server-0": os.getpid()}), -1).decode()
+    assert (
+        "connections 7.0" in write_page(numbers, Processes({"server-0": os.getpid()}), -1).decode()
+    )
     assert "connections" not in write_page(numbers, Processes({"server-0": 1}), -1).decode()
 
 
@@ -92,7 +100,10 @@ async def test_numbers_of_another_release_are_left_out() -> None:
         assert await counts(here) == {"/": 1}
         with Metrics(memory, 3, "server-1"):
             assert await counts(here) == {"/": 1}
-    assert [line["event"] for line in logs] == ["metrics of a process left out", "metrics begin anew"]
+    assert [line["event"] for line in logs] == [
+        "metrics of a process left out",
+        "metrics begin anew",
+    ]
 
 
 async def test_without_memory_a_process_tells_of_itself(full: SharedMemory) -> None:

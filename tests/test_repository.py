@@ -28,11 +28,17 @@ def test_the_versions_of_python_agree() -> None:
     """The package promises the versions that CI tests, and every tool knows the oldest of them."""
     settings = toml("pyproject.toml")
     project, tools = settings["project"], settings["tool"]
-    promised = [line.rpartition(" ")[2] for line in project["classifiers"] if re.search(r":: Python :: \d\.\d+$", line)]
+    promised = [
+        line.rpartition(" ")[2]
+        for line in project["classifiers"]
+        if re.search(r":: Python :: \d\.\d+$", line)
+    ]
     oldest, newest = promised[0], promised[-1]
     compact = [version.replace(".", "") for version in (oldest, newest)]
 
-    matrix = yaml(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["test"]["strategy"]["matrix"]
+    matrix = yaml(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["test"]["strategy"][
+        "matrix"
+    ]
     assert matrix["python"] == promised
 
     assert project["requires-python"] == f">={oldest}"
@@ -64,11 +70,14 @@ def test_the_hooks_run_the_programs_of_make_lint_at_their_pinned_versions() -> N
     """`make lint` and a commit run the same programs from .venv, at the versions of `constraints.txt`."""
     recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
     linted = set(re.findall(r"\$\(BIN\)/([a-z-]+)", recipe))
-    hooks = [hook for repo in yaml(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
+    hooks = [
+        hook for repo in yaml(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]
+    ]
     programs = {hook["entry"].split()[0] for hook in hooks}
     assert programs == {f".venv/bin/{name}" for name in linted}
     pinned = {
-        canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()
+        canonicalize_name(line.partition("==")[0])
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
     assert linted <= pinned
     assert all(hook["language"] == "system" for hook in hooks)

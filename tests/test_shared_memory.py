@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -89,7 +90,9 @@ def test_where_nothing_can_be_kept_nothing_is_read() -> None:
     assert memory.read(0) == b""
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a file that is always full")  # noqa: PTH110
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="only Linux has a file that is always full"
+)
 def test_no_memory_is_an_error_of_the_writer() -> None:
     """And so is a content that is too large."""
     with pytest.raises(OSError, match="No space left"):

@@ -60,7 +60,9 @@ def read_all(fd: int) -> bytes:
     return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
 
 
-def test_what_is_written_comes_in_order(pipe: tuple[int, int], made: Callable[[int], BackgroundStream]) -> None:
+def test_what_is_written_comes_in_order(
+    pipe: tuple[int, int], made: Callable[[int], BackgroundStream]
+) -> None:
     """Text and bytes, whole and in pieces, also what waits when it is closed."""
     stream = made(pipe[1])
     print("one", 1, file=stream)
@@ -127,7 +129,9 @@ def test_a_write_that_fails_is_counted(
     eventually(lambda: stream.dropped >= 200)
 
 
-def test_a_line_cut_by_a_full_disk_spoils_no_other(tmp_path: Path, made: Callable[[int], BackgroundStream]) -> None:
+def test_a_line_cut_by_a_full_disk_spoils_no_other(
+    tmp_path: Path, made: Callable[[int], BackgroundStream]
+) -> None:
     """Once there is room again the next line begins on a line of its own."""
     resource = pytest.importorskip("resource")
     path = tmp_path / "log"
@@ -184,11 +188,15 @@ sys.exit(0 if status == 0 else 1)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="another system makes a terminal a session's own way")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="another system makes a terminal a session's own way"
+)
 def test_a_process_in_the_background_of_its_terminal_writes_and_is_not_stopped() -> None:
     """Where `stty tostop` would have it stopped by SIGTTOU, which to a supervisor means one server fewer."""
     screen, terminal = pty.openpty()
-    run = subprocess.run([sys.executable, "-c", IN_BACKGROUND, os.ttyname(terminal)], timeout=PATIENCE_S, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", IN_BACKGROUND, os.ttyname(terminal)], timeout=PATIENCE_S, check=False
+    )
     assert run.returncode == 0
     assert os.read(screen, 100) == b"written\r\n"
     os.close(terminal)
@@ -207,7 +215,11 @@ print("ready")
 def test_a_process_ends_though_its_log_is_not_read(pipe: tuple[int, int]) -> None:
     """After two seconds; what it wrote elsewhere has come."""
     run = subprocess.run(
-        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=pipe[1], timeout=PATIENCE_S, check=False
+        [sys.executable, "-c", STUCK],
+        stdout=subprocess.PIPE,
+        stderr=pipe[1],
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert (run.returncode, run.stdout) == (0, b"ready\n")
 
@@ -224,7 +236,9 @@ for _ in range(3000):
 
 def test_lines_of_several_processes_are_not_mixed(pipe: tuple[int, int]) -> None:
     """They share a pipe whose reader is slower than they are."""
-    writers = [subprocess.Popen([sys.executable, "-c", LINES, letter], stdout=pipe[1]) for letter in "abc"]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", LINES, letter], stdout=pipe[1]) for letter in "abc"
+    ]
     os.close(pipe[1])
     received = b""
     while piece := os.read(pipe[0], 8192):
@@ -237,7 +251,9 @@ def test_lines_of_several_processes_are_not_mixed(pipe: tuple[int, int]) -> None
     assert {line for line in lines if len(set(line)) != 1 or len(line) != 300} == set()
 
 
-def test_a_finalizer_may_log(pipe: tuple[int, int], made: Callable[[int], BackgroundStream]) -> None:
+def test_a_finalizer_may_log(
+    pipe: tuple[int, int], made: Callable[[int], BackgroundStream]
+) -> None:
     """Whenever the collector runs it, also within a write."""
     stream = made(pipe[1])
 

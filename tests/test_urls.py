@@ -23,7 +23,12 @@ def test_every_text_can_be_said(username: str, password: str, path: str, value: 
     """Percent-encoded, each part comes out as it went in."""
     text = f"x://{quote(username, '')}:{quote(password, '')}@h:1/{quote(path, '')}?a={quote(value, '')}"
     url = parse_url(text, ("x",))
-    assert (url.username, url.password, url.path, url.options) == (username, password, f"/{path}", {"a": value})
+    assert (url.username, url.password, url.path, url.options) == (
+        username,
+        password,
+        f"/{path}",
+        {"a": value},
+    )
     assert url.hosts == (Host("h", 1),)
 
 
@@ -34,7 +39,9 @@ def test_a_url_shows_no_password() -> None:
 
 
 @given(PIECES, PIECES, st.sampled_from(["postgresql", "smtp", "smtps", "http", "https"]), PIECES)
-def test_what_is_wrong_is_said_and_not_quoted(before: str, after: str, scheme: str, rest: str) -> None:
+def test_what_is_wrong_is_said_and_not_quoted(
+    before: str, after: str, scheme: str, rest: str
+) -> None:
     """Whatever stands around the secret: it is refused in words, or understood."""
     text = f"{scheme}://u:{before}{SECRET}{after}@{rest}"
     for read in (connection_options, SmtpTransport, Target.parse):

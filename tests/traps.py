@@ -7,7 +7,15 @@ import sysconfig
 from pathlib import Path
 
 # That others try to import and do without, besides all there are.
-OPTIONAL = {"better_exceptions", "orjson", "picologging", "sitecustomize", "ujson", "usercustomize", "yaml"}
+OPTIONAL = {
+    "better_exceptions",
+    "orjson",
+    "picologging",
+    "sitecustomize",
+    "ujson",
+    "usercustomize",
+    "yaml",
+}
 TRAP = """
 import posix
 posix.write(posix.open({found!r}, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND), b"{name} ")
@@ -22,13 +30,17 @@ class Traps:
     def __init__(self, path: Path, *, but: set[str] | frozenset[str] = frozenset()) -> None:
         self.path = path
         path.mkdir()
-        installed = {module.name for module in pkgutil.iter_modules([sysconfig.get_path("purelib")])}
+        installed = {
+            module.name for module in pkgutil.iter_modules([sysconfig.get_path("purelib")])
+        }
         for name in (sys.stdlib_module_names | installed | OPTIONAL) - but - {"posix"}:
             self.add(name)
 
     def add(self, name: str) -> None:
         """Make one for a module."""
-        (self.path / f"{name}.py").write_text(TRAP.format(found=str(self.path / "FOUND"), name=name))
+        (self.path / f"{name}.py").write_text(
+            TRAP.format(found=str(self.path / "FOUND"), name=name)
+        )
 
     @property
     def found(self) -> str:
@@ -39,5 +51,7 @@ class Traps:
 def imported_early(directory: Path) -> set[str]:
     """What `python -m` itself imports, before any line of its module runs: no program can help that."""
     (directory / "probe.py").write_text(PROBE)
-    run = subprocess.run([sys.executable, "-m", "probe"], cwd=directory, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "probe"], cwd=directory, capture_output=True, text=True, check=True
+    )
     return set(run.stdout.split())

@@ -17,7 +17,9 @@ VUS = int(os.environ.get("VUS", "5000"))
 RAMP_S = float(os.environ.get("RAMP_S", "120"))
 HOLD_S = float(os.environ.get("HOLD_S", "25"))
 FLOOD_S = float(os.environ.get("FLOOD_S", "60"))
-CAPACITY = float(os.environ.get("CAPACITY", "100"))  # sign-ins a second; Locust cannot measure it before it starts
+CAPACITY = float(
+    os.environ.get("CAPACITY", "100")
+)  # sign-ins a second; Locust cannot measure it before it starts
 MULTIPLE = float(os.environ.get("MULTIPLE", "10"))
 ATTACKERS = 500
 API = "/api/v1"
@@ -55,7 +57,12 @@ class Visitor(FastHttpUser):
             return answer.json() if answer.status_code < 300 else None
 
     def wrong(self, name: str, what: str) -> None:
-        failure = {"response_time": 0, "response_length": 0, "exception": AssertionError(what), "context": {}}
+        failure = {
+            "response_time": 0,
+            "response_length": 0,
+            "exception": AssertionError(what),
+            "context": {},
+        }
         self.environment.events.request.fire(request_type="CHECK", name=name, **failure)
 
     def register(self) -> bool:
@@ -86,9 +93,15 @@ class Visitor(FastHttpUser):
 
     def post(self) -> bool:
         title = f"locust {secrets.token_hex(4)}"
-        body = {"title": title, "body": "nobody waits for long " * 12, "tags": ["python", "testing"]}
+        body = {
+            "title": title,
+            "body": "nobody waits for long " * 12,
+            "tags": ["python", "testing"],
+        }
         made = self.send("post", "POST", "/posts", body, (201,))
-        if made is not None and (made["title"] != title or made["author"]["id"] != self.account["id"]):
+        if made is not None and (
+            made["title"] != title or made["author"]["id"] != self.account["id"]
+        ):
             self.wrong("post", "not own post")
         return made is not None
 
@@ -116,7 +129,11 @@ def prepare(environment: Environment, **_: Any) -> None:
             if number is None:
                 return
             username = f"p{RUN}n{number}"
-            account = {"username": username, "email": f"{username}@load.example", "password": "Lo4d!" + RUN}
+            account = {
+                "username": username,
+                "email": f"{username}@load.example",
+                "password": "Lo4d!" + RUN,
+            }
             request = urllib.request.Request(
                 f"{environment.host}{API}/auth/register",
                 json.dumps(account).encode(),

@@ -19,12 +19,17 @@ NOT_HERE = 69  # sysexits' EX_UNAVAILABLE: this machine lacks what the peer need
 
 def peers() -> dict[str, dict[str, Any]]:
     """The descriptions of all peers, by the name of their folder."""
-    return {path.parent.name: tomllib.loads(path.read_text()) for path in sorted(HERE.glob("*/peer.toml"))}
+    return {
+        path.parent.name: tomllib.loads(path.read_text())
+        for path in sorted(HERE.glob("*/peer.toml"))
+    }
 
 
 def install(folder: Path, peer: dict[str, Any]) -> None:
     """Run the peer's install commands, once for each change of the files that pin its versions."""
-    pins = hashlib.sha256(b"".join((folder / name).read_bytes() for name in peer["pins"])).hexdigest()
+    pins = hashlib.sha256(
+        b"".join((folder / name).read_bytes() for name in peer["pins"])
+    ).hexdigest()
     marker = folder / ".installed"
     if marker.exists() and marker.read_text() == pins:
         return

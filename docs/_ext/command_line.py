@@ -19,7 +19,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from devnest.cli import app as devnest
 
-EXTRA = re.compile(r"\s*\[([^\[\]]*)\]$")  # what follows the help text: [env var: X; default: Y; required]
+EXTRA = re.compile(
+    r"\s*\[([^\[\]]*)\]$"
+)  # what follows the help text: [env var: X; default: Y; required]
 MARKDOWN = re.compile(r"([*_<>\[\]|\\])")
 
 
@@ -83,7 +85,9 @@ class Parameter:
             facts.append(f"Range: {code(self.bounds)}.")
         if "env var" in self.notes:
             facts.append(f"Variable: {code(self.notes['env var'])}.")
-        head = f"````{{option}} {self.names}" if self.is_option else f"````{{describe}} {self.names}"
+        head = (
+            f"````{{option}} {self.names}" if self.is_option else f"````{{describe}} {self.names}"
+        )
         return "\n".join([head, escaped(self.text), "", " ".join(facts), "````", ""])
 
 
@@ -108,7 +112,17 @@ def document(command: Any, context: Any) -> list[str]:
         return blocks
     usage = command.get_usage(context).removeprefix("Usage: ").strip()
     program = usage.split(" [")[0]
-    blocks = ["```text", usage, "```", "", escaped(text), "", f"```{{program}} {program}", "```", ""]
+    blocks = [
+        "```text",
+        usage,
+        "```",
+        "",
+        escaped(text),
+        "",
+        f"```{{program}} {program}",
+        "```",
+        "",
+    ]
     return blocks + [parameter.markdown() for parameter in shown(command, context)]
 
 
@@ -125,7 +139,9 @@ class Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Parse it in place."""
-        return self.parse_text_to_nodes("\n".join(self.lines(self.arguments[0])), allow_section_headings=True)
+        return self.parse_text_to_nodes(
+            "\n".join(self.lines(self.arguments[0])), allow_section_headings=True
+        )
 
 
 class Command(Generated):
@@ -146,7 +162,9 @@ class Variables(Generated):
             if variable := parameter.notes.get("env var"):
                 default = parameter.notes.get("default")
                 option = parameter.names.replace("|", r"\|")
-                rows.append(f"| `{variable}` | `{option}` | {code(default) if default else 'none'} |")
+                rows.append(
+                    f"| `{variable}` | `{option}` | {code(default) if default else 'none'} |"
+                )
         return rows
 
 
@@ -156,7 +174,10 @@ class ProgramHelp(Generated):
     def lines(self, argument: str) -> list[str]:
         """Return what the program prints for `--help`."""
         answer = subprocess.run(
-            [sys.executable, *argument.split(), "--help"], capture_output=True, text=True, check=True
+            [sys.executable, *argument.split(), "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return ["```text", answer.stdout.strip(), "```"]
 

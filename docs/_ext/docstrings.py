@@ -30,7 +30,9 @@ def converted(lines: list[str]) -> list[str]:
     """Return a docstring's lines as Sphinx should read them."""
     result: list[str] = []
     paragraph: list[str] = []
-    literal_indent: int | None = None  # the indent of the paragraph that announced the literal block
+    literal_indent: int | None = (
+        None  # the indent of the paragraph that announced the literal block
+    )
 
     def flush() -> None:
         if paragraph:
@@ -54,7 +56,9 @@ def converted(lines: list[str]) -> list[str]:
     return result
 
 
-def process(app: Sphinx, kind: str, name: str, item: object, options: Any, lines: list[str]) -> None:
+def process(
+    app: Sphinx, kind: str, name: str, item: object, options: Any, lines: list[str]
+) -> None:
     """Rewrite a docstring in place, before napoleon reads its sections."""
     lines[:] = converted(lines)
 

@@ -13,7 +13,14 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 import structlog
 
-__all__ = ["MAX_PORT", "TrustedProxies", "canonical", "host_and_port", "subscriber_network", "trusted_network"]
+__all__ = [
+    "MAX_PORT",
+    "TrustedProxies",
+    "canonical",
+    "host_and_port",
+    "subscriber_network",
+    "trusted_network",
+]
 
 MAX_ADDRESS_CHARS = 80  # 45 of an IPv6 address that ends in an IPv4 one, brackets, a zone, a port
 MAX_HOPS = 16  # proxies behind one another; the rest of the header is not looked at
@@ -142,7 +149,9 @@ class TrustedProxies:
         """Once: a client can cause it with every request."""
         if not self._has_warned:
             self._has_warned = True
-            log.warning("X-Forwarded-For holds no address", proxy=proxy, entry=entry[:MAX_ADDRESS_CHARS])
+            log.warning(
+                "X-Forwarded-For holds no address", proxy=proxy, entry=entry[:MAX_ADDRESS_CHARS]
+            )
 
 
 def _as_ipv6(network: IPv4Network | IPv6Network) -> IPv6Network:

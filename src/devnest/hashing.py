@@ -81,7 +81,9 @@ class PoolRunner:
             return
         now = time.monotonic()
         if now < refusal.rest_until or now < refusal.step_until:
-            raise PoolFull(max(refusal.room_at - now, STEP_S), "this client has been refused just now")
+            raise PoolFull(
+                max(refusal.room_at - now, STEP_S), "this client has been refused just now"
+            )
         if now < refusal.forget_at:
             refusal.step_until = now + STEP_S
         else:
@@ -101,6 +103,8 @@ class PoolRunner:
                 self._refused.clear()
             now = time.monotonic()
             rest_until = now + min(full.retry_after, REST_S)
-            self._refused[client] = _Refusal(now + full.retry_after, rest_until, rest_until + WARY_S)
+            self._refused[client] = _Refusal(
+                now + full.retry_after, rest_until, rest_until + WARY_S
+            )
             raise
         return result

@@ -40,7 +40,9 @@ KEYS_FILE = "signing-keys.json"
 OLD_FILE = "signing.key"  # one key as bytes: what DevNest made before it could rotate
 KEY_BYTES = 32  # at least; as many as the hash (RFC 7518, 3.2), and the seed of Ed25519
 OWN_KEY_BYTES = {"HS256": 48, "EdDSA": 32}
-STILL_VERIFIES_S = 20 * 60.0  # after its successor began to sign: a token's 15 minutes, and a server that learns late
+STILL_VERIFIES_S = (
+    20 * 60.0
+)  # after its successor began to sign: a token's 15 minutes, and a server that learns late
 MAX_KEYS = 16
 
 
@@ -76,7 +78,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     def verifying(self) -> Any:
         """What PyJWT verifies with."""
-        return self.secret if self.algorithm is Algorithm.HS256 else _ed25519(self.secret).public_key()
+        return (
+            self.secret if self.algorithm is Algorithm.HS256 else _ed25519(self.secret).public_key()
+        )
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -99,7 +103,10 @@ class KeySet:
     def __init__(self, keys: Sequence[Key]) -> None:
         ordered = sorted(keys, key=lambda key: key.signs_from)
         ends = [*(key.signs_from + STILL_VERIFIES_S for key in ordered[1:]), math.inf]
-        self._ready = [ReadyKey(k, k.signing(), k.verifying(), end) for k, end in zip(ordered, ends, strict=True)]
+        self._ready = [
+            ReadyKey(k, k.signing(), k.verifying(), end)
+            for k, end in zip(ordered, ends, strict=True)
+        ]
         self._by_name: dict[str | None, ReadyKey] = {ready.key.kid: ready for ready in self._ready}
         self._by_name.update((None, ready) for ready in self._ready if not ready.key.named)
 
@@ -120,7 +127,14 @@ class KeySet:
     def public(self, now: float) -> list[dict[str, str]]:
         """The keys others may verify with, as JWKs (RFC 8037); a secret key is never among them."""
         return [
-            {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": ready.key.kid, "x": _encoded(ready)}
+            {
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "use": "sig",
+                "alg": "EdDSA",
+                "kid": ready.key.kid,
+                "x": _encoded(ready),
+            }
             for ready in self.alive(now)
             if ready.key.algorithm is Algorithm.EDDSA
         ]
@@ -135,7 +149,10 @@ def ensure_keys(data_dir: Path) -> Path:
     with _locked(path):
         if not path.exists():
             old = data_dir / OLD_FILE
-            _write(path, [_bare_key(old, _read(old)) if old.exists() else _new_key(Algorithm.HS256, 0.0)])
+            _write(
+                path,
+                [_bare_key(old, _read(old)) if old.exists() else _new_key(Algorithm.HS256, 0.0)],
+            )
             old.unlink(missing_ok=True)
         load_keys(path)
     return path
@@ -161,7 +178,9 @@ def rotate_keys(
         new = _new_key(algorithm or alive[-1].algorithm, now if discard_old else now + delay_s)
         kept = [] if discard_old else alive
         if len(kept) >= MAX_KEYS:
-            raise KeysUnusable(path, f"{len(kept)} keys are in use; the first ends within {STILL_VERIFIES_S:g} s")
+            raise KeysUnusable(
+                path, f"{len(kept)} keys are in use; the first ends within {STILL_VERIFIES_S:g} s"
+            )
         _key_set(path, [*kept, new])  # before it is written: EdDSA may not be installed
         _write(path, [*kept, new])
     return new
@@ -203,7 +222,9 @@ def _bare_key(path: Path, secret: bytes) -> Key:
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except InvalidKeyError:
-        raise KeysUnusable(path, "it is a key pair, a certificate or a JWK; a secret is needed") from None
+        raise KeysUnusable(
+            path, "it is a key pair, a certificate or a JWK; a secret is needed"
+        ) from None
     kid = hashlib.sha256(b"devnest kid\0" + secret).hexdigest()[:16]
     return Key(kid=kid, algorithm=Algorithm.HS256, secret=secret, signs_from=0.0, named=False)
 

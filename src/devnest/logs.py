@@ -21,9 +21,13 @@ def request_log() -> Any:
     That is a third of the time; `configure_logging` comes first.
     """
     if sys.stderr.isatty() or not logging.getLogger("devnest").isEnabledFor(logging.INFO):
-        return structlog.stdlib.get_logger("devnest.api.access").bind()  # bound now, not at each line
+        return structlog.stdlib.get_logger(
+            "devnest.api.access"
+        ).bind()  # bound now, not at each line
     return structlog.wrap_logger(
-        _Lines(sys.stderr) if isinstance(sys.stderr, BackgroundStream) else structlog.BytesLogger(sys.stderr.buffer),
+        _Lines(sys.stderr)
+        if isinstance(sys.stderr, BackgroundStream)
+        else structlog.BytesLogger(sys.stderr.buffer),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
@@ -69,8 +73,13 @@ def configure_logging(level: str = "info") -> None:
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         ]
     else:
-        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold passwords
-        last = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(
+            show_locals=False
+        )  # locals hold passwords
+        last = [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            structlog.processors.JSONRenderer(),
+        ]
     if isinstance(sys.stderr, BackgroundStream):
         sys.stderr.on_dropped = _tell_dropped
     handler = logging.StreamHandler(sys.stderr)
@@ -84,7 +93,9 @@ def configure_logging(level: str = "info") -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)  # of libraries, about a password file that others can read, say
-    logging.getLogger("uvicorn.access").disabled = True  # the API writes its own line, with the request id
+    logging.getLogger(
+        "uvicorn.access"
+    ).disabled = True  # the API writes its own line, with the request id
     for chatty in ("asyncio", "uvicorn", "uvicorn.error", "sqlalchemy", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
@@ -94,6 +105,8 @@ def configure_logging(level: str = "info") -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         # What the level leaves out ends in an empty function: a request has two such lines.
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
         cache_logger_on_first_use=True,
     )

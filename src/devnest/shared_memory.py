@@ -16,7 +16,9 @@ from typing import Self
 __all__ = ["MAX_SLOTS", "SharedMemory"]
 
 MAX_SLOTS = 66  # the processes, the pool, and the 64 servers there can be
-MAX_CONTENT_BYTES = 1 << 20  # one process's numbers: ten times what all routes with all their statuses take
+MAX_CONTENT_BYTES = (
+    1 << 20
+)  # one process's numbers: ten times what all routes with all their statuses take
 MAX_READS = 5  # of a slot whose writer is quicker than the reader
 # A slot is a head and two places for its content; the writer fills the one that the head does not name.
 HEAD = struct.Struct("<QII")  # number of the content, which says its place; its bytes; their CRC-32

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["BackgroundStream", "StandardOutput", "dropped_lines", "move_to_background", "open_standard_streams"]
+__all__ = [
+    "BackgroundStream",
+    "StandardOutput",
+    "dropped_lines",
+    "move_to_background",
+    "open_standard_streams",
+]
 
 # What a reader that stands still costs a process in memory: some 15,000 lines of requests, and once more as many that
 # the thread has taken over.
@@ -33,7 +39,9 @@ class BackgroundStream(io.TextIOBase):
     """Text for a descriptor. `write` never waits and never raises: what finds no room is dropped and counted."""
 
     def __init__(self, fd: int, encoding: str = "utf-8") -> None:
-        self.on_dropped: Callable[[int], None] = lambda lines: None  # called by the thread, once writing works again
+        self.on_dropped: Callable[[int], None] = lambda lines: (
+            None
+        )  # called by the thread, once writing works again
         self.dropped = 0  # writes that came to nothing: lines, where each line is written at once
         self._fd = fd
         self._encoding = encoding
@@ -74,7 +82,9 @@ class BackgroundStream(io.TextIOBase):
         """Have the bytes of a whole line written soon."""
         with self._lock:
             is_full = self._waiting_bytes + len(line) > MAX_WAITING_BYTES
-            if is_full and threading.current_thread() is not self._thread:  # which tells how much was dropped
+            if (
+                is_full and threading.current_thread() is not self._thread
+            ):  # which tells how much was dropped
                 self.dropped += 1
                 return
             self._waiting.append(line)
@@ -95,7 +105,9 @@ class BackgroundStream(io.TextIOBase):
     def _wake(self) -> None:
         self._is_woken = True
         if self._thread is None:
-            thread = threading.Thread(target=self._serve, name=f"descriptor-{self._fd}", daemon=True)
+            thread = threading.Thread(
+                target=self._serve, name=f"descriptor-{self._fd}", daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError:  # no thread to be had; tried again at the next write
@@ -191,11 +203,15 @@ def open_standard_streams() -> StandardOutput:
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it has the lowest free number: this one
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # it has the lowest free number: this one
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 (a descriptor)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="strict")  # else a password that is no text would be one of half characters
+        sys.stdin.reconfigure(
+            errors="strict"
+        )  # else a password that is no text would be one of half characters
     output = StandardOutput(1)
     sys.stdout = _text(output, sys.stdout)
     sys.stderr = _text(StandardOutput(2), sys.stderr)
@@ -205,7 +221,9 @@ def open_standard_streams() -> StandardOutput:
 def _text(raw: StandardOutput, replaced: TextIO | None) -> TextIO:
     encoding = "utf-8" if replaced is None else replaced.encoding
     by_line = raw.fileno() == 2 or raw.isatty()
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=by_line)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=by_line
+    )
 
 
 def _write_some(fd: int, data: memoryview) -> int:
@@ -222,7 +240,9 @@ def _write_some(fd: int, data: memoryview) -> int:
 def move_to_background() -> None:
     """Have threads write the standard output and error of this process, from now on to its end."""
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        encoding = getattr(getattr(sys, name), "encoding", None)  # there is no stream where the descriptor was closed
+        encoding = getattr(
+            getattr(sys, name), "encoding", None
+        )  # there is no stream where the descriptor was closed
         stream = BackgroundStream(fd, encoding or "utf-8")
         atexit.register(stream.close_soon)
         setattr(sys, name, stream)

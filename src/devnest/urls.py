@@ -62,7 +62,9 @@ def parse_url(text: str, schemes: Collection[str]) -> Url:
         BadUrl: It is something else.
     """
     if not VISIBLE.fullmatch(text):
-        raise BadUrl("it has a space, a control character or a character outside ASCII in it, or is empty")
+        raise BadUrl(
+            "it has a space, a control character or a character outside ASCII in it, or is empty"
+        )
     match = URL.fullmatch(text)
     scheme = text.partition("://")[0].lower()
     if scheme not in schemes:
@@ -72,7 +74,9 @@ def parse_url(text: str, schemes: Collection[str]) -> Url:
     username, password = _credentials(match["user"])
     hosts = tuple(_host(part) for part in match["hosts"].split(",")) if match["hosts"] else ()
     path = match["path"] or ""
-    return Url(scheme, username, password, hosts, _decoded(path), path, _options(match["query"] or ""))
+    return Url(
+        scheme, username, password, hosts, _decoded(path), path, _options(match["query"] or "")
+    )
 
 
 def _credentials(userinfo: str | None) -> tuple[str | None, str | None]:

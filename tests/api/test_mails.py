@@ -54,7 +54,9 @@ def name() -> str:
 def register(client: httpx.Client, email: str) -> dict[str, str]:
     """Make an account with this address and sign it in; the answer to the registration."""
     username = name()
-    answer = client.post(REGISTER, json={"username": username, "email": email, "password": PASSWORD})
+    answer = client.post(
+        REGISTER, json={"username": username, "email": email, "password": PASSWORD}
+    )
     assert answer.status_code == 201
     sign_in(client, username)
     account: dict[str, str] = answer.json()
@@ -87,7 +89,12 @@ def mails_to_box(devnest: DevNest, client: httpx.Client, box: str, count: int) -
 def test_a_box_that_never_confirmed_gets_few_mails(limited: DevNest, client: httpx.Client) -> None:
     """Whoever registers and deletes in a loop, in any spelling; and each registration answers like the first."""
     box = name()
-    spellings = [f"{box}@example.org", f"{box}@EXAMPLE.org", f"{box.upper()}@example.org", f"{box}+x@example.org"]
+    spellings = [
+        f"{box}@example.org",
+        f"{box}@EXAMPLE.org",
+        f"{box.upper()}@example.org",
+        f"{box}+x@example.org",
+    ]
     for round_ in range(3 * len(spellings)):
         email = spellings[round_ % len(spellings)]
         account = register(client, email)
@@ -98,7 +105,9 @@ def test_a_box_that_never_confirmed_gets_few_mails(limited: DevNest, client: htt
     assert len(mails_to_box(limited, client, box, AT_ONCE)) == AT_ONCE
 
 
-def test_a_box_that_is_proposed_again_and_again_gets_few_mails(limited: DevNest, client: httpx.Client) -> None:
+def test_a_box_that_is_proposed_again_and_again_gets_few_mails(
+    limited: DevNest, client: httpx.Client
+) -> None:
     """By several accounts, too."""
     box = name()
     for _ in range(2):
@@ -116,7 +125,9 @@ def test_what_was_sent_is_forgotten_in_time(limited: DevNest, client: httpx.Clie
         register(client, f"{box}@example.org")
         leave(client)
     assert len(mails_to_box(limited, client, box, AT_ONCE)) == AT_ONCE
-    limited.query("UPDATE mailboxes SET counted_until = counted_until - interval '4 hours 1 minute'")
+    limited.query(
+        "UPDATE mailboxes SET counted_until = counted_until - interval '4 hours 1 minute'"
+    )
     for _ in range(2):
         register(client, f"{box}@example.org")
         leave(client)
@@ -124,7 +135,9 @@ def test_what_was_sent_is_forgotten_in_time(limited: DevNest, client: httpx.Clie
 
 
 @pytest.mark.parametrize("confirmed", [False, True])
-def test_notices_go_to_confirmed_addresses_only(devnest: DevNest, username: str, *, confirmed: bool) -> None:
+def test_notices_go_to_confirmed_addresses_only(
+    devnest: DevNest, username: str, *, confirmed: bool
+) -> None:
     """A change of name, address or password, and the end."""
     with devnest.client() as client:
         sign_up(client, username)
@@ -141,7 +154,9 @@ def test_notices_go_to_confirmed_addresses_only(devnest: DevNest, username: str,
     assert len(mails) == (5 if confirmed else 1)
 
 
-def test_a_mail_to_a_stranger_has_no_word_of_the_one_who_sends_it(devnest: DevNest, username: str) -> None:
+def test_a_mail_to_a_stranger_has_no_word_of_the_one_who_sends_it(
+    devnest: DevNest, username: str
+) -> None:
     """No name, at a registration, a reset or a proposal; an address that was confirmed gets the account's name."""
     email, proposed = f"{username}@example.org", f"new-{username}@example.org"
     with devnest.client() as client:
@@ -168,7 +183,9 @@ def test_an_address_that_somebody_chose_is_quoted_and_cut(devnest: DevNest, user
     assert (proposed[:32], proposed[-32:]) == tuple(quoted.split("…"))
 
 
-def test_of_many_codes_at_once_the_newest_mail_has_a_good_one(devnest: DevNest, username: str) -> None:
+def test_of_many_codes_at_once_the_newest_mail_has_a_good_one(
+    devnest: DevNest, username: str
+) -> None:
     """As each of them has, until one is used."""
     email, count = f"{username}@example.org", 8
     with devnest.client() as client:
@@ -182,12 +199,19 @@ def test_of_many_codes_at_once_the_newest_mail_has_a_good_one(devnest: DevNest, 
                 return own.post(FORGOT, json={"email": email}).status_code
 
         with ThreadPoolExecutor(count) as threads:
-            assert [asked.result() for asked in [threads.submit(ask) for _ in range(count)]] == [202] * count
+            assert [asked.result() for asked in [threads.submit(ask) for _ in range(count)]] == [
+                202
+            ] * count
         mails = devnest.mails_to(email, 1 + count)[1:]
-        codes = [next(line for line in mail.get_content().splitlines() if len(line) == 43) for mail in mails]
+        codes = [
+            next(line for line in mail.get_content().splitlines() if len(line) == 43)
+            for mail in mails
+        ]
         assert len(set(codes)) == count
         assert client.post(RESET, json={"token": codes[-1], "new": NEW}).status_code == 204
-        assert {client.post(RESET, json={"token": code, "new": NEW}).status_code for code in codes} == {400}
+        assert {
+            client.post(RESET, json={"token": code, "new": NEW}).status_code for code in codes
+        } == {400}
 
 
 async def test_one_network_s_mail_does_not_keep_another_s_waiting(data_dir: Path) -> None:
@@ -214,6 +238,9 @@ async def test_one_network_s_mail_does_not_keep_another_s_waiting(data_dir: Path
         await asyncio.to_thread(sign_up_from, last, single := name())
         taking.set()
         assert await asyncio.to_thread(devnest.stop) == 0
-    received = [to.decode() for to in (message.partition(b"To: ")[2].partition(b"@")[0] for message in server.received)]
+    received = [
+        to.decode()
+        for to in (message.partition(b"To: ")[2].partition(b"@")[0] for message in server.received)
+    ]
     assert sorted(received) == sorted([*crowd, single])
     assert received.index(single) < 40 - 10

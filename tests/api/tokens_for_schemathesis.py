@@ -9,7 +9,9 @@ import schemathesis
 
 from tests.support import NO_TLS, PATIENCE_S, sign_up
 
-EXAMPLE = "correct horse battery staple"  # the password in the document's examples, so that those succeed
+EXAMPLE = (
+    "correct horse battery staple"  # the password in the document's examples, so that those succeed
+)
 ENDINGS = (
     "POST /api/v1/auth/logout",
     "POST /api/v1/auth/password/change",
@@ -28,7 +30,9 @@ class Token:
         url = str(case.operation.base_url)
         return fresh(url) if case.operation.label in (*ENDINGS, SESSIONS) else shared(url)
 
-    def set(self, case: schemathesis.Case[Any], data: str, _context: schemathesis.AuthContext) -> None:
+    def set(
+        self, case: schemathesis.Case[Any], data: str, _context: schemathesis.AuthContext
+    ) -> None:
         """Send it."""
         case.headers["Authorization"] = f"Bearer {data}"
 

@@ -16,20 +16,80 @@ GOOD = b"$2b$04$" + BODY
 HASH = pyca.hashpw(b"pw", GOOD)
 
 SALTS: list[object] = [
-    *(b"$%s$04$%s" % (version, BODY) for version in (b"2a", b"2b", b"2x", b"2y", b"2c", b"2", b"2B", b"1", b"")),
-    *(b"$2b$%s$%s" % (cost, BODY) for cost in (b"4", b"+4", b"004", b"+004", b"0" * 5000 + b"4", b"++4", b"4 ")),
-    *(b"$2b$%s$%s" % (cost, BODY) for cost in (b"03", b"32", b"99", b"132", b"4294967300", b"-4", b" 4", b"+")),
-    *(b"$2b$%s$%s" % (cost, BODY) for cost in (b"", b"4_", b"0_4", b"\xd9\xa4", b"\xff", b"0x4", b"4.0", b"\n4")),
-    *(b"$2b$04$" + body for body in (BODY[:-1], BODY[:-1] + b"v", BODY[:-1] + b"=", b"=" * 22, b"!" + BODY[1:])),
-    *(b"$2b$04$" + BODY[:-1] + last for last in (b".", b"O", b"e", b"u", b"/", b"\n", b"\0", b"9", b"\xff")),
-    *(b"$2b$04$" + BODY + rest for rest in (b"x", b"!!\xff", b"\n", b"\0", b"$", b"$x", b"x" * 4096)),
-    *(GOOD.replace(b"$", b"$$"), GOOD[1:], b"$" + GOOD, b" " + GOOD, GOOD + b"$$", b"\n" + GOOD, b"2b 04 x"),
-    *(b"", b"$", b"$$$", b"$2b$04$", b"$2b$04", b"\0", b"\xff" * 60, b"*0", b"x" * 4096, b"$" * 4096),
-    *(HASH, HASH[:-1], HASH[:29], HASH[:28], HASH + b"a", HASH[1:], b"$" + HASH, HASH.replace(b"$04", b"$4")),
+    *(
+        b"$%s$04$%s" % (version, BODY)
+        for version in (b"2a", b"2b", b"2x", b"2y", b"2c", b"2", b"2B", b"1", b"")
+    ),
+    *(
+        b"$2b$%s$%s" % (cost, BODY)
+        for cost in (b"4", b"+4", b"004", b"+004", b"0" * 5000 + b"4", b"++4", b"4 ")
+    ),
+    *(
+        b"$2b$%s$%s" % (cost, BODY)
+        for cost in (b"03", b"32", b"99", b"132", b"4294967300", b"-4", b" 4", b"+")
+    ),
+    *(
+        b"$2b$%s$%s" % (cost, BODY)
+        for cost in (b"", b"4_", b"0_4", b"\xd9\xa4", b"\xff", b"0x4", b"4.0", b"\n4")
+    ),
+    *(
+        b"$2b$04$" + body
+        for body in (BODY[:-1], BODY[:-1] + b"v", BODY[:-1] + b"=", b"=" * 22, b"!" + BODY[1:])
+    ),
+    *(
+        b"$2b$04$" + BODY[:-1] + last
+        for last in (b".", b"O", b"e", b"u", b"/", b"\n", b"\0", b"9", b"\xff")
+    ),
+    *(
+        b"$2b$04$" + BODY + rest
+        for rest in (b"x", b"!!\xff", b"\n", b"\0", b"$", b"$x", b"x" * 4096)
+    ),
+    *(
+        GOOD.replace(b"$", b"$$"),
+        GOOD[1:],
+        b"$" + GOOD,
+        b" " + GOOD,
+        GOOD + b"$$",
+        b"\n" + GOOD,
+        b"2b 04 x",
+    ),
+    *(
+        b"",
+        b"$",
+        b"$$$",
+        b"$2b$04$",
+        b"$2b$04",
+        b"\0",
+        b"\xff" * 60,
+        b"*0",
+        b"x" * 4096,
+        b"$" * 4096,
+    ),
+    *(
+        HASH,
+        HASH[:-1],
+        HASH[:29],
+        HASH[:28],
+        HASH + b"a",
+        HASH[1:],
+        b"$" + HASH,
+        HASH.replace(b"$04", b"$4"),
+    ),
     *("$2b$04$", None, 4, bytearray(GOOD), memoryview(GOOD), GOOD.decode(), [GOOD], object),
 ]
 PASSWORDS: list[object] = [
-    *(b"", b"pw", b"\0", b"a\0b", b"a\0c", b"\xff\xfe", "né".encode("latin-1"), b"x" * 71, b"x" * 72, b"x" * 73),
+    *(
+        b"",
+        b"pw",
+        b"\0",
+        b"a\0b",
+        b"a\0c",
+        b"\xff\xfe",
+        "né".encode("latin-1"),
+        b"x" * 71,
+        b"x" * 72,
+        b"x" * 73,
+    ),
     *(b"x" * 4096, "pw", "", None, 1, bytearray(b"pw"), memoryview(b"pw"), [b"pw"]),
 ]
 GENSALT: list[tuple[object, ...]] = [
@@ -128,7 +188,11 @@ def test_random_salts(salt: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(st.binary(max_size=72), salts.filter(lambda salt: salt[5:6] != b"3")), max_size=14))
+@given(
+    st.lists(
+        st.tuples(st.binary(max_size=72), salts.filter(lambda salt: salt[5:6] != b"3")), max_size=14
+    )
+)
 def test_random_batches(entries: list[tuple[bytes, bytes]]) -> None:
     """A batch of mixed costs is the same as its entries one by one."""
     expected = [pyca.hashpw(password, salt) for password, salt in entries]

@@ -58,7 +58,11 @@ def run(*parts: str) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter, warnings as errors."""
     code = "".join(textwrap.dedent(part) for part in parts)
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
 
 
@@ -67,7 +71,9 @@ def test_without_the_kernel() -> None:
     done = run(NO_KERNEL, USE)
     assert done.stdout.startswith("1 the bcrypt kernel is not compiled")
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("WARNING the bcrypt kernel is not compiled: passwords are hashed by pyca/bcrypt")
+    assert done.stderr.startswith(
+        "WARNING the bcrypt kernel is not compiled: passwords are hashed by pyca/bcrypt"
+    )
     assert "install a C compiler" in done.stderr
     assert "circular" not in done.stderr
 
@@ -84,7 +90,9 @@ def test_with_a_wrong_kernel() -> None:
     done = run(WRONG_KERNEL, USE)
     assert done.stdout.startswith("1 the bcrypt kernel computes wrong answers")
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("ERROR the bcrypt kernel computes wrong answers on this machine and is not used")
+    assert done.stderr.startswith(
+        "ERROR the bcrypt kernel computes wrong answers on this machine and is not used"
+    )
 
 
 def test_with_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

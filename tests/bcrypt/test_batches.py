@@ -64,7 +64,9 @@ def test_all_entries_are_checked_before_any_work() -> None:
     """The last is bad, far beyond what one call of the kernel holds: none is computed, it would take an hour."""
     many = CALL_ENTRIES + 100
     with pytest.raises(bcrypt.CostTooHigh) as caught:
-        bcrypt.hashpw_many([b"a"] * many, [SALT.replace(b"$04$", b"$12$")] * (many - 1) + [TOO_MUCH], max_cost=12)
+        bcrypt.hashpw_many(
+            [b"a"] * many, [SALT.replace(b"$04$", b"$12$")] * (many - 1) + [TOO_MUCH], max_cost=12
+        )
     assert caught.value.__notes__ == [f"in entry {many - 1} of {many}"]
 
 

@@ -13,7 +13,11 @@ from tests.support import PATIENCE_S
 
 @pytest.mark.parametrize(
     ("rates", "lanes"),
-    [([10, 20, 30, 40, 50, 45], 5), ([10, 20, 30, 40, 40.5, 40.6], 4), ([10, 20, 30, 40, 50, 60], 6)],
+    [
+        ([10, 20, 30, 40, 50, 45], 5),
+        ([10, 20, 30, 40, 40.5, 40.6], 4),
+        ([10, 20, 30, 40, 50, 60], 6),
+    ],
 )
 def test_best(rates: list[float], lanes: int) -> None:
     """The fastest lane count, the smaller of two nearly equal."""
@@ -33,7 +37,9 @@ def test_measured_here() -> None:
     assert len(result.rates.kernel) == 6
     assert result.ratio == result.rates.of(result.lanes) / result.rates.pyca
     assert json.loads(json.dumps(result.as_dict()))["cost"] == result.cost
-    assert result.sign_ins_per_s == result.cores * result.rates.of(result.lanes) * 2.0 ** (10 - result.cost)
+    assert result.sign_ins_per_s == result.cores * result.rates.of(result.lanes) * 2.0 ** (
+        10 - result.cost
+    )
 
 
 def test_cost_meets_the_target() -> None:

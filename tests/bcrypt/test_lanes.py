@@ -63,7 +63,9 @@ def test_unsound_entry_is_as_good_as_none(entry: object) -> None:
     assert lanes.chosen() == lanes.LANES_UNMEASURED
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 100_000, b"9" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 100_000, b"9" * 5000]
+)
 def test_garbage_is_as_good_as_nothing(content: bytes) -> None:
     """Whatever is in the file; calibration then replaces it."""
     path = lanes.remember(2)

@@ -34,7 +34,9 @@ def test_every_width_and_position(lanes: int) -> None:
             group = [vectors[(first + lane) % len(vectors)] for lane in range(lanes)]
             passwords = [vector.password for vector in group]
             settings = [parse(vector.hash) for vector in group]
-            assert with_kernel(_kernel, lanes, passwords, settings) == [vector.hash for vector in group]
+            assert with_kernel(_kernel, lanes, passwords, settings) == [
+                vector.hash for vector in group
+            ]
 
 
 @pytest.mark.parametrize("version", [b"2a", b"2b", b"2x", b"2y"])

@@ -30,7 +30,16 @@ def test_table(cache: Path) -> None:
     """Every lane count beside pyca/bcrypt, what follows, and where it is remembered."""
     done = CliRunner().invoke(app, [], env={"COLUMNS": "120"})
     assert done.exit_code == 0
-    for text in ("pyca/bcrypt", "1 lane", "6 lanes", " *", "Lanes: ", "Cost: ", "Sign-ins: ", str(cache)):
+    for text in (
+        "pyca/bcrypt",
+        "1 lane",
+        "6 lanes",
+        " *",
+        "Lanes: ",
+        "Cost: ",
+        "Sign-ins: ",
+        str(cache),
+    ):
         assert text in done.stdout
 
 

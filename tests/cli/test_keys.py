@@ -39,7 +39,12 @@ def test_a_rotation_signs_nobody_out_and_needs_no_restart(data_dir: Path, userna
         shown = lines(keys(data_dir, "rotate", "--algorithm", "EdDSA", "--delay", "0"))
         new_kid = shown[-1].split()[0]
         assert "verifies until" in shown[0]
-        eventually(lambda: jwt.get_unverified_header(sign_in(client, username)["access_token"])["kid"] == new_kid)
+        eventually(
+            lambda: (
+                jwt.get_unverified_header(sign_in(client, username)["access_token"])["kid"]
+                == new_kid
+            )
+        )
         new = str(client.headers["authorization"]).split()[1]
         # Whichever server answers; without a delay one may learn of the key after the other.
         eventually(lambda: all(devnest_says(devnest, new) == 200 for _ in range(10)))
@@ -47,7 +52,9 @@ def test_a_rotation_signs_nobody_out_and_needs_no_restart(data_dir: Path, userna
 
         published = client.get(JWKS)
         assert published.headers["cache-control"] == "public, max-age=15"
-        claims = jwt.decode(new, jwt.PyJWKSet.from_dict(published.json())[new_kid], ["EdDSA"], audience="devnest")
+        claims = jwt.decode(
+            new, jwt.PyJWKSet.from_dict(published.json())[new_kid], ["EdDSA"], audience="devnest"
+        )
         assert claims["iss"] == "devnest"
         assert devnest_says(devnest, new[:-4] + "AAAA") == 401
 
@@ -80,7 +87,11 @@ def test_eddsa_without_its_package_is_told(tmp_path: Path) -> None:
         "from devnest.cli import main; main()"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert run.returncode == 4, run.stderr
     assert "pip install 'devnest[eddsa]'" in run.stderr

@@ -32,7 +32,10 @@ def test_a_url_that_cannot_be_used_is_one_line_without_it(url: str) -> None:
         variable = f"DEVNEST_{option[2:].replace('-', '_').upper()}"
         text = url.format(scheme=scheme)
         for command in commands:
-            for arguments, environment in (([*command, option, text], {}), (command, {variable: text})):
+            for arguments, environment in (
+                ([*command, option, text], {}),
+                (command, {variable: text}),
+            ):
                 run = CliRunner().invoke(app, arguments, env=environment)
                 assert SECRET not in run.output
                 assert (run.exit_code, run.output.count("\n")) == (2, 1), run.output

@@ -20,7 +20,9 @@ ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 CLOSED = ("<&-", ">&-", "2>&-", "<&- >&- 2>&-")
 
 
-def run(redirection: str, *command: str | bytes | Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def run(
+    redirection: str, *command: str | bytes | Path, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     """Run a command as a shell does."""
     return subprocess.run(
         ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, *command],
@@ -59,12 +61,17 @@ def test_a_database_can_be_used_with_closed_streams(database: Path, redirection:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="only Linux has a file that is always full"
+)
 @pytest.mark.parametrize("command", ["--version", "serve --help", "keys rotate --data-dir {}"])
 def test_an_output_that_is_full_is_told(tmp_path: Path, command: str) -> None:
     """In one line and by the status, once the work is done. Where it cannot be told, the status is left."""
     done = run(">/dev/full", *command.format(tmp_path).split())
-    assert (done.returncode, done.stderr) == (1, b"devnest: the output could not be written: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"devnest: the output could not be written: No space left on device\n",
+    )
     assert "keys" not in command or (tmp_path / "signing-keys.json").exists()
     done = run(">/dev/full 2>&1", *command.format(tmp_path).split())
     assert done.returncode == 1
@@ -74,7 +81,9 @@ def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
     """As with `| head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*COMMAND, "serve", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [*COMMAND, "serve", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -108,8 +117,12 @@ def test_files_of_a_load_are_written_whatever_became_of_its_streams(
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}])
-def test_a_letter_that_the_terminal_lacks_is_no_failure(database: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "environment", [ASCII, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}]
+)
+def test_a_letter_that_the_terminal_lacks_is_no_failure(
+    database: Path, environment: dict[str, str]
+) -> None:
     """It becomes an escape; a name is read as it was typed."""
     assert run("", "serve", "--help", **environment).returncode == 0
     done = run("", "user", "disable", "zoë€", "--data-dir", database, **environment)
@@ -118,8 +131,12 @@ def test_a_letter_that_the_terminal_lacks_is_no_failure(database: Path, environm
     assert done.stderr == b"devnest: no account is called zo" + letter + rb"\u20ac" + b"\n"
 
 
-@pytest.mark.parametrize("arguments", [["disable", HALF], ["create", HALF, "a@example.org"], ["create", "a", HALF]])
-def test_an_argument_that_is_no_text_is_refused(database: Path, arguments: list[str | bytes]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["disable", HALF], ["create", HALF, "a@example.org"], ["create", "a", HALF]]
+)
+def test_an_argument_that_is_no_text_is_refused(
+    database: Path, arguments: list[str | bytes]
+) -> None:
     """Before anything is asked for it."""
     done = run("", "user", *arguments, "--data-dir", database)
     assert done.returncode == 2
@@ -154,8 +171,16 @@ def test_serve_runs_without_streams(data_dir: Path, redirection: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    small = [f"--port={port}", f"--data-dir={data_dir}", "--processes=1", "--hash-workers=1", "--hash-cost=4"]
-    process = subprocess.Popen(["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, "serve", *small])
+    small = [
+        f"--port={port}",
+        f"--data-dir={data_dir}",
+        "--processes=1",
+        "--hash-workers=1",
+        "--hash-cost=4",
+    ]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, "serve", *small]
+    )
 
     def is_ready() -> bool:
         assert process.poll() is None
@@ -167,7 +192,11 @@ def test_serve_runs_without_streams(data_dir: Path, redirection: str) -> None:
     try:
         eventually(is_ready)
         with httpx.Client(base_url=url, verify=NO_TLS, timeout=PATIENCE_S) as client:
-            account = {"username": "ada", "email": "ada@example.org", "password": "correct horse battery"}
+            account = {
+                "username": "ada",
+                "email": "ada@example.org",
+                "password": "correct horse battery",
+            }
             assert client.post("/api/v1/auth/register", json=account).status_code == 201
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0

@@ -27,7 +27,9 @@ def done(run: subprocess.CompletedProcess[str]) -> str:
     return run.stdout
 
 
-def test_a_disabled_account_is_out_at_once(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_a_disabled_account_is_out_at_once(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """Its sessions end on the running servers, nobody signs in; enabled, its holder does."""
     sign_up(client, username)
     assert "sessions ended: 1" in done(user(devnest.data_dir, "disable", username.upper()))
@@ -47,7 +49,9 @@ def test_a_disabled_account_is_out_at_once(devnest: DevNest, client: httpx.Clien
     assert [row["event"] for row in events] == ["account_disable", "account_enable"]
 
 
-def test_sessions_are_listed_and_revoked(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_sessions_are_listed_and_revoked(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """With address and user agent; revoked, they are gone, and the account is not."""
     client.headers["user-agent"] = "a browser"
     sign_up(client, username)
@@ -90,12 +94,18 @@ def test_a_directory_without_a_database_is_told_and_left_alone(tmp_path: Path) -
         ("ada", "ada@example.org", "password123", "common"),
     ],
 )
-def test_an_account_the_api_would_refuse_is_refused(name: str, email: str, password: str, message: str) -> None:
+def test_an_account_the_api_would_refuse_is_refused(
+    name: str, email: str, password: str, message: str
+) -> None:
     """Status 2 and what is wrong, before a database is looked for."""
-    run = CliRunner().invoke(app, ["user", "create", name, email, "--data-dir", "/nowhere"], input=f"{password}\n")
+    run = CliRunner().invoke(
+        app, ["user", "create", name, email, "--data-dir", "/nowhere"], input=f"{password}\n"
+    )
     assert run.exit_code == 2
     assert message in run.stderr
-    assert len(run.stderr.splitlines()) == 1  # it is about the argument, not about how the command is used
+    assert (
+        len(run.stderr.splitlines()) == 1
+    )  # it is about the argument, not about how the command is used
 
 
 LEAKED = "leaked but otherwise fine"
@@ -110,7 +120,12 @@ LEAKED = "leaked but otherwise fine"
     ],
 )
 def test_the_operator_s_rules_for_passwords_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, password: str, message: str, by: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    password: str,
+    message: str,
+    by: str,
 ) -> None:
     """Those that `devnest serve` was given, by the same options and variables."""
     leaked = tmp_path / "leaked"

@@ -31,7 +31,9 @@ class Load:
         self.devnest = devnest
         self.acknowledged: dict[str, str] = {}  # post id → title
         self.wrong: list[str] = []  # an answer that is not ours, or not what it should be
-        self.broken: list[tuple[int, str]] = []  # requests without an answer, each with its connection's port
+        self.broken: list[
+            tuple[int, str]
+        ] = []  # requests without an answer, each with its connection's port
         self.statuses: Counter[int] = Counter()
         self.rounds: Counter[int] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
@@ -58,11 +60,19 @@ class Load:
         account_id = ""
         while True:
             # A new connection every few requests, and one that is broken is given up: as browsers do.
-            async with httpx.AsyncClient(base_url=f"{self.devnest.url}/api/v1", timeout=60, verify=NO_TLS) as client:
+            async with httpx.AsyncClient(
+                base_url=f"{self.devnest.url}/api/v1", timeout=60, verify=NO_TLS
+            ) as client:
                 with contextlib.suppress(_Interrupted):
                     while not account_id:
-                        account = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
-                        answer = await self._send(client, "POST", "/auth/register", account, (201, 409))
+                        account = {
+                            "username": name,
+                            "email": f"{name}@example.org",
+                            "password": PASSWORD,
+                        }
+                        answer = await self._send(
+                            client, "POST", "/auth/register", account, (201, 409)
+                        )
                         if answer.status_code == 409:  # the answer to the first try was lost
                             account_id = await self._sign_in(client, name)
                         else:
@@ -70,11 +80,15 @@ class Load:
                     for _ in range(5):
                         await self._round(client, number, name, account_id)
 
-    async def _round(self, client: httpx.AsyncClient, number: int, name: str, account_id: str) -> None:
+    async def _round(
+        self, client: httpx.AsyncClient, number: int, name: str, account_id: str
+    ) -> None:
         if await self._sign_in(client, name) != account_id:
             self.wrong.append(f"{name} was given another account's token")
         title = uuid.uuid4().hex
-        post = (await self._send(client, "POST", "/posts", {"title": title, "body": name}, (201,))).json()
+        post = (
+            await self._send(client, "POST", "/posts", {"title": title, "body": name}, (201,))
+        ).json()
         if (post["title"], post["author"]["id"]) != (title, account_id):
             self.wrong.append(f"{name} was given another post")
         self.acknowledged[post["id"]] = title
@@ -85,26 +99,37 @@ class Load:
         await asyncio.sleep(PAUSE_S)
 
     async def _sign_in(self, client: httpx.AsyncClient, name: str) -> str:
-        tokens = await self._send(client, "POST", "/auth/login", {"username": name, "password": PASSWORD}, (200,))
+        tokens = await self._send(
+            client, "POST", "/auth/login", {"username": name, "password": PASSWORD}, (200,)
+        )
         token = tokens.json()["access_token"]
         client.headers["authorization"] = f"Bearer {token}"
         account_id: str = jwt.decode(token, options={"verify_signature": False})["sub"]
         return account_id
 
     async def _send(
-        self, client: httpx.AsyncClient, method: str, path: str, body: object, expected: tuple[int, ...]
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        path: str,
+        body: object,
+        expected: tuple[int, ...],
     ) -> httpx.Response:
         """An answer with an expected status; 503 is repeated after a moment, a broken connection is counted."""
 
         async def trace(event: str, info: dict[str, Any]) -> None:
             if event == "connection.connect_tcp.complete":
-                client.headers["x-port"] = str(info["return_value"].get_extra_info("client_addr")[1])
+                client.headers["x-port"] = str(
+                    info["return_value"].get_extra_info("client_addr")[1]
+                )
 
         while True:
             try:
                 answer = await client.request(method, path, json=body, extensions={"trace": trace})
             except httpx.TransportError as error:
-                self.broken.append((int(client.headers.get("x-port", 0)), f"{method} {path}: {error!r}"))
+                self.broken.append(
+                    (int(client.headers.get("x-port", 0)), f"{method} {path}: {error!r}")
+                )
                 raise _Interrupted from error
             self.statuses[answer.status_code] += 1
             if answer.status_code == 503:
@@ -138,12 +163,17 @@ async def load(cluster: DevNest) -> AsyncIterator[Load]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU])
-async def test_a_signal_for_the_supervisor_is_nothing_to_its_children(load: Load, number: signal.Signals) -> None:
+async def test_a_signal_for_the_supervisor_is_nothing_to_its_children(
+    load: Load, number: signal.Signals
+) -> None:
     """Ctrl-C, say, that a runner sends to every process it knows: no child ends, stops or fails a request.
 
     It comes first: after the others, a child that is being replaced may end for that reason.
     """
-    children = [*load.devnest.find("devnest.cluster.server"), *load.devnest.find("devnest.cluster.hashing_pool")]
+    children = [
+        *load.devnest.find("devnest.cluster.server"),
+        *load.devnest.find("devnest.cluster.hashing_pool"),
+    ]
     children += [worker for child in children for worker in child.children()]
     for child in children:
         child.send_signal(number)
@@ -156,7 +186,11 @@ async def test_a_signal_for_the_supervisor_is_nothing_to_its_children(load: Load
 
 KILLS: list[tuple[str, Callable[[DevNest], psutil.Process], bool]] = [
     ("a server", lambda devnest: devnest.find("devnest.cluster.server")[0], False),
-    ("a worker", lambda devnest: devnest.find("devnest.cluster.hashing_pool")[0].children()[0], False),
+    (
+        "a worker",
+        lambda devnest: devnest.find("devnest.cluster.hashing_pool")[0].children()[0],
+        False,
+    ),
     ("the pool", lambda devnest: devnest.find("devnest.cluster.hashing_pool")[0], False),
     ("a backend of PostgreSQL", lambda devnest: devnest.find("devnest devnest [local]")[0], True),
     ("the postmaster", lambda devnest: devnest.find("bin/postgres")[0], True),
@@ -189,7 +223,10 @@ async def test_a_rolling_restart_fails_no_request(load: Load) -> None:
     for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
         load.devnest.process.send_signal(number)
         await load.turn()
-    while len(now := {p.pid for p in load.devnest.find("devnest.cluster.server")}) != 2 or now & before:
+    while (
+        len(now := {p.pid for p in load.devnest.find("devnest.cluster.server")}) != 2
+        or now & before
+    ):
         await load.turn()
     assert load.wrong == []
     assert load.broken == []
@@ -208,7 +245,9 @@ async def every_post_is_there(load: Load) -> None:
 
 
 @pytest.mark.parametrize("how", ["removed", "filled with garbage"])
-def test_what_it_keeps_outside_its_data_directory_may_go(data_dir: Path, username: str, how: str) -> None:
+def test_what_it_keeps_outside_its_data_directory_may_go(
+    data_dir: Path, username: str, how: str
+) -> None:
     """By logind, a cleaner or hand: a rolling restart, a killed server and a killed pool are then what they always are.
 
     PostgreSQL's socket is left where it is: without it nobody reaches the database.
@@ -216,7 +255,9 @@ def test_what_it_keeps_outside_its_data_directory_may_go(data_dir: Path, usernam
     with running(data_dir, "--processes=2") as devnest:
         with devnest.client() as client:
             sign_up(client, username)
-        before = pids(until(devnest.url, lambda page: len(pids(page, "server-0", "server-1")) == 2), *SERVERS)
+        before = pids(
+            until(devnest.url, lambda page: len(pids(page, "server-0", "server-1")) == 2), *SERVERS
+        )
         kept = directories(data_dir)
         assert kept
         for directory in kept:
@@ -226,7 +267,10 @@ def test_what_it_keeps_outside_its_data_directory_may_go(data_dir: Path, usernam
                 file.unlink()
                 file.write_bytes(os.urandom(4096))
         devnest.process.send_signal(signal.SIGHUP)
-        page = until(devnest.url, lambda page: len(now := pids(page, *SERVERS)) == 2 and now.isdisjoint(before))
+        page = until(
+            devnest.url,
+            lambda page: len(now := pids(page, *SERVERS)) == 2 and now.isdisjoint(before),
+        )
         for name in ("server-0", "pool"):
             killed = named(page, name)[0]
             killed.kill()
@@ -257,8 +301,14 @@ def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:
     assert len(directories(data_dir)) == 1
     with running(data_dir) as successor:
         assert http.get(f"{successor.url}/readyz").status_code == 200
-        assert requests(scrape(successor.url), "GET", "/healthz", 200) == 0, "numbers of another life"
+        assert requests(scrape(successor.url), "GET", "/healthz", 200) == 0, (
+            "numbers of another life"
+        )
         assert len(directories(data_dir)) == 1
     assert directories(data_dir) == []
     for parent in ("/dev/shm", tempfile.gettempdir()):  # noqa: S108
-        assert not [path for path in Path(parent).glob("devnest-*") if f"{data_dir.stat().st_ino:x}" in path.name]
+        assert not [
+            path
+            for path in Path(parent).glob("devnest-*")
+            if f"{data_dir.stat().st_ino:x}" in path.name
+        ]

@@ -30,13 +30,19 @@ public class Register {
 
 def runs(*command: str) -> bool:
     """Whether there is such a program; macOS has a `javac` that only says that there is none."""
-    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
+    return (
+        shutil.which(command[0]) is not None
+        and subprocess.run(command, capture_output=True).returncode == 0
+    )
 
 
 def registrations(username: str) -> list[str]:
     """Bodies of three requests, of which the last is refused as the first has the name."""
     names = (username, f"{username}-2", username)
-    return [json.dumps({"username": n, "email": f"{n}@example.org", "password": PASSWORD}) for n in names]
+    return [
+        json.dumps({"username": n, "email": f"{n}@example.org", "password": PASSWORD})
+        for n in names
+    ]
 
 
 def run(*command: str) -> list[str]:
@@ -51,8 +57,22 @@ def test_curl_may_offer_http_2(devnest: DevNest, username: str) -> None:
     """`--http2` offers h2c with every first request of a connection, its body included."""
     arguments = []
     for body in registrations(username):
-        arguments += ["--next", "--http2", "-s", "-o", "/dev/null", "-w", "%{http_code} %{http_version}\\n"]
-        arguments += ["-H", "content-type: application/json", "-d", body, f"{devnest.url}/api/v1/auth/register"]
+        arguments += [
+            "--next",
+            "--http2",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{http_version}\\n",
+        ]
+        arguments += [
+            "-H",
+            "content-type: application/json",
+            "-d",
+            body,
+            f"{devnest.url}/api/v1/auth/register",
+        ]
     assert run("curl", *arguments[1:]) == ["201 1.1", "201 1.1", "409 1.1"]
 
 
@@ -62,4 +82,8 @@ def test_java_may_offer_http_2(devnest: DevNest, username: str, tmp_path: Path) 
     source = tmp_path / "Register.java"
     source.write_text(JAVA)
     url = f"{devnest.url}/api/v1/auth/register"
-    assert run("java", str(source), url, *registrations(username)) == ["201 HTTP_1_1", "201 HTTP_1_1", "409 HTTP_1_1"]
+    assert run("java", str(source), url, *registrations(username)) == [
+        "201 HTTP_1_1",
+        "201 HTTP_1_1",
+        "409 HTTP_1_1",
+    ]

@@ -73,7 +73,12 @@ class Serving:
     """A server in this process, with the protocol, the frame, the requests and the errors of DevNest."""
 
     def __init__(
-        self, server: Server, metrics: Metrics, listener: socket.socket, management: socket.socket, go: asyncio.Event
+        self,
+        server: Server,
+        metrics: Metrics,
+        listener: socket.socket,
+        management: socket.socket,
+        go: asyncio.Event,
     ) -> None:
         self.go = go  # for /slow
         self.server = server
@@ -113,12 +118,17 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
     )
     (listener,), (management,) = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     with Metrics(SharedMemory.create(), 2, "server-0") as metrics:
-        config, another = (uvicorn.Config(RequestMiddleware(app, metrics), lifespan="off", ws="none") for _ in range(2))
+        config, another = (
+            uvicorn.Config(RequestMiddleware(app, metrics), lifespan="off", ws="none")
+            for _ in range(2)
+        )
         config.load()
         server = Server(config, [listener], lambda: None)
         server.manage(another, [management])
         server.lifespan = config.lifespan_class(config)
-        await server.startup()  # `serve` would turn the loop before the end; some tests are about just that turn
+        await (
+            server.startup()
+        )  # `serve` would turn the loop before the end; some tests are about just that turn
         at = Serving(server, metrics, listener, management, go)
         try:
             yield at
@@ -162,7 +172,9 @@ async def trickle(writer: asyncio.StreamWriter, piece: bytes) -> None:
         await asyncio.sleep(SHORT_S / 10)
 
 
-async def trickled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes, piece: bytes) -> bytes:
+async def trickled(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes, piece: bytes
+) -> bytes:
     """Begin, go on piece by piece, and read all that is answered until the connection ends."""
     writer.write(begun)
     trickling = asyncio.create_task(trickle(writer, piece))
@@ -182,7 +194,9 @@ async def test_a_body_that_trickles_in_is_answered_408(
     bound(monkeypatch, "BODY_TIMEOUT_S")
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
-        head, _, body = (await trickled(reader, writer, POST + framing, piece)).partition(b"\r\n\r\n")
+        head, _, body = (await trickled(reader, writer, POST + framing, piece)).partition(
+            b"\r\n\r\n"
+        )
         assert head.startswith(b"HTTP/1.1 408 ")
         assert b"application/problem+json" in head
         assert head.lower().count(b"connection: close") == 1
@@ -232,7 +246,11 @@ async def test_a_body_in_pieces_is_read(tmp_path: Path) -> None:
     """And once it is there nothing waits for it any more; one that came with its head was never waited for."""
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
-        for pieces in ([POST + LENGTH + BODY], [POST + LENGTH, BODY], [POST, LENGTH + BODY[:5], BODY[5:]]):
+        for pieces in (
+            [POST + LENGTH + BODY],
+            [POST + LENGTH, BODY],
+            [POST, LENGTH + BODY[:5], BODY[5:]],
+        ):
             for piece in pieces:
                 writer.write(piece)
                 await asyncio.sleep(SHORT_S)
@@ -249,7 +267,11 @@ async def test_a_body_in_pieces_is_read(tmp_path: Path) -> None:
         (b"", b"", "HEAD_TIMEOUT_S"),
         (b"GET /small HTTP/1.1\r\n", b"x: y\r\n", "HEAD_TIMEOUT_S"),
         (b"\r\n", b"\r\n", "HEAD_TIMEOUT_S"),
-        (POST.replace(b"echo", b"unread") + b"content-length: 99999\r\n\r\n", b" ", "BODY_TIMEOUT_S"),
+        (
+            POST.replace(b"echo", b"unread") + b"content-length: 99999\r\n\r\n",
+            b" ",
+            "BODY_TIMEOUT_S",
+        ),
     ],
     ids=["nothing", "a head", "line feeds", "an unread body"],
 )
@@ -262,12 +284,16 @@ async def test_whatever_trickles_in_has_an_end(
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         answers = await trickled(reader, writer, begun, piece)
-        assert answers.count(b"HTTP/1.1 201 ") == answers.count(b"HTTP/1.1 ") == (b"/unread" in begun)
+        assert (
+            answers.count(b"HTTP/1.1 201 ") == answers.count(b"HTTP/1.1 ") == (b"/unread" in begun)
+        )
         await at.is_empty()
 
 
 @pytest.mark.parametrize(
-    ("begun", "piece"), [(b"", b"\r\n"), (GET[:-2], b"x: y\r\n")], ids=["line feeds", "a second head"]
+    ("begun", "piece"),
+    [(b"", b"\r\n"), (GET[:-2], b"x: y\r\n")],
+    ids=["line feeds", "a second head"],
 )
 @on_uvloop
 async def test_whatever_trickles_in_after_an_answer_has_an_end(
@@ -336,7 +362,11 @@ async def test_what_is_no_http_gets_an_answer_like_any_other(sent: bytes, tmp_pa
         problem = json.loads(body)
         assert (problem["status"], problem["type"]) == (400, "urn:devnest:http")
         assert b"\r\nx-request-id: " + problem["request_id"].encode() in head
-        for header in (b"content-type: application/problem+json", b"connection: close", b"content-security-policy: "):
+        for header in (
+            b"content-type: application/problem+json",
+            b"connection: close",
+            b"content-security-policy: ",
+        ):
             assert b"\r\n" + header in head
         writer.close()
 
@@ -370,7 +400,9 @@ async def test_http_1_0_needs_no_host(tmp_path: Path) -> None:
     (POST.replace(b"echo", b"unread") + CHUNKED + b"0\r\n", b"x: %s\r\n" % (b"y" * 10000), b"HTTP/1.1 201 "),
 ], ids=["headers", "chunk extensions", "trailers"])  # fmt: skip
 @on_uvloop
-async def test_what_has_no_end_is_cut_off(begun: bytes, piece: bytes, answer: bytes, tmp_path: Path) -> None:
+async def test_what_has_no_end_is_cut_off(
+    begun: bytes, piece: bytes, answer: bytes, tmp_path: Path
+) -> None:
     """Headers, chunk extensions and trailers fill no memory, however fast they come."""
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
@@ -382,7 +414,9 @@ async def test_what_has_no_end_is_cut_off(begun: bytes, piece: bytes, answer: by
                 await writer.drain()
 
         flooding = asyncio.create_task(flood())
-        received = await rest(reader)  # nothing, where the client's next write fails before it reads
+        received = await rest(
+            reader
+        )  # nothing, where the client's next write fails before it reads
         assert answer.startswith(received[: len(answer)])
         assert received.count(b"HTTP/1.1 ") <= 1
         await at.is_empty()
@@ -436,7 +470,9 @@ async def answered(at: Serving, source: str) -> tuple[asyncio.StreamReader, asyn
 
 
 @on_uvloop
-async def test_nobody_is_thrown_out_while_being_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_is_thrown_out_while_being_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where every connection has a request, whoever comes waits until one has not."""
     monkeypatch.setattr("devnest.cluster.acceptor.MAX_CONNECTIONS", 3)
     async with serving(tmp_path) as at:
@@ -468,7 +504,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hurried")
 @on_uvloop
-async def test_a_request_that_has_arrived_is_answered_by_a_server_that_stops(tmp_path: Path) -> None:
+async def test_a_request_that_has_arrived_is_answered_by_a_server_that_stops(
+    tmp_path: Path,
+) -> None:
     """On a connection that was idle; the server had not been scheduled since."""
     async with serving(tmp_path) as at:
         with socket.create_connection(at.address) as client:
@@ -488,7 +526,9 @@ async def test_a_request_that_has_arrived_is_answered_by_a_server_that_stops(tmp
 @pytest.mark.parametrize("begun", [b"", GET[:10]])
 @pytest.mark.usefixtures("hurried")
 @on_uvloop
-async def test_a_new_connection_is_answered_by_a_server_that_stops(begun: bytes, tmp_path: Path) -> None:
+async def test_a_new_connection_is_answered_by_a_server_that_stops(
+    begun: bytes, tmp_path: Path
+) -> None:
     """Also one that the server accepts only now, and whose request comes later."""
     async with serving(tmp_path) as at:
         with socket.create_connection(at.address) as client:
@@ -536,14 +576,18 @@ async def test_the_first_piece_of_a_second_request_costs_the_first_no_answer(
 
 @pytest.mark.usefixtures("hurried")
 @on_uvloop
-async def test_nor_does_it_when_the_server_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nor_does_it_when_the_server_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And the answer says that it is the last, though it was begun under older headers."""
     bound(monkeypatch, "LAST_HEAD_TIMEOUT_S")
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         writer.write(GET.replace(b"small", b"slow") + GET[:10])
         await until_active(at, 1)
-        at.server.server_state.default_headers = list(at.server.server_state.default_headers)  # as once a second
+        at.server.server_state.default_headers = list(
+            at.server.server_state.default_headers
+        )  # as once a second
         stopping = asyncio.create_task(at.server.shutdown())
         await asyncio.sleep(4 * SHORT_S)
         at.go.set()
@@ -556,7 +600,9 @@ async def test_nor_does_it_when_the_server_stops(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.usefixtures("hurried")
 @on_uvloop
-async def test_requests_that_wait_for_one_another_are_all_answered_by_a_server_that_stops(tmp_path: Path) -> None:
+async def test_requests_that_wait_for_one_another_are_all_answered_by_a_server_that_stops(
+    tmp_path: Path,
+) -> None:
     """On one connection: the last answer ends it, not the first."""
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()

@@ -41,14 +41,24 @@ def unavailable(answer: httpx.Response) -> None:
 @pytest.fixture
 def copy(postgres: EmbeddedPostgres, username: str) -> Iterator[str]:
     """The URL of a database of its own, as `serve` makes it."""
-    execute(postgres.url.replace("/devnest?", "/postgres?"), f"CREATE DATABASE {username} TEMPLATE devnest")
+    execute(
+        postgres.url.replace("/devnest?", "/postgres?"),
+        f"CREATE DATABASE {username} TEMPLATE devnest",
+    )
     yield postgres.url.replace("/devnest?", f"/{username}?")
-    execute(postgres.url.replace("/devnest?", "/postgres?"), f"DROP DATABASE {username} WITH (FORCE)")
+    execute(
+        postgres.url.replace("/devnest?", "/postgres?"), f"DROP DATABASE {username} WITH (FORCE)"
+    )
 
 
-def test_writes_are_503_while_the_database_is_read_only(copy: str, data_dir: Path, username: str) -> None:
+def test_writes_are_503_while_the_database_is_read_only(
+    copy: str, data_dir: Path, username: str
+) -> None:
     """`/readyz` tells, reads go on, and nothing of it stays when the database can be written to again."""
-    with running(data_dir, "--processes=2", f"--database-url={copy}") as devnest, devnest.client() as client:
+    with (
+        running(data_dir, "--processes=2", f"--database-url={copy}") as devnest,
+        devnest.client() as client,
+    ):
         sign_up(client, username)
         refresh_token = sign_in(client, username)["refresh_token"]
         post = {"title": "t", "body": "b"}
@@ -57,7 +67,10 @@ def test_writes_are_503_while_the_database_is_read_only(copy: str, data_dir: Pat
         eventually(lambda: client.get("/readyz").json()["database"].endswith("it is read-only"))
         answers = [
             client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD}),
-            client.post("/api/v1/auth/register", json={"username": "new", "email": "n@x.org", "password": PASSWORD}),
+            client.post(
+                "/api/v1/auth/register",
+                json={"username": "new", "email": "n@x.org", "password": PASSWORD},
+            ),
             client.post("/api/v1/posts", json=post),
             client.post("/api/v1/auth/refresh", json={"refresh_token": refresh_token}),
         ]
@@ -95,7 +108,9 @@ def standby(primary: EmbeddedPostgres) -> Iterator[str]:
         data.mkdir(mode=0o700)
         identity.give(data)
         program = find_binaries(None, identity, path).directory / "pg_basebackup"
-        copied = identity.run(program, "-D", data, "-R", "-c", "fast", "-h", source, "-U", "devnest")
+        copied = identity.run(
+            program, "-D", data, "-R", "-c", "fast", "-h", source, "-U", "devnest"
+        )
         assert copied.returncode == 0, copied.stderr
         postgres = EmbeddedPostgres(directory)
         try:
@@ -124,4 +139,9 @@ def test_a_standby_is_served_from_until_it_is_promoted(
         access_token = sign_up(client, username)
         # What ends sessions is told again, too.
         assert client.delete("/api/v1/auth/sessions").status_code == 204
-        assert client.get("/api/v1/users/me", headers={"authorization": f"Bearer {access_token}"}).status_code == 401
+        assert (
+            client.get(
+                "/api/v1/users/me", headers={"authorization": f"Bearer {access_token}"}
+            ).status_code
+            == 401
+        )

@@ -33,7 +33,9 @@ async def test_a_loop_that_turns_is_heard() -> None:
     control._socket.close()
 
 
-def test_a_child_hears_of_an_end_though_its_last_beat_was_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_hears_of_an_end_though_its_last_beat_was_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """On uvloop, on which servers run: the socket is reset then, and told of once only."""
 
     async def scenario() -> None:
@@ -56,13 +58,17 @@ def test_a_child_hears_of_an_end_though_its_last_beat_was_not_read(monkeypatch: 
     uvloop.run(scenario())
 
 
-async def test_a_child_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_hangs_is_killed_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real pool process, stopped; the next one beats and stays."""
     monkeypatch.setattr(child_module, "HANG_S", 6.0)
     settings = PoolSettings("pool", 1, str(tmp_path / "pool.sock"), 1, 0, "error")
     memory = SharedMemory.create()
     keeper = Keeper(
-        lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: settings, ProcessRegistry(memory)
+        lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)),
+        lambda: settings,
+        ProcessRegistry(memory),
     )
     await keeper.spawn()
     await keeper.fill()

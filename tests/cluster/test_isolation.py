@@ -19,7 +19,12 @@ BEFORE_MAIN = {
 COMMANDS = {
     "devnest": [str(Path(sys.executable).with_name("devnest"))],
     "python -m devnest": [sys.executable, "-m", "devnest"],
-    "python -c": [sys.executable, "-P", "-c", "import devnest.cli as cli, sys; sys.path.insert(0, ''); cli.main()"],
+    "python -c": [
+        sys.executable,
+        "-P",
+        "-c",
+        "import devnest.cli as cli, sys; sys.path.insert(0, ''); cli.main()",
+    ],
 }
 
 
@@ -28,20 +33,28 @@ def test_serve_and_its_children_import_nothing_from_the_working_directory(
     data_dir: Path, tmp_path: Path, username: str, how: str
 ) -> None:
     """From its start over a sign-up, pages and a rolling restart to its end; once with a database to make."""
-    traps = Traps(tmp_path / "traps", but=imported_early(tmp_path) if how == "python -m devnest" else set())
-    devnest = DevNest(data_dir, command=COMMANDS[how], cwd=traps.path, fresh=how == "devnest").start()
+    traps = Traps(
+        tmp_path / "traps", but=imported_early(tmp_path) if how == "python -m devnest" else set()
+    )
+    devnest = DevNest(
+        data_dir, command=COMMANDS[how], cwd=traps.path, fresh=how == "devnest"
+    ).start()
     with devnest.client() as client:
         sign_up(client, username)
     for path in ("/metrics", "/readyz", "/docs", "/openapi.json"):
         assert http.get(devnest.url + path).status_code == 200
     before = pids(until(devnest.url, lambda page: pids(page, *SERVERS) != set()), *SERVERS)
     devnest.process.send_signal(signal.SIGHUP)
-    until(devnest.url, lambda page: len(now := pids(page, *SERVERS)) == 1 and now.isdisjoint(before))
+    until(
+        devnest.url, lambda page: len(now := pids(page, *SERVERS)) == 1 and now.isdisjoint(before)
+    )
     assert devnest.stop() == 0
     assert traps.found == ""
 
 
-@pytest.mark.parametrize("command", [["migrate"], ["user", "create", "ada", "ada@example.org"], ["keys", "list"]])
+@pytest.mark.parametrize(
+    "command", [["migrate"], ["user", "create", "ada", "ada@example.org"], ["keys", "list"]]
+)
 def test_other_commands_neither(data_dir: Path, tmp_path: Path, command: list[str]) -> None:
     """They start PostgreSQL where none runs."""
     prepare(data_dir)
@@ -63,7 +76,9 @@ def test_a_relative_entry_of_the_import_path_is_not_for_the_children(
     """An empty one is what `PYTHONPATH=$PYTHONPATH:/more` makes. Python itself has looked there for its own start."""
     traps = Traps(tmp_path / "traps", but={*sys.stdlib_module_names, *BEFORE_MAIN})
     inside = tmp_path if entry == "traps" else traps.path
-    devnest = DevNest(data_dir, environment={"PYTHONPATH": f"{entry}:/no/such/directory"}, cwd=inside).start()
+    devnest = DevNest(
+        data_dir, environment={"PYTHONPATH": f"{entry}:/no/such/directory"}, cwd=inside
+    ).start()
     assert devnest.stop() == 0
     assert traps.found == ""
 

@@ -91,7 +91,10 @@ async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
             while keeper.child is killed or not keeper.child.is_ready:
                 await asyncio.sleep(0.01)
             assert keeper.child.pid != killed.pid
-    assert [line["how"] for line in log if line["event"] == "child died"] == ["by SIGKILL", "by signal 40"]
+    assert [line["how"] for line in log if line["event"] == "child died"] == [
+        "by SIGKILL",
+        "by signal 40",
+    ]
     await keeper.leave(60)
     assert keeper.child.has_ended()
     assert not gave_up.done()
@@ -99,7 +102,11 @@ async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("exits", "with status 7"), ("says why", "no luck"), ("garbage", "it did not say what it means")],
+    [
+        ("exits", "with status 7"),
+        ("says why", "no luck"),
+        ("garbage", "it did not say what it means"),
+    ],
 )
 async def test_a_child_that_never_starts_is_given_up(
     module: str, how: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -116,7 +123,9 @@ async def test_a_child_that_never_starts_is_given_up(
 
 async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
     """A module that does not exist."""
-    keeper = Keeper(lambda: Child("child", "devnest.no_such_module"), lambda: Settings("good"), registry())
+    keeper = Keeper(
+        lambda: Child("child", "devnest.no_such_module"), lambda: Settings("good"), registry()
+    )
     await keeper.spawn()
     with pytest.raises(ChildFailed, match="before it was ready, with status 1"):
         await keeper.fill()
@@ -143,7 +152,9 @@ async def test_a_child_that_cannot_be_spawned_is_tried_again(
     await keeper.leave(60)
 
 
-async def test_a_slot_whose_child_cannot_be_spawned_can_be_left(module: str, tmp_path: Path) -> None:
+async def test_a_slot_whose_child_cannot_be_spawned_can_be_left(
+    module: str, tmp_path: Path
+) -> None:
     """There is no process to wait for."""
     keeper, _ = await filled(module, "good")
     with no_descriptor_left():
@@ -156,7 +167,9 @@ async def test_a_slot_whose_child_cannot_be_spawned_can_be_left(module: str, tmp
     assert keeper.child.has_ended()
 
 
-async def test_a_child_that_no_thread_can_wait_for_fails(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+async def test_a_child_that_no_thread_can_wait_for_fails(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
     """Threads count as processes to the limits of a container."""
 
     async def no_thread(*_: object, **__: object) -> None:
@@ -185,7 +198,9 @@ async def test_a_signal_for_the_supervisor_is_nothing_to_a_child_that_begins(
 
 
 @pytest.mark.parametrize("turns", range(6))
-async def test_a_slot_can_be_left_while_its_child_is_being_started(tmp_path: Path, module: str, turns: int) -> None:
+async def test_a_slot_can_be_left_while_its_child_is_being_started(
+    tmp_path: Path, module: str, turns: int
+) -> None:
     """Whatever turn of the event loop the stop comes in, nothing stays and nothing is raised."""
     keeper = Keeper(lambda: Child("child", module), lambda: Settings("good"), registry())
     starting = asyncio.create_task(keeper.spawn())

@@ -13,7 +13,11 @@ import pytest
 from tests.metrics import Page, scrape
 from tests.support import PASSWORD, DevNest, data_directory, sign_up
 
-VARIABLES = {"DEVNEST_HASHCOST": "12", "DEVNEST_MAIL_FROM": "nest@example.org", "DEVNEST_LANES": "2"}
+VARIABLES = {
+    "DEVNEST_HASHCOST": "12",
+    "DEVNEST_MAIL_FROM": "nest@example.org",
+    "DEVNEST_LANES": "2",
+}
 ENDS = {"inline": signal.SIGTERM, "thread": signal.SIGTERM, "pool": signal.SIGINT}
 
 
@@ -40,7 +44,9 @@ def life(request: pytest.FixtureRequest) -> Iterator[Life]:
         devnest = DevNest(data_dir, *options, environment=VARIABLES).start()
         with devnest.client() as client:
             token = sign_up(client, "ada")
-            answer = client.post("/api/v1/auth/login", json={"username": "ada", "password": PASSWORD})
+            answer = client.post(
+                "/api/v1/auth/login", json={"username": "ada", "password": PASSWORD}
+            )
             client.post("/api/v1/auth/register", json={"password": PASSWORD, "extra": PASSWORD})
             client.post("/api/v1/auth/login", content=PASSWORD.encode())
             readiness = client.get("/readyz").json()
@@ -55,7 +61,9 @@ def life(request: pytest.FixtureRequest) -> Iterator[Life]:
             devnest.process.send_signal(ENDS[hashing])
             status = devnest.wait()
         secrets = [PASSWORD, token, answer.json()["refresh_token"], "$2b$"]
-        yield Life(hashing, readiness, metrics, secrets, last_request_id, family, status, devnest.log())
+        yield Life(
+            hashing, readiness, metrics, secrets, last_request_id, family, status, devnest.log()
+        )
 
 
 def test_it_stops_cleanly_and_leaves_nothing(life: Life) -> None:

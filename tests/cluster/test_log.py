@@ -43,7 +43,9 @@ def nowhere(request: pytest.FixtureRequest) -> Iterator[int]:
             yield kept(writer)
 
 
-@pytest.mark.parametrize("nowhere", ["never read", "stopped terminal", "reader gone", "full"], indirect=True)
+@pytest.mark.parametrize(
+    "nowhere", ["never read", "stopped terminal", "reader gone", "full"], indirect=True
+)
 def test_no_request_and_no_signal_waits_for_the_log(
     data_dir: Path, username: str, nowhere: int, request: pytest.FixtureRequest
 ) -> None:
@@ -55,10 +57,17 @@ def test_no_request_and_no_signal_waits_for_the_log(
         sign_up(client, username)
     before = pids(until(devnest.url, lambda page: len(pids(page, *SERVERS)) == 2), *SERVERS)
     devnest.process.send_signal(signal.SIGHUP)
-    page = until(devnest.url, lambda page: len(now := pids(page, *SERVERS)) == 2 and now.isdisjoint(before))
+    page = until(
+        devnest.url, lambda page: len(now := pids(page, *SERVERS)) == 2 and now.isdisjoint(before)
+    )
     lost = request.node.callspec.params["nowhere"] in ("reader gone", "full")
     if lost:
-        until(devnest.url, lambda page: total(page, DROPPED) >= 100 and total(page, DROPPED, process="supervisor") > 0)
+        until(
+            devnest.url,
+            lambda page: (
+                total(page, DROPPED) >= 100 and total(page, DROPPED, process="supervisor") > 0
+            ),
+        )
     else:
         assert total(page, DROPPED) == 0, "there is room for what waits"
     assert devnest.stop() == 0

@@ -31,7 +31,10 @@ def management_of(devnest: DevNest) -> str:
 @pytest.fixture(scope="module")
 def managed() -> Iterator[tuple[DevNest, str]]:
     """Two servers with a management listener, and its URL."""
-    with data_directory() as data_dir, running(data_dir, "--processes=2", "--management=127.0.0.1:0") as devnest:
+    with (
+        data_directory() as data_dir,
+        running(data_dir, "--processes=2", "--management=127.0.0.1:0") as devnest,
+    ):
         yield devnest, management_of(devnest)
 
 
@@ -47,7 +50,16 @@ def test_it_answers_what_the_public_port_does_not(managed: tuple[DevNest, str], 
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/docs", "/openapi.json", "/schema", "/.well-known/jwks.json", "/api/v1/posts", "/api/v1/auth/login"]
+    "path",
+    [
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/schema",
+        "/.well-known/jwks.json",
+        "/api/v1/posts",
+        "/api/v1/auth/login",
+    ],
 )
 def test_it_answers_nothing_else(managed: tuple[DevNest, str], path: str) -> None:
     """No route of the API is reached around the public port's proxy."""
@@ -123,7 +135,9 @@ def has_changed(devnest: DevNest, old: set[int], servers: int, *, anew: bool) ->
 
 
 @on_uvloop
-async def test_it_has_room_where_clients_have_taken_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_has_room_where_clients_have_taken_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An operator sees into a server that is full; and takes no room from it."""
     monkeypatch.setattr("devnest.cluster.acceptor.MAX_CONNECTIONS", 2)
     async with serving(tmp_path) as at:
@@ -143,7 +157,17 @@ async def test_it_has_room_where_clients_have_taken_all(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "value", ["9000", ":9000", "127.0.0.1", "127.0.0.1:web", "127.0.0.1:99999", "::1:9000", "http://x:1", ""]
+    "value",
+    [
+        "9000",
+        ":9000",
+        "127.0.0.1",
+        "127.0.0.1:web",
+        "127.0.0.1:99999",
+        "::1:9000",
+        "http://x:1",
+        "",
+    ],
 )
 def test_where_it_listens_is_named_in_full(value: str, data_dir: Path) -> None:
     """A host that was left out would be everybody's."""
@@ -157,7 +181,9 @@ def test_a_taken_port_is_one_line(data_dir: Path) -> None:
     """Status 3, as for the public one, before anything is started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = one_line(serve("--port=0", f"--management=127.0.0.1:{port}", "--data-dir", str(data_dir)), 3)
+        line = one_line(
+            serve("--port=0", f"--management=127.0.0.1:{port}", "--data-dir", str(data_dir)), 3
+        )
     assert f"cannot listen on 127.0.0.1 port {port}" in line
     assert not data_dir.exists()
 
@@ -167,7 +193,9 @@ def test_the_public_address_is_not_the_management_s(host: str, data_dir: Path) -
     """Nor is one that holds it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    line = one_line(serve(f"--port={port}", f"--management={host}:{port}", "--data-dir", str(data_dir)), 3)
+    line = one_line(
+        serve(f"--port={port}", f"--management={host}:{port}", "--data-dir", str(data_dir)), 3
+    )
     assert f"cannot listen on {host} port {port}" in line
 
 

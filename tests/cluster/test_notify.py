@@ -35,7 +35,9 @@ def hear(systemd: socket.socket) -> list[str]:
 
 def test_systemd_hears_of_a_whole_life(data_dir: Path, systemd: socket.socket) -> None:
     """Ready when it answers, reloading and ready around a rolling restart, stopping at its end, nothing else."""
-    devnest = DevNest(data_dir, "--processes", "1", environment={"NOTIFY_SOCKET": systemd.getsockname()}).start()
+    devnest = DevNest(
+        data_dir, "--processes", "1", environment={"NOTIFY_SOCKET": systemd.getsockname()}
+    ).start()
     assert hear(systemd) == ["READY=1"]
     before = {process.pid for process in devnest.descendants()}
     assert http.get(f"{devnest.url}/readyz").status_code == 200
@@ -46,7 +48,9 @@ def test_systemd_hears_of_a_whole_life(data_dir: Path, systemd: socket.socket) -
     assert name == "MONOTONIC_USEC"
     assert int(microseconds) > 0
     assert hear(systemd) == ["READY=1"]
-    assert {process.pid for process in devnest.descendants()} != before, "ready, with the servers of before"
+    assert {process.pid for process in devnest.descendants()} != before, (
+        "ready, with the servers of before"
+    )
     assert devnest.stop() == 0
     assert hear(systemd) == ["STOPPING=1"]
     systemd.setblocking(False)
@@ -54,7 +58,9 @@ def test_systemd_hears_of_a_whole_life(data_dir: Path, systemd: socket.socket) -
         systemd.recv(1)
 
 
-def test_the_watchdog_is_fed_until_the_supervisor_hangs(data_dir: Path, systemd: socket.socket) -> None:
+def test_the_watchdog_is_fed_until_the_supervisor_hangs(
+    data_dir: Path, systemd: socket.socket
+) -> None:
     """Every half interval, from the supervisor's own loop."""
     environment = {"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "200000"}
     devnest = DevNest(data_dir, "--processes", "1", environment=environment).start()
@@ -130,5 +136,7 @@ def test_systemd_accepts_the_unit_file(tmp_path: Path) -> None:
     assert text.count(command) == 1
     unit = tmp_path / UNIT.name
     unit.write_text(text.replace(command, f"ExecStart={shutil.which('true')} "))
-    run = subprocess.run([program, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [program, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
     assert (run.returncode, run.stderr) == (0, "")

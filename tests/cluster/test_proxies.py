@@ -30,9 +30,12 @@ from tests.support import (
 
 
 @pytest.mark.parametrize(
-    ("host", "trusted"), [("::", "127.0.0.1"), ("::", "::ffff:127.0.0.0/104"), ("127.0.0.1", "::ffff:127.0.0.1")]
+    ("host", "trusted"),
+    [("::", "127.0.0.1"), ("::", "::ffff:127.0.0.0/104"), ("127.0.0.1", "::ffff:127.0.0.1")],
 )
-def test_an_ipv4_proxy_is_known_on_whatever_socket(host: str, trusted: str, data_dir: Path, username: str) -> None:
+def test_an_ipv4_proxy_is_known_on_whatever_socket(
+    host: str, trusted: str, data_dir: Path, username: str
+) -> None:
     """A socket on `::` calls it ::ffff:127.0.0.1. Its clients are told apart; garbage is the proxy's own address."""
     told = {
         "203.0.113.9": "203.0.113.9",
@@ -46,12 +49,16 @@ def test_an_ipv4_proxy_is_known_on_whatever_socket(host: str, trusted: str, data
     options = [f"--host={host}", f"--trusted-proxies={trusted}", "--limits"]
     with (
         running(data_dir, *options) as devnest,
-        httpx.Client(base_url=f"http://127.0.0.1:{urlsplit(devnest.url).port}", timeout=PATIENCE_S) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{urlsplit(devnest.url).port}", timeout=PATIENCE_S
+        ) as client,
     ):
         sign_up(client, username)
         credentials = {"username": username, "password": PASSWORD}
         for forwarded in told:
-            answer = client.post("/api/v1/auth/login", json=credentials, headers={"x-forwarded-for": forwarded})
+            answer = client.post(
+                "/api/v1/auth/login", json=credentials, headers={"x-forwarded-for": forwarded}
+            )
             assert answer.status_code == 200, answer.text
         sessions = client.get("/api/v1/auth/sessions").json()
         in_order = sorted(sessions, key=lambda session: session["created_at"])
@@ -92,7 +99,9 @@ def nginx(directory: Path, address: str, devnest: str) -> list[str]:
     """The same."""
     text = example("nginx").replace("127.0.0.1:8000", devnest)
     text, count = re.subn(
-        r"listen 443 ssl http2;\n *ssl_certificate .*\n *ssl_certificate_key .*", f"listen {address};", text
+        r"listen 443 ssl http2;\n *ssl_certificate .*\n *ssl_certificate_key .*",
+        f"listen {address};",
+        text,
     )
     assert count == 1
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -124,18 +133,25 @@ class Proxied(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=[haproxy, nginx], ids=lambda command: command.__name__)
-def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+def proxied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxied]:
     """Each of the proxies, where it is installed, before a DevNest that has `/metrics` on its public port."""
     command: Callable[..., list[str]] = request.param
     program = shutil.which(command.__name__, path=PATHS)
     if program is None:
         pytest.skip(f"NOT TESTED: {command.__name__} is not installed, so its example was not run")
-    with data_directory() as data_dir, running(data_dir, "--trusted-proxies=127.0.0.1", "--limits") as devnest:
+    with (
+        data_directory() as data_dir,
+        running(data_dir, "--trusted-proxies=127.0.0.1", "--limits") as devnest,
+    ):
         with socket.create_server(("127.0.0.1", 0)) as free:
             host, port = free.getsockname()
         directory = tmp_path_factory.mktemp(command.__name__)
         arguments = command(directory, f"{host}:{port}", urlsplit(devnest.url).netloc)
-        process = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            [program, *arguments], stdin=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             proxy = Proxied((host, port), devnest)
             eventually(lambda: process.poll() is not None or answers(proxy))
@@ -155,10 +171,16 @@ def answers(proxy: Proxied) -> bool:
 
 def test_a_proxy_s_clients_are_told_apart(proxied: Proxied, username: str) -> None:
     """By the address they came from, whatever they wrote before it."""
-    for source, forwarded in (("127.0.0.2", None), ("127.0.0.3", "203.0.113.9"), ("127.0.0.4", "x" * 256)):
+    for source, forwarded in (
+        ("127.0.0.2", None),
+        ("127.0.0.3", "203.0.113.9"),
+        ("127.0.0.4", "x" * 256),
+    ):
         transport = httpx.HTTPTransport(local_address=source, verify=NO_TLS)
         headers = {"x-forwarded-for": forwarded} if forwarded else {}
-        with httpx.Client(base_url=proxied.url, transport=transport, timeout=PATIENCE_S, headers=headers) as client:
+        with httpx.Client(
+            base_url=proxied.url, transport=transport, timeout=PATIENCE_S, headers=headers
+        ) as client:
             name = f"{username[:12]}-{source[-1]}"
             sign_up(client, name)
             (session,) = client.get("/api/v1/auth/sessions").json()
@@ -179,19 +201,31 @@ def test_a_proxy_keeps_operational_routes_private(proxied: Proxied, path: str) -
         f"/api/..{path}", f"{path}?x", f"http://x{path}", f"http://x/{path}",
     ]  # fmt: skip
     for spelling in spellings:
-        answer = proxied.exchange(f"GET {spelling} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        answer = proxied.exchange(
+            f"GET {spelling} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode()
+        )
         assert answer[:12] in (b"HTTP/1.1 404", b"HTTP/1.1 400"), spelling
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
-def test_a_client_of_a_proxy_may_offer_http_2(proxied: Proxied, framing: str, username: str) -> None:
+def test_a_client_of_a_proxy_may_offer_http_2(
+    proxied: Proxied, framing: str, username: str
+) -> None:
     """Whatever it does with it: the body arrives, and the connection serves the next request."""
-    body = json.dumps({"username": username, "email": f"{username}@example.org", "password": PASSWORD}).encode()
+    body = json.dumps(
+        {"username": username, "email": f"{username}@example.org", "password": PASSWORD}
+    ).encode()
     if framing == "chunked":
         framed = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     else:
         framed = b"content-length: %d\r\n\r\n%b" % (len(body), body)
-    sent = b"POST /api/v1/auth/register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" + H2C + framed
-    answer = proxied.exchange(sent + b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    sent = (
+        b"POST /api/v1/auth/register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        + H2C
+        + framed
+    )
+    answer = proxied.exchange(
+        sent + b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
     assert re.findall(rb"HTTP/1.1 (\d{3}) ", answer) == [b"201", b"200"]
     assert answer.endswith(b"ok\n")

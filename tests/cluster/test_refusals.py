@@ -73,7 +73,11 @@ def guarded() -> Iterator[Guarded]:
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "devnest", *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "devnest", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -99,7 +103,9 @@ def test_a_refused_connection_is_one_line(guarded: Guarded, what: str, tmp_path:
     ):
         line = one_line(run, 5)
         assert "the database does not answer" in line
-        assert not any(part in run.stderr for password in (SECRET, OTHER) for part in parts(password))
+        assert not any(
+            part in run.stderr for password in (SECRET, OTHER) for part in parts(password)
+        )
 
 
 def test_a_password_file_that_others_can_read_is_told_in_the_log(tmp_path: Path) -> None:
@@ -117,7 +123,9 @@ def test_no_right_to_make_tables_is_one_line(guarded: Guarded) -> None:
     """Status 6: trying again does not help."""
     name = guarded.make(owner="other")
     url = guarded.url(name, SECRET, name)
-    assert "permission denied for schema public" in one_line(command("migrate", f"--database-url={url}"), 6)
+    assert "permission denied for schema public" in one_line(
+        command("migrate", f"--database-url={url}"), 6
+    )
 
 
 def test_another_owner_is_one_line(guarded: Guarded) -> None:
@@ -131,26 +139,37 @@ def test_another_owner_is_one_line(guarded: Guarded) -> None:
     assert "must be owner" in one_line(command("migrate", f"--database-url={url}"), 6)
 
 
-def test_a_password_that_changes_while_serving(guarded: Guarded, tmp_path: Path, username: str) -> None:
+def test_a_password_that_changes_while_serving(
+    guarded: Guarded, tmp_path: Path, username: str
+) -> None:
     """503 until it is the old one again; nothing is restarted, and nothing has it in its log or its command line."""
     name = guarded.make(owner="role")
     url = guarded.url(name, SECRET, name)
     assert command("migrate", f"--database-url={url}").returncode == 0
-    with running(tmp_path / "data", environment={"DEVNEST_DATABASE_URL": url}) as devnest, devnest.client() as client:
+    with (
+        running(tmp_path / "data", environment={"DEVNEST_DATABASE_URL": url}) as devnest,
+        devnest.client() as client,
+    ):
         sign_up(client, username)
         lines = [" ".join(process.cmdline()) for process in devnest.descendants()]
         guarded.execute(
             f"ALTER ROLE {name} PASSWORD '{OTHER}'",
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'",  # noqa: S608
         )
-        eventually(lambda: "password authentication failed" in client.get("/readyz").json()["database"])
-        answer = client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD})
+        eventually(
+            lambda: "password authentication failed" in client.get("/readyz").json()["database"]
+        )
+        answer = client.post(
+            "/api/v1/auth/login", json={"username": username, "password": PASSWORD}
+        )
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:devnest:database")
         guarded.execute(f"ALTER ROLE {name} PASSWORD '{SECRET}'")
         eventually(lambda: client.get("/readyz").status_code == 200)
         sign_in(client, username)
         guarded.execute(f"REVOKE ALL ON accounts FROM {name}", database=name)
-        answer = client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD})
+        answer = client.post(
+            "/api/v1/auth/login", json={"username": username, "password": PASSWORD}
+        )
         assert answer.status_code == 503
         guarded.execute(f"GRANT ALL ON accounts TO {name}", database=name)
         sign_in(client, username)

@@ -86,7 +86,9 @@ async def answered(tmp_path: Path, sent: bytes, size_bytes: int = 0) -> list[tup
     ],
 )
 @on_uvloop
-async def test_only_http_1_is_answered(sent: bytes, status: int, size_bytes: int, tmp_path: Path) -> None:
+async def test_only_http_1_is_answered(
+    sent: bytes, status: int, size_bytes: int, tmp_path: Path
+) -> None:
     """RFC 9112, 2.3 and 3. A problem that says what is wrong, then the end; what follows is not read."""
     ((got, body),) = await answered(tmp_path, sent + GET, size_bytes)
     problem = msgspec.json.decode(body)
@@ -103,12 +105,19 @@ async def test_a_header_may_speak_of_rtsp(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 50])
 @pytest.mark.parametrize("framing", FRAMED)
-@pytest.mark.parametrize("line", [b"GET /small RTSP/1.1", b"GET  /small  RTSP/1.0", b"GET /small RTSP/2.0"])
+@pytest.mark.parametrize(
+    "line", [b"GET /small RTSP/1.1", b"GET  /small  RTSP/1.0", b"GET /small RTSP/2.0"]
+)
 @on_uvloop
-async def test_no_other_protocol_follows_a_body(line: bytes, framing: str, size_bytes: int, tmp_path: Path) -> None:
+async def test_no_other_protocol_follows_a_body(
+    line: bytes, framing: str, size_bytes: int, tmp_path: Path
+) -> None:
     """Its request line begins where the body ends, on no line of its own."""
     sent = POST + FRAMED[framing] + line + b"\r\n" + END
-    assert [status for status, _ in await answered(tmp_path, sent, size_bytes)] in ([201, 400], [201])
+    assert [status for status, _ in await answered(tmp_path, sent, size_bytes)] in (
+        [201, 400],
+        [201],
+    )
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1])
@@ -180,9 +189,12 @@ async def test_an_offer_of_another_protocol_is_answered_in_this_one(
 
 @pytest.mark.parametrize("size_bytes", [0, 1])
 @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
-@pytest.mark.parametrize("offer", [b"", H2C, H2C.replace(b"h2c", b"h2c\r\nupgrade: websocket"), WEBSOCKET])
 @pytest.mark.parametrize(
-    ("length", "chunked"), list(itertools.product((None, len(BODY), 0, len(BODY) + len(GET)), (False, True)))
+    "offer", [b"", H2C, H2C.replace(b"h2c", b"h2c\r\nupgrade: websocket"), WEBSOCKET]
+)
+@pytest.mark.parametrize(
+    ("length", "chunked"),
+    list(itertools.product((None, len(BODY), 0, len(BODY) + len(GET)), (False, True))),
 )
 @on_uvloop
 async def test_no_request_hides_in_the_body_of_another(
@@ -193,7 +205,14 @@ async def test_no_request_hides_in_the_body_of_another(
     framing += b"transfer-encoding: chunked\r\n" if chunked else b""
     hidden = BODY + GET
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden) if chunked else hidden
-    sent = POST.replace(b"HTTP/1.1", version).replace(b"echo", b"unread") + offer + framing + b"\r\n" + body + LAST
+    sent = (
+        POST.replace(b"HTTP/1.1", version).replace(b"echo", b"unread")
+        + offer
+        + framing
+        + b"\r\n"
+        + body
+        + LAST
+    )
     statuses = [status for status, _ in await answered(tmp_path, sent, size_bytes)]
     if chunked and (length is not None or version == b"HTTP/1.0"):
         assert statuses == [400]
@@ -212,9 +231,9 @@ NAMES = (
     .map(str.encode)
     .filter(lambda name: name not in (b"connection", b"content-length", b"transfer-encoding"))
 )
-VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f")).map(
-    lambda text: text.encode("latin-1")
-)
+VALUES = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f")
+).map(lambda text: text.encode("latin-1"))
 TARGETS = st.text("abc/?&=%._~-", min_size=1).map(lambda text: b"/" + text.encode())
 
 
@@ -249,25 +268,35 @@ def test_a_head_without_its_offer_is_the_same_head(
 ) -> None:
     """Whatever stands in it: method, target, version and all other headers, and it is a whole head."""
     lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
-    first = Head(b"%b %b HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n%b\r\n" % (method, target, lines))
+    first = Head(
+        b"%b %b HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n%b\r\n" % (method, target, lines)
+    )
     assert first.is_upgrade
     again = Head(without_upgrade(first.parser.get_method(), first.target, "1.1", first.headers))
     assert again.is_complete
     assert not again.is_upgrade
-    assert (again.parser.get_method(), again.target, again.parser.get_http_version()) == (method, target, "1.1")
+    assert (again.parser.get_method(), again.target, again.parser.get_http_version()) == (
+        method,
+        target,
+        "1.1",
+    )
     assert again.headers == [pair for pair in first.headers if pair[0] != b"upgrade"]
 
 
 def test_a_fault_says_what_would_be_right() -> None:
     """One status for each kind."""
     assert fault_of("1.1", b"GET", b"/", [(b"host", b"x")], b"") is None
-    assert fault_of("2.0", b"GET", b"/", [], b"") == Fault(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+    assert fault_of("2.0", b"GET", b"/", [], b"") == Fault(
+        505, "this server speaks HTTP/1.1 and HTTP/1.0"
+    )
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1000])
 @pytest.mark.parametrize(("count", "status"), [(99, 200), (100, 431), (12_000, 431)])
 @on_uvloop
-async def test_a_head_has_only_so_many_fields(count: int, status: int, size_bytes: int, tmp_path: Path) -> None:
+async def test_a_head_has_only_so_many_fields(
+    count: int, status: int, size_bytes: int, tmp_path: Path
+) -> None:
     """Host among them; the rest is not even read."""
     sent = LAST.replace(b"\r\nconnection", b"\r\n" + b"a:b\r\n" * (count - 1) + b"connection")
     ((found, _),) = await answered(tmp_path, sent, size_bytes)

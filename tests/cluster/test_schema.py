@@ -22,7 +22,9 @@ SERVED_BY_NEWER = f"UPDATE devnest_schema SET version_num = '9999', oldest_progr
 
 def execute(url: str, *statements: str, database: str | None = None) -> None:
     async def run() -> None:
-        connection = await (asyncpg.connect(url, database=database) if database else asyncpg.connect(url))
+        connection = await (
+            asyncpg.connect(url, database=database) if database else asyncpg.connect(url)
+        )
         try:
             for statement in statements:
                 await connection.execute(statement)
@@ -60,7 +62,9 @@ def commands(url: str, data_dir: Path) -> list[subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252"])
-def test_another_encoding_is_one_line(postgres: EmbeddedPostgres, name: str, encoding: str, data_dir: Path) -> None:
+def test_another_encoding_is_one_line(
+    postgres: EmbeddedPostgres, name: str, encoding: str, data_dir: Path
+) -> None:
     """Status 6; an encoding cannot be changed, so the line says how to make a database that will do."""
     execute(
         postgres.url,
@@ -71,10 +75,17 @@ def test_another_encoding_is_one_line(postgres: EmbeddedPostgres, name: str, enc
         assert f"its encoding is {encoding}, DevNest needs UTF8" in one_line(run, 6)
 
 
-@pytest.mark.parametrize("rows", ["VALUES ('0007')", "VALUES ('0008')", "VALUES ('zzz')", "VALUES ('a'), ('b')"])
+@pytest.mark.parametrize(
+    "rows", ["VALUES ('0007')", "VALUES ('0008')", "VALUES ('zzz')", "VALUES ('a'), ('b')"]
+)
 def test_the_database_of_another_program_is_one_line(copy: str, rows: str, data_dir: Path) -> None:
     """Whatever its `alembic_version` says."""
-    execute(copy, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public", f"CREATE TABLE alembic_version AS {rows}")
+    execute(
+        copy,
+        "DROP SCHEMA public CASCADE",
+        "CREATE SCHEMA public",
+        f"CREATE TABLE alembic_version AS {rows}",
+    )
     for run in commands(copy, data_dir):
         assert "it is not DevNest's and not empty ('alembic_version' is in it)" in one_line(run, 6)
 
@@ -83,7 +94,10 @@ def test_a_newer_schema_is_one_line(copy: str, data_dir: Path) -> None:
     """Where it no longer serves this program."""
     execute(copy, "UPDATE devnest_schema SET version_num = '9999', oldest_program = '9998'")
     for run in commands(copy, data_dir):
-        assert "its schema is at revision 9999 and serves programs from revision 9998 on" in one_line(run, 6)
+        assert (
+            "its schema is at revision 9999 and serves programs from revision 9998 on"
+            in one_line(run, 6)
+        )
 
 
 def test_a_newer_schema_that_serves_this_program_is_served(copy: str, data_dir: Path) -> None:
@@ -118,18 +132,28 @@ def opened(data_dir: Path) -> Iterator[str]:
 def test_a_server_that_cannot_start_leaves_the_others_in_peace(copy: str, data_dir: Path) -> None:
     """Another node has migrated meanwhile to what this program does not know; a server dies, and HUP comes."""
     prepare(data_dir)
-    with running(data_dir, "--processes=2", f"--database-url={copy}") as devnest, devnest.client() as client:
+    with (
+        running(data_dir, "--processes=2", f"--database-url={copy}") as devnest,
+        devnest.client() as client,
+    ):
         execute(copy, "UPDATE devnest_schema SET version_num = '9999', oldest_program = '9998'")
         victim, healthy = devnest.find("devnest.cluster.server")
         victim.kill()
-        eventually(lambda: '"tries": 6' in said(devnest) or '"tries":6' in said(devnest))  # 5 were the end once
+        eventually(
+            lambda: '"tries": 6' in said(devnest) or '"tries":6' in said(devnest)
+        )  # 5 were the end once
         devnest.process.send_signal(signal.SIGHUP)
         eventually(lambda: "servers not changed" in said(devnest))
         assert healthy.is_running()
         assert client.get("/healthz").status_code == 200
         assert "9999" in client.get("/readyz").json()["database"]
         execute(copy, "UPDATE devnest_schema SET oldest_program = '0008'")
-        eventually(lambda: '"event": "child started"' in said(devnest) or '"event":"child started"' in said(devnest))
+        eventually(
+            lambda: (
+                '"event": "child started"' in said(devnest)
+                or '"event":"child started"' in said(devnest)
+            )
+        )
         eventually(lambda: client.get("/readyz").status_code == 200)
 
 

@@ -87,7 +87,9 @@ async def test_a_server_never_keeps_more_than_it_may() -> None:
         clients = [await connect(send_buffers, sockets) for _ in range(40)]
         for client in clients:
             await client.write()
-            assert send_buffers.held_bytes == len(PIECE) * sum(client.is_behind for client in clients)
+            assert send_buffers.held_bytes == len(PIECE) * sum(
+                client.is_behind for client in clients
+            )
             assert send_buffers.held_bytes <= 8 * MIB
         assert send_buffers.connections_cut == sum(client.is_cut for client in clients) >= 40 - 8
         for client in clients:
@@ -116,7 +118,9 @@ async def test_who_reads_slowest_is_cut_first() -> None:
         cut = [deaf.is_cut, slow.is_cut, brisk.is_cut, another.is_cut, newcomer.is_cut]
         assert cut == [True, True, False, False, False]
         assert send_buffers.connections_cut == 2
-        await asyncio.gather(brisk.read(2 * MIB - MIB // 2), another.read(2 * MIB - MIB // 2), newcomer.read(MIB))
+        await asyncio.gather(
+            brisk.read(2 * MIB - MIB // 2), another.read(2 * MIB - MIB // 2), newcomer.read(MIB)
+        )
         send_buffers._look()
         assert send_buffers.held_bytes == 0
 
@@ -233,14 +237,18 @@ def test_clients_that_never_read_fill_no_server(data_dir: Path) -> None:
             most_bytes = max(most_bytes, server.memory_info().rss)
         page = until(devnest.url, lambda page: total(page, "http_server_connections_cut_total") > 0)
         assert total(page, "http_server_unsent_bytes") <= MAX_UNSENT_BYTES
-        eventually(lambda: total(until(devnest.url, bool), "http_server_connections_cut_total") >= 50)
+        eventually(
+            lambda: total(until(devnest.url, bool), "http_server_connections_cut_total") >= 50
+        )
         most_bytes = max(most_bytes, server.memory_info().rss)
         assert len(client.get("/api/v1/posts?limit=4").content) > 900_000
         assert most_bytes - before_bytes < 3 * MAX_UNSENT_BYTES
         sockets.close()
         devnest.stop()
         lines = [json.loads(line) for line in devnest.log().splitlines()]
-    (line, *_) = [line for line in lines if line["event"] == "answers are not read, connections cut off"]
+    (line, *_) = [
+        line for line in lines if line["event"] == "answers are not read, connections cut off"
+    ]
     assert line["too_much_for"] == "the server"
     assert line["unsent_bytes"] <= MAX_UNSENT_BYTES
     assert line["addresses"][0][0] == "127.0.0.1"

@@ -24,7 +24,8 @@ from tests.metrics import total, until
 from tests.support import PASSWORD, DevNest, eventually, http, running, sign_up
 
 UNFINISHED = (
-    b"POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+    b"POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\n"
+    b"content-type: application/json\r\ncontent-length: 99\r\n\r\n{"
 )
 
 
@@ -45,7 +46,9 @@ def one_line(run: subprocess.CompletedProcess[str], status: int) -> str:
     return lines[0]
 
 
-def test_every_acknowledged_post_survives_the_death_of_everything(data_dir: Path, username: str) -> None:
+def test_every_acknowledged_post_survives_the_death_of_everything(
+    data_dir: Path, username: str
+) -> None:
     """SIGKILL to DevNest and PostgreSQL in the middle of a stream of posts, twice."""
     devnest = DevNest(data_dir, fresh=True).start()
     acknowledged: list[str] = []
@@ -54,14 +57,18 @@ def test_every_acknowledged_post_survives_the_death_of_everything(data_dir: Path
             if round_number == 0:
                 sign_up(client, username)
             else:
-                answer = client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD})
+                answer = client.post(
+                    "/api/v1/auth/login", json={"username": username, "password": PASSWORD}
+                )
                 client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
             enough = threading.Event()
 
             def stream(client: httpx.Client = client, enough: threading.Event = enough) -> None:
                 for number in range(1_000_000):
                     try:
-                        answer = client.post("/api/v1/posts", json={"title": f"{number}", "body": "b"})
+                        answer = client.post(
+                            "/api/v1/posts", json={"title": f"{number}", "body": "b"}
+                        )
                     except httpx.HTTPError:
                         return
                     if answer.status_code != 201:
@@ -94,7 +101,9 @@ def test_a_request_that_hangs_is_answered_after_the_drain_time(data_dir: Path) -
         assert devnest.stop() == 0
         answer = b"".join(iter(lambda: hanging.recv(65536), b"")).decode()
     assert answer.startswith("HTTP/1.1 503 ")
-    assert {"retry-after: 1", "content-type: application/problem+json"} <= set(answer.lower().splitlines())
+    assert {"retry-after: 1", "content-type: application/problem+json"} <= set(
+        answer.lower().splitlines()
+    )
     assert re.search('"type":"urn:devnest:ending".*"request_id":"[0-9a-f]{32}"', answer)
     assert "Traceback" not in devnest.log()
 
@@ -107,7 +116,11 @@ def test_a_rolling_restart_waits_for_hashes_longer_than_a_stop(data_dir: Path) -
     ):
 
         def register(number: int) -> int:
-            body = {"username": f"waits-{number}", "email": f"waits-{number}@example.org", "password": PASSWORD}
+            body = {
+                "username": f"waits-{number}",
+                "email": f"waits-{number}@example.org",
+                "password": PASSWORD,
+            }
             return http.post(f"{devnest.url}/api/v1/auth/register", json=body).status_code
 
         answers = [threads.submit(register, number) for number in range(7)]
@@ -150,7 +163,9 @@ def test_a_taken_port_is_one_line(data_dir: Path) -> None:
 
 def test_an_address_of_nobody_is_one_line(data_dir: Path) -> None:
     """Status 3."""
-    assert "cannot listen" in one_line(serve("--host", "no.such.host.invalid", "--data-dir", str(data_dir)), 3)
+    assert "cannot listen" in one_line(
+        serve("--host", "no.such.host.invalid", "--data-dir", str(data_dir)), 3
+    )
 
 
 def test_a_data_directory_in_use_is_one_line(devnest: DevNest) -> None:
@@ -163,13 +178,17 @@ def test_a_data_directory_in_use_is_one_line(devnest: DevNest) -> None:
 def test_an_unreadable_data_directory_is_one_line(tmp_path: Path) -> None:
     """Status 4."""
     (tmp_path / "data").write_text("a file")
-    assert "cannot be used" in one_line(serve("--port", "0", "--data-dir", str(tmp_path / "data")), 4)
+    assert "cannot be used" in one_line(
+        serve("--port", "0", "--data-dir", str(tmp_path / "data")), 4
+    )
 
 
 def test_a_database_that_does_not_answer_is_one_line(data_dir: Path) -> None:
     """Status 5."""
     url = "postgresql://nobody@127.0.0.1:1/nothing"
-    assert "does not answer" in one_line(serve("--port", "0", "--database-url", url, "--data-dir", str(data_dir)), 5)
+    assert "does not answer" in one_line(
+        serve("--port", "0", "--database-url", url, "--data-dir", str(data_dir)), 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,13 +244,17 @@ def test_a_service_link_is_no_port(data_dir: Path) -> None:
     }
     url = "postgresql://nobody@127.0.0.1:1/nothing"
     run = serve("--database-url", url, "--data-dir", str(data_dir), **links)
-    assert run.returncode == 5 or "cannot listen on 127.0.0.1 port 8000" in run.stderr  # somebody may have that port
+    assert (
+        run.returncode == 5 or "cannot listen on 127.0.0.1 port 8000" in run.stderr
+    )  # somebody may have that port
     lines = [json.loads(line) for line in run.stderr.splitlines() if '"variable"' in line]
     assert [line["variable"] for line in lines] == ["DEVNEST_PORT", "DEVNEST_PROT"]
     assert "a service link is no port" in lines[0]["event"]
 
 
-@pytest.mark.parametrize("value", ["tcp://10.96.0.12:8000", "8000.0", "+80", "\u0668\u0660", "-1", "65536", ""])
+@pytest.mark.parametrize(
+    "value", ["tcp://10.96.0.12:8000", "8000.0", "+80", "\u0668\u0660", "-1", "65536", ""]
+)
 def test_a_port_is_a_number(value: str) -> None:
     """On the command line a link is a mistake."""
     run = CliRunner().invoke(app, ["serve", f"--port={value}"], env={"DEVNEST_PORT": "8000"})
@@ -250,7 +273,9 @@ def test_an_external_database_is_used_as_it_is(data_dir: Path, username: str) ->
     try:
         url = postgres.url.replace("/devnest?", "/postgres?")
         own = data_dir / "own"
-        assert "devnest migrate" in one_line(serve("--port", "0", "--database-url", url, "--data-dir", str(own)), 6)
+        assert "devnest migrate" in one_line(
+            serve("--port", "0", "--database-url", url, "--data-dir", str(own)), 6
+        )
         for expected in ("was brought up to date", "is up to date"):
             run = subprocess.run(
                 [sys.executable, "-m", "devnest", "migrate", "--database-url", url],
@@ -285,11 +310,15 @@ def test_a_given_signing_key_is_used(data_dir: Path, tmp_path: Path, username: s
     assert "other users can read the signing keys" in devnest.log()
     key.chmod(0o600)
     with running(data_dir, "--signing-key-file", str(key)) as devnest:
-        me = http.get(f"{devnest.url}/api/v1/users/me", headers={"authorization": f"Bearer {token}"})
+        me = http.get(
+            f"{devnest.url}/api/v1/users/me", headers={"authorization": f"Bearer {token}"}
+        )
         assert me.status_code == 200
     assert "other users" not in devnest.log()
     key.write_text("short")
-    line = one_line(serve("--port", "0", "--data-dir", str(data_dir), "--signing-key-file", str(key)), 4)
+    line = one_line(
+        serve("--port", "0", "--data-dir", str(data_dir), "--signing-key-file", str(key)), 4
+    )
     assert "has 5 bytes" in line
 
 

@@ -68,7 +68,9 @@ class Cluster:
             lambda number, cpu: self._slot(f"server-{number}", cpu),
             pools, None, [self._listener], PATIENCE_S, self._registry, cpus,
         )  # fmt: skip
-        self.running = asyncio.create_task(supervisor.run(servers, self._prepare, self.is_ready.set))
+        self.running = asyncio.create_task(
+            supervisor.run(servers, self._prepare, self.is_ready.set)
+        )
 
     async def _prepare(self) -> None:
         """There is no database."""
@@ -90,7 +92,11 @@ class Cluster:
     def affinities(self) -> list[set[int]]:
         """The CPUs that each server may run on."""
         pids = read_processes(self.memory).pids
-        return [os.sched_getaffinity(pid) for name, pid in sorted(pids.items()) if name.startswith("server-")]
+        return [
+            os.sched_getaffinity(pid)
+            for name, pid in sorted(pids.items())
+            if name.startswith("server-")
+        ]
 
     def note(self, name: str) -> None:
         """What children wait for."""
@@ -149,15 +155,21 @@ async def test_a_change_for_which_nothing_can_be_spawned_leaves_the_servers(
         await cluster.until(cluster.is_ready.is_set)
         with no_descriptor_left(), capture_logs() as logs:
             signal.raise_signal(change)
-            await cluster.until(lambda: any(line["event"] == "servers not changed" for line in logs))
+            await cluster.until(
+                lambda: any(line["event"] == "servers not changed" for line in logs)
+            )
         assert cluster.names == {"server-0"}
         assert not cluster.was_told("server-0")
 
 
 @pytest.mark.parametrize("change", [signal.SIGHUP, signal.SIGTTOU])
-async def test_the_end_waits_for_a_server_that_is_leaving(tmp_path: Path, change: signal.Signals) -> None:
+async def test_the_end_waits_for_a_server_that_is_leaving(
+    tmp_path: Path, change: signal.Signals
+) -> None:
     """What it has taken on is still answered: the pool goes when no server is left."""
-    leaving, staying = ("server-0", "server-1") if change is signal.SIGHUP else ("server-1", "server-0")
+    leaving, staying = (
+        ("server-0", "server-1") if change is signal.SIGHUP else ("server-1", "server-0")
+    )
     async with running(tmp_path, servers=1 if change is signal.SIGHUP else 2, pool=True) as cluster:
         cluster.note("start")
         await cluster.until(cluster.is_ready.is_set)
@@ -167,7 +179,9 @@ async def test_the_end_waits_for_a_server_that_is_leaving(tmp_path: Path, change
         await cluster.until(lambda: cluster.was_told(leaving))
         signal.raise_signal(signal.SIGTERM)
         await cluster.until(lambda: staying not in cluster.names)
-        await asyncio.wait((cluster.running,), timeout=0.2)  # in which a supervisor that waits for nobody ends
+        await asyncio.wait(
+            (cluster.running,), timeout=0.2
+        )  # in which a supervisor that waits for nobody ends
         assert not cluster.was_told("pool")
         cluster.note(f"end-{leaving}")
         await cluster.running
@@ -219,7 +233,9 @@ async def test_servers_are_changed_once_all_have_started(tmp_path: Path) -> None
         assert cluster.was_told("server-1")
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds a process to a CPU")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="only Linux binds a process to a CPU"
+)
 async def test_servers_are_spread_over_the_cpus(tmp_path: Path) -> None:
     """Also after each of them has had a successor, while there are more than CPUs, and after a death."""
     cpus = sorted(os.sched_getaffinity(0))[:2]
@@ -241,8 +257,12 @@ async def test_servers_are_spread_over_the_cpus(tmp_path: Path) -> None:
         assert sorted(cluster.affinities, key=min) == sorted(spread(3), key=min)
         killed = read_processes(cluster.memory).pids["server-2"]
         os.kill(killed, signal.SIGKILL)
-        await cluster.until(lambda: read_processes(cluster.memory).pids.get("server-2", killed) != killed)
-        await cluster.until(lambda: sorted(cluster.affinities, key=min) == sorted(spread(3), key=min))
+        await cluster.until(
+            lambda: read_processes(cluster.memory).pids.get("server-2", killed) != killed
+        )
+        await cluster.until(
+            lambda: sorted(cluster.affinities, key=min) == sorted(spread(3), key=min)
+        )
 
 
 async def test_servers_are_not_bound_where_no_cpu_is_theirs(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ async def test_what_is_written_in_a_turn_arrives_in_order_after_it() -> None:
         assert corked.get_write_buffer_size() == 9
         assert not corked.is_closing()
         received = await asyncio.get_running_loop().sock_recv(client, 100)
-        assert received == b"head body"  # one send: a stream of Unix is read as it was sent, up to the buffer's size
+        assert (
+            received == b"head body"
+        )  # one send: a stream of Unix is read as it was sent, up to the buffer's size
         assert corked.get_write_buffer_size() == 0
         corked.write(b"next")
         assert await asyncio.get_running_loop().sock_recv(client, 100) == b"next"

@@ -20,7 +20,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @contextlib.contextmanager
-def running(*command: str, ready: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(
+    *command: str, ready: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a program, give the line that says it is ready, and end it in the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
@@ -47,9 +49,13 @@ def running(*command: str, ready: str, **environment: str) -> Iterator[tuple[sub
 
 
 @contextlib.contextmanager
-def serving(service: str, **environment: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+def serving(
+    service: str, **environment: str
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """Serve an example on a port of its own."""
-    uvicorn = running("uvicorn", f"{service}:app", "--port", "0", ready="Uvicorn running", **environment)
+    uvicorn = running(
+        "uvicorn", f"{service}:app", "--port", "0", ready="Uvicorn running", **environment
+    )
     with uvicorn as (process, line):
         url = re.findall(r"http://[\d.:]+", line)[0]
         with httpx.Client(base_url=url, timeout=PATIENCE_S, verify=NO_TLS) as client:
@@ -101,5 +107,7 @@ def test_example_is_short_and_uses_no_more_of_devnest(service: str) -> None:
     text = (EXAMPLES / f"{service}.py").read_text()
     assert 30 <= len(text.splitlines()) <= 52
     assert set(re.findall(r"devnest\.\w+", text)) == {"devnest.pool"}
-    used = set(re.findall(r"from (devnest\S*) import (\w+)", (EXAMPLES / "passwords.py").read_text()))
+    used = set(
+        re.findall(r"from (devnest\S*) import (\w+)", (EXAMPLES / "passwords.py").read_text())
+    )
     assert used == {("devnest", "bcrypt"), ("devnest.pool", "batched")}

@@ -9,7 +9,9 @@ from devnest.load.tally import Tally
 TITLES = {"inline": "Before | <b>", "pool": "After", "node-piscina": "Node"}
 
 
-def loaded(answer_s: float, *, seconds: int = 3, failed: bool = False, busy: bool = False) -> Result:
+def loaded(
+    answer_s: float, *, seconds: int = 3, failed: bool = False, busy: bool = False
+) -> Result:
     """A finished load run: each second twenty sign-ins of `answer_s` and ten posts of 2 ms."""
     result = Result(url="http://127.0.0.1:8000", profile="experiment", generators=1, seed=1)
     for ordinal in range(seconds):
@@ -18,7 +20,9 @@ def loaded(answer_s: float, *, seconds: int = 3, failed: bool = False, busy: boo
             tally.request("login", 200, True, answer_s)
         for _ in range(10):
             tally.request("post", 500 if failed else 201, not failed, 0.002)
-        result.absorb(0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, 0.0, tally.take()))
+        result.absorb(
+            0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, 0.0, tally.take())
+        )
     result.finish()
     return result
 

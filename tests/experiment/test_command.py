@@ -114,10 +114,17 @@ def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
     kept = Session.load(place / "devnest-bench.json")
     assert [run.design for run in kept.runs] == ["inline"]
 
-    (place / "page.md").write_text("<!-- devnest bench: experiment -->\n<!-- /devnest bench: experiment -->\n")
+    (place / "page.md").write_text(
+        "<!-- devnest bench: experiment -->\n<!-- /devnest bench: experiment -->\n"
+    )
     files = ("--resume", "devnest-bench.json", "--report", "report.html", "--write-docs", "page.md")
     second = subprocess.run(
-        [*COMMAND[:-1], *files], cwd=place, env=environment(place), capture_output=True, text=True, check=False
+        [*COMMAND[:-1], *files],
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert second.returncode == 0, second.stderr
     whole = Session.load(place / "devnest-bench.json")
@@ -170,9 +177,15 @@ def test_a_design_in_trouble_is_told_and_the_others_go_on(place: Path) -> None:
     peers = place / "benchmarks" / "peers"
     peers.mkdir(parents=True)
     shutil.copy(PEERS / "start.py", peers)
-    for name, needs, program in (("broken", "", BROKEN), ("absent", '"no-such-program"', ""), ("dies", "", DIES)):
+    for name, needs, program in (
+        ("broken", "", BROKEN),
+        ("absent", '"no-such-program"', ""),
+        ("dies", "", DIES),
+    ):
         (peers / name).mkdir()
-        (peers / name / "peer.toml").write_text(PEER.format(name=name, needs=needs, python=sys.executable))
+        (peers / name / "peer.toml").write_text(
+            PEER.format(name=name, needs=needs, python=sys.executable)
+        )
         (peers / name / "server.py").write_text(program)
     process = bench(place, "--designs", "broken-only,absent-only,dies-only")
     output, errors = process.communicate(timeout=PATIENCE_S)
@@ -190,7 +203,10 @@ def test_a_design_in_trouble_is_told_and_the_others_go_on(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--designs", "inline,nope"], "no design 'nope'; there are inline, thread, pool-one-lane, pool"),
+        (
+            ["--designs", "inline,nope"],
+            "no design 'nope'; there are inline, thread, pool-one-lane, pool",
+        ),
         (["--designs", ","], "--designs names none"),
         (["--json", "/no/such/folder/x.json"], "cannot write /no/such/folder/x.json"),
         (["--report", "/no/such/folder/x.html"], "cannot write /no/such/folder/x.html"),
@@ -219,7 +235,9 @@ def test_a_wrong_option_is_told_in_a_line_before_anything_is_started(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_port_in_use_is_told_before_anything_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_told_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -230,7 +248,9 @@ def test_a_port_in_use_is_told_before_anything_is_started(tmp_path: Path, monkey
     assert result.stderr == f"devnest: port {port} of 127.0.0.1: Address already in use\n"
 
 
-def test_a_whole_session_is_shown_again_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_session_is_shown_again_without_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also on another machine than the one that measured it."""
     monkeypatch.chdir(tmp_path)
     measured().save(tmp_path / "whole.json")

@@ -22,7 +22,10 @@ def test_only_the_section_changes(tmp_path: Path) -> None:
     page.write_text(f"# Above\n{BEGIN}\nold\n{END}\nbelow\n", encoding="utf-8")
     for _ in range(2):
         write_section(page, measured())
-        assert page.read_text(encoding="utf-8") == f"# Above\n{BEGIN}\n{section(measured())}{END}\nbelow\n"
+        assert (
+            page.read_text(encoding="utf-8")
+            == f"# Above\n{BEGIN}\n{section(measured())}{END}\nbelow\n"
+        )
 
 
 def test_the_section_says_how_it_was_measured_and_what_is_missing() -> None:
@@ -31,13 +34,25 @@ def test_the_section_says_how_it_was_measured_and_what_is_missing() -> None:
     some.add(Run.of("pool", 2, loaded(0.04, busy=True)))
     some.troubles = [Trouble("node-piscina", "skipped", "node is not installed", [])]
     text = section(some)
-    assert "`devnest bench --profile experiment --hash-cost 10 --runs 2 --designs inline,pool,node-piscina`" in text
+    assert (
+        "`devnest bench --profile experiment --hash-cost 10 --runs 2 --designs inline,pool,node-piscina`"
+        in text
+    )
     assert "A processor, 2 cores, Linux 6" in text
     assert "Node 20.1.0" in text
     assert r"| Before \| <b> | 2 | 90 |" in text
     assert "After, run 2, is void" in text
     assert "Node: skipped, node is not installed." in text
-    assert len({line.replace(r"\|", "").count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+    assert (
+        len(
+            {
+                line.replace(r"\|", "").count("|")
+                for line in text.splitlines()
+                if line.startswith("|")
+            }
+        )
+        == 1
+    )
     assert "No run counts." in section(session())
 
 
@@ -67,7 +82,11 @@ def test_a_page_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("page", "profile"),
-    [("README.md", "experiment"), ("docs/performance.md", "experiment"), ("docs/performance.md", "stress")],
+    [
+        ("README.md", "experiment"),
+        ("docs/performance.md", "experiment"),
+        ("docs/performance.md", "stress"),
+    ],
 )
 def test_the_pages_of_the_repository_have_their_sections(page: str, profile: str) -> None:
     check_section(ROOT / page, profile)

@@ -102,7 +102,13 @@ def test_figures_are_medians_and_failures_a_sum() -> None:
 
 def test_published_figures_come_first_and_a_design_without_a_run_has_none() -> None:
     rows = compared(session())
-    assert [row[0] for row in rows] == ["published, before", "published, after", "Before | <b>", "After", "Node"]
+    assert [row[0] for row in rows] == [
+        "published, before",
+        "published, after",
+        "Before | <b>",
+        "After",
+        "Node",
+    ]
     assert rows[0][2:8] == ["2,592", "62", "-", "263.00ms", "69.50ms", "1.52s"]
     assert rows[3] == ["After", "0", *["-"] * 8]
 

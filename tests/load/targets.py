@@ -58,7 +58,9 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
         open_connections.add(task)
         task.add_done_callback(open_connections.discard)
         target.peers.add(writer.get_extra_info("peername")[0])
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        with contextlib.suppress(
+            ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError
+        ):
             while True:
                 request = await _read(reader)
                 target.requests.append(request)
@@ -84,8 +86,13 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
 async def _read(reader: asyncio.StreamReader) -> Request:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     method, path, _ = head[0].split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
-    return Request(method, path, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+    headers = {
+        name.lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in head[1:-2])
+    }
+    return Request(
+        method, path, headers, await reader.readexactly(int(headers.get("content-length", "0")))
+    )
 
 
 def constantly(data: bytes, *, keep: bool = True, delay_s: float = 0.0) -> Handler:
@@ -102,7 +109,9 @@ def constantly(data: bytes, *, keep: bool = True, delay_s: float = 0.0) -> Handl
 class DevNest:
     """DevNest's routes with a dictionary behind them. `wrong` names a route that answers with someone else's."""
 
-    def __init__(self, *, wrong: str = "", sign_ins_at_once: int | None = None, hash_s: float = 0.0) -> None:
+    def __init__(
+        self, *, wrong: str = "", sign_ins_at_once: int | None = None, hash_s: float = 0.0
+    ) -> None:
         self.accounts: dict[str, dict[str, str]] = {}  # by email
         self.posts: list[dict[str, Any]] = []
         self._wrong = wrong
@@ -117,7 +126,9 @@ class DevNest:
             case "POST", "/api/v1/auth/login":
                 writer.write(await self._login(body))
             case "POST", "/api/v1/posts":
-                writer.write(self._post(request.headers["authorization"].removeprefix("Bearer "), body))
+                writer.write(
+                    self._post(request.headers["authorization"].removeprefix("Bearer "), body)
+                )
             case "GET", "/api/v1/posts":
                 page = {"items": self.posts[-20:], "next_cursor": None}
                 writer.write(answer(200, msgspec.json.encode(page)))
@@ -146,7 +157,12 @@ class DevNest:
         if self._free is not None:
             self._free += 1
         subject = "somebody" if self._wrong == "login" else account["id"]
-        tokens = {"access_token": token(subject), "token_type": "bearer", "expires_in": 900, "refresh_token": "r"}
+        tokens = {
+            "access_token": token(subject),
+            "token_type": "bearer",
+            "expires_in": 900,
+            "refresh_token": "r",
+        }
         return answer(200, msgspec.json.encode(tokens))
 
     def _post(self, bearer: str, body: dict[str, Any]) -> bytes:

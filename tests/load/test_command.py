@@ -51,10 +51,23 @@ async def test_a_run_prints_its_summary_and_writes_its_files(tmp_path: Path) -> 
             target.url,
             *("--stages", "500ms:10,700ms:10", "--set", "think_s=0.05", "--seed", "3"),
             *("--summary-export", str(json), "--report", str(html)),
-            *("--threshold", "http_req_failed: rate<0.01", "--threshold", "http_req_duration{name:login}: p(95)<9000"),
+            *(
+                "--threshold",
+                "http_req_failed: rate<0.01",
+                "--threshold",
+                "http_req_duration{name:login}: p(95)<9000",
+            ),
         )
     assert status == 0, errors
-    for name in ("http_reqs", "http_req_duration", "http_req_failed", "iterations", "vus", "checks", "data_received"):
+    for name in (
+        "http_reqs",
+        "http_req_duration",
+        "http_req_failed",
+        "iterations",
+        "vus",
+        "checks",
+        "data_received",
+    ):
         assert re.search(rf"^{name}\.+:", output, re.MULTILINE)
     assert re.search(r"^register +\d", output, re.MULTILINE)
     assert "✓ http_req_failed: rate<0.01" in output
@@ -65,7 +78,15 @@ async def test_a_run_prints_its_summary_and_writes_its_files(tmp_path: Path) -> 
 async def test_a_failed_threshold_is_exit_99() -> None:
     async with serving(DevNest()) as target:
         status, output, _ = await load(
-            *(target.url, "--vus", "1", "--duration", "500ms", "--threshold", "http_reqs: count>1000000")
+            *(
+                target.url,
+                "--vus",
+                "1",
+                "--duration",
+                "500ms",
+                "--threshold",
+                "http_reqs: count>1000000",
+            )
         )
     assert status == 99
     assert "✗ http_reqs: count>1000000" in output
@@ -134,7 +155,9 @@ async def test_a_terminal_gets_live_progress() -> None:
         (["--profile", "flood", "--vus", "3", "--duration", "3s"], "makes its own schedule"),
     ],
 )
-def test_a_wrong_option_is_told_in_a_line_before_anything_is_sent(arguments: list[str], words: str) -> None:
+def test_a_wrong_option_is_told_in_a_line_before_anything_is_sent(
+    arguments: list[str], words: str
+) -> None:
     """Before the target is so much as looked for: nobody listens there."""
     result = CliRunner().invoke(app, ["load", "http://127.0.0.1:1", *arguments])
     assert (result.exit_code, result.stdout) == (2, "")
@@ -150,10 +173,15 @@ def test_without_a_terminal_there_is_a_line_every_five_seconds() -> None:
     with Progress(stream, 10) as progress:
         progress.prepared(result)
         for second in range(10):
-            progress.second(result, Point(second, vus=7, requests_per_s=12.34, wall_s=1, p95_ms=56.78))
+            progress.second(
+                result, Point(second, vus=7, requests_per_s=12.34, wall_s=1, p95_ms=56.78)
+            )
     prepared, *lines = stream.getvalue().splitlines()
     assert prepared == "prepared: accounts 50.0"
-    assert [line.split()[:4] for line in lines] == [["5s", "7", "VUs", "12.3"], ["10s", "7", "VUs", "12.3"]]
+    assert [line.split()[:4] for line in lines] == [
+        ["5s", "7", "VUs", "12.3"],
+        ["10s", "7", "VUs", "12.3"],
+    ]
 
 
 async def test_too_few_file_descriptors_are_told_with_the_remedy() -> None:
@@ -201,4 +229,6 @@ def test_a_pipe_that_nobody_reads_is_refused(tmp_path: Path) -> None:
 async def test_an_unreachable_target_is_one_line() -> None:
     status, output, errors = await load("http://127.0.0.1:1")
     assert (status, output) == (1, "")
-    assert errors == "devnest: cannot connect to http://127.0.0.1:1 (127.0.0.1: Connection refused)\n"
+    assert (
+        errors == "devnest: cannot connect to http://127.0.0.1:1 (127.0.0.1: Connection refused)\n"
+    )

@@ -43,17 +43,28 @@ async def silent(request: Request, writer: asyncio.StreamWriter) -> bool:
 BAD = {
     "garbage": (constantly(b"\x00\x01 what is HTTP?\r\n\r\n"), "not HTTP/1.1"),
     "closes at once": (constantly(b"", keep=False), "connection closed"),
-    "closes in the middle": (constantly(answer(200, b"0123456789")[:-4], keep=False), "connection closed"),
+    "closes in the middle": (
+        constantly(answer(200, b"0123456789")[:-4], keep=False),
+        "connection closed",
+    ),
     "bad chunk": (constantly(CHUNKED + b"zz\r\nhello\r\n"), "not HTTP/1.1"),
     "huge body": (constantly(answer(200, b"x" * (MAX_BODY_BYTES + 1))), "body over 8 MiB"),
-    "endless header": (constantly(b"HTTP/1.1 200 OK\r\nX: " + b"y" * (MAX_HEAD_BYTES + 1)), "headers over 256 KiB"),
+    "endless header": (
+        constantly(b"HTTP/1.1 200 OK\r\nX: " + b"y" * (MAX_HEAD_BYTES + 1)),
+        "headers over 256 KiB",
+    ),
     "endless interim answers": (
         constantly(b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_HEAD_BYTES // 25 + 1)),
         "headers over 256 KiB",
     ),
-    "endless chunks": (constantly(CHUNKED + b"100000\r\n" + b"x" * 0x100000 + b"\r\n" + b"100000\r\n" + b"x" * 99), ""),
+    "endless chunks": (
+        constantly(CHUNKED + b"100000\r\n" + b"x" * 0x100000 + b"\r\n" + b"100000\r\n" + b"x" * 99),
+        "",
+    ),
     "switches protocols": (
-        constantly(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+        constantly(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
+        ),
         "",
     ),
     "says nothing": (silent, "no answer within 0.3 s"),
@@ -61,14 +72,18 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_a_bad_answer_is_a_counted_failure_and_the_next_request_has_a_new_connection(name: str) -> None:
+async def test_a_bad_answer_is_a_counted_failure_and_the_next_request_has_a_new_connection(
+    name: str,
+) -> None:
     """No exception, no hang: status 0, a reason, and a connection that is not used again."""
     handler, reason = BAD[name]
     vu, answers = await visited(handler, 2, timeout_s=0.3)
     assert [status for status, _ in answers] == [0, 0]
     assert all(found.startswith(reason) and found for _, found in answers)
     figures = vu.session.tally.take()
-    assert [(route, status, expected) for route, status, expected, _ in figures.durations] == [("route", 0, False)]
+    assert [(route, status, expected) for route, status, expected, _ in figures.durations] == [
+        ("route", 0, False)
+    ]
     assert len(figures.connecting) == 2 * 8  # doubles: two connections
     assert sum(count for _, _, count in figures.errors) == 2
 
@@ -77,7 +92,9 @@ GOOD = {
     "whole": constantly(answer(200, b"hello")),
     "byte by byte": split,
     "chunked": constantly(CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
-    "interim answer first": constantly(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + answer(200)),
+    "interim answer first": constantly(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + answer(200)
+    ),
     "no body": constantly(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
 }
 
@@ -109,7 +126,9 @@ async def test_a_second_answer_is_never_taken_for_the_next_one() -> None:
     handler = constantly(answer(200, b"mine") + answer(200, b"not mine"))
     async with serving(handler) as target:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: Connection(loop), "127.0.0.1", target.port)
+        _, connection = await loop.create_connection(
+            lambda: Connection(loop), "127.0.0.1", target.port
+        )
         found = await connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (found.status, found.body) == (200, b"mine")
         assert not connection.is_open
@@ -119,7 +138,10 @@ HEADS = {
     "with a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 1),
     "chunked": (CHUNKED, 1),
     "empty": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 1),
-    "interim answer first": (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 1),
+    "interim answer first": (
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        1,
+    ),
     "closes": (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n", 2),
     "with a body all the same": (answer(200), 2),
 }
@@ -138,7 +160,9 @@ async def test_an_answer_to_head_has_no_body(name: str) -> None:
         session = Session(await Url.parse(target.url).reached(), seed=1, timeout_s=5, run_tag="t")
         timekeeper = asyncio.create_task(session.keep_time())
         vu = VirtualUser(session)
-        answers = [await vu.request("route", method, "/") for method in ("HEAD", "HEAD", "GET", "HEAD")]
+        answers = [
+            await vu.request("route", method, "/") for method in ("HEAD", "HEAD", "GET", "HEAD")
+        ]
         vu.close()
         timekeeper.cancel()
     assert [(found.status, found.body, found.reason) for found in answers] == [
@@ -163,7 +187,9 @@ async def test_a_late_answer_meets_no_other_request() -> None:
     assert answers == [(0, "no answer within 0.3 s"), (200, "")]
 
 
-async def test_a_target_that_leaves_is_counted_and_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_target_that_leaves_is_counted_and_not_hammered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A refused connection is a failed request, followed by a pause."""
     monkeypatch.setattr("devnest.load.user._BACKOFF_S", 0.0)
     async with serving(constantly(answer(200))) as target:
@@ -181,7 +207,9 @@ async def test_a_target_that_leaves_is_counted_and_not_hammered(monkeypatch: pyt
         ("application/json", b"\xff\xfe", "body not as the contract says"),
     ],
 )
-async def test_an_answer_with_the_wrong_content_fails_its_check(content_type: str, body: bytes, reason: str) -> None:
+async def test_an_answer_with_the_wrong_content_fails_its_check(
+    content_type: str, body: bytes, reason: str
+) -> None:
     """Status 200 is not enough."""
     async with serving(constantly(answer(200, body, content_type=content_type))) as target:
         session = Session(await Url.parse(target.url).reached(), seed=1, timeout_s=1, run_tag="t")

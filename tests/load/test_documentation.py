@@ -19,7 +19,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "load.md").read_text(
 def options_of(command: str) -> set[str]:
     devnest = typer.main.get_command(app)
     parameters = devnest.get_command(typer.Context(devnest), command).params  # type: ignore[attr-defined]
-    return {name for option in parameters for name in (*option.opts, *option.secondary_opts) if name.startswith("--")}
+    return {
+        name
+        for option in parameters
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("--")
+    }
 
 
 def test_every_option_is_documented_and_every_documented_one_exists() -> None:
@@ -52,7 +57,12 @@ async def test_the_example_profile_runs(tmp_path: Path) -> None:
     assert example is not None
     (tmp_path / "readers.py").write_text(example[1])
     async with serving(DevNest()) as target:
-        plan = Plan(target.url, f"{tmp_path}/readers.py:Readers", stages=constant(3, 0.5), settings={"think_s": "0.05"})
+        plan = Plan(
+            target.url,
+            f"{tmp_path}/readers.py:Readers",
+            stages=constant(3, 0.5),
+            settings={"think_s": "0.05"},
+        )
         result = await run(plan)
     assert {"register", "login", "feed", "own account"} == set(result.names)
     assert result.trend("feed", expected=True).count > 3

@@ -16,7 +16,9 @@ HOUR_S = 3600.0
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-async def test_a_request_that_is_never_answered_has_failed(monkeypatch: pytest.MonkeyPatch, stopped: bool) -> None:
+async def test_a_request_that_is_never_answered_has_failed(
+    monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
     """When the time for it is over, with what it waited. One that the person cuts off had no time, and is none."""
     moved_s = 0.0
     monkeypatch.setattr("devnest.load.engine.perf_counter", lambda: perf_counter() + moved_s)
@@ -30,7 +32,9 @@ async def test_a_request_that_is_never_answered_has_failed(monkeypatch: pytest.M
             await vu.think(HOUR_S)
 
     async with serving(constantly(answer(200), delay_s=HOUR_S)) as target:
-        session = Session(await Url.parse(target.url).reached(), seed=1, timeout_s=HOUR_S, run_tag="t")
+        session = Session(
+            await Url.parse(target.url).reached(), seed=1, timeout_s=HOUR_S, run_tag="t"
+        )
         engine = Engine(Crew(session), [Scenario("default", iteration, constant(3, HOUR_S / 2))])
         running = asyncio.create_task(engine.run())
         while len(waiting) < 3 or len(target.requests) < 2:
@@ -43,7 +47,11 @@ async def test_a_request_that_is_never_answered_has_failed(monkeypatch: pytest.M
         await running
     figures = session.tally.take()
     failed = 0 if stopped else 2
-    assert [(*key, len(waits)) for *key, waits in figures.durations] == ([("hangs", 0, False, 2 * 8)] if failed else [])
+    assert [(*key, len(waits)) for *key, waits in figures.durations] == (
+        [("hangs", 0, False, 2 * 8)] if failed else []
+    )
     assert figures.errors == ([("hangs", "no answer by the end of the run", 2)] if failed else [])
-    assert len(figures.iterations) == (0 if stopped else 8)  # the first one's, which had nothing else to do
+    assert len(figures.iterations) == (
+        0 if stopped else 8
+    )  # the first one's, which had nothing else to do
     assert figures.interrupted == (3 if stopped else 2)

@@ -17,10 +17,23 @@ from devnest.load.report import report
 from devnest.load.tally import Tally
 from devnest.load.thresholds import parse_threshold
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=10000"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ),
+    *(
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--virtual-time-budget=10000",
+    ),
 ]
 HOSTILE = '</script><script>throw new Error("broken out")</script>'
 
@@ -36,7 +49,9 @@ def finished(*, failed: bool = False, busy: bool = False) -> Result:
             tally.check("login has the right status", True)
         if failed:
             tally.error(HOSTILE, "status 500")
-        result.absorb(0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, 0.0, tally.take()))
+        result.absorb(
+            0, Second(ordinal, 10 * ordinal, 0.95 if busy else 0.1, 1.0, 0.0, tally.take())
+        )
     result.finish()
     return result
 
@@ -90,14 +105,22 @@ def test_a_second_without_neighbours_is_a_dot() -> None:
 
 def test_the_shortest_bar_can_be_seen() -> None:
     """The axis begins at half of it."""
-    axis = msgspec.convert(figures_of(report(finished(), [], ""))["percentiles"], dict[str, Any])["layout"]["yaxis"]
+    axis = msgspec.convert(figures_of(report(finished(), [], ""))["percentiles"], dict[str, Any])[
+        "layout"
+    ]["yaxis"]
     assert 10 ** axis["range"][0] == pytest.approx(1, rel=0.01)
 
 
 def test_a_logarithmic_scale_says_20_and_not_2() -> None:
     """Each tick has its whole number beside it."""
     ticks = dict(zip(LOGARITHMIC["tickvals"], LOGARITHMIC["ticktext"], strict=True))
-    assert {0.01: "0.01", 2: "2", 20: "20", 5000: "5,000", 500_000: "500,000"}.items() <= ticks.items()
+    assert {
+        0.01: "0.01",
+        2: "2",
+        20: "20",
+        5000: "5,000",
+        500_000: "500,000",
+    }.items() <= ticks.items()
 
 
 def test_the_report_says_what_was_run_and_whether_it_counts() -> None:
@@ -118,7 +141,11 @@ def test_the_report_is_drawn_without_a_script_error(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     shown = subprocess.run(
-        [BROWSER, *FLAGS, profile, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=90, check=True
+        [BROWSER, *FLAGS, profile, "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
     ).stdout
     opening = shown[shown.index("<html") : shown.index(">", shown.index("<html"))]
     assert "data-error" not in opening

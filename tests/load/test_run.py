@@ -84,18 +84,24 @@ async def test_a_profile_imports_the_files_beside_it(
     profile = tmp_path / "mine" / "own.py"
     profile.parent.mkdir()
     profile.write_text(OWN)
-    (profile.parent / "habits.py").write_text("async def visit(vu):\n    await vu.request('visit', 'GET', '/')\n")
+    (profile.parent / "habits.py").write_text(
+        "async def visit(vu):\n    await vu.request('visit', 'GET', '/')\n"
+    )
     (profile.parent / "secrets.py").write_text("raise SystemExit('not the library')\n")
     monkeypatch.setattr(sys, "path", sys.path.copy())
     async with serving(constantly(answer(200))) as target:
-        plan = Plan(target.url, f"{profile}:Neighbour", stages=constant(2, 0.3), generators=generators)
+        plan = Plan(
+            target.url, f"{profile}:Neighbour", stages=constant(2, 0.3), generators=generators
+        )
         result = await run(plan)
     assert result.requests > 0
     assert not result.errors
 
 
 @pytest.mark.parametrize("generators", [1, 2])
-async def test_durations_lie_between_the_servers_clock_and_the_runs(own: Path, generators: int) -> None:
+async def test_durations_lie_between_the_servers_clock_and_the_runs(
+    own: Path, generators: int
+) -> None:
     """No request can be shorter than the server's own wait, and VUs in a closed loop can spend no more than the run.
 
     Both bounds hold however starved the machine is; how close they are on one at rest is `make bench-load`.
@@ -107,7 +113,9 @@ async def test_durations_lie_between_the_servers_clock_and_the_runs(own: Path, g
     async def delayed(request: Request, writer: asyncio.StreamWriter) -> bool:
         begin = perf_counter()
         await asyncio.sleep(delays.choice((0.1, 0.2, 0.3, 0.6)) * delays.uniform(0.9, 1.1))
-        waited.append(perf_counter() - begin)  # before the answer leaves: what comes after is the client's to see
+        waited.append(
+            perf_counter() - begin
+        )  # before the answer leaves: what comes after is the client's to see
         writer.write(answer(200))
         return True
 
@@ -125,7 +133,10 @@ async def test_durations_lie_between_the_servers_clock_and_the_runs(own: Path, g
     assert result.requests == len(waited) == sum(point.requests for point in result.points)
     waited.sort()
     for percent in (1, 25, 50, 75, 90, 95, 99, 100):
-        assert trend.percentile(percent) >= waited[max(0, len(waited) * percent // 100 - 1)] * 1000 * _HDR_LOW
+        assert (
+            trend.percentile(percent)
+            >= waited[max(0, len(waited) * percent // 100 - 1)] * 1000 * _HDR_LOW
+        )
     assert trend.avg >= mean(waited) * 1000
     assert trend.avg * trend.count <= vus * result.elapsed_s * 1000
 
@@ -150,7 +161,13 @@ async def test_a_stalled_target_cannot_hide_its_stall_in_the_open_model(own: Pat
 
     loop = asyncio.get_running_loop()
     async with serving(stalls_once) as target:
-        plan = Plan(target.url, f"{own}:Visits", stages=constant(300, 3), rate=100, settings={"think_s": "0.001"})
+        plan = Plan(
+            target.url,
+            f"{own}:Visits",
+            stages=constant(300, 3),
+            rate=100,
+            settings={"think_s": "0.001"},
+        )
         result = await run(plan)
     assert stalled
     # the 100 arrivals of one second waited from 1 s down to nothing: a third of all, evenly spread
@@ -163,7 +180,9 @@ async def test_a_stalled_target_cannot_hide_its_stall_in_the_open_model(own: Pat
 async def test_an_arrival_that_finds_nobody_free_is_dropped_and_counted(own: Path) -> None:
     """Two VUs, 0.5 s an answer, 20 arrivals a second: about 4 a second are served, all are accounted for."""
     async with serving(constantly(answer(200), delay_s=0.5)) as target:
-        plan = Plan(target.url, f"{own}:Visits", stages=constant(2, 2), rate=20, settings={"think_s": "0"})
+        plan = Plan(
+            target.url, f"{own}:Visits", stages=constant(2, 2), rate=20, settings={"think_s": "0"}
+        )
         result = await run(plan)
     assert result.iterations.count + result.dropped == 40
     assert 2 <= result.iterations.count <= 10
@@ -173,7 +192,12 @@ async def test_generators_share_a_rate(own: Path) -> None:
     """Three processes begin together what one was asked for."""
     async with serving(constantly(answer(200))) as target:
         plan = Plan(
-            target.url, f"{own}:Visits", stages=constant(60, 1), rate=90, generators=3, settings={"think_s": "0"}
+            target.url,
+            f"{own}:Visits",
+            stages=constant(60, 1),
+            rate=90,
+            generators=3,
+            settings={"think_s": "0"},
         )
         result = await run(plan)
     assert result.iterations.count + result.dropped == 90
@@ -183,7 +207,9 @@ async def test_the_experiment_registers_signs_in_and_posts() -> None:
     """Each iteration is three requests of one new account, and the answers are looked at."""
     devnest = DevNest()
     async with serving(devnest) as target:
-        result = await run(Plan(target.url, stages=parse_stages("500ms:10,500ms:0"), settings={"think_s": "0.02"}))
+        result = await run(
+            Plan(target.url, stages=parse_stages("500ms:10,500ms:0"), settings={"think_s": "0.02"})
+        )
     assert result.names == ["register", "login", "post"]
     assert len(devnest.accounts) == result.trend("register").count
     assert len(devnest.posts) == result.trend("post").count > 0
@@ -225,7 +251,13 @@ async def test_the_stress_profile_prepares_accounts_and_signs_each_user_in_once(
 async def test_the_flood_measures_the_capacity_and_comes_from_other_addresses() -> None:
     """Four sign-ins at once of 20 ms are about 200 a second; a refusal is no failure of the flood."""
     async with serving(DevNest(sign_ins_at_once=4, hash_s=0.02)) as target:
-        settings = {"duration_s": "1", "measure_s": "0.5", "multiple": "3", "attackers": "100", "honest": "1"}
+        settings = {
+            "duration_s": "1",
+            "measure_s": "0.5",
+            "multiple": "3",
+            "attackers": "100",
+            "honest": "1",
+        }
         result = await run(Plan(target.url, "flood", settings=settings))
         peers = target.peers
     assert 0 < result.prepared["sign_ins_per_s"] <= 200
@@ -243,7 +275,14 @@ async def test_a_seed_repeats_the_choices() -> None:
     for _ in range(2):
         devnest = DevNest()
         async with serving(devnest) as target:
-            await run(Plan(target.url, seed=11, stages=constant(1, 0.6), settings={"think_s": "0.02", "jitter": "0"}))
+            await run(
+                Plan(
+                    target.url,
+                    seed=11,
+                    stages=constant(1, 0.6),
+                    settings={"think_s": "0.02", "jitter": "0"},
+                )
+            )
         titles.append([post["title"] for post in devnest.posts][:3])
         names.append(set(devnest.accounts))
     assert titles[0] == titles[1] != []
@@ -270,7 +309,9 @@ async def test_a_run_can_be_stopped_while_it_prepares() -> None:
     assert result.requests == 0
 
 
-async def test_tls_is_verified_unless_told_otherwise(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_is_verified_unless_told_otherwise(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A certificate of one's own is refused, accepted with `insecure`, and trusted where the system trusts it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
@@ -278,7 +319,9 @@ async def test_tls_is_verified_unless_told_otherwise(own: Path, monkeypatch: pyt
         plan = Plan(target.url, f"{own}:Visits", stages=constant(3, 0.5))
         with pytest.raises(TargetUnreachable, match="self-signed certificate"):
             await run(plan)
-        result = await run(Plan(target.url, f"{own}:Visits", stages=constant(3, 0.5), insecure=True))
+        result = await run(
+            Plan(target.url, f"{own}:Visits", stages=constant(3, 0.5), insecure=True)
+        )
         assert result.requests > 3
         assert not result.failed
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
@@ -315,7 +358,10 @@ async def test_accounts_that_cannot_be_made_end_the_run_before_it_starts() -> No
         (Plan("http://127.0.0.1:1", "nothing"), "no profile"),
         (Plan("http://127.0.0.1:1", "nothing.py:Profile"), "no file"),
         (Plan("http://127.0.0.1:1", f"{__file__}:Nothing"), "has no class Nothing"),
-        (Plan("http://127.0.0.1:1", settings={"colour": "red"}), "no setting 'colour'; this profile has"),
+        (
+            Plan("http://127.0.0.1:1", settings={"colour": "red"}),
+            "no setting 'colour'; this profile has",
+        ),
         (Plan("http://127.0.0.1:1", settings={"think_s": "long"}), "think_s is float"),
         (Plan("http://127.0.0.1:1", "flood", stages=constant(1, 1)), "makes its own schedule"),
         (Plan("http://127.0.0.1:1", "stress", settings={"vus": "0"}), "peak at 0 VUs"),
@@ -323,9 +369,15 @@ async def test_accounts_that_cannot_be_made_end_the_run_before_it_starts() -> No
         (Plan("http://127.0.0.1:1", stages=(Stage(3, 5), Stage(-1, 5))), "a stage of -1 s"),
         (Plan("http://127.0.0.1:1", settings={"think_s": "-5"}), "thinking of -5 s"),
         (Plan("http://127.0.0.1:1", settings={"jitter": "9"}), "a jitter of 9"),
-        (Plan("http://127.0.0.1:1", "stress", settings={"feed_share": "7"}), "a feed_share from 0 to 1"),
+        (
+            Plan("http://127.0.0.1:1", "stress", settings={"feed_share": "7"}),
+            "a feed_share from 0 to 1",
+        ),
         (Plan("http://127.0.0.1:1", "stress", settings={"accounts": "-4"}), "accounts 0 or more"),
-        (Plan("http://127.0.0.1:1", "flood", settings={"honest": "-1"}), "honest, readers and posters 0 or more"),
+        (
+            Plan("http://127.0.0.1:1", "flood", settings={"honest": "-1"}),
+            "honest, readers and posters 0 or more",
+        ),
         (Plan("http://127.0.0.1:1", "flood", settings={"measure_s": "0"}), "measure_s above 0"),
         (Plan("http://127.0.0.1:0"), "its port is not"),
         (Plan("http://127.0.0.1:1", "flood", settings={"multiple": "0"}), "above 0"),
@@ -353,7 +405,9 @@ async def test_a_profile_that_blocks_is_told_of(own: Path) -> None:
     """It uses no CPU, so nothing else would say why every answer took so long."""
     async with serving(constantly(answer(200))) as target:
         blocked = await run(Plan(target.url, f"{own}:Blocks", stages=constant(2, 2)))
-        result = await run(Plan(target.url, f"{own}:Visits", stages=constant(2, 1), settings={"think_s": "0.05"}))
+        result = await run(
+            Plan(target.url, f"{own}:Visits", stages=constant(2, 1), settings={"think_s": "0.05"})
+        )
     assert blocked.stall_s > STALL_LIMIT_S
     assert any("event loop stood still" in line for line in notices(blocked))
     assert result.stall_s < blocked.stall_s
@@ -370,7 +424,9 @@ async def test_arrivals_that_are_late_leave_the_others_their_turn(own: Path) -> 
     """More than the generator can begin: those that were begun are answered while it goes on."""
     async with serving(constantly(answer(200))) as target:
         settings = {"think_s": "0"}
-        result = await run(Plan(target.url, f"{own}:Visits", stages=constant(2, 2), rate=1e6, settings=settings))
+        result = await run(
+            Plan(target.url, f"{own}:Visits", stages=constant(2, 2), rate=1e6, settings=settings)
+        )
     answered = [point.requests for point in result.points if point.wall_s > 0.5]
     assert answered[0] > 0
     assert result.dropped > 0
@@ -382,7 +438,11 @@ async def test_a_profile_without_an_iteration_is_refused(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "words"), [("http://127.0.0.1:1", "Connection refused"), ("http://no.such.host.invalid", "cannot resolve")]
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:1", "Connection refused"),
+        ("http://no.such.host.invalid", "cannot resolve"),
+    ],
 )
 async def test_an_unreachable_target_is_told_before_the_run(url: str, words: str) -> None:
     with pytest.raises(TargetUnreachable, match=words):

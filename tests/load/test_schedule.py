@@ -15,7 +15,16 @@ def test_stages_are_straight_lines_between_their_ends() -> None:
     """10 s to 50, 20 s to 100, 10 s to 0: the published ramp."""
     stages = parse_stages("10s:50, 20s:100, 10s:0")
     assert stages == (Stage(10, 50), Stage(20, 100), Stage(10, 0))
-    assert [vus_at(stages, moment) for moment in (0, 5, 10, 20, 30, 35, 40, 99)] == [0, 25, 50, 75, 100, 50, 0, 0]
+    assert [vus_at(stages, moment) for moment in (0, 5, 10, 20, 30, 35, 40, 99)] == [
+        0,
+        25,
+        50,
+        75,
+        100,
+        50,
+        0,
+        0,
+    ]
 
 
 def test_constant_users_are_there_at_once() -> None:
@@ -23,7 +32,8 @@ def test_constant_users_are_there_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30", 30), ("30s", 30), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("0.5s", 0.5)]
+    ("text", "seconds"),
+    [("30", 30), ("30s", 30), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("0.5s", 0.5)],
 )
 def test_durations_are_written_as_in_k6(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)

@@ -112,21 +112,43 @@ def test_a_threshold_nobody_can_judge_is_refused(text: str) -> None:
 def test_the_export_has_k6_s_shape(result: Result) -> None:
     """Names and nesting as k6 writes them; among thresholds, true means failed."""
     verdicts = [
-        parse_threshold(text).judge(result) for text in ("http_req_duration{name:login}: p(95)<10", "checks: rate>0.5")
+        parse_threshold(text).judge(result)
+        for text in ("http_req_duration{name:login}: p(95)<10", "checks: rate>0.5")
     ]
     data = msgspec.json.decode(msgspec.json.encode(exported(result, verdicts)))
     metrics = data["metrics"]
-    assert set(metrics["http_req_duration"]) == {"avg", "min", "med", "max", "p(90)", "p(95)", "p(99)"}
+    assert set(metrics["http_req_duration"]) == {
+        "avg",
+        "min",
+        "med",
+        "max",
+        "p(90)",
+        "p(95)",
+        "p(99)",
+    }
     assert metrics["http_req_duration{name:login}"]["thresholds"] == {"p(95)<10": True}
-    assert metrics["checks"] == {"passes": 90, "fails": 10, "value": 0.9, "thresholds": {"rate>0.5": False}}
+    assert metrics["checks"] == {
+        "passes": 90,
+        "fails": 10,
+        "value": 0.9,
+        "thresholds": {"rate>0.5": False},
+    }
     assert metrics["http_req_failed"] == {"passes": 10, "fails": 140, "value": 10 / 150}
     assert metrics["http_reqs"] == {"count": 150, "rate": 37.5}
     assert metrics["vus"] == {"value": 20, "min": 20, "max": 20}
     assert "http_req_duration{expected_response:true}" in metrics
     group = data["root_group"]
-    assert (group["name"], group["path"], group["id"]) == ("", "", "d41d8cd98f00b204e9800998ecf8427e")
+    assert (group["name"], group["path"], group["id"]) == (
+        "",
+        "",
+        "d41d8cd98f00b204e9800998ecf8427e",
+    )
     check = group["checks"]["login has the right status"]
-    assert (check["path"], check["passes"], check["fails"]) == ("::login has the right status", 90, 10)
+    assert (check["path"], check["passes"], check["fails"]) == (
+        "::login has the right status",
+        90,
+        10,
+    )
     assert data["devnest"]["statuses"]["login"] == {"200": 90, "500": 10}
 
 
@@ -168,7 +190,19 @@ def test_a_trend_of_parts_is_the_trend_of_the_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["GET /posts/{id}", "{}", "}: p(95)<1", "a,b", "a, status:200", "it's", 'say "so"', "a:b", "{a},{b}", "é"]
+    "name",
+    [
+        "GET /posts/{id}",
+        "{}",
+        "}: p(95)<1",
+        "a,b",
+        "a, status:200",
+        "it's",
+        'say "so"',
+        "a:b",
+        "{a},{b}",
+        "é",
+    ],
 )
 def test_a_name_may_hold_what_the_syntax_uses(name: str) -> None:
     """Braces as they are, commas in quotes; what is exported under the threshold's key is read as the same again."""

@@ -116,7 +116,9 @@ ARRIVALS = st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 10), st.sampled_f
 
 
 @given(st.lists(ARRIVALS, max_size=200), st.integers(1, 50))
-def test_nothing_is_lost_but_what_it_says(arrivals: list[tuple[str, float, str]], most: int) -> None:
+def test_nothing_is_lost_but_what_it_says(
+    arrivals: list[tuple[str, float, str]], most: int
+) -> None:
     """Each mail is taken once or was dropped, and nobody with few waiting loses to somebody with more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("devnest.mail.backlog.MAX_WAITING", 30)
@@ -126,7 +128,10 @@ def test_nothing_is_lost_but_what_it_says(arrivals: list[tuple[str, float, str]]
             known.add(one := mail(network, due, account))
             waiting[network] += 1
             if (dropped := backlog.add(one)) is not None:
-                assert waiting[dropped.sender.network] == max(waiting.values()) or dropped.sender.network == network
+                assert (
+                    waiting[dropped.sender.network] == max(waiting.values())
+                    or dropped.sender.network == network
+                )
                 waiting[dropped.sender.network] -= 1
                 known.remove(dropped)
         assert len(backlog) == len(known) <= 30

@@ -194,7 +194,10 @@ async def test_a_sender_s_flood_costs_nobody_else_a_mail() -> None:
             transport.open.set()
             await transport.until(lambda: set(others) <= set(transport.sent))
             assert len(transport.sent) <= 1 + 2 * len(others) + 4 * MAX_TOGETHER
-    assert len([subject for subject in transport.sent if subject.startswith("flood")]) <= MAX_WAITING_OF_ONE + 40
+    assert (
+        len([subject for subject in transport.sent if subject.startswith("flood")])
+        <= MAX_WAITING_OF_ONE + 40
+    )
     dropped = [line["mails"] for line in lines if line["event"].startswith("mail dropped")]
     assert sum(dropped) + len(transport.sent) == 2 * MAX_WAITING + 51
     assert (outbox.sent, outbox.lost["dropped"]) == (len(transport.sent), sum(dropped))

@@ -18,8 +18,12 @@ import pytest
 from devnest.mail import FileTransport, SmtpTransport, compose
 from tests.support import read_mbox
 
-MESSAGE = compose("devnest@example.org", "ada@example.org", "Grüße", "Hello Ada,\n\n.a line with a dot\n")
-TRICKY = compose("devnest@example.org", "eve@example.org", "Hello", "Hello Eve,\nFrom eve@example.org\n")
+MESSAGE = compose(
+    "devnest@example.org", "ada@example.org", "Grüße", "Hello Ada,\n\n.a line with a dot\n"
+)
+TRICKY = compose(
+    "devnest@example.org", "eve@example.org", "Hello", "Hello Eve,\nFrom eve@example.org\n"
+)
 CERTIFICATE = Path(__file__).parents[1] / "load" / "certificate.pem"
 HELO = re.compile(rb"(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]+|\[[0-9.]+\]|\[IPv6:[0-9a-f:]+\]")
 REFUSED = ("ada@refused.example", "ada eve@example.org")
@@ -106,25 +110,36 @@ async def test_a_file_gets_every_message(tmp_path: Path) -> None:
     assert await FileTransport(path).send([MESSAGE]) == []
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     first, tricky, _ = mails = read_mbox(path)
-    assert (first["To"], first["Subject"], first["Auto-Submitted"]) == ("ada@example.org", "Grüße", "auto-generated")
+    assert (first["To"], first["Subject"], first["Auto-Submitted"]) == (
+        "ada@example.org",
+        "Grüße",
+        "auto-generated",
+    )
     assert first.get_content().splitlines()[0] == "Hello Ada,"
     assert tricky.get_content().splitlines()[1] == ">From eve@example.org"
     assert len(mails) == 3
 
 
-@pytest.mark.parametrize("subject", ["Hello", "Grüße", "word " * 30 + "end", "x" * 67, "x" * 68, "x" * 69])
+@pytest.mark.parametrize(
+    "subject", ["Hello", "Grüße", "word " * 30 + "end", "x" * 67, "x" * 68, "x" * 69]
+)
 def test_a_short_header_is_written_as_any_other(subject: str) -> None:
     """Python's own way is slow, and gives the same."""
     message = compose("devnest@example.org", "ada@example.org", subject, "text")
     assert message.as_bytes() == message.as_bytes(policy=compat32.clone(linesep="\r\n"))
 
 
-async def test_a_full_file_becomes_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_file_becomes_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They do not grow for ever, and several processes that find it full at once rename it once."""
     monkeypatch.setattr("devnest.mail.transports.FILE_BYTES", 2_000)
     path = tmp_path / "mail.mbox"
     for _ in range(10):
-        assert await asyncio.gather(*(FileTransport(path).send([MESSAGE]) for _ in range(4))) == [[]] * 4
+        assert (
+            await asyncio.gather(*(FileTransport(path).send([MESSAGE]) for _ in range(4)))
+            == [[]] * 4
+        )
     newest, old = read_mbox(path), read_mbox(tmp_path / "mail.mbox.old")
     size_bytes = path.stat().st_size // len(newest)
     assert len(old) == -(-2_000 // size_bytes)
@@ -136,7 +151,10 @@ async def test_a_file_that_cannot_be_written_fails_each_message(tmp_path: Path) 
     """Here a link that somebody put there; the outbox tries again."""
     (tmp_path / "mail.mbox").symlink_to(tmp_path / "elsewhere")
     failed = await FileTransport(tmp_path / "mail.mbox").send([MESSAGE, TRICKY])
-    assert [(failure.message, failure.is_final) for failure in failed] == [(MESSAGE, False), (TRICKY, False)]
+    assert [(failure.message, failure.is_final) for failure in failed] == [
+        (MESSAGE, False),
+        (TRICKY, False),
+    ]
     assert all(failure.reason for failure in failed)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -171,21 +189,30 @@ async def test_tls_is_never_given_up() -> None:
     server = SmtpServer()
     async with server.running() as url:
         failed = await SmtpTransport(url.replace("smtp:", "smtp+starttls:")).send([MESSAGE, TRICKY])
-    assert [(failure.message, failure.is_final) for failure in failed] == [(MESSAGE, False), (TRICKY, False)]
+    assert [(failure.message, failure.is_final) for failure in failed] == [
+        (MESSAGE, False),
+        (TRICKY, False),
+    ]
     assert "STARTTLS" in failed[0].reason
     assert server.received == []
 
 
 @pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
-@pytest.mark.parametrize("reply", [b"235 welcome", b"535 5.7.8 p@ss/word is wrong, says AHVzZXIAcEBzcy93b3Jk"])
-async def test_a_password_is_said_behind_tls(scheme: str, reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "reply", [b"235 welcome", b"535 5.7.8 p@ss/word is wrong, says AHVzZXIAcEBzcy93b3Jk"]
+)
+async def test_a_password_is_said_behind_tls(
+    scheme: str, reply: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After EHLO, which says the same name behind it. A refusal says nothing about a mail, so it is not final."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     extensions = b"250-here\r\n250-STARTTLS\r\n250 AUTH PLAIN"
     server = SmtpServer(answers={b"EHLO": extensions, b"STAR": b"220 go", b"AUTH": reply})
     async with server.running(tls() if scheme == "smtps" else None) as url:
         host = url.partition("//")[2]
-        failed = await SmtpTransport(f"{scheme}://user:p%40ss%2Fword@{host}").send([MESSAGE, TRICKY])
+        failed = await SmtpTransport(f"{scheme}://user:p%40ss%2Fword@{host}").send(
+            [MESSAGE, TRICKY]
+        )
     words = [command.split()[0] for command in server.commands]
     start = [b"EHLO", b"STARTTLS"] if scheme != "smtps" else []
     assert words[: len(start) + 2] == [*start, b"EHLO", b"AUTH"]
@@ -193,7 +220,9 @@ async def test_a_password_is_said_behind_tls(scheme: str, reply: bytes, monkeypa
     if reply.startswith(b"235"):
         assert (failed, len(server.received)) == ([], 2)
     else:
-        assert [(one.is_final, one.reason) for one in failed] == [(False, "535 5.7.8 … is wrong, says …")] * 2
+        assert [(one.is_final, one.reason) for one in failed] == [
+            (False, "535 5.7.8 … is wrong, says …")
+        ] * 2
 
 
 async def test_several_messages_share_a_connection() -> None:
@@ -202,7 +231,10 @@ async def test_several_messages_share_a_connection() -> None:
     refused, unsayable = (compose("devnest@example.org", to, "Hello", "text") for to in REFUSED)
     async with server.running() as url:
         failed = await SmtpTransport(url).send([MESSAGE, refused, unsayable, TRICKY])
-    assert [(failure.message, failure.is_final) for failure in failed] == [(refused, True), (unsayable, True)]
+    assert [(failure.message, failure.is_final) for failure in failed] == [
+        (refused, True),
+        (unsayable, True),
+    ]
     assert failed[0].reason == "550 no such box"
     assert len(server.received) == 2
     assert len(server.connections) == 1
@@ -213,19 +245,29 @@ async def test_a_connection_that_is_lost_fails_what_follows() -> None:
     server = SmtpServer(messages=1)
     async with server.running() as url:
         failed = await SmtpTransport(url).send([MESSAGE, TRICKY, TRICKY])
-    assert [(failure.message, failure.is_final) for failure in failed] == [(TRICKY, False), (TRICKY, False)]
+    assert [(failure.message, failure.is_final) for failure in failed] == [
+        (TRICKY, False),
+        (TRICKY, False),
+    ]
     assert len(server.received) == 1
 
 
-@pytest.mark.parametrize("reply", [b"", b"421 4.3.2 not now", b"what?", b"250-never\r\n 0", b"354 go", b"99999 no"])
-async def test_a_connection_that_is_lost_at_one_mail_is_not_the_next_one_s_trouble(reply: bytes) -> None:
+@pytest.mark.parametrize(
+    "reply", [b"", b"421 4.3.2 not now", b"what?", b"250-never\r\n 0", b"354 go", b"99999 no"]
+)
+async def test_a_connection_that_is_lost_at_one_mail_is_not_the_next_one_s_trouble(
+    reply: bytes,
+) -> None:
     """Those that come after it are sent, whatever the server does there, and each once. It is tried again itself."""
     odd = compose("devnest@example.org", "eve@odd.example", "Hello", "text")
     server = SmtpServer(at={b"odd.example": reply})
     async with server.running() as url:
         failed = await SmtpTransport(url).send([odd, MESSAGE, odd, odd, TRICKY])
     assert [(failure.message, failure.is_final) for failure in failed] == [(odd, False)] * 3
-    assert [message_from_bytes(each)["To"] for each in server.received] == [MESSAGE["To"], TRICKY["To"]]
+    assert [message_from_bytes(each)["To"] for each in server.received] == [
+        MESSAGE["To"],
+        TRICKY["To"],
+    ]
 
 
 async def test_a_server_may_take_only_some_mails_of_a_connection() -> None:
@@ -241,12 +283,18 @@ async def test_nobody_listens() -> None:
     """Each message has failed."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        (failure,) = await SmtpTransport(f"smtp://127.0.0.1:{unused.getsockname()[1]}").send([MESSAGE])
+        (failure,) = await SmtpTransport(f"smtp://127.0.0.1:{unused.getsockname()[1]}").send(
+            [MESSAGE]
+        )
     assert (failure.message, failure.is_final) == (MESSAGE, False)
 
 
-@pytest.mark.parametrize("name", ["laptop.", "my_host", "laptop", "laptop..", "x" * 64, "mail.example.org."])
-async def test_a_machine_with_any_name_sends_mail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["laptop.", "my_host", "laptop", "laptop..", "x" * 64, "mail.example.org."]
+)
+async def test_a_machine_with_any_name_sends_mail(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It says a name that is one, or its address."""
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     server = SmtpServer()
@@ -271,9 +319,13 @@ async def test_a_machine_with_any_name_sends_mail(name: str, monkeypatch: pytest
         (b".", b"552 5.2.3 too large", True),
     ],
 )
-async def test_the_reply_tells_whether_to_try_again(command: bytes, answer: bytes, *, final: bool) -> None:
+async def test_the_reply_tells_whether_to_try_again(
+    command: bytes, answer: bytes, *, final: bool
+) -> None:
     """At each step, and it is told as it was said; the mail after it is none the worse where the connection lasts."""
-    server = SmtpServer(answers={command: answer} | ({b"HELO": answer} if command == b"EHLO" else {}))
+    server = SmtpServer(
+        answers={command: answer} | ({b"HELO": answer} if command == b"EHLO" else {})
+    )
     async with server.running() as url:
         failed = await SmtpTransport(url).send([MESSAGE, TRICKY])
     assert [failure.message for failure in failed] == [MESSAGE, TRICKY]
@@ -287,11 +339,15 @@ async def test_a_reply_with_the_mail_in_it_leaks_no_code() -> None:
     code = "8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNk_"
     server = SmtpServer(answers={b".": b"554-refused:\r\n554 " + code.encode()})
     async with server.running() as url:
-        (failure,) = await SmtpTransport(url).send([compose("a@example.org", "b@example.org", "Hello", f"{code}\n")])
+        (failure,) = await SmtpTransport(url).send(
+            [compose("a@example.org", "b@example.org", "Hello", f"{code}\n")]
+        )
     assert failure.reason == "554 refused: …"
 
 
-@pytest.mark.parametrize("url", ["http://host", "smtp://", "mail.example.org", "smtp://user:secret@host", "smtp://h:x"])
+@pytest.mark.parametrize(
+    "url", ["http://host", "smtp://", "mail.example.org", "smtp://user:secret@host", "smtp://h:x"]
+)
 def test_a_wrong_url_is_refused(url: str) -> None:
     """At the start, and without quoting it: it may hold a password."""
     with pytest.raises(ValueError, match=r".") as caught:
@@ -299,7 +355,9 @@ def test_a_wrong_url_is_refused(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("end", ["\nBcc: eve@example.org", "\n", "\r", "\r\n\r\ntext", "\x0bBcc: eve@example.org"])
+@pytest.mark.parametrize(
+    "end", ["\nBcc: eve@example.org", "\n", "\r", "\r\n\r\ntext", "\x0bBcc: eve@example.org"]
+)
 def test_no_header_can_be_smuggled_in(end: str) -> None:
     """A line feed in an address or a subject is an error, not a header."""
     with pytest.raises(ValueError, match="To"):

@@ -18,7 +18,11 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler here
 def run(*command: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """A command in full, its output in the failure."""
     done = subprocess.run(
-        [str(part) for part in command], env=os.environ | variables, capture_output=True, text=True, timeout=280
+        [str(part) for part in command],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -77,14 +81,24 @@ def test_without_a_compiler_the_build_succeeds(source: Path, tmp_path: Path) -> 
 
 
 @needs_compiler
-def test_source_distribution_builds_one_binary_for_all_versions(source: Path, tmp_path: Path) -> None:
+def test_source_distribution_builds_one_binary_for_all_versions(
+    source: Path, tmp_path: Path
+) -> None:
     """The source distribution has the headers, and its wheel is tagged for every Python from 3.11."""
     code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=source, check=True, capture_output=True, timeout=280)
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        cwd=source,
+        check=True,
+        capture_output=True,
+        timeout=280,
+    )
     (archive,) = tmp_path.glob("*.tar.gz")
     folder = archive.name.removesuffix(".tar.gz")
     with tarfile.open(archive) as tar:
-        assert {f"{folder}/native/{name}" for name in ("lanes.h", "vectors.txt", "pi.py")} <= set(tar.getnames())
+        assert {f"{folder}/native/{name}" for name in ("lanes.h", "vectors.txt", "pi.py")} <= set(
+            tar.getnames()
+        )
     name, names, _ = build_wheel(archive, tmp_path / "wheel")
     assert "-cp311-abi3-" in name
     assert "devnest/bcrypt/_kernel.abi3.so" in names

@@ -83,7 +83,9 @@ AT_THE_LIMITS = {
 def test_a_stored_hash_at_the_limits_is_verified(which: str) -> None:
     """What is above is refused, by the test before; what asks for just as much is not."""
     stored = AT_THE_LIMITS[which]
-    assert {f"m={MAX_MEMORY_KIB}", f"t={MAX_PASSES}", f"p={MAX_LANES}"} & set(stored.replace("$", ",").split(","))
+    assert {f"m={MAX_MEMORY_KIB}", f"t={MAX_PASSES}", f"p={MAX_LANES}"} & set(
+        stored.replace("$", ",").split(",")
+    )
     assert verify_password("password", stored)
 
 
@@ -113,7 +115,9 @@ print(verify_password("secret", hash_password("secret", 4, "argon2id")))
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone holds to RLIMIT_AS")
 def test_without_memory_or_threads_it_is_a_memory_error() -> None:
     """Never "a wrong password", nor "a broken hash"; and when there is memory again, all is well."""
-    run = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, check=False, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", STARVED], capture_output=True, text=True, check=False, timeout=120
+    )
     expected = ["argon2id: Memory allocation error"] * 2 + ["argon2id: Threading failure", "True"]
     assert run.stdout.splitlines() == expected, run.stderr
 
@@ -135,7 +139,13 @@ def test_a_hash_below_the_policy_is_to_be_replaced() -> None:
 def test_a_batch_of_both_gives_each_call_its_own_result() -> None:
     """In the order of the calls, whatever fails."""
     light, bcrypt_hash = LIGHT.hash("secret"), hash_password("secret", 4)
-    calls = [("secret", light), ("secret", bcrypt_hash), ("wrong", light), ("secret", "$argon2id$x"), ("\ud800", light)]
+    calls = [
+        ("secret", light),
+        ("secret", bcrypt_hash),
+        ("wrong", light),
+        ("secret", "$argon2id$x"),
+        ("\ud800", light),
+    ]
     new = [("a", 4, "bcrypt"), ("b", 4, "argon2id"), ("c", 99, "bcrypt")]
     guesses = [Guess(*call) for call in [*calls, ("wrong", bcrypt_hash)]]
     results = compute_all([*guesses, *(NewPassword(*call) for call in new)])

@@ -39,7 +39,8 @@ async def test_a_password_matches_itself_only(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "work"), [(Scheme.BCRYPT, "$2b$05$"), (Scheme.ARGON2ID, "$argon2id$v=19$m=65536,t=3,p=4$")]
+    ("scheme", "work"),
+    [(Scheme.BCRYPT, "$2b$05$"), (Scheme.ARGON2ID, "$argon2id$v=19$m=65536,t=3,p=4$")],
 )
 async def test_without_an_account_the_same_work_is_done(scheme: Scheme, work: str) -> None:
     """The unknown account's check runs the same function on a hash of the same cost, and fails."""

@@ -64,7 +64,9 @@ async def test_no_kinds_of_characters_are_asked_for(password: str) -> None:
 
 
 @pytest.mark.parametrize(("password", "length"), [("ﬁ7ö👍k2w", 8), ("o\u0308" * 7 + "x", 8)])
-async def test_length_is_counted_in_characters_after_normalization(password: str, length: int) -> None:
+async def test_length_is_counted_in_characters_after_normalization(
+    password: str, length: int
+) -> None:
     """A ligature is two, a letter and its accent are one, whatever their bytes."""
     await Policy(length).check(password, ())
     with pytest.raises(WeakPassword, match="shorter than"):
@@ -85,7 +87,9 @@ async def test_names_of_a_letter_or_two_refuse_nothing() -> None:
 @pytest.fixture
 def breached(tmp_path: Path) -> Path:
     """A list of a thousand breached passwords, sorted."""
-    lines = sorted(hashlib.sha1(f"leaked secret {n}".encode()).hexdigest().upper() for n in range(1000))
+    lines = sorted(
+        hashlib.sha1(f"leaked secret {n}".encode()).hexdigest().upper() for n in range(1000)
+    )
     path = tmp_path / "breached.txt"
     path.write_text("".join(f"{line}:{n}\r\n" for n, line in enumerate(lines)))
     return path
@@ -102,7 +106,9 @@ async def test_breached_passwords_are_refused(breached: Path) -> None:
     await Policy().check("leaked secret 1", ())
 
 
-@pytest.mark.parametrize("content", ["", "\n", "no hashes\nat all\n", "F" * 39, "F" * 41, "\0" * 5000])
+@pytest.mark.parametrize(
+    "content", ["", "\n", "no hashes\nat all\n", "F" * 39, "F" * 41, "\0" * 5000]
+)
 def test_a_list_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     """It would find nothing, and nobody would notice."""
     path = tmp_path / "list"

@@ -28,7 +28,9 @@ def descriptors() -> dict[int, str]:
     return found
 
 
-_strangers: set[int] = set()  # children of this process from before the test: a DevNest that other tests share
+_strangers: set[int] = (
+    set()
+)  # children of this process from before the test: a DevNest that other tests share
 
 
 def children() -> set[int]:
@@ -37,7 +39,10 @@ def children() -> set[int]:
     for child in psutil.Process().children():
         if child.pid not in _strangers:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found |= {child.pid, *(grandchild.pid for grandchild in child.children(recursive=True))}
+                found |= {
+                    child.pid,
+                    *(grandchild.pid for grandchild in child.children(recursive=True)),
+                }
     return found
 
 

@@ -186,7 +186,9 @@ def give_entries(calls: list[tuple[str]]) -> Any:
         elif name in ENDS:
             entries.append(ENDS[name](7))
         else:
-            entries.append(BOTH[name.removeprefix("both ")]("both") if name.startswith("both ") else name)
+            entries.append(
+                BOTH[name.removeprefix("both ")]("both") if name.startswith("both ") else name
+            )
     return iter(entries)
 
 

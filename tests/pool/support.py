@@ -42,7 +42,15 @@ class ServerProcess:
     def start(self) -> None:
         """Start it; :meth:`ready` waits for it."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "devnest.pool", "serve", "--socket", str(self.path), *self._options],
+            [
+                sys.executable,
+                "-m",
+                "devnest.pool",
+                "serve",
+                "--socket",
+                str(self.path),
+                *self._options,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

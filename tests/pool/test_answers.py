@@ -38,7 +38,10 @@ async def pool(request: pytest.FixtureRequest, socket_path: Path) -> AsyncIterat
                 yield own
                 assert await own.run(work.add, 1, 1) == 2
         else:
-            async with PoolServer(socket_path, workers=1) as server, Pool.connect(server.url) as shared:
+            async with (
+                PoolServer(socket_path, workers=1) as server,
+                Pool.connect(server.url) as shared,
+            ):
                 yield shared
                 assert await shared.run(work.add, 1, 1) == 2
     before = turns
@@ -60,7 +63,9 @@ async def test_an_answer_that_ends_whoever_unpickles_it(pool: AnyPool, name: str
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_an_exception_that_comes_back_as_one_that_ends_its_caller(pool: AnyPool, name: str) -> None:
+async def test_an_exception_that_comes_back_as_one_that_ends_its_caller(
+    pool: AnyPool, name: str
+) -> None:
     """It is told by its name. As a result it would be an object like any other."""
     with pytest.raises(NotPicklable, match=rf"comes back as {name}\(7\)"):
         await pool.run(hostile.raise_reducing, "make_end", name)
@@ -96,10 +101,14 @@ async def test_a_task_that_raises_no_exception_ends_its_worker(pool: AnyPool, na
 async def test_entries_of_a_batch_are_each_its_own_calls(pool: AnyPool) -> None:
     """Exceptions are raised to their call, those that would end it as an error of the pool; liars are results."""
     names = [*ENDS, "both SystemExit", "a result"]
-    given = await asyncio.gather(*(pool.run(hostile.give_entries, name) for name in names), return_exceptions=True)
+    given = await asyncio.gather(
+        *(pool.run(hostile.give_entries, name) for name in names), return_exceptions=True
+    )
     for name, answer in zip(names[:-1], given[:-1], strict=True):
         assert type(answer) is WorkerCrashed, answer
-        assert name.removeprefix("both ").removesuffix("Exit") in str(answer) or "ExitBoth" in str(answer)
+        assert name.removeprefix("both ").removesuffix("Exit") in str(answer) or "ExitBoth" in str(
+            answer
+        )
     assert given[-1] == "a result"
     for says in ("ValueError", *ENDS):
         assert type(await pool.run(hostile.give_entries, f"liar {says}")) is hostile.Liar
@@ -113,7 +122,9 @@ async def test_entries_of_a_batch_are_each_its_own_calls(pool: AnyPool) -> None:
         ("long", NotPicklable), ("long message", ValueError),
     ],
 )  # fmt: skip
-async def test_an_exception_that_misbehaves(pool: AnyPool, kind: str, error: type[Exception]) -> None:
+async def test_an_exception_that_misbehaves(
+    pool: AnyPool, kind: str, error: type[Exception]
+) -> None:
     """It, or an error in its place, reaches the caller with what can be told of where it was raised."""
     with pytest.raises(error) as caught:
         await pool.run(hostile.raise_strange, kind)
@@ -189,8 +200,12 @@ def test_a_failure_of_another_form_is_none(content: object) -> None:
         open_answer((FAILED, pack(content)))
 
 
-@pytest.mark.parametrize("answers", [[], [(OK, b""), (OK, b"")], [(7, b"")], [(FAILED, b""), (SKIPPED, b"")]])
-async def test_a_worker_that_answers_what_was_not_asked_is_ended(answers: list[tuple[int, bytes]]) -> None:
+@pytest.mark.parametrize(
+    "answers", [[], [(OK, b""), (OK, b"")], [(7, b"")], [(FAILED, b""), (SKIPPED, b"")]]
+)
+async def test_a_worker_that_answers_what_was_not_asked_is_ended(
+    answers: list[tuple[int, bytes]],
+) -> None:
     """Too few, too many, or none of the kinds there are."""
     async with asyncio.timeout(SAFETY_S), Pool(workers=1) as pool:
         with pytest.raises(WorkerCrashed):

@@ -10,7 +10,9 @@ from tests.pool import work
 from tests.pool.conftest import children, descriptors
 from tests.pool.support import until
 
-GROWTH_BYTES = 4 << 20  # what allocators may keep; a byte lost for each of 100,000 tasks' objects is far more
+GROWTH_BYTES = (
+    4 << 20
+)  # what allocators may keep; a byte lost for each of 100,000 tasks' objects is far more
 
 
 def memory_bytes() -> int:
@@ -48,14 +50,18 @@ async def test_an_hour_of_churn_compressed() -> None:
     async with Pool(min_workers=0, max_workers=3, idle_timeout=0.02, max_tasks=8) as pool:
 
         async def round_of_everything(number: int) -> None:
-            assert len(set(await asyncio.gather(*(pool.run(work.add, i, i) for i in range(10))))) == 10
+            assert (
+                len(set(await asyncio.gather(*(pool.run(work.add, i, i) for i in range(10))))) == 10
+            )
             assert await pool.run(work.echo, bytes(300_000)) == bytes(300_000)
             cancelled = asyncio.ensure_future(pool.run(work.add, 1, 1))
             await asyncio.sleep(0)
             cancelled.cancel()
             await asyncio.wait([cancelled])
             results = await asyncio.gather(
-                pool.run(work.exit_at_once, 1), pool.run(work.sleep_long, timeout=0.02), return_exceptions=True
+                pool.run(work.exit_at_once, 1),
+                pool.run(work.sleep_long, timeout=0.02),
+                return_exceptions=True,
             )
             assert [type(result) for result in results] == [WorkerCrashed, TaskTimeout]
             pool.resize(min_workers=number % 2, max_workers=2 + number % 3)

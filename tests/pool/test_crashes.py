@@ -42,8 +42,20 @@ TABLE = [
     Row("out of memory", work.run_out_of_memory, (), MemoryError),
     Row("exception", work.fail, ("told",), LookupError, "told"),
     Row("exception at import", broken_module.never, (), ImportError, "cannot be imported here"),
-    Row("exception at unpickling the argument", work.echo, (work.FailsToUnpickle(),), LookupError, "unpickled"),
-    Row("exception at pickling the result", work.give_fails_to_pickle, (), NotPicklable, "cannot be pickled"),
+    Row(
+        "exception at unpickling the argument",
+        work.echo,
+        (work.FailsToUnpickle(),),
+        LookupError,
+        "unpickled",
+    ),
+    Row(
+        "exception at pickling the result",
+        work.give_fails_to_pickle,
+        (),
+        NotPicklable,
+        "cannot be pickled",
+    ),
     Row("exception in __del__", work.give_dies_in_del, (), answer="survived"),
     Row("exception that does not unpickle", work.raise_awkward, (), NotPicklable, "AwkwardError"),
     Row("exception that does not pickle", work.raise_local, (), NotPicklable, "LocalError"),
@@ -110,12 +122,16 @@ async def test_worker_killed_while_idle(pool: Pool, caplog: pytest.LogCaptureFix
     assert caplog.text.count("was killed by SIGKILL") == 5
 
 
-async def test_a_worker_that_was_told_to_go_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_that_was_told_to_go_is_no_news(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """At the end, after its last task, or when nobody waits any more."""
     async with Pool(workers=1, max_tasks=1) as pool:
         for _ in range(3):
             await pool.run(work.add, 1, 1)
-        running = asyncio.create_task(pool.run(work.announce_then_wait, str(tmp_path / "runs"), str(tmp_path / "gate")))
+        running = asyncio.create_task(
+            pool.run(work.announce_then_wait, str(tmp_path / "runs"), str(tmp_path / "gate"))
+        )
         await until((tmp_path / "runs").exists)
         running.cancel()
         assert await pool.run(work.add, 1, 1) == 2
@@ -201,7 +217,10 @@ async def test_poison_in_a_pure_batch_harms_no_other(tmp_path: Path) -> None:
     async with Pool(workers=1) as pool:
         gate = tmp_path / "gate"
         first = asyncio.ensure_future(pool.run(work.wait_for, str(gate)))
-        batch = [asyncio.ensure_future(pool.run(work.pure_dies_at_three, number)) for number in range(1, 5)]
+        batch = [
+            asyncio.ensure_future(pool.run(work.pure_dies_at_three, number))
+            for number in range(1, 5)
+        ]
         await asyncio.sleep(0)
         gate.touch()
         await first

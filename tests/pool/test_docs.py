@@ -19,7 +19,11 @@ def section(title: str) -> str:
 
 def test_options_of_the_reference_are_those_of_the_pool() -> None:
     """All of them, and no other."""
-    rows = [line.split("|")[1] for line in section("### `Pool(workers=None").splitlines() if line.startswith("| `")]
+    rows = [
+        line.split("|")[1]
+        for line in section("### `Pool(workers=None").splitlines()
+        if line.startswith("| `")
+    ]
     named = set(re.findall(r"`(\w+)`", "".join(rows)))
     assert named == set(inspect.signature(Pool).parameters) - {"kind"}
 
@@ -30,7 +34,8 @@ def test_errors_of_the_reference_are_those_of_the_package() -> None:
     exported = {
         name
         for name in package.__all__
-        if isinstance(getattr(package, name), type) and issubclass(getattr(package, name), package.PoolError)
+        if isinstance(getattr(package, name), type)
+        and issubclass(getattr(package, name), package.PoolError)
     }
     assert exported - {"PoolError"} <= named
 
@@ -45,9 +50,14 @@ def test_fields_of_stats_are_explained() -> None:
 def test_options_of_the_command_exist() -> None:
     """Those the page uses are in the help."""
     answer = subprocess.run(
-        [sys.executable, "-m", "devnest.pool", "serve", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "devnest.pool", "serve", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    for option in set(re.findall(r"--[a-z-]+", "".join(re.findall(r"python -m devnest.pool.*", TEXT)))) | {"--allow"}:
+    for option in set(
+        re.findall(r"--[a-z-]+", "".join(re.findall(r"python -m devnest.pool.*", TEXT)))
+    ) | {"--allow"}:
         assert option in answer.stdout
 
 
@@ -57,5 +67,7 @@ def test_tutorial_runs(tmp_path: "object") -> None:
     directory = str(tmp_path)
     (ROOT / directory / "script.py").write_text(script)
     (ROOT / directory / "hashing.py").write_text("def fingerprint(data): return len(data)\n")
-    answer = subprocess.run([sys.executable, "script.py"], cwd=directory, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "script.py"], cwd=directory, capture_output=True, text=True, check=True
+    )
     assert answer.stdout == "9\n"

@@ -39,7 +39,9 @@ async def busy(pool: Pool, gate: Path, count: int = 1) -> list["asyncio.Future[A
     tasks: list[asyncio.Future[Any]] = []
     for index in range(count):
         started = gate.with_suffix(f".{index}")
-        tasks.append(asyncio.ensure_future(pool.run(work.announce_then_wait, str(started), str(gate))))
+        tasks.append(
+            asyncio.ensure_future(pool.run(work.announce_then_wait, str(started), str(gate)))
+        )
         await until(started.exists)
     return tasks
 
@@ -56,7 +58,9 @@ def test_runs_on_either_loop(kind: Kind, factory: Callable[[], asyncio.AbstractE
             assert await pool.run(math.sqrt, 4.0) == 2.0
             with pytest.raises(LookupError, match="told"):
                 await pool.run(work.fail, "told")
-            assert await asyncio.gather(*(pool.run(work.add, i, i) for i in range(500))) == [2 * i for i in range(500)]
+            assert await asyncio.gather(*(pool.run(work.add, i, i) for i in range(500))) == [
+                2 * i for i in range(500)
+            ]
             answers = await asyncio.gather(*(pool.run(work.square_all, i) for i in range(9)))
             assert [square for square, _ in answers] == [i * i for i in range(9)]
 
@@ -89,8 +93,15 @@ async def test_waiting_calls_are_spread_over_idle_workers() -> None:
 async def test_batch_answers_each_call(kind: Kind) -> None:
     """An exception in the list of results is one call's; a list of the wrong length is everybody's."""
     async with Pool(workers=1, kind=kind) as pool:
-        answers = await asyncio.gather(*(pool.run(work.mixed, i) for i in range(4)), return_exceptions=True)
-        assert [repr(answer) for answer in answers] == ["0", "ValueError('odd 1')", "2", "ValueError('odd 3')"]
+        answers = await asyncio.gather(
+            *(pool.run(work.mixed, i) for i in range(4)), return_exceptions=True
+        )
+        assert [repr(answer) for answer in answers] == [
+            "0",
+            "ValueError('odd 1')",
+            "2",
+            "ValueError('odd 3')",
+        ]
         with pytest.raises(ValueError, match="1 calls gave 0 results"):
             await pool.run(work.too_few, 1)
         answers = await asyncio.gather(
@@ -103,7 +114,9 @@ async def test_argument_that_cannot_be_unpickled_harms_only_its_own_call() -> No
     """The others of its batch are answered."""
     async with Pool(workers=1) as pool:
         bad = pool.run(work.mixed, work.FailsToUnpickle())
-        answers = await asyncio.gather(pool.run(work.mixed, 2), bad, pool.run(work.mixed, 4), return_exceptions=True)
+        answers = await asyncio.gather(
+            pool.run(work.mixed, 2), bad, pool.run(work.mixed, 4), return_exceptions=True
+        )
     assert answers[0] == 2
     assert isinstance(answers[1], LookupError)
     assert answers[2] == 4
@@ -135,7 +148,9 @@ async def test_full_queue_refuses_at_once(kind: Kind, tmp_path: Path) -> None:
 async def test_no_queue_at_all() -> None:
     """With ``max_queue=0`` only an idle worker takes a task."""
     async with Pool(workers=1, max_queue=0) as pool:
-        answers = await asyncio.gather(pool.run(work.add, 1, 1), pool.run(work.add, 2, 2), return_exceptions=True)
+        answers = await asyncio.gather(
+            pool.run(work.add, 1, 1), pool.run(work.add, 2, 2), return_exceptions=True
+        )
     assert answers[0] == 2
     assert isinstance(answers[1], PoolFull)
 
@@ -219,7 +234,9 @@ async def test_wait_beyond_the_deadline_is_refused_at_once(tmp_path: Path) -> No
             asyncio.get_running_loop().call_later(0.2, gate.touch)
             await pool.run(work.wait_for, str(gate))
         (first,) = await busy(pool, tmp_path / "gate")
-        queued = [asyncio.ensure_future(pool.run(work.wait_for, str(tmp_path / "gate"))) for _ in range(5)]
+        queued = [
+            asyncio.ensure_future(pool.run(work.wait_for, str(tmp_path / "gate"))) for _ in range(5)
+        ]
         await asyncio.sleep(0)
         with pytest.raises(PoolFull) as refused:
             await pool.run(work.wait_for, str(tmp_path / "gate"), deadline=0.5)
@@ -265,7 +282,10 @@ async def test_cancel_in_a_batch_drops_one_result(tmp_path: Path) -> None:
     async with Pool(workers=1) as pool:
         pid = await pool.run(work.pid)
         gate, started = tmp_path / "gate", tmp_path / "started"
-        tasks = [asyncio.ensure_future(pool.run(work.gated_batch, str(started), str(gate), i)) for i in range(3)]
+        tasks = [
+            asyncio.ensure_future(pool.run(work.gated_batch, str(started), str(gate), i))
+            for i in range(3)
+        ]
         await until(started.exists)
         tasks[1].cancel()
         await asyncio.wait([tasks[1]])
@@ -296,7 +316,9 @@ async def test_keys_take_turns(tmp_path: Path) -> None:
         (first,) = await busy(pool, tmp_path / "gate")
         trace = tmp_path / "trace"
         keys = ["x"] * 4 + ["y"] * 2 + ["z"]
-        tasks = [asyncio.ensure_future(pool.run(work.append, str(trace), key, key=key)) for key in keys]
+        tasks = [
+            asyncio.ensure_future(pool.run(work.append, str(trace), key, key=key)) for key in keys
+        ]
         await asyncio.sleep(0)
         (tmp_path / "gate").touch()
         await asyncio.gather(first, *tasks)
@@ -403,7 +425,9 @@ async def test_nice_workers_take_long_slices() -> None:
         assert await nice.run(os.nice, 0) == min(19, os.nice(0) + 7)
 
 
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by session")
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by session"
+)
 async def test_nice_lowers_the_workers_sessions_too() -> None:
     """Else it counts for nothing beside other sessions. Not at once: only root may do it twice in 0.1 s."""
     async with Pool(workers=2, nice=7) as pool:

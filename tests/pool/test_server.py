@@ -100,11 +100,23 @@ async def test_errors_cross_the_server(pool: RemotePool, tmp_path: Path) -> None
 @pytest.mark.parametrize("away", [False, True])
 @pytest.mark.parametrize(
     "options",
-    [{"priority": 1.0}, {"key": "\ud800"}, {"deadline": "x"}, {"deadline": math.nan}, {"timeout": 10**400}, {}],
+    [
+        {"priority": 1.0},
+        {"key": "\ud800"},
+        {"deadline": "x"},
+        {"deadline": math.nan},
+        {"timeout": 10**400},
+        {},
+    ],
 )
-async def test_call_that_cannot_be_sent_is_refused(socket_path: Path, away: bool, options: dict[str, Any]) -> None:
+async def test_call_that_cannot_be_sent_is_refused(
+    socket_path: Path, away: bool, options: dict[str, Any]
+) -> None:
     """At once, connected or not; the calls behind it are answered, and closing does not wait for it."""
-    async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
+    async with (
+        serving(socket_path, "--workers", "1") as server,
+        Pool.connect(f"unix://{socket_path}") as pool,
+    ):
         pool._functions[work.echo] = Function("m:" + "f" * 70_000)
         if away:
             await server.end(signal.SIGKILL)
@@ -133,7 +145,9 @@ async def test_call_too_large_for_the_server_is_refused(
 ) -> None:
     """By the client, connected or not, and to the byte: such a frame would end the connection of all its calls."""
     fits = "x" * 90_000
-    submission = Submission(Function("tests.pool.work:pure_echo", 0, True), pack_call((fits,), {}), 0, "", 1e9, 1e9)
+    submission = Submission(
+        Function("tests.pool.work:pure_echo", 0, True), pack_call((fits,), {}), 0, "", 1e9, 1e9
+    )
     body_bytes = len(write_submission(1, submission)[0]) - len(frame(Kind.SUBMIT, 1))
     pool = Pool.connect(f"unix://{socket_path}")
     async with PoolServer(socket_path, workers=1):
@@ -160,7 +174,12 @@ async def test_what_is_done_is_not_kept(pool: RemotePool, clock: dict[str, Any])
     """Neither by the server nor by its client, although the call's clock runs on."""
     large = b"x" * LARGE_BYTES
     assert await pool.run(work.echo, large, **clock) == large
-    await until(lambda: gc.collect() >= 0 and not any("memfd:devnest.pool " in what for what in descriptors().values()))
+    await until(
+        lambda: (
+            gc.collect() >= 0
+            and not any("memfd:devnest.pool " in what for what in descriptors().values())
+        )
+    )
 
 
 async def test_batches_form_over_all_clients(server: PoolServer, tmp_path: Path) -> None:
@@ -169,14 +188,19 @@ async def test_batches_form_over_all_clients(server: PoolServer, tmp_path: Path)
     async with Pool.connect(server.url) as one, Pool.connect(server.url) as two:
         first = asyncio.ensure_future(one.run(work.wait_for, str(gate)))
         await until(lambda: server.stats().running)
-        calls = [asyncio.ensure_future(pool.run(work.square_all, i)) for i, pool in enumerate([one, two, one, two])]
+        calls = [
+            asyncio.ensure_future(pool.run(work.square_all, i))
+            for i, pool in enumerate([one, two, one, two])
+        ]
         await until(lambda: server.stats().queued == 4)
         gate.touch()
         assert await asyncio.gather(*calls) == [(i * i, 4) for i in range(4)]
         await first
 
 
-async def test_cancel_reaches_the_server(pool: RemotePool, server: PoolServer, tmp_path: Path) -> None:
+async def test_cancel_reaches_the_server(
+    pool: RemotePool, server: PoolServer, tmp_path: Path
+) -> None:
     """Waiting: out of the queue. Running: its worker is killed."""
     started = tmp_path / "started"
     running = asyncio.ensure_future(pool.run(work.announce, str(started)))
@@ -189,7 +213,9 @@ async def test_cancel_reaches_the_server(pool: RemotePool, server: PoolServer, t
     assert server.stats().restarts == {"cancel": 1}
 
 
-async def test_client_that_leaves_takes_its_waiting_tasks_along(server: PoolServer, tmp_path: Path) -> None:
+async def test_client_that_leaves_takes_its_waiting_tasks_along(
+    server: PoolServer, tmp_path: Path
+) -> None:
     """The other client's tasks go on."""
     gate = tmp_path / "gate"
     async with Pool.connect(server.url) as staying:
@@ -249,7 +275,9 @@ async def test_stats_cross_the_server(pool: RemotePool, server: PoolServer) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["/run/pool.sock", "tcp://localhost:1", "unix://relative", "unix:///" + "x" * 110], ids=len
+    "url",
+    ["/run/pool.sock", "tcp://localhost:1", "unix://relative", "unix:///" + "x" * 110],
+    ids=len,
 )
 def test_addresses_are_checked(url: str) -> None:
     """Before anything is tried."""
@@ -342,7 +370,8 @@ def greeting() -> bytes:
 
 def call(request_id: int) -> bytes:
     return write_submission(
-        request_id, Submission(Function("tests.pool.work:add"), pack_call((1, 2), {}), 0, "", 1e9, 1e9)
+        request_id,
+        Submission(Function("tests.pool.work:add"), pack_call((1, 2), {}), 0, "", 1e9, 1e9),
     )[0]
 
 
@@ -374,7 +403,9 @@ async def test_bad_frames_end_that_connection_only(
     assert await pool.run(work.add, 2, 2) == 4
 
 
-async def test_truncated_frame_ends_with_its_connection(server: PoolServer, pool: RemotePool) -> None:
+async def test_truncated_frame_ends_with_its_connection(
+    server: PoolServer, pool: RemotePool
+) -> None:
     """Half a call is no call."""
     _, writer = await asyncio.open_unix_connection(parse_url(server.url))
     writer.write(greeting() + call(1)[:-3])
@@ -383,7 +414,9 @@ async def test_truncated_frame_ends_with_its_connection(server: PoolServer, pool
     assert server.stats().done == 1
 
 
-async def test_client_that_says_nothing_is_sent_away(server: PoolServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_says_nothing_is_sent_away(
+    server: PoolServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection costs a descriptor, so it has to greet within a time."""
     monkeypatch.setattr(server_module, "HELLO_TIMEOUT_S", 0.05)
     reader, writer = await asyncio.open_unix_connection(parse_url(server.url))
@@ -404,7 +437,9 @@ async def test_client_that_does_not_read_is_sent_away(
             await until(lambda: server._clients)
             for client in server._clients.values():  # so that few frames fit, however small
                 client._channel._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-            asking = Submission(Function("tests.pool.work:large"), pack_call((size,), {}), 0, "", 1e9, 1e9)
+            asking = Submission(
+                Function("tests.pool.work:large"), pack_call((size,), {}), 0, "", 1e9, 1e9
+            )
             deaf.sendall(greeted() + b"".join(write_submission(i, asking)[0] for i in range(20)))
             await until(lambda: "does not read" in caplog.text)
         async with Pool.connect(server.url) as pool:
@@ -412,7 +447,10 @@ async def test_client_that_does_not_read_is_sent_away(
 
 
 async def test_client_sent_away_takes_no_other_clients_answer_along(
-    socket_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    socket_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Of a batch that both share, its own answers are too many for it, and the others still come."""
     monkeypatch.setattr(server_module, "MAX_UNREAD_BYTES", 100_000)
@@ -441,7 +479,9 @@ def _queued(server: PoolServer, count: int) -> bool:
     return server.stats().queued >= count
 
 
-async def test_clients_are_counted(server: PoolServer, pool: RemotePool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clients_are_counted(
+    server: PoolServer, pool: RemotePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beyond the bound a connection is closed at once."""
     monkeypatch.setattr(server_module, "MAX_CLIENTS", 1)
     reader, writer = await asyncio.open_unix_connection(parse_url(server.url))
@@ -502,7 +542,9 @@ async def test_refused_client_pauses_between_attempts(socket_path: Path) -> None
     starting = asyncio.ensure_future(pool.start())
     async with pretending(socket_path, refuse):
         await until(lambda: connections >= 8)
-        assert time.monotonic() - started_at >= 0.02 + 0.04 + 0.08 + 4 * 0.1  # the pauses between eight attempts
+        assert (
+            time.monotonic() - started_at >= 0.02 + 0.04 + 0.08 + 4 * 0.1
+        )  # the pauses between eight attempts
         assert not starting.done()
     async with PoolServer(socket_path, workers=1):
         await starting
@@ -535,7 +577,9 @@ async def test_start_says_why_there_was_no_greeting(
             await Pool.connect(f"unix://{socket_path}", patience=0.2).start()
 
 
-async def test_start_does_not_wait_for_ever_for_a_greeting(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_start_does_not_wait_for_ever_for_a_greeting(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kernel connects to a process that hangs."""
     monkeypatch.setattr(client_module, "GREETING_S", 0.1)
     with socket.socket(socket.AF_UNIX) as hanging:
@@ -570,7 +614,12 @@ async def test_call_that_no_server_took_in_never_ran(socket_path: Path) -> None:
                 pool.stats(),
                 return_exceptions=True,
             )
-        assert [type(error) for error in errors] == [WorkerCrashed, PoolClosed, PoolClosed, PoolClosed]
+        assert [type(error) for error in errors] == [
+            WorkerCrashed,
+            PoolClosed,
+            PoolClosed,
+            PoolClosed,
+        ]
         assert "did not return" in str(errors[0])
         assert connections > 2
         await pool.close(force=True)
@@ -601,7 +650,9 @@ async def test_call_that_ends_its_connection_is_sent_a_few_times(
                     await ask()
             assert connections == 5
             await until(lambda: "connected" in repr(pool))
-        assert time.monotonic() - started_at >= 0.02 + 0.04 + 0.08 + 6 * 0.1  # the pauses before the nine others
+        assert (
+            time.monotonic() - started_at >= 0.02 + 0.04 + 0.08 + 6 * 0.1
+        )  # the pauses before the nine others
         await pool.close(force=True)
 
 
@@ -639,10 +690,15 @@ def test_other_users_are_refused(socket_path: Path) -> None:
 
 
 @pytest.mark.parametrize("started", [False, True])
-async def test_tasks_in_flight_when_the_server_dies(socket_path: Path, tmp_path: Path, started: bool) -> None:
+async def test_tasks_in_flight_when_the_server_dies(
+    socket_path: Path, tmp_path: Path, started: bool
+) -> None:
     """Pure ones are answered by the next server, others fail clearly, waiting or running."""
     gate = tmp_path / "gate"
-    async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
+    async with (
+        serving(socket_path, "--workers", "1") as server,
+        Pool.connect(f"unix://{socket_path}") as pool,
+    ):
         first = asyncio.ensure_future(pool.run(work.wait_for, str(gate)))
         pure = [asyncio.ensure_future(pool.run(work.pure_echo, i)) for i in range(3)]
         other = asyncio.ensure_future(pool.run(work.add, 1, 1))
@@ -678,7 +734,10 @@ async def test_server_that_does_not_return(socket_path: Path) -> None:
 
 async def test_deadline_holds_while_the_server_is_away_or_hangs(socket_path: Path) -> None:
     """The client counts too."""
-    async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
+    async with (
+        serving(socket_path, "--workers", "1") as server,
+        Pool.connect(f"unix://{socket_path}") as pool,
+    ):
         assert await pool.run(work.add, 1, 1) == 2
         assert server.process is not None
         server.process.send_signal(signal.SIGSTOP)
@@ -708,10 +767,15 @@ async def test_call_cancelled_at_its_deadline_stops_no_other_clock(socket_path: 
             await other
 
 
-async def test_calls_given_up_count_until_the_server_knows(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_given_up_count_until_the_server_knows(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that hangs: what waits to be sent to it has a bound, and once it goes on there is room again."""
     monkeypatch.setattr(client_module, "MAX_OPEN", 50)
-    async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
+    async with (
+        serving(socket_path, "--workers", "1") as server,
+        Pool.connect(f"unix://{socket_path}") as pool,
+    ):
         assert server.process is not None
         server.process.send_signal(signal.SIGSTOP)
         for _ in range(5):
@@ -752,7 +816,10 @@ async def test_client_connects_again_when_there_are_descriptors(
 
 async def test_no_reply_reaches_another_caller(socket_path: Path) -> None:
     """10,000 requests while the connection is cut again and again: each answer is its own request's."""
-    async with PoolServer(socket_path, workers=2, max_queue=100) as server, Pool.connect(server.url) as pool:
+    async with (
+        PoolServer(socket_path, workers=2, max_queue=100) as server,
+        Pool.connect(server.url) as pool,
+    ):
         cuts = 0
 
         async def caller(number: int) -> None:
@@ -787,7 +854,10 @@ async def test_no_worker_outlives_its_pool(socket_path: Path, tmp_path: Path, bu
         async with Pool.connect(f"unix://{socket_path}", patience=0.0) as pool:
             if busy:
                 started = [tmp_path / str(number) for number in range(2)]
-                tasks = [asyncio.ensure_future(pool.run(work.announce_masked, str(path))) for path in started]
+                tasks = [
+                    asyncio.ensure_future(pool.run(work.announce_masked, str(path)))
+                    for path in started
+                ]
                 await until(lambda: all(path.exists() for path in started))
             await server.end(signal.SIGKILL)
             await until(lambda: not any(is_running(pid) for pid in workers))
@@ -801,10 +871,15 @@ async def test_no_worker_outlives_its_pool(socket_path: Path, tmp_path: Path, bu
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_command_drains_and_ends(number: signal.Signals, socket_path: Path, tmp_path: Path) -> None:
+async def test_command_drains_and_ends(
+    number: signal.Signals, socket_path: Path, tmp_path: Path
+) -> None:
     """What is in hand is answered, the exit status is 0, the socket file is gone."""
     gate, started = tmp_path / "gate", tmp_path / "started"
-    async with serving(socket_path, "--workers", "1") as server, Pool.connect(f"unix://{socket_path}") as pool:
+    async with (
+        serving(socket_path, "--workers", "1") as server,
+        Pool.connect(f"unix://{socket_path}") as pool,
+    ):
         task = asyncio.ensure_future(pool.run(work.announce_then_wait, str(started), str(gate)))
         await until(started.exists)
         ending = asyncio.ensure_future(server.end(number))
@@ -829,7 +904,16 @@ async def test_command_says_what_is_wrong(socket_path: Path) -> None:
 @pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
 async def test_command_needs_no_standard_streams(socket_path: Path, redirection: str) -> None:
     """Closed, so that its first sockets would be they, or full."""
-    command = [sys.executable, "-m", "devnest.pool", "serve", "--socket", str(socket_path), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "devnest.pool",
+        "serve",
+        "--socket",
+        str(socket_path),
+        "--workers",
+        "1",
+    ]
     shell = ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"]
     process = await asyncio.create_subprocess_exec(*shell, *command, cwd=ROOT)
     async with Pool.connect(f"unix://{socket_path}", patience=SAFETY_S) as pool:
@@ -888,15 +972,21 @@ async def main():
 @pytest.mark.parametrize("as_module", [False, True])
 def test_functions_of_the_main_script(tmp_path: Path, as_module: bool) -> None:
     """A script's own functions and classes work, whether it is run as a file or as a module."""
-    (tmp_path / "script.py").write_text(SCRIPT.format(start='if __name__ == "__main__": asyncio.run(main())'))
+    (tmp_path / "script.py").write_text(
+        SCRIPT.format(start='if __name__ == "__main__": asyncio.run(main())')
+    )
     how = ["-m", "script"] if as_module else ["script.py"]
-    answer = subprocess.run([sys.executable, *how], cwd=tmp_path, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, *how], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert answer.stdout == "42\n"
 
 
 def test_unguarded_main_script_is_told_so(tmp_path: Path) -> None:
     """A script that starts a pool whenever it is imported would start them without end."""
     (tmp_path / "script.py").write_text(SCRIPT.format(start="asyncio.run(main())"))
-    answer = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 1
     assert "guard it by" in answer.stderr

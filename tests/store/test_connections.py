@@ -75,7 +75,9 @@ async def test_a_connection_in_a_transaction_is_not_lent_again(pair: Connections
     assert (pair.idle, pair.used) == (0, 0)
 
 
-async def test_a_stale_connection_is_not_lent(pair: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stale_connection_is_not_lent(
+    pair: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A firewall may have forgotten it."""
     connection = await pair.acquire()
     pair.release(connection, sound=True)
@@ -87,7 +89,9 @@ async def test_a_stale_connection_is_not_lent(pair: Connections, monkeypatch: py
 
 
 @pytest.mark.parametrize("sound", [True, False])
-async def test_what_comes_while_the_caller_gives_up_goes_to_the_next(pair: Connections, sound: bool) -> None:
+async def test_what_comes_while_the_caller_gives_up_goes_to_the_next(
+    pair: Connections, sound: bool
+) -> None:
     """Cancelled in the very turn of the loop in which a connection, or room for one, was handed over."""
     first, second = await pair.acquire(), await pair.acquire()
     quitter, next_one = (asyncio.create_task(pair.acquire()) for _ in range(2))
@@ -111,10 +115,14 @@ async def test_the_bound_holds_where_connections_die_while_others_wait(
     for _ in range(3):
         waiting = [asyncio.create_task(pair.acquire()) for _ in used]
         await asyncio.sleep(0)
-        await killer.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", backends(used))
+        await killer.execute(
+            "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", backends(used)
+        )
         while not all(connection.is_closed() for connection in used):
             await asyncio.sleep(0.005)
-        waiting.append(asyncio.create_task(fail_and_return(pair, used)))  # in one turn, before those who wait go on
+        waiting.append(
+            asyncio.create_task(fail_and_return(pair, used))
+        )  # in one turn, before those who wait go on
         used = list(await asyncio.gather(*waiting[:2]))
         assert pair.used == 2
         assert pair._opening is None
@@ -137,7 +145,9 @@ async def fail_and_return(pair: Connections, dead: list[Connection]) -> Connecti
     return await pair.acquire()
 
 
-async def test_nobody_waits_longer_than_the_bound(postgres: EmbeddedPostgres, database: Database) -> None:
+async def test_nobody_waits_longer_than_the_bound(
+    postgres: EmbeddedPostgres, database: Database
+) -> None:
     """And who gave up is not in the way of others."""
     connections = Connections(postgres.url, 1, 60.0)
     only = await connections.acquire()
@@ -149,10 +159,14 @@ async def test_nobody_waits_longer_than_the_bound(postgres: EmbeddedPostgres, da
     await connections.close(60.0)
 
 
-async def test_room_for_a_connection_that_cannot_be_opened_is_given_on(postgres: EmbeddedPostgres) -> None:
+async def test_room_for_a_connection_that_cannot_be_opened_is_given_on(
+    postgres: EmbeddedPostgres,
+) -> None:
     """A failure to connect costs only its own caller."""
     connections = Connections(f"{postgres.url}&options=-crow_security%3Dnonsense", 1, 60.0)
-    failures = await asyncio.gather(*(connections.acquire() for _ in range(3)), return_exceptions=True)
+    failures = await asyncio.gather(
+        *(connections.acquire() for _ in range(3)), return_exceptions=True
+    )
     assert all(isinstance(failure, DatabaseUnavailable) for failure in failures)
     assert (connections.idle, connections.used) == (0, 0)
 
@@ -232,7 +246,9 @@ async def test_a_server_that_is_not_there_is_unavailable(postgres: EmbeddedPostg
             pass
 
 
-async def test_who_waits_takes_what_is_given_back_before_a_new_one_is_open(pair: Connections) -> None:
+async def test_who_waits_takes_what_is_given_back_before_a_new_one_is_open(
+    pair: Connections,
+) -> None:
     """The new one is for the next, who need not wait then."""
     only = await pair.acquire()
     waiting = asyncio.create_task(pair.acquire())
@@ -245,7 +261,9 @@ async def test_who_waits_takes_what_is_given_back_before_a_new_one_is_open(pair:
     pair.release(only, sound=True)
 
 
-async def test_a_burst_is_served_by_what_there_is(postgres: EmbeddedPostgres, database: Database) -> None:
+async def test_a_burst_is_served_by_what_there_is(
+    postgres: EmbeddedPostgres, database: Database
+) -> None:
     """Connections are opened one after another, and no more than the bound."""
     connections = Connections(postgres.url, 4, 60.0, timeout=60.0)
     most = 0

@@ -23,7 +23,9 @@ from devnest.store import (
 )
 
 
-async def test_a_connection_that_is_killed_is_replaced(postgres: EmbeddedPostgres, database: Database) -> None:
+async def test_a_connection_that_is_killed_is_replaced(
+    postgres: EmbeddedPostgres, database: Database
+) -> None:
     """The query in flight fails as unavailable; the next one works."""
     connection = await asyncpg.connect(postgres.url)
     waiting = asyncio.create_task(database.fetch("SELECT pg_sleep(600)"))
@@ -64,7 +66,9 @@ async def test_tokens_are_stored_hashed(database: Database) -> None:
     account = await create_account(database, name, f"{name}@example.org", "hash")
     session = await create_session(database, Opening(account.id, "hash"))
     assert session is not None
-    stored = await database.fetch_row("SELECT * FROM refresh_tokens WHERE session_id = $1", session[0])
+    stored = await database.fetch_row(
+        "SELECT * FROM refresh_tokens WHERE session_id = $1", session[0]
+    )
     assert stored is not None
     assert session[1] not in str(stored)
     assert len(stored["token_sha256"]) == 32
@@ -109,6 +113,8 @@ async def test_a_post_that_cannot_be_stored_takes_no_other_along(database: Datab
     """A NUL is refused by PostgreSQL; the API refuses it before."""
     name = f"u{uuid4().hex[:20]}"
     author = await create_account(database, name, f"{name}@example.org", "hash")
-    outcomes = await create_posts(database, [Draft(author.id, title, "b", []) for title in ("one", "\0", "three")])
+    outcomes = await create_posts(
+        database, [Draft(author.id, title, "b", []) for title in ("one", "\0", "three")]
+    )
     assert [isinstance(outcome, Post) for outcome in outcomes] == [True, False, True]
     assert len(await list_posts(database, 10, author=name)) == 2

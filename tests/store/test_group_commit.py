@@ -67,7 +67,9 @@ async def test_an_error_is_its_own_items() -> None:
         counter.go.release()
     first = asyncio.create_task(grouped(0))
     await asyncio.sleep(0)
-    outcomes = await asyncio.gather(*(grouped(number) for number in (1, -2, 3)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(grouped(number) for number in (1, -2, 3)), return_exceptions=True
+    )
     assert (outcomes[0], outcomes[2]) == (2, 6)
     assert await first == 0
     assert isinstance(outcomes[1], ValueError)
@@ -163,18 +165,31 @@ async def test_work_that_is_cancelled_leaves_nobody_waiting() -> None:
     assert await grouped(3) == 3
 
 
-async def test_while_writes_stall_who_waits_is_refused(postgres: EmbeddedPostgres, database: Database) -> None:
+async def test_while_writes_stall_who_waits_is_refused(
+    postgres: EmbeddedPostgres, database: Database
+) -> None:
     """And gets no session afterwards."""
     name = f"u{uuid4().hex[:20]}"
-    opening = Opening((await create_account(database, name, f"{name}@example.org", "hash")).id, "hash")
-    grouped = GroupCommit[Opening, Opened | None](partial(create_sessions, database), 10, rest=0, patience_s=0.02)
+    opening = Opening(
+        (await create_account(database, name, f"{name}@example.org", "hash")).id, "hash"
+    )
+    grouped = GroupCommit[Opening, Opened | None](
+        partial(create_sessions, database), 10, rest=0, patience_s=0.02
+    )
     async with Database(postgres.url) as other, other.connection() as connection:
         async with asyncio.timeout(PATIENCE_S), connection.transaction():
             await connection.execute("LOCK TABLE sessions IN SHARE MODE")
             first = asyncio.create_task(grouped(opening))
             while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.005)
-            behind = await asyncio.gather(*(grouped(opening) for _ in range(3)), return_exceptions=True)
+            behind = await asyncio.gather(
+                *(grouped(opening) for _ in range(3)), return_exceptions=True
+            )
         assert {type(outcome) for outcome in behind} == {DatabaseUnavailable}
         assert await first is not None
-        assert await connection.fetchval("SELECT count(*) FROM sessions WHERE account_id = $1", opening.account_id) == 1
+        assert (
+            await connection.fetchval(
+                "SELECT count(*) FROM sessions WHERE account_id = $1", opening.account_id
+            )
+            == 1
+        )

@@ -9,7 +9,9 @@ from devnest.store import Database, Housekeeper
 from tests.support import PATIENCE_S
 
 
-async def test_it_goes_on_after_an_error_of_the_database(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_goes_on_after_an_error_of_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A table that is away for a moment costs one purge, and a line in the log."""
     monkeypatch.setattr("devnest.store.housekeeping.PERIOD_S", 0.02)
     await database.fetch("ALTER TABLE held_names RENAME TO away")

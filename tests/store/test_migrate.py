@@ -60,8 +60,12 @@ async def test_an_empty_database_is_behind_until_it_is_migrated(empty: str) -> N
         await check_schema(database)
 
 
-@pytest.mark.parametrize(("locale", "told"), [("LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'", False), ("", True)])
-async def test_a_locale_that_search_suffers_from_is_told(postgres: EmbeddedPostgres, locale: str, told: bool) -> None:
+@pytest.mark.parametrize(
+    ("locale", "told"), [("LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'", False), ("", True)]
+)
+async def test_a_locale_that_search_suffers_from_is_told(
+    postgres: EmbeddedPostgres, locale: str, told: bool
+) -> None:
     """Under LC_CTYPE C a capital letter outside ASCII is another letter."""
     name = f"d{uuid.uuid4().hex}"
     provider = locale or "LOCALE_PROVIDER libc"
@@ -93,7 +97,9 @@ async def test_the_schema_says_which_programs_it_serves(empty: str) -> None:
     """What the newest revision says."""
     await migrate(empty)
     newest = revisions()[-1].module
-    assert await ask(empty, "SELECT * FROM devnest_schema") == [(newest.revision, newest.oldest_program)]
+    assert await ask(empty, "SELECT * FROM devnest_schema") == [
+        (newest.revision, newest.oldest_program)
+    ]
 
 
 async def test_a_newer_schema_that_serves_this_program_is_served(empty: str) -> None:
@@ -210,10 +216,16 @@ async def test_accounts_without_an_address_survive_the_way_there_and_back(empty:
     """One that was deleted before addresses could be missing has none afterwards; unconfirmed ones count from now."""
     await migrate(empty)
     async with Database(empty) as database:
-        accounts = [await create_account(database, name, f"{name}@example.org", "hash") for name in ("ada", "bob")]
+        accounts = [
+            await create_account(database, name, f"{name}@example.org", "hash")
+            for name in ("ada", "bob")
+        ]
         assert await delete_account(database, accounts[0].id, "hash") == []
     await downgrade(empty, "0010")
-    assert await ask(empty, "SELECT email LIKE 'none:%' FROM accounts ORDER BY id") == [(True,), (False,)]
+    assert await ask(empty, "SELECT email LIKE 'none:%' FROM accounts ORDER BY id") == [
+        (True,),
+        (False,),
+    ]
     assert await migrate(empty)
     after = "SELECT email, email_given_at > now() - interval '1 hour' FROM accounts ORDER BY id"
     assert await ask(empty, after) == [(None, True), ("bob@example.org", True)]
@@ -255,11 +267,17 @@ async def test_posts_from_before_words_were_stored_are_found(empty: str) -> None
     async with Database(empty) as database:
         account = await create_account(database, "ada", "ada@example.org", "hash")
         for body in bodies:
-            await database.fetch("INSERT INTO posts VALUES ($1, $2, 'old', $3, '{}')", uuid7(), account.id, body)
+            await database.fetch(
+                "INSERT INTO posts VALUES ($1, $2, 'old', $3, '{}')", uuid7(), account.id, body
+            )
     assert await migrate(empty)
     async with search_database(empty, 1) as searching:
-        assert [post.body for post in await search_posts(searching, '"early post" or nothing', 9)] == bodies[:1]
-        assert [post.body for post in await search_posts(searching, f"old {letters[7]}", 9)] == bodies[1:]
+        assert [
+            post.body for post in await search_posts(searching, '"early post" or nothing', 9)
+        ] == bodies[:1]
+        assert [
+            post.body for post in await search_posts(searching, f"old {letters[7]}", 9)
+        ] == bodies[1:]
 
 
 async def downgrade(url: str, revision: str) -> None:
@@ -270,7 +288,9 @@ async def downgrade(url: str, revision: str) -> None:
 
     def run(connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", str(Path(devnest.store.migrations.__file__).parent))
+        config.set_main_option(
+            "script_location", str(Path(devnest.store.migrations.__file__).parent)
+        )
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
 

@@ -45,10 +45,14 @@ async def somebody_waits(database: Database) -> None:
 async def test_no_comment_on_a_post_that_is_not_there(database: Database, author: Account) -> None:
     """With a key and without."""
     assert await create_comment(database, uuid4(), author.id, "b") is None
-    assert await create_comment(database, uuid4(), author.id, "b", Claim(uuid4().bytes, b"f")) is None
+    assert (
+        await create_comment(database, uuid4(), author.id, "b", Claim(uuid4().bytes, b"f")) is None
+    )
 
 
-async def test_no_comment_on_a_post_that_is_being_deleted(database: Database, author: Account, post: Post) -> None:
+async def test_no_comment_on_a_post_that_is_being_deleted(
+    database: Database, author: Account, post: Post
+) -> None:
     """Whoever is second finds what the first has done."""
     async with database.connection() as connection:
         async with connection.transaction():
@@ -58,7 +62,9 @@ async def test_no_comment_on_a_post_that_is_being_deleted(database: Database, au
         assert await writing is None
 
 
-async def test_a_post_goes_with_the_comment_that_came_first(database: Database, author: Account, post: Post) -> None:
+async def test_a_post_goes_with_the_comment_that_came_first(
+    database: Database, author: Account, post: Post
+) -> None:
     """The deletion waits for it."""
     async with database.connection() as connection:
         async with connection.transaction():
@@ -72,22 +78,33 @@ async def test_a_post_goes_with_the_comment_that_came_first(database: Database, 
     assert await list_comments(database, post.id, 10) is None
 
 
-async def test_who_has_no_account_writes_nothing(database: Database, author: Account, post: Post) -> None:
+async def test_who_has_no_account_writes_nothing(
+    database: Database, author: Account, post: Post
+) -> None:
     """A post, a comment, a session; alone, in a group, and with a key."""
     for claim in (None, Claim(uuid4().bytes, b"f")):
         with pytest.raises(AuthorGone):
             await create_post(database, uuid4(), "t", "b", [], claim)
         with pytest.raises(AuthorGone):
             await create_comment(database, post.id, uuid4(), "b", claim)
-    kinds = [type(one) for one in await create_posts(database, [Draft(a, "t", "b", []) for a in (author.id, uuid4())])]
+    kinds = [
+        type(one)
+        for one in await create_posts(
+            database, [Draft(a, "t", "b", []) for a in (author.id, uuid4())]
+        )
+    ]
     assert kinds == [Post, AuthorGone]
     assert await create_session(database, Opening(uuid4(), "hash")) is None
     assert await list_comments(database, post.id, 10) == []
 
 
-async def test_a_key_that_comes_many_times_at_once(database: Database, author: Account, post: Post) -> None:
+async def test_a_key_that_comes_many_times_at_once(
+    database: Database, author: Account, post: Post
+) -> None:
     """Is one comment, and one answer for all."""
     claim = Claim(uuid4().bytes, b"f")
-    written = await asyncio.gather(*(create_comment(database, post.id, author.id, "b", claim) for _ in range(8)))
+    written = await asyncio.gather(
+        *(create_comment(database, post.id, author.id, "b", claim) for _ in range(8))
+    )
     assert written == [written[0]] * 8
     assert await list_comments(database, post.id, 10) == [written[0]]

@@ -20,10 +20,14 @@ async def test_whole_classes_mean_unavailable(database: Database, sqlstate: str)
     before = await database.fetch_value("SELECT pg_backend_pid()")
     expected = asyncpg.PostgresError if sqlstate in OURS else DatabaseUnavailable
     with pytest.raises(expected, match="said") as caught:
-        await database.fetch(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}' USING MESSAGE = 'said', DETAIL = 'told'; END $$")
+        await database.fetch(
+            f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}' USING MESSAGE = 'said', DETAIL = 'told'; END $$"
+        )
     if sqlstate not in OURS:
         assert "told" not in str(caught.value)
-    assert (await database.fetch_value("SELECT pg_backend_pid()") == before) is (sqlstate not in DROPPED)
+    assert (await database.fetch_value("SELECT pg_backend_pid()") == before) is (
+        sqlstate not in DROPPED
+    )
 
 
 async def test_a_statement_from_before_a_migration_is_prepared_again(database: Database) -> None:

@@ -26,7 +26,9 @@ FEED_LENGTH = 20
 SCHEMA_LOCK = 7301
 
 engine = create_async_engine(
-    os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=10, max_overflow=0
+    os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://", 1),
+    pool_size=10,
+    max_overflow=0,
 )
 new_session = async_sessionmaker(engine, expire_on_commit=False)
 
@@ -118,7 +120,9 @@ async def session() -> AsyncIterator[AsyncSession]:
 Session = Annotated[AsyncSession, Depends(session)]
 
 
-async def signed_in(credentials: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> uuid.UUID:
+async def signed_in(
+    credentials: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())],
+) -> uuid.UUID:
     try:
         return uuid.UUID(jwt.decode(credentials.credentials, SECRET, algorithms=["HS256"])["sub"])
     except jwt.InvalidTokenError:
@@ -128,7 +132,9 @@ async def signed_in(credentials: Annotated[HTTPAuthorizationCredentials, Depends
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with engine.begin() as connection:
-        await connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))  # one process at a time
+        await connection.execute(
+            text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+        )  # one process at a time
         await connection.run_sync(Base.metadata.create_all)
     yield
     await engine.dispose()
@@ -144,7 +150,9 @@ async def healthz() -> dict[str, str]:
 
 @app.post("/api/v1/auth/register", status_code=201)
 async def register(body: Registration, session: Session) -> OwnAccount:
-    hashed = await asyncio.to_thread(bcrypt.hashpw, body.password.encode()[:72], bcrypt.gensalt(COST))
+    hashed = await asyncio.to_thread(
+        bcrypt.hashpw, body.password.encode()[:72], bcrypt.gensalt(COST)
+    )
     account = Account(username=body.username, email=body.email, password_hash=hashed.decode())
     session.add(account)
     try:
@@ -169,7 +177,10 @@ async def login(body: Login, session: Session) -> Tokens:
 
 @app.post("/api/v1/posts", status_code=201)
 async def add_post(
-    body: NewPost, session: Session, response: Response, account_id: Annotated[uuid.UUID, Depends(signed_in)]
+    body: NewPost,
+    session: Session,
+    response: Response,
+    account_id: Annotated[uuid.UUID, Depends(signed_in)],
 ) -> ShownPost:
     post = Post(author_id=account_id, **body.model_dump())
     session.add(post)
@@ -181,6 +192,8 @@ async def add_post(
 
 @app.get("/api/v1/posts")
 async def newest_posts(session: Session) -> Page:
-    query = select(Post).options(joinedload(Post.author)).order_by(Post.id.desc()).limit(FEED_LENGTH)
+    query = (
+        select(Post).options(joinedload(Post.author)).order_by(Post.id.desc()).limit(FEED_LENGTH)
+    )
     items = [ShownPost.model_validate(post) for post in await session.scalars(query)]
     return Page(items=items, next_cursor=str(items[-1].id) if len(items) == FEED_LENGTH else None)

@@ -25,7 +25,9 @@ __all__ = ["create_app", "create_management_app"]
 MANAGEMENT = [health.readyz, health.metrics]
 
 
-def create_app(services: Services, cors_origins: Sequence[str] = (), *, with_management: bool = True) -> ASGIApp:
+def create_app(
+    services: Services, cors_origins: Sequence[str] = (), *, with_management: bool = True
+) -> ASGIApp:
     """The API on the given parts, which the caller opens and closes; for pages of these origins besides its own.
 
     Without `with_management` the routes that only `create_management_app` should have are left out.
@@ -45,15 +47,21 @@ def create_app(services: Services, cors_origins: Sequence[str] = (), *, with_man
     management = MANAGEMENT if with_management else []
     app = _litestar(services, [v1, jwks.read_keys, health.healthz, *management], openapi_config())
     admitted = Admission(app, services.hasher, services.throttle_cache)
-    return RequestMiddleware(Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics)
+    return RequestMiddleware(
+        Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics
+    )
 
 
 def create_management_app(services: Services) -> ASGIApp:
     """What an operator asks for, on a listener that the public does not reach."""
-    return RequestMiddleware(_litestar(services, [health.healthz, *MANAGEMENT], None), services.metrics)
+    return RequestMiddleware(
+        _litestar(services, [health.healthz, *MANAGEMENT], None), services.metrics
+    )
 
 
-def _litestar(services: Services, routes: Sequence[ControllerRouterHandler], openapi: OpenAPIConfig | None) -> Litestar:
+def _litestar(
+    services: Services, routes: Sequence[ControllerRouterHandler], openapi: OpenAPIConfig | None
+) -> Litestar:
     parsers_map[UUID] = canonical_id  # of every `{…:uuid}`; what it refuses is a 404
     app = Litestar(
         routes,

@@ -83,7 +83,12 @@ This was the last mail.
 def send_farewell(request: ApiRequest, account: Login) -> None:
     """Tell who was the account's holder that it has gone."""
     if account.email is not None and account.confirmed:
-        _send(request, account.email, "Your account was deleted", FAREWELL.format(username=account.username))
+        _send(
+            request,
+            account.email,
+            "Your account was deleted",
+            FAREWELL.format(username=account.username),
+        )
 
 
 def send_moved(request: ApiRequest, proof: Proof) -> None:
@@ -117,7 +122,9 @@ def send_proposal(request: ApiRequest, account_id: UUID, email: str, password_ha
     services = request.services
 
     async def job() -> Message | None:
-        token = await create_mailed_token(services.database, account_id, Purpose.VERIFY, email, password_hash)
+        token = await create_mailed_token(
+            services.database, account_id, Purpose.VERIFY, email, password_hash
+        )
         return None if token is None else await _verification(services, email, token)
 
     services.outbox.put(job, sender=request.sender)
@@ -126,7 +133,9 @@ def send_proposal(request: ApiRequest, account_id: UUID, email: str, password_ha
 async def _verification(services: Services, email: str, token: str) -> Message | None:
     if not await _is_allowed(services, UNCONFIRMED, email):
         return None
-    return compose(services.outbox.sender, email, "Confirm your e-mail address", VERIFY.format(token=token))
+    return compose(
+        services.outbox.sender, email, "Confirm your e-mail address", VERIFY.format(token=token)
+    )
 
 
 def send_reset(request: ApiRequest, email: str) -> None:
@@ -137,9 +146,13 @@ def send_reset(request: ApiRequest, email: str) -> None:
         account = await find_resettable(services.database, email)
         if account is None:
             return None
-        if not await _is_allowed(services, RESETS if account.confirmed else UNCONFIRMED, account.email):
+        if not await _is_allowed(
+            services, RESETS if account.confirmed else UNCONFIRMED, account.email
+        ):
             return None
-        token = await create_mailed_token(services.database, account.account_id, Purpose.RESET, account.email)
+        token = await create_mailed_token(
+            services.database, account.account_id, Purpose.RESET, account.email
+        )
         if token is None:
             return None
         text = RESET.format(name=f" {account.username}" if account.confirmed else "", token=token)

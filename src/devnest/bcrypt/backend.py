@@ -33,7 +33,9 @@ REMEDY = "install a C compiler and DevNest again to have the lanes"
 log = logging.getLogger("devnest.bcrypt")
 
 
-def with_kernel(kernel: ModuleType, lanes: int, passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
+def with_kernel(
+    kernel: ModuleType, lanes: int, passwords: Sequence[bytes], settings: Sequence[Setting]
+) -> list[bytes]:
     """The hashes, in the order of the passwords; equal costs are brought together to share groups."""
     order = sorted(range(len(passwords)), key=lambda index: settings[index].cost)
     hashes = [b""] * len(passwords)
@@ -87,5 +89,8 @@ KERNEL, LANES, PROBLEM = load()
 def hash_all(passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
     """The hashes of passwords that were checked, in their order."""
     if KERNEL is None:
-        return [pyca.hashpw(password, setting.text()) for password, setting in zip(passwords, settings, strict=True)]
+        return [
+            pyca.hashpw(password, setting.text())
+            for password, setting in zip(passwords, settings, strict=True)
+        ]
     return with_kernel(KERNEL, LANES, passwords, settings)

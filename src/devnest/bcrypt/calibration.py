@@ -74,7 +74,9 @@ class Calibration:
 
 def measure(rounds: int = ROUNDS, cores: int = 1) -> Rates:
     """Every lane count and pyca/bcrypt, alternating, on so many cores at once; medians of a core's rate."""
-    runs: list[tuple[int, Callable[[], object]]] = [(1, partial(pyca.hashpw, PASSWORDS[0], SETTINGS[0].text()))]
+    runs: list[tuple[int, Callable[[], object]]] = [
+        (1, partial(pyca.hashpw, PASSWORDS[0], SETTINGS[0].text()))
+    ]
     if KERNEL is not None:
         runs += [
             (lanes, partial(with_kernel, KERNEL, lanes, PASSWORDS[:lanes], SETTINGS[:lanes]))
@@ -84,8 +86,12 @@ def measure(rounds: int = ROUNDS, cores: int = 1) -> Rates:
     with ThreadPoolExecutor(cores) as threads:  # hashing holds no interpreter lock
         for _ in range(rounds):
             for rates, (hashes, run) in zip(seen, runs, strict=True):
-                durations_s = threads.map(_duration_s, cores * [run], cores * [Barrier(cores, timeout=START_S)])
-                rates.append(_stated(statistics.mean(hashes / duration_s for duration_s in durations_s)))
+                durations_s = threads.map(
+                    _duration_s, cores * [run], cores * [Barrier(cores, timeout=START_S)]
+                )
+                rates.append(
+                    _stated(statistics.mean(hashes / duration_s for duration_s in durations_s))
+                )
     alone, *kernel = map(statistics.median, seen)
     return Rates(alone, kernel)
 

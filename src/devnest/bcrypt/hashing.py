@@ -34,7 +34,9 @@ def checkpw(password: bytes, hashed_password: bytes, *, max_cost: int = COST_MAX
     return compare_digest(hash_all([password], [setting])[0], hashed_password)
 
 
-def hashpw_many(passwords: Sequence[bytes], salts: Sequence[bytes], *, max_cost: int = COST_MAX) -> list[bytes]:
+def hashpw_many(
+    passwords: Sequence[bytes], salts: Sequence[bytes], *, max_cost: int = COST_MAX
+) -> list[bytes]:
     """The hashes of many passwords, each with its salt, in their order; up to LANES at once on this core.
 
     Costs may differ; equal ones share the core best. Everything is checked before any work, as by `hashpw`:
@@ -44,7 +46,9 @@ def hashpw_many(passwords: Sequence[bytes], salts: Sequence[bytes], *, max_cost:
     return hash_all(passwords, _take_all(passwords, salts, "salt", max_cost))
 
 
-def checkpw_many(passwords: Sequence[bytes], hashes: Sequence[bytes], *, max_cost: int = COST_MAX) -> list[bool]:
+def checkpw_many(
+    passwords: Sequence[bytes], hashes: Sequence[bytes], *, max_cost: int = COST_MAX
+) -> list[bool]:
     """Whether each password has its hash, in their order: `hashpw_many`, compared in constant time."""
     computed = hash_all(passwords, _take_all(passwords, hashes, "hashed_password", max_cost))
     return [compare_digest(ours, theirs) for ours, theirs in zip(computed, hashes, strict=True)]
@@ -65,7 +69,9 @@ def _take(password: bytes, text: bytes, name: str, max_cost: int) -> Setting:
     return setting
 
 
-def _take_all(passwords: Sequence[bytes], texts: Sequence[bytes], name: str, max_cost: int) -> list[Setting]:
+def _take_all(
+    passwords: Sequence[bytes], texts: Sequence[bytes], name: str, max_cost: int
+) -> list[Setting]:
     if len(passwords) != len(texts):
         raise ValueError(f"{len(passwords)} passwords for {len(texts)} of the other")
     settings = []

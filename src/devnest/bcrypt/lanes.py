@@ -20,7 +20,11 @@ log = logging.getLogger("devnest.bcrypt")
 def memory() -> Path:
     """The file that holds each machine's calibrated lane count."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "devnest" / "lanes.json"
+    return (
+        (Path(base) if Path(base).is_absolute() else Path.home() / ".cache")
+        / "devnest"
+        / "lanes.json"
+    )
 
 
 def this_machine() -> str:

@@ -54,7 +54,12 @@ def _with_text(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
-        command(**{name: _text(name, value) if type(value) is str else value for name, value in given.items()})
+        command(
+            **{
+                name: _text(name, value) if type(value) is str else value
+                for name, value in given.items()
+            }
+        )
 
     return run
 
@@ -67,7 +72,9 @@ def _text(name: str, value: str) -> str:
         raise typer.BadParameter(f"{name} is no text in UTF-8: {value!a}") from None
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 def _version(wanted: bool) -> None:
@@ -93,7 +100,9 @@ def main() -> None:
         app()
     except SystemExit as end:
         sys.stdout.flush()
-        if output.error is not None and output.error.errno != EPIPE and not end.code:  # EPIPE: `| head` has seen enough
+        if (
+            output.error is not None and output.error.errno != EPIPE and not end.code
+        ):  # EPIPE: `| head` has seen enough
             sys.stderr.write(f"devnest: the output could not be written: {output.error.strerror}\n")
             sys.exit(1)
         raise
@@ -106,9 +115,17 @@ def _leave_relative_paths() -> None:
     one, it was made absolute when Python started.
     """
     given = os.environ.get("PYTHONPATH", "")
-    unwanted = {entry for entry in given.split(os.pathsep) if given and not Path(entry).is_absolute()}
+    unwanted = {
+        entry for entry in given.split(os.pathsep) if given and not Path(entry).is_absolute()
+    }
     if unwanted and not sys.flags.ignore_environment:
-        os.environ["PYTHONPATH"] = os.pathsep.join(e for e in given.split(os.pathsep) if e not in unwanted)
-        with suppress(FileNotFoundError):  # there is no working directory any more, so no entry is in it
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            e for e in given.split(os.pathsep) if e not in unwanted
+        )
+        with suppress(
+            FileNotFoundError
+        ):  # there is no working directory any more, so no entry is in it
             unwanted = {os.path.abspath(entry) for entry in unwanted}  # noqa: PTH100 (Path("") is ".")
-    sys.path[:] = [entry for entry in sys.path if Path(entry).is_absolute() and entry not in unwanted]
+    sys.path[:] = [
+        entry for entry in sys.path if Path(entry).is_absolute() and entry not in unwanted
+    ]

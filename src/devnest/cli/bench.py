@@ -67,7 +67,8 @@ def bench(
     profile: Annotated[
         Profile | None,
         typer.Option(
-            help="100 VUs who register, sign in and post, or 5,000 who read and post.", show_default="experiment"
+            help="100 VUs who register, sign in and post, or 5,000 who read and post.",
+            show_default="experiment",
         ),
     ] = None,
     designs: Annotated[
@@ -78,27 +79,45 @@ def bench(
         ),
     ] = None,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Also the designs of benchmarks/peers: Node in three variants, FastAPI.")
+        bool,
+        typer.Option(
+            "--peers", help="Also the designs of benchmarks/peers: Node in three variants, FastAPI."
+        ),
     ] = False,
-    runs: Annotated[int | None, typer.Option(min=1, max=100, help="Of each design.", show_default="3")] = None,
+    runs: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Of each design.", show_default="3")
+    ] = None,
     hash_cost: Annotated[
         int | None,
-        typer.Option(min=MIN_COST, max=MAX_COST, help="bcrypt cost in all designs.", show_default="10"),
+        typer.Option(
+            min=MIN_COST, max=MAX_COST, help="bcrypt cost in all designs.", show_default="10"
+        ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few seconds, one run, cost 4: to see that it works, not how fast.")
+        bool,
+        typer.Option(
+            "--quick", help="A few seconds, one run, cost 4: to see that it works, not how fast."
+        ),
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the designs; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the designs; 0 takes a free one.")
+    ] = 0,
     json: Annotated[
-        Path | None, typer.Option(help="Where every run's figures go.", show_default="devnest-bench.json")
+        Path | None,
+        typer.Option(help="Where every run's figures go.", show_default="devnest-bench.json"),
     ] = None,
     report: Annotated[Path, typer.Option(help="The HTML report.")] = Path("devnest-bench.html"),
     write_docs: Annotated[
         list[Path] | None,
-        typer.Option(help="A Markdown page whose section between two comments is written anew. May be repeated."),
+        typer.Option(
+            help="A Markdown page whose section between two comments is written anew. May be repeated."
+        ),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the session of this JSON file; where it is whole, show it again.")
+        Path | None,
+        typer.Option(
+            help="Go on with the session of this JSON file; where it is whole, show it again."
+        ),
     ] = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
@@ -113,7 +132,9 @@ def bench(
         pages = write_docs or []
         _check_files(path, report, pages, session)
         known = every_design()
-        if unknown := [name for name in session.conditions.designs if name not in known and session.pending]:
+        if unknown := [
+            name for name in session.conditions.designs if name not in known and session.pending
+        ]:
             raise BadPlan(f"no design {unknown[0]!r} here; there are {', '.join(known)}")
         _check_port(port)
         _check_load(session)
@@ -135,7 +156,9 @@ def bench(
     written = bool(session.runs) and _write(session, report, pages)
     if stopped:
         raise typer.Exit(_STOPPED)
-    failed = any(trouble.kind == "failed" for trouble in session.troubles) or bool(void_runs(session))
+    failed = any(trouble.kind == "failed" for trouble in session.troubles) or bool(
+        void_runs(session)
+    )
     raise typer.Exit(_FAILED if failed or not written else 0)
 
 
@@ -155,7 +178,9 @@ def _session(wanted: _Wanted, path: Path) -> Session:
     """A new session. A file with an unfinished one is not written over."""
     names = choose(wanted.designs, peers=wanted.peers)
     if path.exists() and path.stat().st_size and Session.load(path).pending:
-        raise BadPlan(f"{path} holds an unfinished session: --resume {path}, remove it, or name another with --json")
+        raise BadPlan(
+            f"{path} holds an unfinished session: --resume {path}, remove it, or name another with --json"
+        )
     conditions = Conditions(
         profile=(wanted.profile or Profile.EXPERIMENT).value,
         hash_cost=wanted.hash_cost or (_QUICK_COST if wanted.quick else _COST),
@@ -164,15 +189,24 @@ def _session(wanted: _Wanted, path: Path) -> Session:
         quick=wanted.quick,
     )
     known = every_design()
-    return Session(conditions, {name: known[name].title for name in names}, Machine.here(), node=_node_version())
+    return Session(
+        conditions,
+        {name: known[name].title for name in names},
+        Machine.here(),
+        node=_node_version(),
+    )
 
 
 def _resumed(wanted: _Wanted, path: Path) -> Session:
     if wanted != _Wanted(None, None, False, None, None, False):
-        raise BadPlan(f"--resume measures what {path} says: leave out the other options but those of output")
+        raise BadPlan(
+            f"--resume measures what {path} says: leave out the other options but those of output"
+        )
     session = Session.load(path)
     if session.pending and session.machine != Machine.here():
-        raise BadPlan(f"{path} was measured on another machine; its figures and new ones do not compare")
+        raise BadPlan(
+            f"{path} was measured on another machine; its figures and new ones do not compare"
+        )
     return session
 
 
@@ -262,7 +296,9 @@ def _tell(session: Session) -> None:
 def _write(session: Session, report: Path, pages: Sequence[Path]) -> bool:
     """Write the files; whether that went well."""
     try:
-        report.write_text(html_report(session, shlex.join(["devnest", *sys.argv[1:]])), encoding="utf-8")
+        report.write_text(
+            html_report(session, shlex.join(["devnest", *sys.argv[1:]])), encoding="utf-8"
+        )
         for page in pages:
             write_section(page, session)
     except (OSError, BadPlan) as error:

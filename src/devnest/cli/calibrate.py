@@ -16,9 +16,14 @@ __all__ = ["calibrate"]
 
 def calibrate(
     target_ms: Annotated[
-        float, typer.Option(min=0.001, help="The time a batch of hashes may take; the cost follows from it.")
+        float,
+        typer.Option(
+            min=0.001, help="The time a batch of hashes may take; the cost follows from it."
+        ),
     ] = 250.0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object instead of a table.")
+    ] = False,
 ) -> None:
     """Measure bcrypt on this machine, remember the best lane count, and say which cost it affords."""
     result = calibrate_machine(target_ms)
@@ -28,7 +33,9 @@ def calibrate(
         return
     _tell(result)
     if remembered:
-        typer.echo(f"Remembered for this user on this machine in {remembered}; DEVNEST_LANES overrules it.")
+        typer.echo(
+            f"Remembered for this user on this machine in {remembered}; DEVNEST_LANES overrules it."
+        )
         typer.echo("Other work on the machine changes the figures: measure twice, when it rests.")
 
 
@@ -53,9 +60,13 @@ def _tell(result: Calibration) -> None:
     console = Console(highlight=False)
     console.print(table)
     if result.problem:
-        console.print(f"bcrypt runs without lanes, on pyca/bcrypt: {result.problem}.", soft_wrap=True)
+        console.print(
+            f"bcrypt runs without lanes, on pyca/bcrypt: {result.problem}.", soft_wrap=True
+        )
     else:
-        console.print(f"Lanes: {result.lanes} (*), {result.ratio:.2f} times pyca/bcrypt.", soft_wrap=True)
+        console.print(
+            f"Lanes: {result.lanes} (*), {result.ratio:.2f} times pyca/bcrypt.", soft_wrap=True
+        )
     within = "within" if result.target_met else "the lowest there is; over"
     console.print(
         f"Cost: {result.cost}, {within} {result.target_ms:g} ms: a batch of {result.lanes} takes "

@@ -17,7 +17,9 @@ __all__ = ["database_of"]
 
 
 @contextmanager
-def database_of(database_url: str | None, data_dir: Path | None, postgres_bin: Path | None) -> Iterator[str]:
+def database_of(
+    database_url: str | None, data_dir: Path | None, postgres_bin: Path | None
+) -> Iterator[str]:
     """Its URL. A running DevNest's PostgreSQL is shared; where none runs, it runs for as long as the command.
 
     Raises `DataDirectoryError` where there is no database yet: a mistyped directory is not made.
@@ -27,7 +29,9 @@ def database_of(database_url: str | None, data_dir: Path | None, postgres_bin: P
         return
     directory = DataDirectory(data_dir or default_data_dir())
     if not (directory.path / "postgres").exists():
-        raise DataDirectoryError(directory.path, "it has no database; `devnest serve` makes one, or `devnest migrate`")
+        raise DataDirectoryError(
+            directory.path, "it has no database; `devnest serve` makes one, or `devnest migrate`"
+        )
     try:
         directory.open()
     except DataDirectoryInUse:

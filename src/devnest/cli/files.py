@@ -11,7 +11,9 @@ __all__ = ["refuse_unwritable"]
 def refuse_unwritable(path: Path) -> None:
     """Learn now, and not after the run, that a file cannot be written; raises `BadPlan`."""
     existed = path.exists()
-    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK  # the last for a pipe that nobody reads
+    how = (
+        os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+    )  # the last for a pipe that nobody reads
     try:
         os.close(os.open(path, how, 0o666))
     except OSError as error:

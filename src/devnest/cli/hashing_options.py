@@ -21,7 +21,9 @@ def _breached(value: Path | None) -> Path | None:
 
 HashCost = Annotated[
     int,
-    typer.Option(envvar="DEVNEST_HASH_COST", min=MIN_COST, max=MAX_COST, help="bcrypt cost of new passwords."),
+    typer.Option(
+        envvar="DEVNEST_HASH_COST", min=MIN_COST, max=MAX_COST, help="bcrypt cost of new passwords."
+    ),
 ]
 HashScheme = Annotated[
     Scheme,

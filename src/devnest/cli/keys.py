@@ -15,7 +15,9 @@ from devnest.store import default_data_dir
 __all__ = ["keys"]
 
 keys = typer.Typer(
-    help="The keys that sign access tokens, while DevNest runs or not.", no_args_is_help=True, add_completion=False
+    help="The keys that sign access tokens, while DevNest runs or not.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
@@ -31,15 +33,25 @@ def list_keys(data_dir: DataDir = None) -> None:
 def rotate(
     algorithm: Annotated[
         Algorithm | None,
-        typer.Option(help="What the new key signs with. EdDSA needs the extra eddsa.", show_default="as before"),
+        typer.Option(
+            help="What the new key signs with. EdDSA needs the extra eddsa.",
+            show_default="as before",
+        ),
     ] = None,
     delay: Annotated[
         float,
-        typer.Option(min=0, max=86400, help="Seconds until the new key signs; all servers have to know it by then."),
+        typer.Option(
+            min=0,
+            max=86400,
+            help="Seconds until the new key signs; all servers have to know it by then.",
+        ),
     ] = 30.0,
     discard_old: Annotated[
         bool,
-        typer.Option("--discard-old", help="End the old keys, and every token of theirs, now: for a key that leaked."),
+        typer.Option(
+            "--discard-old",
+            help="End the old keys, and every token of theirs, now: for a key that leaked.",
+        ),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:

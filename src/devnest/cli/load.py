@@ -26,26 +26,41 @@ __all__ = ["load"]
 
 _FAILED, _BAD_OPTION, _THRESHOLD_FAILED, _STOPPED = 1, 2, 99, 130
 _FEWEST_READY_VUS = 10
-_READY_VUS_PER_RATE = 1.0  # VUs that stand ready for each arrival a second: enough for answers within a second
+_READY_VUS_PER_RATE = (
+    1.0  # VUs that stand ready for each arrival a second: enough for answers within a second
+)
 
 
 def load(
-    url: Annotated[str, typer.Argument(help="The running DevNest: http://127.0.0.1:8000, or https://...")],
+    url: Annotated[
+        str, typer.Argument(help="The running DevNest: http://127.0.0.1:8000, or https://...")
+    ],
     profile: Annotated[
         str, typer.Option(help="experiment, stress, flood, or path.py:Class for your own.")
     ] = "experiment",
-    vus: Annotated[int | None, typer.Option(min=1, help="Virtual users, all at once; with --duration.")] = None,
-    duration: Annotated[str | None, typer.Option(help="How long: 30s, 1m30s; with --vus or --rate.")] = None,
-    stages: Annotated[str | None, typer.Option(help="Ramps instead: 10s:50,20s:100,10s:0 (duration:VUs, ...).")] = None,
+    vus: Annotated[
+        int | None, typer.Option(min=1, help="Virtual users, all at once; with --duration.")
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="How long: 30s, 1m30s; with --vus or --rate.")
+    ] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Ramps instead: 10s:50,20s:100,10s:0 (duration:VUs, ...).")
+    ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(help="Open model: iterations begun per second, timed from when they were due; with --duration."),
+        typer.Option(
+            help="Open model: iterations begun per second, timed from when they were due; with --duration."
+        ),
     ] = None,
     generators: Annotated[int, typer.Option(help="Processes that share the virtual users.")] = 1,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of every random choice; by default a new one.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of every random choice; by default a new one.")
+    ] = None,
     timeout: Annotated[str, typer.Option(help="How long a request may take.")] = "60s",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A profile's setting: think_s=0.5. May be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="A profile's setting: think_s=0.5. May be repeated."),
     ] = None,
     threshold: Annotated[
         list[str] | None,
@@ -53,9 +68,13 @@ def load(
             help="Exit 99 unless it holds: 'http_req_duration{name:login}: p(95)<500' (k6's syntax). May be repeated."
         ),
     ] = None,
-    summary_export: Annotated[Path | None, typer.Option(help="Write the figures as JSON, in k6's shape.")] = None,
+    summary_export: Annotated[
+        Path | None, typer.Option(help="Write the figures as JSON, in k6's shape.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write one HTML file with charts.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Accept any TLS certificate.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Accept any TLS certificate.")
+    ] = False,
 ) -> None:
     """Drive a running DevNest with virtual users, and tell how it answered.
 
@@ -80,7 +99,13 @@ def load(
 
 
 def _plan(
-    url: str, profile: str, generators: int, timeout: str, insecure: bool, seed: int | None, settings: Sequence[str]
+    url: str,
+    profile: str,
+    generators: int,
+    timeout: str,
+    insecure: bool,
+    seed: int | None,
+    settings: Sequence[str],
 ) -> Plan:
     pairs = [text.partition("=") for text in settings]
     if wrong := [name for name, equals, _ in pairs if not equals]:
@@ -96,7 +121,9 @@ def _plan(
     return plan if seed is None else replace(plan, seed=seed)
 
 
-def _scheduled(plan: Plan, *, vus: int | None, duration: str | None, stages: str | None, rate: float | None) -> Plan:
+def _scheduled(
+    plan: Plan, *, vus: int | None, duration: str | None, stages: str | None, rate: float | None
+) -> Plan:
     """The plan with what the options say of VUs over time; `BadPlan` where they contradict each other."""
     if stages is not None:
         if vus is not None or duration is not None or rate is not None:
@@ -109,7 +136,11 @@ def _scheduled(plan: Plan, *, vus: int | None, duration: str | None, stages: str
         return replace(plan, stages=constant(ready, parse_duration(duration)), rate=rate)
     if (vus is None) != (duration is None):
         raise BadPlan("--vus and --duration go together")
-    return plan if vus is None or duration is None else replace(plan, stages=constant(vus, parse_duration(duration)))
+    return (
+        plan
+        if vus is None or duration is None
+        else replace(plan, stages=constant(vus, parse_duration(duration)))
+    )
 
 
 async def _run(plan: Plan) -> Result:
@@ -129,12 +160,16 @@ async def _run(plan: Plan) -> Result:
         loop.add_signal_handler(number, interrupt)
     with Progress(sys.stderr, max(scenario.duration_s for scenario in scenarios)) as progress:
         try:
-            return await run(plan, on_prepared=progress.prepared, on_second=progress.second, stop=stop)
+            return await run(
+                plan, on_prepared=progress.prepared, on_second=progress.second, stop=stop
+            )
         except asyncio.CancelledError:
             raise LoadError("stopped at once, without figures") from None
 
 
-def _write(result: Result, verdicts: Sequence[Verdict], summary_export: Path | None, report: Path | None) -> bool:
+def _write(
+    result: Result, verdicts: Sequence[Verdict], summary_export: Path | None, report: Path | None
+) -> bool:
     """Write the files that were asked for, each whatever became of the other; whether that went well."""
     contents: dict[Path, bytes] = {}
     if summary_export is not None:

@@ -13,7 +13,9 @@ from devnest.store import migrate as bring_up_to_date
 __all__ = ["migrate"]
 
 
-def migrate(database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None) -> None:
+def migrate(
+    database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+) -> None:
     """Bring the database to the newest schema: the one given, or the embedded one of a DevNest that does not run."""
     configure_logging("warning")
     with reported():

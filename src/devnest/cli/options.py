@@ -37,7 +37,9 @@ def _origin(text: str) -> str:
     match = ORIGIN.fullmatch(text)
     port = int(match["port"] or 0) if match else 0
     if match is None or port > 65535:
-        raise typer.BadParameter(f"{text!r} is no origin; one is like https://app.example.org, or * alone for all")
+        raise typer.BadParameter(
+            f"{text!r} is no origin; one is like https://app.example.org, or * alone for all"
+        )
     unsaid = {"http": 80, "https": 443}[match["scheme"]]  # browsers leave it out
     return match["site"] + (f":{port}" if port not in (0, unsaid) else "")
 
@@ -61,7 +63,9 @@ def smtp_server(param: typer.CallbackParam, value: str | None) -> str | None:
 
 def _named(value: Path | None) -> Path | None:
     if value == Path():  # what an empty text becomes: a variable that is not set, in a script
-        raise typer.BadParameter("an empty path, or the working directory, is none; leave it out or name one")
+        raise typer.BadParameter(
+            "an empty path, or the working directory, is none; leave it out or name one"
+        )
     return value
 
 

@@ -73,12 +73,17 @@ def _warn_of_misspelt_variables(context: typer.Context) -> None:
     for name in sorted(name for name in os.environ if name.startswith("DEVNEST_")):
         value = os.environ[name]
         if name == "DEVNEST_PORT" and LINK.fullmatch(value):
-            log.warning("a service link is no port: ignored; enableServiceLinks: false leaves it out", variable=name)
+            log.warning(
+                "a service link is no port: ignored; enableServiceLinks: false leaves it out",
+                variable=name,
+            )
         elif name not in known and not LINK.fullmatch(value) and not OF_A_LINK.fullmatch(name):
             log.warning("no option has this variable", variable=name)
 
 
-def _warn_of_idle_options(context: typer.Context, hashing: Hashing, database_url: str | None) -> None:
+def _warn_of_idle_options(
+    context: typer.Context, hashing: Hashing, database_url: str | None
+) -> None:
     idle = {
         "--hash-nice": "no pool" if hashing is not Hashing.POOL else None,
         "--hash-workers": "hashing on the event loop" if hashing is Hashing.INLINE else None,
@@ -93,12 +98,18 @@ def _warn_of_idle_options(context: typer.Context, hashing: Hashing, database_url
 def serve(
     context: typer.Context,
     host: Annotated[
-        str, typer.Option(envvar="DEVNEST_HOST", help="Address to listen on, or a name: at all its addresses.")
+        str,
+        typer.Option(
+            envvar="DEVNEST_HOST", help="Address to listen on, or a name: at all its addresses."
+        ),
     ] = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option(
-            envvar="DEVNEST_PORT", parser=_port, metavar="PORT", help="Port to listen on; 0 takes a free one."
+            envvar="DEVNEST_PORT",
+            parser=_port,
+            metavar="PORT",
+            help="Port to listen on; 0 takes a free one.",
         ),
     ] = DEFAULT_PORT,
     management: Annotated[
@@ -113,7 +124,9 @@ def serve(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(envvar="DEVNEST_PROCESSES", min=1, max=64, help="Server processes.", show_default="CPUs"),
+        typer.Option(
+            envvar="DEVNEST_PROCESSES", min=1, max=64, help="Server processes.", show_default="CPUs"
+        ),
     ] = None,
     hashing: Annotated[
         Hashing,
@@ -136,7 +149,10 @@ def serve(
         ),
     ] = None,
     hash_nice: Annotated[
-        int, typer.Option(envvar="DEVNEST_HASH_NICE", min=0, max=19, help="How far the pool's workers stand back.")
+        int,
+        typer.Option(
+            envvar="DEVNEST_HASH_NICE", min=0, max=19, help="How far the pool's workers stand back."
+        ),
     ] = HASH_NICE,
     trusted_proxies: Annotated[
         str,

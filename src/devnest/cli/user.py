@@ -65,13 +65,21 @@ def create(
 
     asked = sys.stdin.isatty()
     try:
-        password = typer.prompt("Password", hide_input=True) if asked else sys.stdin.readline().rstrip("\n")
+        password = (
+            typer.prompt("Password", hide_input=True)
+            if asked
+            else sys.stdin.readline().rstrip("\n")
+        )
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"the password is no text in {error.encoding}") from None
-    policy = Policy(password_min_length, BreachedFile(breached_passwords) if breached_passwords else None)
+    policy = Policy(
+        password_min_length, BreachedFile(breached_passwords) if breached_passwords else None
+    )
     with reported():
         try:
-            msgspec.convert({"username": username, "email": email, "password": password}, Registration)
+            msgspec.convert(
+                {"username": username, "email": email, "password": password}, Registration
+            )
             asyncio.run(policy.check(password, (username, email)))
         except msgspec.ValidationError as error:
             raise Refused(in_words(str(error))) from None
@@ -91,7 +99,10 @@ def create(
 
 @user.command()
 def disable(
-    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+    username: Username,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    postgres_bin: PostgresBin = None,
 ) -> None:
     """Let nobody sign in to an account, and end its sessions on every server."""
 
@@ -106,7 +117,10 @@ def disable(
 
 @user.command()
 def enable(
-    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+    username: Username,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    postgres_bin: PostgresBin = None,
 ) -> None:
     """Let the account's holder sign in again."""
 
@@ -121,13 +135,19 @@ def enable(
 
 @user.command()
 def sessions(
-    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+    username: Username,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    postgres_bin: PostgresBin = None,
 ) -> None:
     """List an account's live sessions: id, day of the last use before today, address, user agent."""
 
     async def work(database: Database) -> list[str]:
         found = await list_sessions(database, await _account(database, username), NOBODY)
-        return [f"{s.id}  {s.last_used_at:%Y-%m-%d}  {s.address or '-'}  {s.user_agent or '-'}" for s in found]
+        return [
+            f"{s.id}  {s.last_used_at:%Y-%m-%d}  {s.address or '-'}  {s.user_agent or '-'}"
+            for s in found
+        ]
 
     for line in _run(work, database_url, data_dir, postgres_bin):
         typer.echo(line)
@@ -135,7 +155,10 @@ def sessions(
 
 @user.command()
 def revoke(
-    username: Username, database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
+    username: Username,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    postgres_bin: PostgresBin = None,
 ) -> None:
     """End all sessions of an account, on every server at once."""
 
@@ -149,7 +172,10 @@ def revoke(
 
 
 def _run(
-    work: Callable[[Database], Awaitable[T]], url: str | None, data_dir: Path | None, postgres_bin: Path | None
+    work: Callable[[Database], Awaitable[T]],
+    url: str | None,
+    data_dir: Path | None,
+    postgres_bin: Path | None,
 ) -> T:
     async def connected(url: str) -> T:
         async with Database(url, connections=1) as database:

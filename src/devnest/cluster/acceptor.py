@@ -26,7 +26,10 @@ class Acceptor:
     """Accepts on a socket it is given and does not close, as long as `has_room` says so."""
 
     def __init__(
-        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], has_room: Callable[[], bool]
+        self,
+        listener: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        has_room: Callable[[], bool],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
@@ -75,7 +78,9 @@ class Acceptor:
             return False
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
+        task = self._loop.create_task(
+            self._loop.connect_accepted_socket(self._make_protocol, connection)
+        )
         self._tasks.add(task)  # the loop itself keeps weak references only
         task.add_done_callback(self._accepted)
         return True

@@ -50,7 +50,9 @@ class Child:
     that it runs on, where Linux lets it.
     """
 
-    def __init__(self, name: str, module: str, inherited: Sequence[int] = (), cpu: int | None = None) -> None:
+    def __init__(
+        self, name: str, module: str, inherited: Sequence[int] = (), cpu: int | None = None
+    ) -> None:
         self.name = name
         self.cpu = cpu
         self.started_at = 0.0
@@ -72,16 +74,22 @@ class Child:
         try:
             await self._spawn()
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread to wait for it
-            raise ChildFailed(self.name, f"it could not be spawned: {error}", passing=True) from error
+            raise ChildFailed(
+                self.name, f"it could not be spawned: {error}", passing=True
+            ) from error
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+            self._reader, self._writer = await asyncio.open_connection(
+                sock=ours, limit=MAX_LINE_BYTES
+            )
             fds = [theirs.fileno(), *self._inherited]
             self.started_at = time.monotonic()
             command = interpreter(PROGRAM, [self._module, *map(str, fds)], import_path())
-            signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)  # inherited; it unblocks them once it ignores them
+            signal.pthread_sigmask(
+                signal.SIG_BLOCK, SUPERVISORS
+            )  # inherited; it unblocks them once it ignores them
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *command, pass_fds=fds, stdin=DEVNULL, stdout=DEVNULL, start_new_session=True
@@ -126,7 +134,9 @@ class Child:
     async def watch(self) -> str:
         """From ready on: wait for its end, and say how it came. One whose event loop hangs is killed."""
         silences = 0
-        while silences < 2:  # one alone may be ours: where this process was stopped, its timer comes before the beats
+        while (
+            silences < 2
+        ):  # one alone may be ours: where this process was stopped, its timer comes before the beats
             try:
                 async with asyncio.timeout(HANG_S / 2):
                     beats = await self._reader.read(MAX_LINE_BYTES)

@@ -27,14 +27,22 @@ from devnest.cluster.write_coalescing import CoalescingTransport
 
 __all__ = ["BoundedProtocol"]
 
-HEAD_TIMEOUT_S = 15.0  # from a request's first byte, or a connection's beginning, to the end of its headers
+HEAD_TIMEOUT_S = (
+    15.0  # from a request's first byte, or a connection's beginning, to the end of its headers
+)
 BODY_TIMEOUT_S = 10.0  # from there to the end of its body, of 1 MiB at most
 LAST_HEAD_TIMEOUT_S = 5.0  # the head's, from when the server begins to stop
 UNREAD_TIMEOUT_S = 30.0  # for a client that does not read its answer
 MAX_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
-MAX_HEADER_FIELDS = 100  # as other servers have it; 64 KiB of the shortest are 12,000, each looked at several times
-MAX_WIRE_BYTES = 16 * 1024 * 1024  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
-MAX_PIPELINED = 32  # requests of one connection that wait for the one before them, at about 3 KiB each
+MAX_HEADER_FIELDS = (
+    100  # as other servers have it; 64 KiB of the shortest are 12,000, each looked at several times
+)
+MAX_WIRE_BYTES = (
+    16 * 1024 * 1024
+)  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
+MAX_PIPELINED = (
+    32  # requests of one connection that wait for the one before them, at about 3 KiB each
+)
 HEAD, BODY = "head", "body"
 
 
@@ -56,7 +64,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_offered_upgrade = False  # by the head that the parser has just read
 
     def __init__(
-        self, config: Config, server_state: ServerState, proxies: TrustedProxies, send_buffers: SendBuffers
+        self,
+        config: Config,
+        server_state: ServerState,
+        proxies: TrustedProxies,
+        send_buffers: SendBuffers,
     ) -> None:
         super().__init__(config, server_state, app_state={})
         self.parser = self._new_parser()
@@ -66,7 +78,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client has so long for its first request."""
-        super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport, self.loop, self._send_buffers)))
+        super().connection_made(
+            cast(asyncio.Transport, CoalescingTransport(transport, self.loop, self._send_buffers))
+        )
         if self.client is not None:
             host, port = self.client
             self.client = (canonical(host) or host, port)
@@ -114,7 +128,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse_from_upgrade(self, rest: memoryview) -> None:
         """A parser stops behind an offer of another protocol and cannot go on: a new one reads the head without it."""
         while True:
-            head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+            head = without_upgrade(
+                self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
+            )
             self.parser = self._new_parser()
             self._is_offered_upgrade = False
             self.parser.feed_data(head)
@@ -151,7 +167,9 @@ class BoundedProtocol(HttpToolsProtocol):
         # All that most requests cost: only what is not plain is looked at in full.
         is_plain = version == "1.1" and names.count(HOST) == 1 and TRANSFER_ENCODING not in names
         if not is_plain or is_upgrade or NUMBER_SIGN in self.url or self._received.find(RTSP) != -1:
-            self._fault = fault_of(version, self.parser.get_method(), self.url, self.headers, self._received)
+            self._fault = fault_of(
+                version, self.parser.get_method(), self.url, self.headers, self._received
+            )
             if self._fault is not None:
                 raise HttpParserError(self._fault.detail)
             self._is_offered_upgrade = is_upgrade
@@ -174,7 +192,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._awaited = None
         self._stop_timer()
         super().on_message_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():  # it was answered before its body had come
+        if (
+            self.cycle.response_complete and not self.transport.is_closing()
+        ):  # it was answered before its body had come
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -240,7 +260,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def is_idle(self) -> bool:
         """Whether the client has yet to send a request, and could as well connect again."""
-        return self._awaited is not BODY and not self._is_answering() and not self.transport.is_closing()
+        return (
+            self._awaited is not BODY
+            and not self._is_answering()
+            and not self.transport.is_closing()
+        )
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

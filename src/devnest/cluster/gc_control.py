@@ -41,7 +41,9 @@ async def collecting(
         gc.set_threshold(*before)
 
 
-async def _collect_when_quiet(requests: Callable[[], int], look_s: float, patience_s: float) -> None:
+async def _collect_when_quiet(
+    requests: Callable[[], int], look_s: float, patience_s: float
+) -> None:
     waited_s = 0.0
     while True:
         await asyncio.sleep(look_s)

@@ -12,7 +12,9 @@ from devnest.shared_memory import SharedMemory
 
 __all__ = ["main"]
 
-MAX_WAITING = 2000  # hashes; their deadline of 25 s refuses earlier where fewer than 80 a second are done
+MAX_WAITING = (
+    2000  # hashes; their deadline of 25 s refuses earlier where fewer than 80 a second are done
+)
 DRAIN_S = 10.0
 
 
@@ -27,7 +29,11 @@ def main(control_fd: int, memory_fd: int) -> None:
 
 async def _serve(control: Control, settings: PoolSettings, memory: SharedMemory) -> None:
     server = PoolServer(
-        settings.path, workers=settings.workers, nice=settings.nice, max_queue=MAX_WAITING, allow=["devnest.hashing"]
+        settings.path,
+        workers=settings.workers,
+        nice=settings.nice,
+        max_queue=MAX_WAITING,
+        allow=["devnest.hashing"],
     )
     for operation in OPERATIONS:
         server.warm(f"{operation.__module__}:{operation.__qualname__}")

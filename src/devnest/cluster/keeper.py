@@ -24,7 +24,10 @@ class Keeper:
     """One place. `spawn`, `fill` and `keep` in this order; `leave` at any time after `spawn`."""
 
     def __init__(
-        self, make: Callable[[], Child], settings: Callable[[], msgspec.Struct], registry: ProcessRegistry
+        self,
+        make: Callable[[], Child],
+        settings: Callable[[], msgspec.Struct],
+        registry: ProcessRegistry,
     ) -> None:
         self._make = make
         self._settings = settings
@@ -49,7 +52,11 @@ class Keeper:
         """Whether its child is ready and lives."""
         return self.child.is_ready and not self.child.has_ended()
 
-    def keep(self, gave_up: Callable[[ChildFailed], None], others_serve: Callable[[], bool] = lambda: False) -> None:
+    def keep(
+        self,
+        gave_up: Callable[[ChildFailed], None],
+        others_serve: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Replace the child whenever it ends; `gave_up` is called when none starts any more.
 
         It is not while `others_serve`: what keeps this child from starting must not end them.
@@ -76,22 +83,37 @@ class Keeper:
     async def _replace(self, how: str, others_serve: Callable[[], bool]) -> None:
         """At once after a long life, later and later after short ones."""
         lived_s = time.monotonic() - self.child.started_at
-        log.warning("child died", child=self.name, pid=self.child.pid, how=how, lived_s=round(lived_s, 1))
+        log.warning(
+            "child died", child=self.name, pid=self.child.pid, how=how, lived_s=round(lived_s, 1)
+        )
         self._registry.died(self.name)
-        self._failed_starts = 0 if self.child.is_ready and lived_s > STABLE_S else self._failed_starts
+        self._failed_starts = (
+            0 if self.child.is_ready and lived_s > STABLE_S else self._failed_starts
+        )
         while True:
             if self._failed_starts:
-                await asyncio.sleep(min(MAX_BACKOFF_S, BACKOFF_FIRST_S * 2 ** min(self._failed_starts, 10)))
+                await asyncio.sleep(
+                    min(MAX_BACKOFF_S, BACKOFF_FIRST_S * 2 ** min(self._failed_starts, 10))
+                )
             self._failed_starts += 1  # until it has lived for a while
             self.child = self._make()
             try:
                 await self.spawn()
                 await self.fill()
             except ChildFailed as error:
-                log.warning("child did not start", child=self.name, reason=error.reason, tries=self._failed_starts)
+                log.warning(
+                    "child did not start",
+                    child=self.name,
+                    reason=error.reason,
+                    tries=self._failed_starts,
+                )
                 await self.child.stop(KILL_S)
                 self._registry.died(self.name)
-                if self._failed_starts >= MAX_FAILED_STARTS and not error.passing and not others_serve():
+                if (
+                    self._failed_starts >= MAX_FAILED_STARTS
+                    and not error.passing
+                    and not others_serve()
+                ):
                     raise
             else:
                 log.info("child started", child=self.name, pid=self.child.pid)

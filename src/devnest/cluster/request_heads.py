@@ -8,7 +8,15 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-__all__ = ["HOST", "NUMBER_SIGN", "RTSP", "TRANSFER_ENCODING", "Fault", "fault_of", "without_upgrade"]
+__all__ = [
+    "HOST",
+    "NUMBER_SIGN",
+    "RTSP",
+    "TRANSFER_ENCODING",
+    "Fault",
+    "fault_of",
+    "without_upgrade",
+]
 
 HOST = b"host"
 CHUNKED = b"chunked"
@@ -29,7 +37,11 @@ NOT_HTTP = Fault(400, "this is another protocol than HTTP")
 
 
 def fault_of(
-    version: str, method: bytes, target: bytes, headers: Collection[tuple[bytes, bytes]], received: bytes
+    version: str,
+    method: bytes,
+    target: bytes,
+    headers: Collection[tuple[bytes, bytes]],
+    received: bytes,
 ) -> Fault | None:
     """What is wrong with a head, if anything.
 
@@ -41,7 +53,9 @@ def fault_of(
         received: the bytes that the head came in, with what came before and after it in the same reads.
     """
     # The parser does not tell it from HTTP, nor where the head begins: behind a body that may be anywhere.
-    if RTSP in received and re.search(rb"%b +%b +RTSP/" % (re.escape(method), re.escape(target)), received):
+    if RTSP in received and re.search(
+        rb"%b +%b +RTSP/" % (re.escape(method), re.escape(target)), received
+    ):
         return NOT_HTTP
     if method == b"SOURCE":
         return NOT_HTTP  # ICE/1.0, as Icecast speaks it
@@ -52,11 +66,15 @@ def fault_of(
     if method == b"CONNECT":
         return Fault(501, "this server is no proxy")
     if NUMBER_SIGN in target:
-        return Fault(400, "a request's target has no fragment")  # a proxy may take it for a part of the path
+        return Fault(
+            400, "a request's target has no fragment"
+        )  # a proxy may take it for a part of the path
     hosts = sum(name == HOST for name, _ in headers)
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return Fault(400, "a request of HTTP/1.1 needs one Host header")
-    return _fault_of_framing(version, [value.lower() for name, value in headers if name == TRANSFER_ENCODING])
+    return _fault_of_framing(
+        version, [value.lower() for name, value in headers if name == TRANSFER_ENCODING]
+    )
 
 
 def _fault_of_framing(version: str, codings: list[bytes]) -> Fault | None:
@@ -70,7 +88,9 @@ def _fault_of_framing(version: str, codings: list[bytes]) -> Fault | None:
     return Fault(501, "the only transfer coding here is chunked")
 
 
-def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def without_upgrade(
+    method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
     """The head again, without the offer of another protocol: a server may ignore it (RFC 9110, 7.8)."""
     kept = b"".join(b"%s: %s\r\n" % pair for pair in headers if pair[0] != b"upgrade")
     return b"%s %s HTTP/%s\r\n%s\r\n" % (method, target, version.encode(), kept)

@@ -17,13 +17,17 @@ import structlog
 __all__ = ["SendBuffers"]
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024  # of one server: sixty of the largest pages
-MIN_ROOM_BYTES = MAX_UNSENT_BYTES // 4  # there is after a cut, so that the next one is not at the next answer
+MIN_ROOM_BYTES = (
+    MAX_UNSENT_BYTES // 4
+)  # there is after a cut, so that the next one is not at the next answer
 # Of one connection: its next request waits until it has read nearly all of the answer before (64 KiB, uvicorn's mark),
 # and the largest answer, the script of `/docs`, has 1.4 MiB.
 MAX_CONNECTION_UNSENT_BYTES = 4 * 1024 * 1024
 LOOK_S = 1.0  # between two looks at who has read how much
 NEWCOMER_PACE = 64 * 1024.0  # bytes a second: a connection's, until it has been looked at twice
-NO_LINGER = struct.pack("ii", 1, 0)  # close with a reset: the kernel, too, forgets what nobody reads
+NO_LINGER = struct.pack(
+    "ii", 1, 0
+)  # close with a reset: the kernel, too, forgets what nobody reads
 log = structlog.get_logger("devnest.cluster")
 
 
@@ -59,7 +63,9 @@ class SendBuffers:
             self.held_bytes -= backlog.held_bytes
         self.connections_cut += 1
         if not transport.is_closing():  # else its descriptor may be another's by now
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER
+            )
         transport.abort()
 
     def _count(self, transport: asyncio.Transport, backlog: "_Backlog") -> None:
@@ -89,7 +95,9 @@ class SendBuffers:
             self._cut_off_all(cut, "the server")
 
     def _cut_off_all(self, transports: list[asyncio.Transport], too_much_for: str) -> None:
-        addresses = Counter((transport.get_extra_info("peername") or ("",))[0] for transport in transports)
+        addresses = Counter(
+            (transport.get_extra_info("peername") or ("",))[0] for transport in transports
+        )
         for transport in transports:
             self.cut_off(transport)
         log.warning(
@@ -101,12 +109,21 @@ class SendBuffers:
 class _Backlog:
     """What one connection has yet to read."""
 
-    __slots__ = ("_is_known", "_pace", "_sizes", "_unread_bytes", "_unread_without_reading_bytes", "held_bytes")
+    __slots__ = (
+        "_is_known",
+        "_pace",
+        "_sizes",
+        "_unread_bytes",
+        "_unread_without_reading_bytes",
+        "held_bytes",
+    )
 
     def __init__(self) -> None:
         self._sizes = deque[int]()  # of the pieces that have not gone whole, oldest first
         self._unread_bytes = 0
-        self._unread_without_reading_bytes = 0  # what would be unread, had nothing been read since the last look
+        self._unread_without_reading_bytes = (
+            0  # what would be unread, had nothing been read since the last look
+        )
         self._is_known = False
         self._pace = NEWCOMER_PACE  # bytes a second
         self.held_bytes = 0

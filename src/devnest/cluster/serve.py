@@ -57,7 +57,9 @@ def serve(settings: Settings) -> None:
             stack.callback(postgres.stop)
             postgres.launch()
         pool_socket = stack.enter_context(runtime_directory(data_dir.path)) / POOL_SOCKET
-        asyncio.run(_supervise(settings, public, management, keys.absolute(), postgres, pool_socket))
+        asyncio.run(
+            _supervise(settings, public, management, keys.absolute(), postgres, pool_socket)
+        )
         log.info("stopped")
 
 
@@ -112,22 +114,33 @@ async def _supervise(
                 log_level=settings.log_level,
                 limits=settings.limits,
                 password_min_length=settings.password_min_length,
-                breached_passwords=str(settings.breached_passwords.absolute()) if settings.breached_passwords else None,
+                breached_passwords=str(settings.breached_passwords.absolute())
+                if settings.breached_passwords
+                else None,
                 smtp_url=settings.smtp_url,
                 mail_file=str(settings.data_dir.absolute() / "mail.mbox"),
                 mail_from=settings.mail_from,
             )
 
         inherited = (memory.fd, *(listener.fileno() for listener in (*public, *management)))
-        return Keeper(lambda: Child(name, "devnest.cluster.server", inherited, cpu), server_settings, registry)
+        return Keeper(
+            lambda: Child(name, "devnest.cluster.server", inherited, cpu), server_settings, registry
+        )
 
     pool = None
     if settings.hashing is Hashing.POOL:
         pool_settings = PoolSettings(
-            "pool", POOL_SLOT, str(pool_socket), settings.hash_workers, settings.hash_nice, settings.log_level
+            "pool",
+            POOL_SLOT,
+            str(pool_socket),
+            settings.hash_workers,
+            settings.hash_nice,
+            settings.log_level,
         )
         pool = Keeper(
-            lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)), lambda: pool_settings, registry
+            lambda: Child("pool", "devnest.cluster.hashing_pool", (memory.fd,)),
+            lambda: pool_settings,
+            registry,
         )
 
     async def prepare() -> None:
@@ -139,26 +152,38 @@ async def _supervise(
     def ready() -> None:
         lines = f"DevNest ready on http://{address_of(settings.host, public)}\n"
         if settings.management is not None:
-            lines += f"DevNest management on http://{address_of(settings.management[0], management)}\n"
+            lines += (
+                f"DevNest management on http://{address_of(settings.management[0], management)}\n"
+            )
         sys.stdout.write(lines)
         sys.stdout.flush()
         notify("READY=1")
 
     listeners = [*public, *management]
     supervisor = Supervisor(
-        make_server, pool, postgres, listeners, settings.drain_timeout_s, registry, _cpus_for_servers(settings)
+        make_server,
+        pool,
+        postgres,
+        listeners,
+        settings.drain_timeout_s,
+        registry,
+        _cpus_for_servers(settings),
     )
     await supervisor.run(settings.processes, prepare, ready)
 
 
-def _listen(settings: Settings, stack: ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
+def _listen(
+    settings: Settings, stack: ExitStack
+) -> tuple[list[socket.socket], list[socket.socket]]:
     """The public sockets, and those of the management, where it has some."""
     address = (settings.host, settings.port)
     if settings.management == address and settings.port:
         raise PortUnavailable(*address, "--management needs an address of its own")
     public = [stack.enter_context(listener) for listener in listen(*address)]
     management = (
-        [stack.enter_context(listener) for listener in listen(*settings.management)] if settings.management else []
+        [stack.enter_context(listener) for listener in listen(*settings.management)]
+        if settings.management
+        else []
     )
     return public, management
 

@@ -64,7 +64,9 @@ __all__ = ["main"]
 
 KEEP_ALIVE_S = 75
 LINGER_S = 1.0
-MAX_MANAGEMENT_CONNECTIONS = 100  # of one server, beside those of its clients, who may have taken all of theirs
+MAX_MANAGEMENT_CONNECTIONS = (
+    100  # of one server, beside those of its clients, who may have taken all of theirs
+)
 TURN_S = 0.02  # how often the connections are counted: that the last one has gone is no event of uvicorn's
 MAX_TOGETHER = 100  # posts, or sessions, in one statement
 
@@ -106,11 +108,19 @@ class Server(uvicorn.Server):
         config, management = self._management
 
         def has_room_for_management() -> bool:
-            return has_room([each for each in connections if each.config is config], MAX_MANAGEMENT_CONNECTIONS)
+            return has_room(
+                [each for each in connections if each.config is config], MAX_MANAGEMENT_CONNECTIONS
+            )
 
         self._acceptors = [
-            *(Acceptor(each, self._protocol, lambda: has_room(connections, most)) for each in self._listeners),
-            *(Acceptor(each, partial(self._protocol, config), has_room_for_management) for each in management),
+            *(
+                Acceptor(each, self._protocol, lambda: has_room(connections, most))
+                for each in self._listeners
+            ),
+            *(
+                Acceptor(each, partial(self._protocol, config), has_room_for_management)
+                for each in management
+            ),
         ]
         self.started = True
         self._ready()
@@ -118,7 +128,10 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, tell clients with their next answer that the connection ends, then close what is idle."""
         # A new list: what was begun keeps the old one, for of several requests on a connection the last one closes it.
-        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self.server_state.default_headers = [
+            *self.server_state.default_headers,
+            (b"connection", b"close"),
+        ]
         for connection in self._connections:
             connection.end_with_answer()
         for acceptor in self._acceptors:
@@ -133,9 +146,13 @@ class Server(uvicorn.Server):
         while self.server_state.connections and not self.force_exit and turns > 0:
             await asyncio.sleep(TURN_S)
             turns -= 1
-        await asyncio.sleep(0)  # a turn's timers run before its reads: read what has arrived, then close what is idle
+        await asyncio.sleep(
+            0
+        )  # a turn's timers run before its reads: read what has arrived, then close what is idle
         await super().shutdown(None)
-        while self.force_exit and self.server_state.tasks:  # begun meanwhile, by clients who came back at once
+        while (
+            self.force_exit and self.server_state.tasks
+        ):  # begun meanwhile, by clients who came back at once
             self._end_requests()
             await asyncio.sleep(TURN_S)
 
@@ -163,7 +180,9 @@ class Server(uvicorn.Server):
         return list(cast(set[BoundedProtocol], self.server_state.connections))
 
     def _protocol(self, config: uvicorn.Config | None = None) -> asyncio.Protocol:
-        return BoundedProtocol(config or self.config, self.server_state, self._proxies, self.send_buffers)
+        return BoundedProtocol(
+            config or self.config, self.server_state, self._proxies, self.send_buffers
+        )
 
 
 def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
@@ -182,7 +201,9 @@ def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
     except StoreError as error:
         control.failed(5, str(error), passing=isinstance(error, DatabaseUnavailable))
     except PoolError as error:
-        control.failed(1, str(error), passing=True)  # the pool has a keeper of its own, who gives up on it
+        control.failed(
+            1, str(error), passing=True
+        )  # the pool has a keeper of its own, who gives up on it
 
 
 async def _serve(
@@ -190,17 +211,25 @@ async def _serve(
 ) -> None:
     async with AsyncExitStack() as stack:
         metrics = stack.enter_context(Metrics(memory, settings.metrics_slot, settings.name))
-        waits = metrics.times("db_client_connection_wait_time_seconds", "Wait for a database connection", {})
-        database = await stack.enter_async_context(Database(settings.database_url, waited=waits.record))
+        waits = metrics.times(
+            "db_client_connection_wait_time_seconds", "Wait for a database connection", {}
+        )
+        database = await stack.enter_async_context(
+            Database(settings.database_url, waited=waits.record)
+        )
         await check_schema(database)
         searches = await stack.enter_async_context(Searches(settings.database_url, database))
-        metrics.gauge("search_waiting", "Searches that wait for their turn", {}, lambda: searches.waiting)
+        metrics.gauge(
+            "search_waiting", "Searches that wait for their turn", {}, lambda: searches.waiting
+        )
         for state, read in (
             ("idle", lambda: database.idle + searches.database.idle),
             ("used", lambda: database.used + searches.database.used),
         ):
             labels = {"process": settings.name, "state": state}
-            metrics.gauge("db_client_connection_count", "Connections of the database pool", labels, read)
+            metrics.gauge(
+                "db_client_connection_count", "Connections of the database pool", labels, read
+            )
         metrics.watch_requests()
         metrics.watch_log()
         runner, pool = await stack.enter_async_context(_runner(settings))
@@ -214,7 +243,9 @@ async def _serve(
             hasher=hasher,
             rehasher=await stack.enter_async_context(Rehasher(database, hasher)),
             tokens=tokens,
-            revoked=await stack.enter_async_context(RevokedSessions(settings.database_url, remember_s)),
+            revoked=await stack.enter_async_context(
+                RevokedSessions(settings.database_url, remember_s)
+            ),
             outbox=await stack.enter_async_context(_outbox(settings, metrics)),
             policy=_policy(settings),
             metrics=metrics,
@@ -256,12 +287,16 @@ def _watch_send_buffers(metrics: Metrics, send_buffers: SendBuffers) -> None:
     meaning = "Memory in answers that clients have not read whole"
     metrics.gauge("http_server_unsent_bytes", meaning, {}, lambda: send_buffers.held_bytes)
     meaning = "Connections cut off because answers were not read"
-    metrics.counter("http_server_connections_cut_total", meaning, {}, lambda: send_buffers.connections_cut)
+    metrics.counter(
+        "http_server_connections_cut_total", meaning, {}, lambda: send_buffers.connections_cut
+    )
 
 
 def _outbox(settings: ServerSettings, metrics: Metrics) -> Outbox:
     url = settings.smtp_url
-    outbox = Outbox(SmtpTransport(url) if url else FileTransport(Path(settings.mail_file)), settings.mail_from)
+    outbox = Outbox(
+        SmtpTransport(url) if url else FileTransport(Path(settings.mail_file)), settings.mail_from
+    )
     metrics.gauge("mail_waiting", "Mails that wait to be sent", {}, lambda: outbox.waiting)
     metrics.counter("mail_sent_total", "Mails that were handed over", {}, lambda: outbox.sent)
     for reason in LOSSES:

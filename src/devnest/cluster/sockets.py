@@ -11,7 +11,10 @@ __all__ = ["PortUnavailable", "address_of", "listen"]
 
 BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
 MAX_TRIES = 10  # to find a port that is free on all addresses of a name
-NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of a name's addresses: IPv6 where the kernel has none, say
+NOT_OURS = (
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+)  # of a name's addresses: IPv6 where the kernel has none, say
 log = structlog.get_logger("devnest.cluster")
 
 

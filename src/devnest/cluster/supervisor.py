@@ -32,7 +32,9 @@ ROLLING_PATIENCE_S = 65.0
 MAX_SERVERS = 64
 MAX_FAILED_STARTS = 5
 DROPPED_S = 1.0  # how often the lines are counted that the supervisor's own log has lost
-START_EXTENSION_S = 60  # what systemd is asked for, again and again, while PostgreSQL and the schema get ready
+START_EXTENSION_S = (
+    60  # what systemd is asked for, again and again, while PostgreSQL and the schema get ready
+)
 POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
 LOG_CHECK_S = 1.0  # how often PostgreSQL's log is measured: what it may grow by beyond its bound
 POSTGRESQL = "postgresql"  # its name in the log and the metrics
@@ -71,9 +73,13 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._hurry = asyncio.Event()
-        self._child_ended = asyncio.Event()  # any of this process: PostgreSQL's end has no other sign
+        self._child_ended = (
+            asyncio.Event()
+        )  # any of this process: PostgreSQL's end has no other sign
 
-    async def run(self, servers: int, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
+    async def run(
+        self, servers: int, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]
+    ) -> None:
         """Run until TERM or INT; `ready` is called once, when everything has started.
 
         Raises `ChildFailed` or `StoreError` where something cannot start at all, now or later.
@@ -98,7 +104,9 @@ class Supervisor:
 
     def _quietest_cpu(self, leaving: Keeper | None = None) -> int | None:
         """The one with the fewest servers, of those that stay."""
-        taken = Counter(keeper.child.cpu for keeper in self._servers.values() if keeper is not leaving)
+        taken = Counter(
+            keeper.child.cpu for keeper in self._servers.values() if keeper is not leaving
+        )
         return min(self._cpus, key=taken.__getitem__, default=None)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -118,9 +126,13 @@ class Supervisor:
         if not self._end.done():
             self._end.set_exception(error)
 
-    async def _start_all(self, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]) -> None:
+    async def _start_all(
+        self, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]
+    ) -> None:
         async with self._changes:  # who is told to change the servers meanwhile does so afterwards
-            asking = self._start(self._ask_systemd_for_time())  # for a recovery, or a large migration
+            asking = self._start(
+                self._ask_systemd_for_time()
+            )  # for a recovery, or a large migration
             if self._postgres is not None:
                 await self._postgres_ready(self._postgres)
             await prepare()
@@ -219,7 +231,10 @@ class Supervisor:
 
     def _keep(self, server: Keeper) -> None:
         """Whatever keeps one from starting, a newer schema say, the others go on."""
-        server.keep(self._give_up, lambda: any(other.serves for other in self._servers.values() if other is not server))
+        server.keep(
+            self._give_up,
+            lambda: any(other.serves for other in self._servers.values() if other is not server),
+        )
 
     async def _remove_server(self) -> None:
         if len(self._servers) == 1:
@@ -284,7 +299,12 @@ class Supervisor:
         for listener in self._listeners:
             listener.close()  # the last server to close its own refuses whoever comes then
         hurrying = asyncio.create_task(self._kill_when_hurried())
-        await asyncio.gather(*(keeper.leave(self._patience_s) for keeper in (*self._servers.values(), *self._leaving)))
+        await asyncio.gather(
+            *(
+                keeper.leave(self._patience_s)
+                for keeper in (*self._servers.values(), *self._leaving)
+            )
+        )
         if self._pool is not None:
             await self._pool.leave(POOL_PATIENCE_S)
         hurrying.cancel()

@@ -22,7 +22,10 @@ class CoalescingTransport:
     __slots__ = ("_held", "_loop", "_send_buffers", "_transport")
 
     def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, send_buffers: SendBuffers
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        send_buffers: SendBuffers,
     ) -> None:
         self._transport = transport
         self._loop = loop

@@ -64,7 +64,12 @@ def stages_of(conditions: Conditions) -> tuple[Stage, ...] | None:
 
 
 def conduct(
-    session: Session, designs: dict[str, Design], path: Path, teller: Teller, port: int, postgres_bin: Path | None
+    session: Session,
+    designs: dict[str, Design],
+    path: Path,
+    teller: Teller,
+    port: int,
+    postgres_bin: Path | None,
 ) -> None:
     """Do the runs that are pending, in turns; the session's file is written after each.
 
@@ -88,7 +93,12 @@ def _countdown(pending: list[tuple[int, str]]) -> Iterator[tuple[int, tuple[int,
 
 
 def _add_run(
-    session: Session, design: Design, round_number: int, teller: Teller, port: int, postgres_bin: Path | None
+    session: Session,
+    design: Design,
+    round_number: int,
+    teller: Teller,
+    port: int,
+    postgres_bin: Path | None,
 ) -> None:
     try:
         busy_before = busy(QUICK_LOOK_S if session.conditions.quick else LOOK_S)
@@ -101,7 +111,9 @@ def _add_run(
         teller.ended(session.runs[-1])
 
 
-def _measured(conditions: Conditions, design: Design, teller: Teller, port: int, postgres_bin: Path | None) -> Result:
+def _measured(
+    conditions: Conditions, design: Design, teller: Teller, port: int, postgres_bin: Path | None
+) -> Result:
     warming = constant(WARM_VUS, QUICK_WARM_S if conditions.quick else WARM_S)
     with started(design, conditions.hash_cost, port, postgres_bin) as url:
         _loaded(Plan(url, stages=warming), None, None)
@@ -149,7 +161,10 @@ def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None
     assert guard.stdout is not None
     programs = None if postgres_bin is None else str(postgres_bin.absolute())
     job = Job(
-        command=[*design.command, *(["--postgres-bin", programs] if programs and not design.needs_database else [])],
+        command=[
+            *design.command,
+            *(["--postgres-bin", programs] if programs and not design.needs_database else []),
+        ],
         environment=dict(design.environment),
         ready=design.ready,
         needs_database=design.needs_database,
@@ -161,7 +176,9 @@ def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None
     unloaded: LoadError | None = None
     with guard.stdin, guard.stdout:
         try:
-            with suppress(BrokenPipeError):  # it has ended: so it says nothing either, and that is told
+            with suppress(
+                BrokenPipeError
+            ):  # it has ended: so it says nothing either, and that is told
                 guard.stdin.write(msgspec.json.encode(job) + b"\n")
             yield _heard(guard.stdout).url
         except LoadError as error:
@@ -169,7 +186,9 @@ def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None
         finally:
             guard.stdin.close()
             _wait_for(guard)
-        _heard(guard.stdout, at_the_end=True)  # that it died explains more than what the load saw of it
+        _heard(
+            guard.stdout, at_the_end=True
+        )  # that it died explains more than what the load saw of it
     if unloaded is not None:
         raise NoDesign("failed", str(unloaded), [])
 

@@ -35,10 +35,22 @@ class Design:
 
 
 def _devnest(name: str, title: str, *options: str, **environment: str) -> Design:
-    serve = (sys.executable, "-P", "-m", "devnest", "serve", "--port", "{port}", "--data-dir", "{data_dir}")
+    serve = (
+        sys.executable,
+        "-P",
+        "-m",
+        "devnest",
+        "serve",
+        "--port",
+        "{port}",
+        "--data-dir",
+        "{data_dir}",
+    )
     # The peers write no line for each request and slow nobody down, so DevNest does not either.
     quiet = ("--log-level", "warning", "--no-limits")
-    return Design(name, f"DevNest, {title}", (*serve, "--hash-cost", "{cost}", *quiet, *options), environment)
+    return Design(
+        name, f"DevNest, {title}", (*serve, "--hash-cost", "{cost}", *quiet, *options), environment
+    )
 
 
 _OWN = (
@@ -60,7 +72,10 @@ _PEER_ENVIRONMENT = {
 def _starter() -> Path | None:
     """benchmarks/peers/start.py of the working directory, else of the clone that DevNest is installed from."""
     roots = (Path.cwd(), Path(devnest.__file__).resolve().parents[2])
-    return next((path for root in roots if (path := root / "benchmarks" / "peers" / "start.py").is_file()), None)
+    return next(
+        (path for root in roots if (path := root / "benchmarks" / "peers" / "start.py").is_file()),
+        None,
+    )
 
 
 def _peers(start: Path) -> Iterable[Design]:
@@ -81,15 +96,23 @@ def _peers(start: Path) -> Iterable[Design]:
 def every_design() -> dict[str, Design]:
     """All that can be run from here, by name."""
     start = _starter()
-    return {design.name: design for design in (*_OWN, *(_peers(start) if start is not None else ()))}
+    return {
+        design.name: design for design in (*_OWN, *(_peers(start) if start is not None else ()))
+    }
 
 
 def choose(names: str | None, *, peers: bool) -> list[str]:
     """The designs of `a,b,c`, or the four of DevNest; with `peers` all peers too. Raises `BadPlan`."""
     known = every_design()
     if peers and len(known) == len(_OWN):
-        raise BadPlan("--peers needs the repository's benchmarks/peers: run it in a clone of DevNest")
-    chosen = list(DEFAULT_DESIGNS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+        raise BadPlan(
+            "--peers needs the repository's benchmarks/peers: run it in a clone of DevNest"
+        )
+    chosen = (
+        list(DEFAULT_DESIGNS)
+        if names is None
+        else [name.strip() for name in names.split(",") if name.strip()]
+    )
     for name in chosen:
         if name not in known:
             raise BadPlan(f"no design {name!r}; there are {', '.join(known)}")

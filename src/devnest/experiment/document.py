@@ -34,7 +34,10 @@ def section(session: Session) -> str:
         "",
         _generator(session),
         *(f"\n{line}" for line in (*ratios(session), *remarks(session))),
-        *(f"\n{session.titles[trouble.design]}: {trouble.kind}, {trouble.reason}." for trouble in session.troubles),
+        *(
+            f"\n{session.titles[trouble.design]}: {trouble.kind}, {trouble.reason}."
+            for trouble in session.troubles
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -63,7 +66,9 @@ def _parts(path: Path, profile: str) -> tuple[str, str]:
     except UnicodeDecodeError:
         raise BadPlan(f"{path} is not text") from None
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
-        raise BadPlan(f"{path} has no section to write: it needs the lines {begin} and {end}, once each")
+        raise BadPlan(
+            f"{path} has no section to write: it needs the lines {begin} and {end}, once each"
+        )
     return text[: text.index(begin) + len(begin)], text[text.index(end) :]
 
 

@@ -67,7 +67,9 @@ class _Server:
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(STOP_LIMIT_S)
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses where only a zombie is left
+        with contextlib.suppress(
+            ProcessLookupError, PermissionError
+        ):  # macOS refuses where only a zombie is left
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -106,8 +108,12 @@ def _hold(job: Job, stack: ExitStack) -> None:
         values["{database_url}"] = _database(data_dir, job.postgres_bin, stack)
     command = [values.get(word, word) for word in job.command]
     # settings of the person's own DevNest would make this another design
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEVNEST_")}
-    environment = inherited | {name: values.get(value, value) for name, value in job.environment.items()}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("DEVNEST_")
+    }
+    environment = inherited | {
+        name: values.get(value, value) for name, value in job.environment.items()
+    }
     server = _Server(command, environment, home / "server.log")
     stack.callback(server.stop)
     deadline = time.monotonic() + job.start_limit_s

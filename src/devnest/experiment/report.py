@@ -27,10 +27,30 @@ def report(session: Session, command: str) -> str:
         *(f"<p class='notice' role='alert'>{html.escape(line)}</p>" for line in _notices(session)),
         *(_headline(session, design) for design in (BEFORE, AFTER) if design in measured),
         *(f"<p>{html.escape(line)}</p>" for line in ratios(session)),
-        figure("rates", "Requests per second", "Medians of the runs, beside the published figures.", bars=shown),
-        figure("slowest", "95th percentile", "Milliseconds, logarithmic, of all and of posts.", bars=2 * shown),
-        figure("rate-over-time", "Requests per second over time", "Of each design's middle run.", lines=len(measured)),
-        figure("p95-over-time", "95th percentile over time", "Milliseconds, logarithmic.", lines=len(measured)),
+        figure(
+            "rates",
+            "Requests per second",
+            "Medians of the runs, beside the published figures.",
+            bars=shown,
+        ),
+        figure(
+            "slowest",
+            "95th percentile",
+            "Milliseconds, logarithmic, of all and of posts.",
+            bars=2 * shown,
+        ),
+        figure(
+            "rate-over-time",
+            "Requests per second over time",
+            "Of each design's middle run.",
+            lines=len(measured),
+        ),
+        figure(
+            "p95-over-time",
+            "95th percentile over time",
+            "Milliseconds, logarithmic.",
+            lines=len(measured),
+        ),
         "<h2>The table</h2>",
         table(HEAD, compared(session)),
         "<h2>Every run</h2>",
@@ -56,7 +76,10 @@ def _when(session: Session) -> str:
 
 
 def _notices(session: Session) -> list[str]:
-    troubles = [f"{session.titles[trouble.design]}: {trouble.kind}, {trouble.reason}" for trouble in session.troubles]
+    troubles = [
+        f"{session.titles[trouble.design]}: {trouble.kind}, {trouble.reason}"
+        for trouble in session.troubles
+    ]
     left = f"{len(session.pending)} runs are missing." if session.pending else ""
     return [line for line in (left, *remarks(session), *troubles) if line]
 
@@ -78,7 +101,9 @@ def _headline(session: Session, design: str) -> str:
     )
 
 
-def _bars(name: str, labels: list[str], values: list[float | None], colours: list[str] | str) -> dict[str, Any]:
+def _bars(
+    name: str, labels: list[str], values: list[float | None], colours: list[str] | str
+) -> dict[str, Any]:
     """Bars that lie, so that long names fit; the first on top."""
     return {
         "type": "bar",
@@ -114,11 +139,19 @@ def _rates(session: Session, measured: list[str]) -> Figure:
 def _slowest(session: Session, measured: list[str]) -> Figure:
     published = PUBLISHED[session.conditions.profile]
     labels = [entry.title for entry in published] + [session.titles[design] for design in measured]
-    of_all = [*(entry.p95_ms for entry in published), *(session.typical(design, "p95_ms") for design in measured)]
-    of_post = [*(None for _ in published), *(session.typical_p95(design, "post") for design in measured)]
+    of_all = [
+        *(entry.p95_ms for entry in published),
+        *(session.typical(design, "p95_ms") for design in measured),
+    ]
+    of_post = [
+        *(None for _ in published),
+        *(session.typical_p95(design, "post") for design in measured),
+    ]
     layout = _lying("ms")
     most = max(value for value in of_all if value is not None)
-    layout["xaxis"].update(type="log", dtick=1, range=[0, math.log10(max(most, 10)) + 0.2])  # from 1 ms
+    layout["xaxis"].update(
+        type="log", dtick=1, range=[0, math.log10(max(most, 10)) + 0.2]
+    )  # from 1 ms
     bars = [_bars("all", labels, of_all, COLOURS[0]), _bars("post", labels, of_post, COLOURS[1])]
     return {"data": bars, "layout": layout}
 
@@ -130,12 +163,26 @@ def _over_time(session: Session, measured: list[str], name: str, unit: str) -> d
         assert run is not None
         # 0 is a second without an answer: a gap in the line
         values = [round(getattr(moment, name), 3) or None for moment in run.seconds]
-        lines.append(curve(session.titles[design], [moment.second for moment in run.seconds], values, number))
+        lines.append(
+            curve(session.titles[design], [moment.second for moment in run.seconds], values, number)
+        )
     return {"data": lines, "layout": frame(unit)}
 
 
 def _every_run(session: Session) -> str:
-    head = ["design", "run", "requests", "req/s", "avg", "median", "p95", "p99", "failed", "checks failed", "generator"]
+    head = [
+        "design",
+        "run",
+        "requests",
+        "req/s",
+        "avg",
+        "median",
+        "p95",
+        "p99",
+        "failed",
+        "checks failed",
+        "generator",
+    ]
     order = list(session.titles)
     runs = sorted(session.runs, key=lambda run: (order.index(run.design), run.round))
     return table(head, [_run_row(session, run) for run in runs])
@@ -159,8 +206,16 @@ def _about(session: Session, command: str) -> str:
     rows = [
         ["command", command],
         ["to measure it again", session.conditions.command],
-        ["machine", f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}"],
-        ["versions", ", ".join([f"DevNest {session.devnest}", *([f"Node {session.node}"] if session.node else [])])],
+        [
+            "machine",
+            f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}",
+        ],
+        [
+            "versions",
+            ", ".join(
+                [f"DevNest {session.devnest}", *([f"Node {session.node}"] if session.node else [])]
+            ),
+        ],
         ["generator", "share of a core in its busiest ten seconds; above 80 % a run is void"],
     ]
     return table([], rows, words=True)

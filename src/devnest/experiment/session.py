@@ -31,8 +31,15 @@ class Conditions(msgspec.Struct, frozen=True):
     @property
     def command(self) -> str:
         """The command that measures it again."""
-        words = ["devnest bench", f"--profile {self.profile}", f"--hash-cost {self.hash_cost}", f"--runs {self.runs}"]
-        return " ".join([*words, f"--designs {','.join(self.designs)}", *(["--quick"] if self.quick else [])])
+        words = [
+            "devnest bench",
+            f"--profile {self.profile}",
+            f"--hash-cost {self.hash_cost}",
+            f"--runs {self.runs}",
+        ]
+        return " ".join(
+            [*words, f"--designs {','.join(self.designs)}", *(["--quick"] if self.quick else [])]
+        )
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -76,13 +83,17 @@ class Run(msgspec.Struct, frozen=True):
     generator_cpu_peak: float  # and in its busiest ten seconds
     generator_ms_per_request: float
     void: bool
-    busy_before: float | None  # share of the machine's cores that others used before the start; None: not known
+    busy_before: (
+        float | None
+    )  # share of the machine's cores that others used before the start; None: not known
     seed: int
     prepared: dict[str, float]
     seconds: list[Moment]
 
     @classmethod
-    def of(cls, design: str, round_number: int, result: Result, busy_before: float | None = None) -> "Run":
+    def of(
+        cls, design: str, round_number: int, result: Result, busy_before: float | None = None
+    ) -> "Run":
         """What a finished load run measured."""
         trend = result.trend()
         routes = {}
@@ -105,7 +116,9 @@ class Run(msgspec.Struct, frozen=True):
             p95_ms=trend.percentile(95),
             p99_ms=trend.percentile(99),
             routes=routes,
-            failures=[(name, reason, count) for (name, reason), count in result.errors.most_common()],
+            failures=[
+                (name, reason, count) for (name, reason), count in result.errors.most_common()
+            ],
             generator_cpu=result.cpu_mean,
             generator_cpu_peak=result.cpu_peak,
             generator_ms_per_request=result.cpu_ms_per_request,
@@ -157,8 +170,13 @@ class Session(msgspec.Struct):
         except msgspec.DecodeError as error:
             raise BadPlan(f"{path} holds no session of devnest bench: {error}") from None
         if session.format != FORMAT:
-            raise BadPlan(f"{path} was written by another version of devnest bench (format {session.format})")
-        if not {*session.conditions.designs, *(run.design for run in session.runs)} <= session.titles.keys():
+            raise BadPlan(
+                f"{path} was written by another version of devnest bench (format {session.format})"
+            )
+        if (
+            not {*session.conditions.designs, *(run.design for run in session.runs)}
+            <= session.titles.keys()
+        ):
             raise BadPlan(f"{path} holds no session of devnest bench: a design has no title")
         return session
 
@@ -177,7 +195,10 @@ class Session(msgspec.Struct):
         done = {(run.round, run.design) for run in self.runs if not run.void}
         rounds = range(1, self.conditions.runs + 1)
         return [
-            (number, design) for number in rounds for design in self.conditions.designs if (number, design) not in done
+            (number, design)
+            for number in rounds
+            for design in self.conditions.designs
+            if (number, design) not in done
         ]
 
     def add(self, run: Run) -> None:
@@ -188,7 +209,8 @@ class Session(msgspec.Struct):
     def sound(self, design: str) -> list[Run]:
         """The runs of a design that count, slowest first."""
         return sorted(
-            (run for run in self.runs if run.design == design and not run.void), key=lambda run: run.requests_per_s
+            (run for run in self.runs if run.design == design and not run.void),
+            key=lambda run: run.requests_per_s,
         )
 
     def middle(self, design: str) -> Run | None:

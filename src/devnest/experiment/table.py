@@ -32,7 +32,18 @@ PUBLISHED = {
     ),
     "stress": (Published("published", 157_528, 1945, 66, failed=0),),
 }
-HEAD = ["design", "runs", "requests", "req/s", "best second", "avg", "median", "p95", "p95 of post", "failed"]
+HEAD = [
+    "design",
+    "runs",
+    "requests",
+    "req/s",
+    "best second",
+    "avg",
+    "median",
+    "p95",
+    "p95 of post",
+    "failed",
+]
 
 
 def compared(session: Session) -> list[list[str]]:
@@ -98,7 +109,11 @@ def ratios(session: Session) -> list[str]:
 
 def neighbours(session: Session) -> list[str]:
     """What to say where something else used the machine before runs."""
-    shares = [run.busy_before for run in session.runs if run.busy_before is not None and run.busy_before > BUSY]
+    shares = [
+        run.busy_before
+        for run in session.runs
+        if run.busy_before is not None and run.busy_before > BUSY
+    ]
     if not shares:
         return []
     return [
@@ -109,7 +124,11 @@ def neighbours(session: Session) -> list[str]:
 
 def remarks(session: Session) -> list[str]:
     """What to say beside the figures: of a quick session, of runs that do not count, of neighbours."""
-    quick = ["A quick session: it shows that everything works, not how fast."] if session.conditions.quick else []
+    quick = (
+        ["A quick session: it shows that everything works, not how fast."]
+        if session.conditions.quick
+        else []
+    )
     return [*quick, *void_runs(session), *neighbours(session)]
 
 

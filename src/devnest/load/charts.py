@@ -8,7 +8,11 @@ __all__ = ["COLOURS", "LOGARITHMIC", "curve", "frame"]
 COLOURS = ("#2f7ed8", "#e07b00", "#1a9e6b", "#b45fc7", "#c9423a", "#8a8f00", "#00a0b0", "#a0643c")
 # Ticks at 1, 2 and 5, written out: between powers of ten Plotly writes the first digit alone, 20 as 2.
 _TICKS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
-LOGARITHMIC: dict[str, Any] = {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:,g}" for tick in _TICKS]}
+LOGARITHMIC: dict[str, Any] = {
+    "type": "log",
+    "tickvals": _TICKS,
+    "ticktext": [f"{tick:,g}" for tick in _TICKS],
+}
 
 
 def curve(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) -> dict[str, Any]:

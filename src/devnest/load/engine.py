@@ -127,7 +127,9 @@ class Engine:
     async def _play_stages(self, scenario: Scenario, begin: float) -> None:
         slots = self._slots(scenario)
         present = 0
-        while (elapsed := perf_counter() - begin) < scenario.duration_s and not self._stopped.is_set():
+        while (
+            elapsed := perf_counter() - begin
+        ) < scenario.duration_s and not self._stopped.is_set():
             wanted = self._crew.share(vus_at(scenario.stages, elapsed))
             for slot in slots[wanted:present]:
                 slot.wanted = False
@@ -166,7 +168,11 @@ class Engine:
         slots = self._slots(scenario)
         for slot in slots:
             self._spawn(slot, self._stand_ready(scenario, slot, free))
-        while len(free) < len(slots) and perf_counter() - begin < scenario.duration_s and not self._stopped.is_set():
+        while (
+            len(free) < len(slots)
+            and perf_counter() - begin < scenario.duration_s
+            and not self._stopped.is_set()
+        ):
             await self._pause(_TICK_S)
         begin = perf_counter()
         number = self._crew.index  # of the arrival, among those of all generators

@@ -51,7 +51,9 @@ async def _serve(channel: Channel) -> None:
 async def _run(channel: Channel, job: Job) -> None:
     target = replace(Target.parse(job.url, insecure=job.insecure), address=job.address)
     seed = job.seed * job.generators + job.index
-    session = Session(target, seed=seed, timeout_s=job.timeout_s, run_tag=f"{job.run_tag}{job.index}")
+    session = Session(
+        target, seed=seed, timeout_s=job.timeout_s, run_tag=f"{job.run_tag}{job.index}"
+    )
     crew = Crew(session, job.index, job.generators)
     profile = profile_of(job)
     preparing = asyncio.create_task(profile.prepare(crew))
@@ -88,7 +90,14 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
             await asyncio.wait((running,), timeout=max(0.0, due - perf_counter()))
             now, cpu = perf_counter(), process_time()
             figures = session.tally.take()
-            second = Second(ordinal, engine.take_vus(), cpu - cpu_mark, now - mark, session.take_stall_s(), figures)
+            second = Second(
+                ordinal,
+                engine.take_vus(),
+                cpu - cpu_mark,
+                now - mark,
+                session.take_stall_s(),
+                figures,
+            )
             channel.send(second)
             mark, cpu_mark = now, cpu
         await running
@@ -109,5 +118,7 @@ async def _main(descriptor: int) -> None:
 
 def main() -> None:
     """Serve the parent on the socket whose descriptor is the only argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which asks for the figures
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent, which asks for the figures
     uvloop.run(_main(int(sys.argv[1])))

@@ -11,7 +11,17 @@ from typing import Protocol
 from devnest.load.result import Result
 from devnest.load.trend import Trend
 
-__all__ = ["METRICS", "Counter", "Gauge", "Metric", "Rate", "Tags", "TrendMetric", "metric", "shown"]
+__all__ = [
+    "METRICS",
+    "Counter",
+    "Gauge",
+    "Metric",
+    "Rate",
+    "Tags",
+    "TrendMetric",
+    "metric",
+    "shown",
+]
 
 Tags = Mapping[str, str]
 PERCENTILES = (90.0, 95.0, 99.0)
@@ -42,7 +52,12 @@ class TrendMetric:
     def value(self, aggregation: str) -> float:
         if aggregation.startswith("p("):
             return self.trend.percentile(float(aggregation[2:-1]))
-        return {"avg": self.trend.avg, "min": self.trend.min, "med": self.trend.med, "max": self.trend.max}[aggregation]
+        return {
+            "avg": self.trend.avg,
+            "min": self.trend.min,
+            "med": self.trend.med,
+            "max": self.trend.max,
+        }[aggregation]
 
     def values(self) -> dict[str, float]:
         names = ["avg", "min", "med", "max", *(f"p({percent:g})" for percent in PERCENTILES)]
@@ -133,11 +148,17 @@ def metric(result: Result, name: str, tags: Tags | None = None) -> Metric:
                 failed = _tagged(result, {**tags, "expected_response": "false"}).count
             return Rate(failed, whole - failed)
         case "checks":
-            counts = [both for check, both in result.checks.items() if tags.get("check") in (None, check)]
+            counts = [
+                both for check, both in result.checks.items() if tags.get("check") in (None, check)
+            ]
             return Rate(sum(passes for passes, _ in counts), sum(fails for _, fails in counts))
         case "vus" | "vus_max":
             vus = [point.vus for point in result.points] or [0]
-            return Gauge(vus[-1], min(vus), max(vus)) if name == "vus" else Gauge(max(vus), max(vus), max(vus))
+            return (
+                Gauge(vus[-1], min(vus), max(vus))
+                if name == "vus"
+                else Gauge(max(vus), max(vus), max(vus))
+            )
         case "http_req_connecting":
             return TrendMetric(result.connecting)
         case "iteration_duration":

@@ -47,14 +47,19 @@ def figure(identity: str, title: str, description: str, *, bars: int = 0, lines:
 
 def tiles(figures: Iterable[tuple[str, str]]) -> str:
     """Large figures: pairs of label and value."""
-    items = (f"<li><b>{html.escape(value)}</b><span>{html.escape(label)}</span></li>" for label, value in figures)
+    items = (
+        f"<li><b>{html.escape(value)}</b><span>{html.escape(label)}</span></li>"
+        for label, value in figures
+    )
     return f"<ul class='tiles'>{''.join(items)}</ul>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False) -> str:
     """A table; `words` for text instead of numbers. A cell is escaped."""
     headings = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
     kind = " class='words'" if words else ""
     top = f"<thead><tr>{headings}</tr></thead>" if head else ""
     return f"<div class='wide'><table{kind}>{top}<tbody>{lines}</tbody></table></div>"

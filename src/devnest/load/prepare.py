@@ -54,7 +54,9 @@ async def _registered(vu: VirtualUser) -> Account:
             failures += 1
             await asyncio.sleep(_FAILURE_PAUSE_S)
     reasons = sorted({f"{name}: {reason}" for name, reason, _ in vu.session.tally.take().errors})
-    raise PrepareFailed(f"cannot make the accounts of this run ({'; '.join(reasons) or 'wrong answers'})")
+    raise PrepareFailed(
+        f"cannot make the accounts of this run ({'; '.join(reasons) or 'wrong answers'})"
+    )
 
 
 async def measure_sign_ins(session: Session, accounts: list[Account], seconds: float) -> float:
@@ -79,5 +81,7 @@ async def measure_sign_ins(session: Session, accounts: list[Account], seconds: f
         for number in range(_AT_ONCE):
             tasks.create_task(sign_in(number))
     if not signed_in:
-        raise PrepareFailed("cannot measure the target's capacity: no sign-in succeeded; give it: --set capacity=N")
+        raise PrepareFailed(
+            "cannot measure the target's capacity: no sign-in succeeded; give it: --set capacity=N"
+        )
     return signed_in / (perf_counter() - begin)

@@ -34,13 +34,17 @@ class Scenario:
     rate: float | None = None
     think_s: float = 0.0
     jitter: float = 0.0
-    sources: tuple[str, ...] = ()  # local addresses to connect from, in turn; empty: the system's choice
+    sources: tuple[
+        str, ...
+    ] = ()  # local addresses to connect from, in turn; empty: the system's choice
 
     def check(self) -> None:
         """Raise `BadPlan` where nobody could play it."""
         checked(self.stages)
         if self.think_s < 0 or not 0 <= self.jitter <= 1:
-            raise BadPlan(f"thinking of {self.think_s:g} s with a jitter of {self.jitter:g}; 0 s or more, and 0 to 1")
+            raise BadPlan(
+                f"thinking of {self.think_s:g} s with a jitter of {self.jitter:g}; 0 s or more, and 0 to 1"
+            )
 
     @property
     def most_vus(self) -> int:
@@ -74,11 +78,23 @@ class Profile:
     rate: float | None = None
     think_s: float = 0.2  # mean pause of `vu.think()`
     jitter: float = 0.5  # a pause is 1 - jitter to 1 + jitter times the mean
-    takes_stages: ClassVar[bool] = True  # False: the profile makes its own scenarios, and refuses --stages and --vus
+    takes_stages: ClassVar[bool] = (
+        True  # False: the profile makes its own scenarios, and refuses --stages and --vus
+    )
 
     def scenarios(self, target_host: str) -> list[Scenario]:
         """The kinds of virtual user of this run; by default one: `start` once, then `iteration` for ever."""
-        return [Scenario("default", self.iteration, self.stages, self.start, self.rate, self.think_s, self.jitter)]
+        return [
+            Scenario(
+                "default",
+                self.iteration,
+                self.stages,
+                self.start,
+                self.rate,
+                self.think_s,
+                self.jitter,
+            )
+        ]
 
     async def prepare(self, crew: Crew) -> dict[str, float]:
         """Done before the clock starts and counted apart. Gives figures to print, such as accounts made."""
@@ -107,7 +123,9 @@ def load_profile(spec: str, named: Mapping[str, type[Profile]]) -> Profile:
         raise BadPlan(f"{path!r} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     neighbours = str(Path(path).resolve().parent)
-    if neighbours not in sys.path:  # last, so that no file there takes the place of a module that others import
+    if (
+        neighbours not in sys.path
+    ):  # last, so that no file there takes the place of a module that others import
         sys.path.append(neighbours)
     sys.modules[module_spec.name] = module
     try:
@@ -122,7 +140,9 @@ def load_profile(spec: str, named: Mapping[str, type[Profile]]) -> Profile:
     try:
         return found()
     except Exception as error:
-        raise BadPlan(f"{name} of {path} cannot be made: {type(error).__name__}: {error}") from error
+        raise BadPlan(
+            f"{name} of {path} cannot be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 def settings_of(profile: Profile) -> dict[str, type]:

@@ -46,8 +46,16 @@ class Stress(Profile):
             raise BadPlan("the stress test needs a feed_share from 0 to 1, and accounts 0 or more")
         stages = self.stages
         if stages is Profile.stages:
-            stages = (Stage(self.ramp_s, self.vus), Stage(self.hold_s, self.vus), Stage(self.fall_s, 0))
-        return [Scenario("crowd", self.iteration, stages, self.start, self.rate, self.think_s, self.jitter)]
+            stages = (
+                Stage(self.ramp_s, self.vus),
+                Stage(self.hold_s, self.vus),
+                Stage(self.fall_s, 0),
+            )
+        return [
+            Scenario(
+                "crowd", self.iteration, stages, self.start, self.rate, self.think_s, self.jitter
+            )
+        ]
 
     async def prepare(self, crew: Crew) -> dict[str, float]:
         wanted = self.accounts or max(scenario.most_vus for scenario in self.scenarios(""))
@@ -73,7 +81,9 @@ class Flood(Profile):
 
     takes_stages = False
     duration_s = 60.0
-    capacity = 0.0  # sign-ins a second the target can do; 0: measured for `measure_s` before the run
+    capacity = (
+        0.0  # sign-ins a second the target can do; 0: measured for `measure_s` before the run
+    )
     measure_s = 5.0
     multiple = 10.0
     attackers = 1000  # VUs that take the flood's arrivals; those due when all are busy are dropped
@@ -88,15 +98,31 @@ class Flood(Profile):
         self._accounts: list[Account] = []
 
     def scenarios(self, target_host: str) -> list[Scenario]:
-        if min(self.duration_s, self.multiple, self.attackers, self.attacked_accounts, self.measure_s) <= 0:
-            raise BadPlan("the flood needs duration_s, multiple, attackers, attacked_accounts and measure_s above 0")
+        if (
+            min(
+                self.duration_s,
+                self.multiple,
+                self.attackers,
+                self.attacked_accounts,
+                self.measure_s,
+            )
+            <= 0
+        ):
+            raise BadPlan(
+                "the flood needs duration_s, multiple, attackers, attacked_accounts and measure_s above 0"
+            )
         if min(self.capacity, self.honest, self.readers, self.posters) < 0:
             raise BadPlan("the flood needs capacity, honest, readers and posters 0 or more")
         loopback = target_host == "127.0.0.1" and sys.platform == "linux"
         sources = tuple(filter(None, self.attack_addresses.split(","))) if loopback else ()
         whole = constant(self.attackers, self.duration_s)
         attack = Scenario(
-            "attack", self._attack, whole, self._choose, rate=self.capacity * self.multiple, sources=sources
+            "attack",
+            self._attack,
+            whole,
+            self._choose,
+            rate=self.capacity * self.multiple,
+            sources=sources,
         )
         habits = {
             "honest": (self.honest, self._sign_in, self._choose, 2.0),
@@ -104,15 +130,21 @@ class Flood(Profile):
             "posters": (self.posters, self._post, self._enter, self.think_s),
         }
         return [attack] + [
-            Scenario(name, iteration, constant(vus, self.duration_s), start, None, think_s, self.jitter)
+            Scenario(
+                name, iteration, constant(vus, self.duration_s), start, None, think_s, self.jitter
+            )
             for name, (vus, iteration, start, think_s) in habits.items()
             if vus > 0
         ]
 
     async def prepare(self, crew: Crew) -> dict[str, float]:
-        self._accounts, seconds = await make_accounts(crew.session, max(1, crew.share(self.attacked_accounts)))
+        self._accounts, seconds = await make_accounts(
+            crew.session, max(1, crew.share(self.attacked_accounts))
+        )
         if not self.capacity:
-            self.capacity = crew.generators * await measure_sign_ins(crew.session, self._accounts, self.measure_s)
+            self.capacity = crew.generators * await measure_sign_ins(
+                crew.session, self._accounts, self.measure_s
+            )
         return {
             "accounts": len(self._accounts),
             "seconds": seconds,
@@ -144,4 +176,6 @@ class Flood(Profile):
         await vu.think()
 
 
-PROFILES: Mapping[str, type[Profile]] = MappingProxyType({"experiment": Experiment, "stress": Stress, "flood": Flood})
+PROFILES: Mapping[str, type[Profile]] = MappingProxyType(
+    {"experiment": Experiment, "stress": Stress, "flood": Flood}
+)

@@ -32,7 +32,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._live.stop()
 
@@ -43,7 +46,10 @@ class Progress:
         """The clock starts."""
         self._begin = time.monotonic()
         if result.prepared:
-            self.say("prepared: " + ", ".join(f"{name} {value:,.1f}" for name, value in result.prepared.items()))
+            self.say(
+                "prepared: "
+                + ", ".join(f"{name} {value:,.1f}" for name, value in result.prepared.items())
+            )
 
     def second(self, result: Result, point: Point) -> None:
         """One second has passed."""
@@ -77,4 +83,6 @@ class Progress:
 
 
 def _p95(point: Point) -> str:
-    return milliseconds(point.p95_ms) if point.p95_ms else "-"  # in a second without an answer there is none
+    return (
+        milliseconds(point.p95_ms) if point.p95_ms else "-"
+    )  # in a second without an answer there is none

@@ -21,7 +21,9 @@ _SHOWN_PERCENTILES = (50, 90, 95, 99)
 def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
     """The whole HTML file."""
     figures = {
-        "rate": _over_time(result, "req/s", [curve("requests", _seconds(result), _rates(result), 0)]),
+        "rate": _over_time(
+            result, "req/s", [curve("requests", _seconds(result), _rates(result), 0)]
+        ),
         "p95": _over_time(result, "p95, ms", _p95_lines(result)),
         "percentiles": _percentiles(result),
         "cpu": _cpu(result),
@@ -34,15 +36,27 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
         *_notices(result),
         tiles(_headline(result)),
         *_thresholds(verdicts),
-        figure("rate", "Requests per second", "Answers a second, with the virtual users behind them."),
-        figure("p95", "95th percentile", "Milliseconds, of each second, by route, with the virtual users behind."),
-        figure("percentiles", "Percentiles by route", "Milliseconds on a logarithmic scale, over the whole run."),
+        figure(
+            "rate", "Requests per second", "Answers a second, with the virtual users behind them."
+        ),
+        figure(
+            "p95",
+            "95th percentile",
+            "Milliseconds, of each second, by route, with the virtual users behind.",
+        ),
+        figure(
+            "percentiles",
+            "Percentiles by route",
+            "Milliseconds on a logarithmic scale, over the whole run.",
+        ),
         "<h2>Routes</h2>",
         _routes(result),
         *_failures(result),
         "<h2>Checks</h2>",
         _checks(result),
-        figure("cpu", "The generator itself", "Share of a core used by the busiest generator process."),
+        figure(
+            "cpu", "The generator itself", "Share of a core used by the busiest generator process."
+        ),
         "<h2>This run</h2>",
         _about(result, command),
     ]
@@ -71,7 +85,10 @@ def _headline(result: Result) -> list[tuple[str, str]]:
 def _thresholds(verdicts: Sequence[Verdict]) -> list[str]:
     if not verdicts:
         return []
-    lines = (f"<li class='{'good' if verdict.ok else 'bad'}'>{html.escape(str(verdict))}</li>" for verdict in verdicts)
+    lines = (
+        f"<li class='{'good' if verdict.ok else 'bad'}'>{html.escape(str(verdict))}</li>"
+        for verdict in verdicts
+    )
     return ["<h2>Thresholds</h2>", f"<ul>{''.join(lines)}</ul>"]
 
 
@@ -79,15 +96,37 @@ def _routes(result: Result) -> str:
     rows = []
     for name in result.names:
         trend = result.trend(name)
-        durations = [trend.avg, *(trend.percentile(percent) for percent in _SHOWN_PERCENTILES), trend.max]
+        durations = [
+            trend.avg,
+            *(trend.percentile(percent) for percent in _SHOWN_PERCENTILES),
+            trend.max,
+        ]
         failed = result.trend(name, expected=False).count
-        rows.append([name, f"{trend.count:,}", f"{failed:,}", *map(milliseconds, durations), _answers(result, name)])
-    head = ["route", "requests", "failed", "avg", *(f"p{percent}" for percent in _SHOWN_PERCENTILES), "max", "answers"]
+        rows.append(
+            [
+                name,
+                f"{trend.count:,}",
+                f"{failed:,}",
+                *map(milliseconds, durations),
+                _answers(result, name),
+            ]
+        )
+    head = [
+        "route",
+        "requests",
+        "failed",
+        "avg",
+        *(f"p{percent}" for percent in _SHOWN_PERCENTILES),
+        "max",
+        "answers",
+    ]
     return table(head, rows)
 
 
 def _answers(result: Result, name: str) -> str:
-    return ", ".join(f"{status or 'none'}: {count:,}" for status, count in result.statuses(name).items())
+    return ", ".join(
+        f"{status or 'none'}: {count:,}" for status, count in result.statuses(name).items()
+    )
 
 
 def _failures(result: Result) -> list[str]:
@@ -95,7 +134,14 @@ def _failures(result: Result) -> list[str]:
     reasons = [table(["route", "reason", "times"], rows, words=True)] if rows else []
     if not result.failed:
         return ["<h2>Failures</h2>", "<p>No request failed.</p>", *reasons]
-    return [figure("failures", "Failures", "Requests by the second that did not get the answer they should."), *reasons]
+    return [
+        figure(
+            "failures",
+            "Failures",
+            "Requests by the second that did not get the answer they should.",
+        ),
+        *reasons,
+    ]
 
 
 def _checks(result: Result) -> str:
@@ -107,7 +153,10 @@ def _about(result: Result, command: str) -> str:
     machine = result.machine
     rows = [
         ["command", command],
-        ["machine", f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}"],
+        [
+            "machine",
+            f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}",
+        ],
         ["seed", str(result.seed)],
         ["duration", f"{result.elapsed_s:.1f} s"],
         [
@@ -115,7 +164,11 @@ def _about(result: Result, command: str) -> str:
             f"{result.generators} process(es), {result.cpu_mean:.0%} of a core on average, {result.cpu_peak:.0%} in "
             f"the busiest ten seconds, {result.cpu_ms_per_request:.3f} ms of CPU per request",
         ],
-        ["prepared before", ", ".join(f"{name} {value:,.1f}" for name, value in result.prepared.items()) or "nothing"],
+        [
+            "prepared before",
+            ", ".join(f"{name} {value:,.1f}" for name, value in result.prepared.items())
+            or "nothing",
+        ],
         ["interrupted iterations", f"{result.interrupted:,}"],
     ]
     return table([], rows, words=True)
@@ -137,14 +190,22 @@ def _rates(result: Result) -> list[float]:
 def _p95_lines(result: Result) -> list[dict[str, Any]]:
     lines = []
     for index, name in enumerate(result.names):
-        values = [point.p95_ms_by_name.get(name) for point in _points(result)]  # None: a gap in the line
+        values = [
+            point.p95_ms_by_name.get(name) for point in _points(result)
+        ]  # None: a gap in the line
         lines.append(curve(name, _seconds(result), values, index))
     return lines
 
 
 def _failure_bars(result: Result) -> dict[str, Any]:
     failed = [point.failed for point in _points(result)]
-    return {"type": "bar", "name": "failed", "x": _seconds(result), "y": failed, "marker": {"color": _BAD}}
+    return {
+        "type": "bar",
+        "name": "failed",
+        "x": _seconds(result),
+        "y": failed,
+        "marker": {"color": _BAD},
+    }
 
 
 def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figure:
@@ -167,7 +228,12 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
             seconds[-1],
         ]  # else dots make an axis longer than that of the next chart
     # Plotly draws a second axis over the first: so the first, behind, is that of the VUs, on the right
-    layout["yaxis"] = {"title": {"text": "VUs"}, "side": "right", "showgrid": False, "rangemode": "tozero"}
+    layout["yaxis"] = {
+        "title": {"text": "VUs"},
+        "side": "right",
+        "showgrid": False,
+        "rangemode": "tozero",
+    }
     layout["yaxis2"] = {
         "title": {"text": unit},
         "overlaying": "y",
@@ -175,7 +241,9 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
         "rangemode": "tozero",
         "automargin": True,
     }
-    layout["yaxis2"]["tickmode"] = "auto"  # else the ticks follow the axis of the VUs, at odd values
+    layout["yaxis2"]["tickmode"] = (
+        "auto"  # else the ticks follow the axis of the VUs, at odd values
+    )
     return {"data": [vus, *on_top], "layout": layout}
 
 
@@ -185,7 +253,13 @@ def _percentiles(result: Result) -> Figure:
         for percent in _SHOWN_PERCENTILES
     }
     data = [
-        {"type": "bar", "name": f"p{percent}", "x": result.names, "y": heights, "marker": {"color": COLOURS[index]}}
+        {
+            "type": "bar",
+            "name": f"p{percent}",
+            "x": result.names,
+            "y": heights,
+            "marker": {"color": COLOURS[index]},
+        }
         for index, (percent, heights) in enumerate(values.items())
     ]
     layout = frame("ms")
@@ -203,7 +277,15 @@ def _cpu(result: Result) -> Figure:
     layout["yaxis"]["range"] = [0, most]
     limit = {"color": _BAD, "width": 1, "dash": "dash"}
     layout["shapes"] = [
-        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": CPU_LIMIT * 100, "y1": CPU_LIMIT * 100, "line": limit}
+        {
+            "type": "line",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": CPU_LIMIT * 100,
+            "y1": CPU_LIMIT * 100,
+            "line": limit,
+        }
     ]
     used = [round(point.cpu * 100, 1) for point in _points(result)]
     return {"data": [curve("generator", _seconds(result), used, 0)], "layout": layout}

@@ -14,7 +14,15 @@ from devnest.load.messages import Second
 from devnest.load.tally import Figures, Key
 from devnest.load.trend import Trend
 
-__all__ = ["CPU_LIMIT", "SHORTEST_S", "STALL_LIMIT_S", "Machine", "Point", "Result", "exact_percentile"]
+__all__ = [
+    "CPU_LIMIT",
+    "SHORTEST_S",
+    "STALL_LIMIT_S",
+    "Machine",
+    "Point",
+    "Result",
+    "exact_percentile",
+]
 
 CPU_LIMIT = 0.8  # of a core; above it a generator measures itself
 STALL_LIMIT_S = 0.1  # a longer one is told: it is in the durations
@@ -53,9 +61,16 @@ class Machine:
         processor = platform.processor() or platform.machine()
         cpuinfo = Path("/proc/cpuinfo")
         if cpuinfo.exists():
-            models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+            models = [
+                line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+            ]
             processor = models[0].partition(":")[2].strip() if models else processor
-        return cls(f"{platform.system()} {platform.release()}", processor, _cores(), platform.python_version())
+        return cls(
+            f"{platform.system()} {platform.release()}",
+            processor,
+            _cores(),
+            platform.python_version(),
+        )
 
 
 def _cores() -> int:
@@ -82,7 +97,8 @@ class _OpenSecond:
         point.med_ms = exact_percentile(whole, 50) * 1e3
         point.p95_ms = exact_percentile(whole, 95) * 1e3
         point.p95_ms_by_name = {
-            name: exact_percentile(sorted(durations), 95) * 1e3 for name, durations in self._durations.items()
+            name: exact_percentile(sorted(durations), 95) * 1e3
+            for name, durations in self._durations.items()
         }
         return point
 
@@ -116,7 +132,9 @@ class Result:
         self.elapsed_s = 0.0
         self.stopped = False  # by the person, before its end
         self._open: dict[int, _OpenSecond] = {}
-        self._cpu: list[list[tuple[float, float]]] = [[] for _ in range(generators)]  # CPU and wall time, by second
+        self._cpu: list[list[tuple[float, float]]] = [
+            [] for _ in range(generators)
+        ]  # CPU and wall time, by second
 
     def prepare(self, figures: Mapping[str, float]) -> None:
         """Add what one generator prepared; they work at the same time, so their seconds do not add up."""
@@ -130,7 +148,9 @@ class Result:
         moment.told += 1
         moment.point.vus += second.vus
         moment.point.wall_s = max(moment.point.wall_s, second.wall_s)
-        moment.point.cpu = max(moment.point.cpu, second.cpu_s / second.wall_s if second.wall_s else 0.0)
+        moment.point.cpu = max(
+            moment.point.cpu, second.cpu_s / second.wall_s if second.wall_s else 0.0
+        )
         moment.point.stall_s = max(moment.point.stall_s, second.stall_s)
         self._cpu[generator].append((second.cpu_s, second.wall_s))
         self._count(second.figures, moment)
@@ -141,7 +161,9 @@ class Result:
         for ordinal in sorted(self._open):
             self._close(ordinal)
         self.points.sort(key=lambda point: point.second)
-        self.elapsed_s = max((sum(wall for _, wall in seconds) for seconds in self._cpu), default=0.0)
+        self.elapsed_s = max(
+            (sum(wall for _, wall in seconds) for seconds in self._cpu), default=0.0
+        )
 
     def _close(self, ordinal: int) -> Point:
         point = self._open.pop(ordinal).closed()
@@ -185,18 +207,25 @@ class Result:
     @property
     def peak_requests_per_s(self) -> float:
         """Of the best second."""
-        return max((point.requests_per_s for point in self.points if point.wall_s > SHORTEST_S), default=0.0)
+        return max(
+            (point.requests_per_s for point in self.points if point.wall_s > SHORTEST_S),
+            default=0.0,
+        )
 
     @property
     def vus_max(self) -> int:
         return max((point.vus for point in self.points), default=0)
 
-    def trend(self, name: str | None = None, status: int | None = None, expected: bool | None = None) -> Trend:
+    def trend(
+        self, name: str | None = None, status: int | None = None, expected: bool | None = None
+    ) -> Trend:
         """Durations of the requests that fit."""
         return Trend.of(
             trend
             for (its_name, its_status, its_expected), trend in self.durations.items()
-            if name in (None, its_name) and status in (None, its_status) and expected in (None, its_expected)
+            if name in (None, its_name)
+            and status in (None, its_status)
+            and expected in (None, its_expected)
         )
 
     def statuses(self, name: str) -> dict[int, int]:

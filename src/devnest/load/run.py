@@ -48,16 +48,24 @@ class Plan:
         if not 1 <= self.generators <= MAX_GENERATORS:
             raise BadPlan(f"{self.generators} generators; a run has 1 to {MAX_GENERATORS}")
         if not 0 < self.timeout_s <= 3600:
-            raise BadPlan(f"a time limit of {self.timeout_s:g} s; it is more than 0 and at most 3600")
+            raise BadPlan(
+                f"a time limit of {self.timeout_s:g} s; it is more than 0 and at most 3600"
+            )
         if self.rate is not None:
             checked_rate(self.rate)
         profile = profile_of(self.job(0, ""))
         if not profile.takes_stages and (self.stages is not None or self.rate is not None):
-            raise BadPlan(f"the profile {self.profile} makes its own schedule; change it with --set duration_s=60")
+            raise BadPlan(
+                f"the profile {self.profile} makes its own schedule; change it with --set duration_s=60"
+            )
         return profile
 
     def job(self, index: int, address: str) -> Job:
-        stages = None if self.stages is None else [(stage.duration_s, stage.vus) for stage in self.stages]
+        stages = (
+            None
+            if self.stages is None
+            else [(stage.duration_s, stage.vus) for stage in self.stages]
+        )
         return Job(
             url=self.url,
             address=address,
@@ -100,7 +108,9 @@ class _Generator:
         message = await self.channel.receive()
         if message is None:
             status = await self._process.wait()
-            raise GeneratorDied(f"a generator process ended unasked (exit status {status}); its messages are above")
+            raise GeneratorDied(
+                f"a generator process ended unasked (exit status {status}); its messages are above"
+            )
         if isinstance(message, Failed):
             kind = getattr(errors, message.kind)
             assert issubclass(kind, LoadError)
@@ -159,7 +169,10 @@ async def _stop(crew: list[_Generator], stop: asyncio.Event, result: Result) -> 
 
 
 async def _conduct(
-    crew: list[_Generator], result: Result, on_prepared: OnPrepared | None, on_second: OnSecond | None
+    crew: list[_Generator],
+    result: Result,
+    on_prepared: OnPrepared | None,
+    on_second: OnSecond | None,
 ) -> None:
     """Let all start together once all are ready, and listen until all are done."""
     async with asyncio.TaskGroup() as tasks:
@@ -178,7 +191,9 @@ async def _conduct(
                 tasks.create_task(_listen(index, generator, result, on_second))
 
 
-async def _listen(index: int, generator: _Generator, result: Result, on_second: OnSecond | None) -> None:
+async def _listen(
+    index: int, generator: _Generator, result: Result, on_second: OnSecond | None
+) -> None:
     while not isinstance(message := await generator.receive(), Done):
         assert isinstance(message, Second)
         point = result.absorb(index, message)

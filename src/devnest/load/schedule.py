@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from devnest.load.errors import BadPlan
 
-__all__ = ["MAX_DURATION_S", "MAX_VUS", "Stage", "checked_rate", "constant", "parse_duration", "parse_stages", "vus_at"]
+__all__ = [
+    "MAX_DURATION_S",
+    "MAX_VUS",
+    "Stage",
+    "checked_rate",
+    "constant",
+    "parse_duration",
+    "parse_stages",
+    "vus_at",
+]
 
 MAX_VUS = 100_000
 MAX_RATE = 1e6  # iterations a second
@@ -44,7 +53,9 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
     for part in text.split(","):
         duration, colon, vus = part.partition(":")
         if not colon or not re.fullmatch(r"\s*\d+\s*", vus):
-            raise BadPlan(f"not a stage: {part.strip()!r} (write DURATION:VUS, as in 10s:50,20s:100,10s:0)")
+            raise BadPlan(
+                f"not a stage: {part.strip()!r} (write DURATION:VUS, as in 10s:50,20s:100,10s:0)"
+            )
         stages.append(Stage(parse_duration(duration), int(vus)))
     return checked(tuple(stages))
 
@@ -53,11 +64,15 @@ def checked(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The same stages, or `BadPlan` where nobody could run them."""
     for stage in stages:
         if stage.duration_s < 0 or stage.vus < 0:
-            raise BadPlan(f"a stage of {stage.duration_s:g} s to {stage.vus} VUs; neither is less than 0")
+            raise BadPlan(
+                f"a stage of {stage.duration_s:g} s to {stage.vus} VUs; neither is less than 0"
+            )
     duration_s = sum(stage.duration_s for stage in stages)
     most = max((stage.vus for stage in stages), default=0)
     if not 0 < duration_s <= MAX_DURATION_S:
-        raise BadPlan(f"the stages last {duration_s:g} s; a run lasts more than 0 s and at most 24 h")
+        raise BadPlan(
+            f"the stages last {duration_s:g} s; a run lasts more than 0 s and at most 24 h"
+        )
     if not 0 < most <= MAX_VUS:
         raise BadPlan(f"the stages peak at {most} VUs; a run has 1 to {MAX_VUS:,}")
     return stages

@@ -20,7 +20,11 @@ def summary(result: Result, verdicts: Sequence[Verdict] = ()) -> str:
     blocks = [
         _listed("thresholds", [str(verdict) for verdict in verdicts]),
         _listed("checks that failed", _failed_checks(result)),
-        "\n".join(_metric_line(result, name) for name in METRICS if name != "dropped_iterations" or result.dropped),
+        "\n".join(
+            _metric_line(result, name)
+            for name in METRICS
+            if name != "dropped_iterations" or result.dropped
+        ),
         _routes(result),
         _listed("failures", _failures(result)),
         "\n".join(_about(result)),
@@ -30,7 +34,9 @@ def summary(result: Result, verdicts: Sequence[Verdict] = ()) -> str:
 
 def exported(result: Result, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
     """k6's `--summary-export` shape, with what k6 has no place for under `devnest`."""
-    metrics: dict[str, dict[str, Any]] = {name: dict(value.values()) for name, value in shown(result).items()}
+    metrics: dict[str, dict[str, Any]] = {
+        name: dict(value.values()) for name, value in shown(result).items()
+    }
     for verdict in verdicts:
         threshold = verdict.threshold
         if threshold.key not in metrics:
@@ -83,7 +89,9 @@ def _metric_line(result: Result, name: str) -> str:
 def _words(name: str, value: Metric) -> str:
     match value:
         case TrendMetric():
-            return " ".join(f"{key}={milliseconds(number)}" for key, number in value.values().items())
+            return " ".join(
+                f"{key}={milliseconds(number)}" for key, number in value.values().items()
+            )
         case Counter(count=count) if name.startswith("data_"):
             return f"{_bytes(count)} {_bytes(value.value('rate'))}/s"
         case Counter(count=count):
@@ -104,7 +112,19 @@ def _bytes(count: float) -> str:
 
 
 def _routes(result: Result) -> str:
-    head = ["route", "requests", "req/s", "failed", "avg", "med", "p(90)", "p(95)", "p(99)", "max", "answers"]
+    head = [
+        "route",
+        "requests",
+        "req/s",
+        "failed",
+        "avg",
+        "med",
+        "p(90)",
+        "p(95)",
+        "p(99)",
+        "max",
+        "answers",
+    ]
     rows = [head, *(_route(result, name) for name in result.names)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(
@@ -119,18 +139,32 @@ def _routes(result: Result) -> str:
 def _route(result: Result, name: str) -> list[str]:
     trend = result.trend(name)
     failed = result.trend(name, expected=False).count
-    durations = [trend.avg, trend.med, *(trend.percentile(percent) for percent in (90, 95, 99)), trend.max]
-    answers = " ".join(f"{status or 'none'}:{count}" for status, count in result.statuses(name).items())
+    durations = [
+        trend.avg,
+        trend.med,
+        *(trend.percentile(percent) for percent in (90, 95, 99)),
+        trend.max,
+    ]
+    answers = " ".join(
+        f"{status or 'none'}:{count}" for status, count in result.statuses(name).items()
+    )
     per_s = f"{trend.count / result.elapsed_s if result.elapsed_s else 0:.1f}"
     return [name, f"{trend.count:,}", per_s, f"{failed:,}", *map(milliseconds, durations), answers]
 
 
 def _failed_checks(result: Result) -> list[str]:
-    return [f"{name}: {fails:,} of {passes + fails:,}" for name, (passes, fails) in result.checks.items() if fails]
+    return [
+        f"{name}: {fails:,} of {passes + fails:,}"
+        for name, (passes, fails) in result.checks.items()
+        if fails
+    ]
 
 
 def _failures(result: Result) -> list[str]:
-    lines = [f"{name}: {reason} ({count:,})" for (name, reason), count in result.errors.most_common(_MAX_ERRORS)]
+    lines = [
+        f"{name}: {reason} ({count:,})"
+        for (name, reason), count in result.errors.most_common(_MAX_ERRORS)
+    ]
     left = len(result.errors) - _MAX_ERRORS
     return [*lines, f"and {left} more kinds"] if left > 0 else lines
 
@@ -142,7 +176,10 @@ def _about(result: Result) -> list[str]:
         f"{result.cpu_ms_per_request:.3f} ms of CPU per request, {result.generators} process(es), seed {result.seed}",
     ]
     if result.prepared:
-        lines.append("prepared before, not counted: " + ", ".join(f"{k} {v:,.1f}" for k, v in result.prepared.items()))
+        lines.append(
+            "prepared before, not counted: "
+            + ", ".join(f"{k} {v:,.1f}" for k, v in result.prepared.items())
+        )
     if result.interrupted:
         lines.append(f"{result.interrupted:,} iterations were interrupted at the end")
     return [*lines, *notices(result)]
@@ -177,10 +214,12 @@ def _devnest(result: Result) -> dict[str, Any]:
         "prepared": result.prepared,
         "interrupted_iterations": result.interrupted,
         "statuses": {
-            name: {str(status): count for status, count in result.statuses(name).items()} for name in result.names
+            name: {str(status): count for status, count in result.statuses(name).items()}
+            for name in result.names
         },
         "failures": [
-            {"name": name, "reason": reason, "count": count} for (name, reason), count in result.errors.most_common()
+            {"name": name, "reason": reason, "count": count}
+            for (name, reason), count in result.errors.most_common()
         ],
         "machine": asdict(result.machine),
         "seconds": [asdict(point) for point in result.points],

@@ -11,7 +11,9 @@ import msgspec
 
 __all__ = ["Figures", "Key", "Tally"]
 
-Key = tuple[str, int, bool]  # the request's name, the answer's status (0: none), whether that was expected
+Key = tuple[
+    str, int, bool
+]  # the request's name, the answer's status (0: none), whether that was expected
 
 
 class Figures(msgspec.Struct):

@@ -36,9 +36,18 @@ class Target:
         if len(parsed.hosts) != 1 or parsed.hosts[0].name.startswith("/"):
             raise BadPlan("not a URL to drive: it names no host, or more than one")
         if parsed.options or "?" in url or "@" in url:
-            raise BadPlan("not a URL to drive: it is only the server's address, without query, fragment or user")
+            raise BadPlan(
+                "not a URL to drive: it is only the server's address, without query, fragment or user"
+            )
         tls, host = parsed.scheme == "https", parsed.hosts[0]
-        return cls(url, host.name, host.port or (443 if tls else 80), tls, parsed.raw_path.rstrip("/"), insecure)
+        return cls(
+            url,
+            host.name,
+            host.port or (443 if tls else 80),
+            tls,
+            parsed.raw_path.rstrip("/"),
+            insecure,
+        )
 
     @property
     def authority(self) -> str:
@@ -62,7 +71,9 @@ class Target:
         try:
             found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise TargetUnreachable(f"cannot resolve {self.host}: {error.strerror or error}") from None
+            raise TargetUnreachable(
+                f"cannot resolve {self.host}: {error.strerror or error}"
+            ) from None
         failures = []
         for address in dict.fromkeys(str(entry[4][0]) for entry in found):
             try:
@@ -70,7 +81,9 @@ class Target:
             except OSError as error:  # an SSLError is one too
                 failures.append(f"{address}: {told(error)}")
             else:
-                return Target(self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address)
+                return Target(
+                    self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address
+                )
         raise TargetUnreachable(f"cannot connect to {self.url} ({'; '.join(failures)})")
 
     async def _knock(self, address: str, timeout_s: float) -> None:

@@ -18,8 +18,12 @@ __all__ = ["Threshold", "Verdict", "parse_threshold"]
 # The last brace before the condition closes the tags: a name such as `GET /posts/{id}` has braces of its own.
 _FORM = re.compile(r"\s*(?P<metric>\w+)\s*(?:\{(?P<tags>.*)\})?\s*:\s*(?P<condition>[^{}]+?)\s*")
 # Quotes keep a comma, or a quote of the other kind, inside a value: {name:"first, second"}.
-_TAG = re.compile(r"""\s*(?P<tag>\w+)\s*:\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^,]*?))\s*(?:,|$)""")
-_CONDITION = re.compile(r"(?P<aggregation>[a-z]+|p\(\s*[\d.]+\s*\))\s*(?P<operator>[<>=!]+)\s*(?P<bound>\S+)")
+_TAG = re.compile(
+    r"""\s*(?P<tag>\w+)\s*:\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^,]*?))\s*(?:,|$)"""
+)
+_CONDITION = re.compile(
+    r"(?P<aggregation>[a-z]+|p\(\s*[\d.]+\s*\))\s*(?P<operator>[<>=!]+)\s*(?P<bound>\S+)"
+)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -72,8 +76,14 @@ class Verdict:
     ok: bool = field(default=False)
 
     def __str__(self) -> str:
-        found = "nothing was measured" if self.value is None else f"{self.threshold.aggregation}={self.value:g}"
-        return f"{'✓' if self.ok else '✗'} {self.threshold.key}: {self.threshold.condition} ({found})"
+        found = (
+            "nothing was measured"
+            if self.value is None
+            else f"{self.threshold.aggregation}={self.value:g}"
+        )
+        return (
+            f"{'✓' if self.ok else '✗'} {self.threshold.key}: {self.threshold.condition} ({found})"
+        )
 
 
 def parse_threshold(text: str) -> Threshold:
@@ -81,7 +91,9 @@ def parse_threshold(text: str) -> Threshold:
     form = _FORM.fullmatch(text)
     condition = _CONDITION.fullmatch(form["condition"]) if form else None
     if form is None or condition is None:
-        raise BadPlan(f"not a threshold: {text!r} (write 'http_req_duration{{name:login}}: p(95)<500')")
+        raise BadPlan(
+            f"not a threshold: {text!r} (write 'http_req_duration{{name:login}}: p(95)<500')"
+        )
     name = form["metric"]
     if name not in METRICS:
         raise BadPlan(f"no metric {name!r}; there are {', '.join(METRICS)}")
@@ -102,9 +114,14 @@ def _tags(name: str, text: str, known: frozenset[str]) -> Tags:
     while text[place:].strip():
         match = _TAG.match(text, place)
         if match is None:
-            raise BadPlan(f"not tags: {text!r} (write name:value, and quotes around a value with a comma)")
+            raise BadPlan(
+                f"not tags: {text!r} (write name:value, and quotes around a value with a comma)"
+            )
         place = match.end()
-        tag, value = match["tag"], next(found for found in match.group("double", "single", "bare") if found is not None)
+        tag, value = (
+            match["tag"],
+            next(found for found in match.group("double", "single", "bare") if found is not None),
+        )
         if tag not in known:
             raise BadPlan(f"{name} has no tag {tag!r}; it has {', '.join(sorted(known)) or 'none'}")
         if tag == "status" and not re.fullmatch(r"\d{1,3}", value):

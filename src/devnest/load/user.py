@@ -24,7 +24,19 @@ _BACKOFF_S = 1.0  # after a connection that could not be made, so that a dead ta
 _FIRST_GOOD, _FIRST_BAD = 200, 300
 _Shape = TypeVar("_Shape")
 _TAGS = ("python", "postgres", "asyncio", "testing", "careers", "security", "linux", "web")
-_WORDS = ("pool", "hash", "four", "lanes", "once", "readers", "hardly", "notice", "nobody", "waits", "long")
+_WORDS = (
+    "pool",
+    "hash",
+    "four",
+    "lanes",
+    "once",
+    "readers",
+    "hardly",
+    "notice",
+    "nobody",
+    "waits",
+    "long",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,9 @@ class Session:
     def __init__(self, target: Target, *, seed: int, timeout_s: float, run_tag: str) -> None:
         self.target = target
         self.timeout_s = timeout_s
-        self.run_tag = run_tag  # in every account's name, so that runs against one database do not collide
+        self.run_tag = (
+            run_tag  # in every account's name, so that runs against one database do not collide
+        )
         self.tally = Tally()
         self.random = random.Random(seed)  # noqa: S311 - it makes load, not secrets
         self.ssl = target.ssl_context()
@@ -105,7 +119,9 @@ class VirtualUser:
         self.random = random.Random(session.random.getrandbits(64))  # noqa: S311 - see Session
         self.account: Account | None = None
         self.token = ""
-        self.intended: float | None = None  # perf_counter() at which an arrival's first request was due
+        self.intended: float | None = (
+            None  # perf_counter() at which an arrival's first request was due
+        )
         self.status = 0  # of the last answer; 0: there was no whole one
         self._think_s = think_s
         self._jitter = jitter
@@ -118,7 +134,9 @@ class VirtualUser:
         body = {"username": account.username, "email": account.email, "password": account.password}
         answer = await self.post_json("register", f"{API}/auth/register", body, expect=(201,))
         made = self._read(answer, "register", _Account)
-        if made is None or not self.check("register answers own account", made.username == account.username):
+        if made is None or not self.check(
+            "register answers own account", made.username == account.username
+        ):
             return None
         self.account = Account(made.id, account.username, account.email, account.password)
         return self.account
@@ -131,7 +149,9 @@ class VirtualUser:
         if answer.status != 200 and answer.status in expect:
             return False
         tokens = self._read(answer, name, _Tokens)
-        if tokens is None or not self.check(f"{name} answers own token", _subject(tokens) == self.account.id):
+        if tokens is None or not self.check(
+            f"{name} answers own token", _subject(tokens) == self.account.id
+        ):
             return False
         self.token = tokens.access_token
         return True
@@ -150,18 +170,28 @@ class VirtualUser:
         made = self._read(answer, "post", _Post)
         if made is None:
             return False
-        return self.check("post answers own post", made.title == title and made.author.id == self.account.id)
+        return self.check(
+            "post answers own post", made.title == title and made.author.id == self.account.id
+        )
 
     async def feed(self) -> bool:
         """Read the newest posts."""
         answer = await self.request("feed", "GET", f"{API}/posts")
         return self._read(answer, "feed", _Page) is not None
 
-    async def post_json(self, name: str, path: str, body: object, expect: Collection[int]) -> Answer:
+    async def post_json(
+        self, name: str, path: str, body: object, expect: Collection[int]
+    ) -> Answer:
         return await self.request(name, "POST", path, msgspec.json.encode(body), expect=expect)
 
     async def request(
-        self, name: str, method: str, path: str, body: bytes = b"", *, expect: Collection[int] = (200,)
+        self,
+        name: str,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        expect: Collection[int] = (200,),
     ) -> Answer:
         """One request, with the VU's token if it has one; `name` is its row in the tables, its `name` tag."""
         tally = self.session.tally
@@ -244,7 +274,9 @@ class VirtualUser:
             return None
         read = None
         if not answer.is_json:
-            self.session.tally.error(name, f"content type {answer.content_type or 'missing'} instead of JSON")
+            self.session.tally.error(
+                name, f"content type {answer.content_type or 'missing'} instead of JSON"
+            )
         else:
             try:
                 read = msgspec.json.decode(answer.body, type=shape)

@@ -41,7 +41,9 @@ class Backlog:
     all of anything."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, dict[str, list[Mail]]] = {}  # in both, those served longest ago first
+        self._waiting: dict[
+            str, dict[str, list[Mail]]
+        ] = {}  # in both, those served longest ago first
         self._count = 0
         self._numbers = itertools.count(1)
 
@@ -58,12 +60,16 @@ class Backlog:
         network, account = mail.sender
         mail.number = mail.number or next(self._numbers)
         mails = self._waiting.setdefault(network, {}).setdefault(account, [])
-        bisect.insort(mails, mail, key=lambda mail: mail.number)  # one that comes back is older than the last
+        bisect.insort(
+            mails, mail, key=lambda mail: mail.number
+        )  # one that comes back is older than the last
         self._count += 1
         if self._size(network) > MAX_WAITING_OF_ONE:
             return self._drop(network, mail)
         if self._count > MAX_WAITING:
-            return self._drop(max(self._waiting, key=lambda one: (self._size(one), one == network)), mail)
+            return self._drop(
+                max(self._waiting, key=lambda one: (self._size(one), one == network)), mail
+            )
         return None
 
     def _size(self, network: str) -> int:
@@ -71,7 +77,9 @@ class Backlog:
 
     def _drop(self, network: str, newest: Mail) -> Mail:
         accounts = self._waiting[network]
-        fullest = max(accounts, key=lambda account: (len(accounts[account]), account == newest.sender.account))
+        fullest = max(
+            accounts, key=lambda account: (len(accounts[account]), account == newest.sender.account)
+        )
         dropped = accounts[fullest][-1]
         self._remove(dropped)
         return dropped
@@ -101,7 +109,9 @@ class Backlog:
 
     def next_due(self) -> float | None:
         """When the first mail is due; None where none waits."""
-        lists = itertools.chain.from_iterable(accounts.values() for accounts in self._waiting.values())
+        lists = itertools.chain.from_iterable(
+            accounts.values() for accounts in self._waiting.values()
+        )
         return min((mail.due for mails in lists for mail in mails), default=None)
 
 

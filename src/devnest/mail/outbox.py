@@ -19,7 +19,9 @@ from devnest.mail.transports import Failure, Transport
 __all__ = ["KEEP_S", "Job", "Outbox"]
 
 WORKERS = 2
-MAX_TOGETHER = 20  # mails that share a connection; a sender whose turn comes waits for no more than these
+MAX_TOGETHER = (
+    20  # mails that share a connection; a sender whose turn comes waits for no more than these
+)
 # After each delivery. A mail may wait that long where many register, and several together cost little more than one: a
 # connection, or a file that is opened.
 REST_S = 0.2
@@ -78,7 +80,9 @@ class Outbox:
     def _report(self) -> None:
         """One line for all that was dropped since the last one."""
         if self._dropped and (self._is_closing or self._now() >= self._report_at):
-            log.error("mail dropped, too much waits", mails=self._dropped, waiting=len(self._backlog))
+            log.error(
+                "mail dropped, too much waits", mails=self._dropped, waiting=len(self._backlog)
+            )
             self._dropped = 0
             self._report_at = self._now() + REPORT_S
 
@@ -138,7 +142,9 @@ class Outbox:
         for failure in failures:
             if failure.is_final:
                 self.lost["refused"] += 1
-                log.error("mail refused", reason=failure.reason, subject=str(failure.message["Subject"]))
+                log.error(
+                    "mail refused", reason=failure.reason, subject=str(failure.message["Subject"])
+                )
             else:
                 passing[failure.reason].append(written[failure.message])
         for reason, failed in passing.items():
@@ -150,7 +156,11 @@ class Outbox:
             try:
                 mail.message = await mail.job()
             except Exception as error:
-                log.warning("mail not written", error=type(error).__name__, exc_info=error if mail.tries == 0 else None)
+                log.warning(
+                    "mail not written",
+                    error=type(error).__name__,
+                    exc_info=error if mail.tries == 0 else None,
+                )
                 self._try_again([mail], type(error).__name__)
 
     def _try_again(self, mails: list[Mail], reason: str) -> None:

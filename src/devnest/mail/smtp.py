@@ -9,7 +9,15 @@ from email.message import Message
 
 from devnest.addresses import canonical
 
-__all__ = ["helo_name", "is_final", "keeps_in_step", "own_name", "reply_of", "said_of", "secrets_of"]
+__all__ = [
+    "helo_name",
+    "is_final",
+    "keeps_in_step",
+    "own_name",
+    "reply_of",
+    "said_of",
+    "secrets_of",
+]
 
 MAX_NAME_CHARS = 253  # of a domain (RFC 1035, 2.3.4), without the dot at its end
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -27,7 +35,10 @@ async def own_name(local_address: str) -> str:
     """What this machine calls itself to a mail server that it speaks to from `local_address`."""
     try:
         name = await asyncio.to_thread(socket.getfqdn)
-    except (OSError, UnicodeError):  # UnicodeError: an empty label, or one of more than 63 characters
+    except (
+        OSError,
+        UnicodeError,
+    ):  # UnicodeError: an empty label, or one of more than 63 characters
         name = ""
     return helo_name(name, local_address)
 
@@ -38,7 +49,9 @@ def helo_name(name: str, local_address: str) -> str:
     A name of one label is no name to another machine, and many servers refuse it.
     """
     labels = name.removesuffix(".").split(".")
-    is_domain = len(labels) > 1 and len(name) <= MAX_NAME_CHARS and all(map(LABEL.fullmatch, labels))
+    is_domain = (
+        len(labels) > 1 and len(name) <= MAX_NAME_CHARS and all(map(LABEL.fullmatch, labels))
+    )
     if is_domain and not labels[-1].isdigit():  # that would be an address
         return ".".join(labels)
     address = canonical(local_address) or local_address
@@ -86,7 +99,10 @@ def reply_of(error: Exception, *secrets: str) -> str:
 
 def said_of(username: str, password: str) -> list[str]:
     """What the commands that log in hold of a password (`AUTH PLAIN`, RFC 4616, and `AUTH LOGIN`), longest first."""
-    return [*(b64encode(text.encode()).decode() for text in (f"\0{username}\0{password}", password)), password]
+    return [
+        *(b64encode(text.encode()).decode() for text in (f"\0{username}\0{password}", password)),
+        password,
+    ]
 
 
 def secrets_of(message: Message) -> list[str]:
@@ -103,7 +119,9 @@ def _scrubbed(text: str, secrets: Iterable[str]) -> str:
     def harmless(word: re.Match[str]) -> str:
         return "…" if len(word[0]) > MAX_WORD_CHARS or _quotes(word[0].lower(), folded) else word[0]
 
-    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    text = " ".join(
+        "".join(character if character.isprintable() else " " for character in text).split()
+    )
     for secret in secrets:
         text = text.replace(secret, "…")  # one with signs in it is no word
     text = ADDRESS.sub("<address>", text)
@@ -113,8 +131,12 @@ def _scrubbed(text: str, secrets: Iterable[str]) -> str:
 
 
 def _quotes(word: str, secrets: Iterable[str]) -> bool:
-    return len(word) >= MIN_QUOTE_CHARS and any(word in secret or secret in word for secret in secrets)
+    return len(word) >= MIN_QUOTE_CHARS and any(
+        word in secret or secret in word for secret in secrets
+    )
 
 
 def _tells(text: str, secret: str) -> bool:
-    return any(secret[at : at + TELLING_CHARS] in text for at in range(len(secret) - TELLING_CHARS + 1))
+    return any(
+        secret[at : at + TELLING_CHARS] in text for at in range(len(secret) - TELLING_CHARS + 1)
+    )

@@ -96,7 +96,9 @@ class FileTransport:
 
     def _append(self, entries: bytes) -> None:
         while True:
-            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            file = os.open(
+                self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
+            )
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)  # the other servers append too
                 size_bytes = os.fstat(file).st_size
@@ -139,7 +141,9 @@ class SmtpTransport:
     def __init__(self, url: str) -> None:
         parsed = parse_url(url, tuple(PORTS))
         if len(parsed.hosts) != 1 or parsed.path not in ("", "/") or parsed.options:
-            raise BadUrl("it is not like smtp+starttls://user:password@host:587, with one host and nothing behind it")
+            raise BadUrl(
+                "it is not like smtp+starttls://user:password@host:587, with one host and nothing behind it"
+            )
         if parsed.username and parsed.scheme == "smtp":
             raise BadUrl("a password is not sent without TLS: use smtp+starttls:// or smtps://")
         self._host = parsed.hosts[0].name
@@ -157,7 +161,9 @@ class SmtpTransport:
             while rest:
                 async with self._connect() as server:
                     await self._hand_over(server, rest, failed)
-        except Exception as error:  # it says nothing about a mail: whatever it is, somebody can mend it
+        except (
+            Exception
+        ) as error:  # it says nothing about a mail: whatever it is, somebody can mend it
             failed += [Failure(message, reply_of(error, *self._secrets)) for message in rest]
         return failed
 

@@ -68,8 +68,12 @@ def write_page(numbers: Iterable[Numbers], processes: Processes, own_pid: int) -
         kinds += [("gauge", process.gauges)] if is_alive else []
         for kind, samples in kinds:
             for sample in samples:
-                family(sample.name, kind, process.meanings.get(sample.name, "")).add_value(sample.labels, sample.value)
-    family(DROPPED, "counter", DROPPED_MEANING).add_value({"process": "supervisor"}, processes.dropped_lines)
+                family(sample.name, kind, process.meanings.get(sample.name, "")).add_value(
+                    sample.labels, sample.value
+                )
+    family(DROPPED, "counter", DROPPED_MEANING).add_value(
+        {"process": "supervisor"}, processes.dropped_lines
+    )
     cpu = family("process_cpu_seconds_total", "counter", "CPU time, user and system")
     memory = family("process_resident_memory_bytes", "gauge", "Resident memory")
     for usage in usages(processes):

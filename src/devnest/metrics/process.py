@@ -24,8 +24,41 @@ __all__ = ["NO_ROUTE", "Metrics"]
 
 TICK_S = 0.25
 # Upper bounds in seconds; 66 and 96 ms are what the published experiment came to.
-REQUEST_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.066, 0.096, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-SHORT_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+REQUEST_BOUNDS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.066,
+    0.096,
+    0.15,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+SHORT_BOUNDS_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 # A client may invent methods and paths; a label of its own for each would fill the memory.
 METHODS = frozenset(("GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"))
 OTHER_METHOD = "_OTHER"
@@ -58,7 +91,9 @@ class Metrics:
         self._page: asyncio.Task[bytes] | None = None
         self._timer: asyncio.TimerHandle
         self._take_over()
-        self._lag = self.times("event_loop_lag_seconds", "How late the event loop was for a timer", {"process": name})
+        self._lag = self.times(
+            "event_loop_lag_seconds", "How late the event loop was for a timer", {"process": name}
+        )
 
     def __enter__(self) -> Self:
         self._tick_later()
@@ -69,7 +104,11 @@ class Metrics:
         self.share()
 
     def times(
-        self, name: str, meaning: str, labels: dict[str, str], bounds_s: tuple[float, ...] = SHORT_BOUNDS_S
+        self,
+        name: str,
+        meaning: str,
+        labels: dict[str, str],
+        bounds_s: tuple[float, ...] = SHORT_BOUNDS_S,
     ) -> Histogram:
         """Make a histogram of this process, added to those of the same name and labels elsewhere."""
         self._meanings[name] = meaning
@@ -79,13 +118,17 @@ class Metrics:
             self._histograms[_key(name, labels)] = found
         return found
 
-    def counter(self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]) -> None:
+    def counter(
+        self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]
+    ) -> None:
         """Count what `read` tells of this process at every tick, on top of what its predecessors have counted."""
         self._meanings[name] = meaning
         sample = self._counters.setdefault(_key(name, labels), Sample(name, labels))
         self._read.append((sample, sample.value, read))
 
-    def gauge(self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]) -> None:
+    def gauge(
+        self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]
+    ) -> None:
         """Tell a number of the moment, asked for at every tick, and gone with this process."""
         self._meanings[name] = meaning
         self._gauges.append((Sample(name, labels), read))
@@ -96,7 +139,9 @@ class Metrics:
 
     def watch_requests(self) -> None:
         """Show how many requests run."""
-        self.gauge("http_server_active_requests", "Requests that run", {}, lambda: self.active_requests)
+        self.gauge(
+            "http_server_active_requests", "Requests that run", {}, lambda: self.active_requests
+        )
 
     def request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """A request is over; `status` is 499 where the client had gone before its answer."""

@@ -15,7 +15,13 @@ from argon2.low_level import Type, error_to_str, hash_secret, verify_secret
 
 from devnest.passwords.errors import UnusableHash
 
-__all__ = ["PREFIX", "decoy", "hash_secret_with_argon2id", "is_below_policy", "verify_secret_with_argon2id"]
+__all__ = [
+    "PREFIX",
+    "decoy",
+    "hash_secret_with_argon2id",
+    "is_below_policy",
+    "verify_secret_with_argon2id",
+]
 
 PREFIX = "$argon2id$"
 MEMORY_KIB = 64 * 1024
@@ -43,7 +49,9 @@ def hash_secret_with_argon2id(secret: bytes) -> str:
     """The stored form, with a new salt. Raises `MemoryError` where the memory or a thread cannot be had."""
     salt = secrets.token_bytes(SALT_BYTES)
     try:
-        return hash_secret(secret, salt, PASSES, MEMORY_KIB, LANES, DIGEST_BYTES, Type.ID).decode("ascii")
+        return hash_secret(secret, salt, PASSES, MEMORY_KIB, LANES, DIGEST_BYTES, Type.ID).decode(
+            "ascii"
+        )
     except argon2.exceptions.HashingError as error:
         raise MemoryError(f"argon2id: {error}") from error  # the parameters are ours and right
 
@@ -58,7 +66,9 @@ def verify_secret_with_argon2id(secret: bytes, stored: str) -> bool:
     except argon2.exceptions.VerificationError as error:
         if str(error) in STARVED:
             raise MemoryError(f"argon2id: {error}") from error
-        raise UnusableHash("a stored password hash is not well-formed argon2id") from None  # found while reading it
+        raise UnusableHash(
+            "a stored password hash is not well-formed argon2id"
+        ) from None  # found while reading it
 
 
 def is_below_policy(stored: str) -> bool:

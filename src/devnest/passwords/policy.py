@@ -54,7 +54,9 @@ class BreachedFile:
         if path.stat().st_size:  # an empty file cannot be mapped
             with path.open("rb") as file:
                 self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        places = sorted({self._begin(len(self._lines) * place // PLACES) for place in range(PLACES)})
+        places = sorted(
+            {self._begin(len(self._lines) * place // PLACES) for place in range(PLACES)}
+        )
         samples = [self._lines[place : place + 41].upper() for place in places]
         if not samples[0] or not all(HASH_LINE.fullmatch(sample) for sample in samples):
             raise ValueError("it does not hold lines of a SHA-1 in hexadecimal and :count")
@@ -95,7 +97,9 @@ class Policy:
         text = unicodedata.normalize("NFKC", password)
         if len(text) < self._shortest:
             raise WeakPassword(f"shorter than {self._shortest} characters")
-        if reason := _weakness(text.casefold(), {SERVICE, *(part for name in names for part in _parts(name))}):
+        if reason := _weakness(
+            text.casefold(), {SERVICE, *(part for name in names for part in _parts(name))}
+        ):
             raise WeakPassword(reason)
         # SHA-1 is what the lists are made of; it protects nothing here.
         sha1 = hashlib.sha1(text.encode(), usedforsecurity=False).digest()
@@ -121,7 +125,12 @@ def _weakness(text: str, names: set[str]) -> str | None:
 def _parts(name: str) -> list[str]:
     """A name, of an address what stands before and after the @, and each without the digits around it."""
     parts = [name.casefold(), *name.casefold().split("@")]
-    return [part for whole in parts for part in (whole, whole.strip(SIGNS)) if len(part) >= SHORTEST_WORD]
+    return [
+        part
+        for whole in parts
+        for part in (whole, whole.strip(SIGNS))
+        if len(part) >= SHORTEST_WORD
+    ]
 
 
 @cache

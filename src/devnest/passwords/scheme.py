@@ -50,7 +50,8 @@ SALT = "[./A-Za-z0-9]{21}[.Oeu]"  # 132 bits for 128: the spare ones are zero, o
 DIGEST = "[./A-Za-z0-9]{31}"
 PLAIN = re.compile(rf"\$2[aby]\$(?P<cost>\d\d)\${SALT}{DIGEST}", re.ASCII)
 WRAPPED = re.compile(
-    rf"\$bcrypt-sha256\$v=2,t=2b,r=(?P<cost>\d{{1,2}})\$(?P<salt>{SALT})\$(?P<digest>{DIGEST})", re.ASCII
+    rf"\$bcrypt-sha256\$v=2,t=2b,r=(?P<cost>\d{{1,2}})\$(?P<salt>{SALT})\$(?P<digest>{DIGEST})",
+    re.ASCII,
 )
 
 
@@ -119,7 +120,9 @@ def compute_all(calls: Sequence[NewPassword | Guess]) -> list[str | bool | Excep
                 results[index] = _with_argon2id(call)
         except (ValueError, MemoryError) as error:
             results[index] = error
-    hashed = bcrypt.hashpw_many([secret for secret, _ in prepared.values()], [salt for _, salt in prepared.values()])
+    hashed = bcrypt.hashpw_many(
+        [secret for secret, _ in prepared.values()], [salt for _, salt in prepared.values()]
+    )
     for index, computed in zip(prepared, hashed, strict=True):
         results[index] = _finish(calls[index], prepared[index], computed)
     return results
@@ -143,13 +146,19 @@ def _prepare(call: NewPassword | Guess) -> tuple[bytes, bytes]:
     cost = _cost(call.stored)
     if wrapped := WRAPPED.fullmatch(call.stored):
         salt = wrapped["salt"].encode("ascii")
-        return _short(secret, salt), b"$2b$%02d$%b%b" % (cost, salt, wrapped["digest"].encode("ascii"))
+        return _short(secret, salt), b"$2b$%02d$%b%b" % (
+            cost,
+            salt,
+            wrapped["digest"].encode("ascii"),
+        )
     # A plain hash is never of a password that does not fit; the same work is done to say no.
     plain = call.stored.encode("ascii")
     return _fit(secret, plain), plain
 
 
-def _finish(call: NewPassword | Guess, prepared: tuple[bytes, bytes], computed: bytes) -> str | bool:
+def _finish(
+    call: NewPassword | Guess, prepared: tuple[bytes, bytes], computed: bytes
+) -> str | bool:
     if isinstance(call, Guess):
         return hmac.compare_digest(computed[-DIGEST_CHARACTERS:], prepared[1][-DIGEST_CHARACTERS:])
     plain = computed.decode("ascii")
@@ -175,7 +184,9 @@ def decoy(cost: int, scheme: str = Scheme.BCRYPT) -> str:
     """A stored form that no password matches and that takes as long to check as a new one."""
     if scheme == Scheme.ARGON2ID:
         return argon2id.decoy()
-    return bcrypt.gensalt(cost).decode("ascii") + "".join(secrets.choice(ALPHABET) for _ in range(31))
+    return bcrypt.gensalt(cost).decode("ascii") + "".join(
+        secrets.choice(ALPHABET) for _ in range(31)
+    )
 
 
 def _cost(stored: str) -> int:
@@ -184,7 +195,9 @@ def _cost(stored: str) -> int:
         raise UnusableHash("a stored password hash is in no known format")
     cost = int(match["cost"])
     if not MIN_COST <= cost <= MAX_COST:
-        raise UnusableHash(f"a stored password hash has cost {cost}, above the limit of {MAX_COST} or below {MIN_COST}")
+        raise UnusableHash(
+            f"a stored password hash has cost {cost}, above the limit of {MAX_COST} or below {MIN_COST}"
+        )
     return cost
 
 

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path, drain_s = options.pop("socket"), options.pop("drain")
     given = {name: value for name, value in options.items() if value is not None}
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # a waiting task with a large argument holds a descriptor
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # a waiting task with a large argument holds a descriptor
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logging.getLogger().addHandler(_BackgroundLog())
     try:
@@ -47,7 +49,9 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it has the lowest free number: this one
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # it has the lowest free number: this one
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -72,7 +76,9 @@ class _BackgroundLog(logging.Handler):
             self._lines.put_nowait(self.format(record))
 
     def _serve(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # SIGTTOU, of a terminal's background
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, signal.valid_signals()
+        )  # SIGTTOU, of a terminal's background
         while True:
             _write(2, self._lines.get())
 
@@ -95,18 +101,37 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m devnest.pool", description="A pool shared by one user's processes."
     )
-    serve = parser.add_subparsers(dest="command", required=True).add_parser("serve", help="run the pool")
-    serve.add_argument(
-        "--socket", required=True, metavar="PATH", help="in a directory closed to others; made if missing"
+    serve = parser.add_subparsers(dest="command", required=True).add_parser(
+        "serve", help="run the pool"
     )
-    serve.add_argument("--workers", type=int, help="worker processes (default: the CPUs this process may use)")
-    serve.add_argument("--min-workers", type=int, help="with --max-workers instead of --workers: keep at least so many")
+    serve.add_argument(
+        "--socket",
+        required=True,
+        metavar="PATH",
+        help="in a directory closed to others; made if missing",
+    )
+    serve.add_argument(
+        "--workers", type=int, help="worker processes (default: the CPUs this process may use)"
+    )
+    serve.add_argument(
+        "--min-workers",
+        type=int,
+        help="with --max-workers instead of --workers: keep at least so many",
+    )
     serve.add_argument("--max-workers", type=int, help="start more while tasks wait, up to so many")
-    serve.add_argument("--max-queue", type=int, help="waiting tasks before others are refused (1000)")
-    serve.add_argument("--idle-timeout", type=float, metavar="S", help="before a spare worker goes (10)")
+    serve.add_argument(
+        "--max-queue", type=int, help="waiting tasks before others are refused (1000)"
+    )
+    serve.add_argument(
+        "--idle-timeout", type=float, metavar="S", help="before a spare worker goes (10)"
+    )
     serve.add_argument("--max-tasks", type=int, help="replace a worker after about so many tasks")
-    serve.add_argument("--max-age", type=float, metavar="S", help="replace a worker after about so many seconds")
-    serve.add_argument("--max-rss", type=int, metavar="BYTES", help="replace a worker that has grown beyond")
+    serve.add_argument(
+        "--max-age", type=float, metavar="S", help="replace a worker after about so many seconds"
+    )
+    serve.add_argument(
+        "--max-rss", type=int, metavar="BYTES", help="replace a worker that has grown beyond"
+    )
     serve.add_argument("--nice", type=int, help="lower the workers' CPU priority by so much (0)")
     serve.add_argument(
         "--allow",
@@ -114,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODULE[:FUNCTION]",
         help="run these only; may be given several times",
     )
-    serve.add_argument("--drain", type=float, default=10.0, metavar="S", help="wait so long for tasks at TERM (10)")
+    serve.add_argument(
+        "--drain", type=float, default=10.0, metavar="S", help="wait so long for tasks at TERM (10)"
+    )
     return parser
 
 

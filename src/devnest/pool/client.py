@@ -114,7 +114,10 @@ class RemotePool:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close(force=kind is not None)
 
@@ -195,7 +198,9 @@ class RemotePool:
         now = time.monotonic()
         if self._state != "open":
             raise PoolClosed("the connection to the pool is not open")
-        if len(self._open) + len(self._dropped) >= MAX_OPEN:  # the frames of the latter may still be here, unsent
+        if (
+            len(self._open) + len(self._dropped) >= MAX_OPEN
+        ):  # the frames of the latter may still be here, unsent
             raise PoolFull(1.0, f"{MAX_OPEN} calls of this process wait already")
         if self._channel is None and now > self._away_since + self._patience:
             raise self._absent()
@@ -276,7 +281,8 @@ class RemotePool:
         assert self._channel is not None
         if len(data) > self._max_frame_bytes:  # it would end the connection, for all calls on it
             text = (
-                f"the call is {len(data)} bytes beside its memory files, and the server takes {self._max_frame_bytes}"
+                f"the call is {len(data)} bytes beside its memory files, "
+                f"and the server takes {self._max_frame_bytes}"
             )
             self._finish(call, InvalidTask(text))
             return
@@ -302,7 +308,10 @@ class RemotePool:
                 call.gives_up_at = now + self._patience
                 self._watch(call, call.gives_up_at)
             else:
-                self._finish(call, WorkerCrashed(f"the pool server went away while it had the task: {reason}"))
+                self._finish(
+                    call,
+                    WorkerCrashed(f"the pool server went away while it had the task: {reason}"),
+                )
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -316,7 +325,9 @@ class RemotePool:
 
     def _absent(self) -> PoolClosed:
         refusal = f"; the last connection: {self._refusal}" if self._refusal else ""
-        return PoolClosed(f"no pool server of this user answered at {self._path} for {self._patience:g} s{refusal}")
+        return PoolClosed(
+            f"no pool server of this user answered at {self._path} for {self._patience:g} s{refusal}"
+        )
 
     # Time.
 
@@ -343,9 +354,13 @@ class RemotePool:
                 if now >= call.deadline_at:
                     self._drop(call)
                     if not call.future.done():  # cancelled in this very turn
-                        call.future.set_result(DeadlineExceeded("the shared pool did not answer by the deadline"))
+                        call.future.set_result(
+                            DeadlineExceeded("the shared pool did not answer by the deadline")
+                        )
                 elif self._channel is None and now >= call.gives_up_at:
-                    lost = WorkerCrashed(f"the pool server went away with the task and did not return: {self._path}")
+                    lost = WorkerCrashed(
+                        f"the pool server went away with the task and did not return: {self._path}"
+                    )
                     self._finish(call, lost if call.sends else self._absent())
         finally:  # without a timer no other call would ever be looked at
             self._set_timer()

@@ -86,7 +86,9 @@ def describe(func: Callable[..., Any], *, importable: bool = True) -> Function:
     except (ImportError, AttributeError, ValueError):
         found = None
     if found is not func:
-        raise InvalidTask(f"a worker cannot import {func!r} by the name {name}; use a function at a module's top level")
+        raise InvalidTask(
+            f"a worker cannot import {func!r} by the name {name}; use a function at a module's top level"
+        )
     return Function(name, *mark)
 
 

@@ -99,7 +99,10 @@ class Pool:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close(force=kind is not None)
 
@@ -108,9 +111,13 @@ class Pool:
         if self._engine is not None:
             raise PoolClosed("a pool starts once")
         if is_loading_main():
-            raise InvalidTask("the main script starts a pool when it is imported; guard it by `if __name__ == ...`")
+            raise InvalidTask(
+                "the main script starts a pool when it is imported; guard it by `if __name__ == ...`"
+            )
         if self._is_process:
-            sys.modules.setdefault(MAIN_NAME, sys.modules["__main__"])  # where workers say the script's classes are
+            sys.modules.setdefault(
+                MAIN_NAME, sys.modules["__main__"]
+            )  # where workers say the script's classes are
         self._engine = Engine(asyncio.get_running_loop(), self._limits, self._start_worker)
         try:
             await self._engine.start()
@@ -175,7 +182,11 @@ class Pool:
         return self.engine().stats()
 
     def resize(
-        self, workers: int | None = None, *, min_workers: int | None = None, max_workers: int | None = None
+        self,
+        workers: int | None = None,
+        *,
+        min_workers: int | None = None,
+        max_workers: int | None = None,
     ) -> None:
         """Have more or fewer workers from now on; those too many go when they are idle."""
         least, most = _sizes(workers, min_workers, max_workers)
@@ -190,7 +201,9 @@ class Pool:
 
     def _describe(self, func: Callable[..., Any]) -> Function:
         function = describe(func, importable=self._is_process)
-        if self._is_process:  # importable, so it lives as long as its module; anything else is not kept
+        if (
+            self._is_process
+        ):  # importable, so it lives as long as its module; anything else is not kept
             self._functions[func] = function
             self.warm(function.name)
         return function
@@ -207,7 +220,9 @@ class Pool:
         if not self._is_process:
             return ThreadWorker(loop, worker_id, events)
         boot = boot_frame(nice=self._nice, names=list(self._warm))
-        return ProcessWorker(loop, worker_id, boot, events, max_rss=self._limits.max_rss is not None)
+        return ProcessWorker(
+            loop, worker_id, boot, events, max_rss=self._limits.max_rss is not None
+        )
 
 
 def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:
@@ -215,7 +230,9 @@ def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:
         future.set_result(answer)
 
 
-def _sizes(workers: int | None, min_workers: int | None, max_workers: int | None) -> tuple[int, int]:
+def _sizes(
+    workers: int | None, min_workers: int | None, max_workers: int | None
+) -> tuple[int, int]:
     if workers is not None:
         if min_workers is not None or max_workers is not None:
             raise InvalidTask("give workers, or min_workers and max_workers")

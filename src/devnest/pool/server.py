@@ -38,7 +38,9 @@ from devnest.pool.wire.replies import write_reply
 __all__ = ["PoolServer"]
 
 MAX_CLIENTS = 1024
-MAX_UNREAD_BYTES = 256 * 1024 * 1024  # replies, with memory files, that a client does not take; then it is sent away
+MAX_UNREAD_BYTES = (
+    256 * 1024 * 1024
+)  # replies, with memory files, that a client does not take; then it is sent away
 HELLO_TIMEOUT_S = 10.0
 ACCEPT_PAUSE_S = 0.1
 LOOK_S = 1.0  # how often the server looks whether its socket's file is still there; a client waits longer than that
@@ -86,7 +88,10 @@ class PoolServer:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close(force=kind is not None)
 
@@ -179,7 +184,9 @@ class PoolServer:
             loop.call_later(ACCEPT_PAUSE_S, self._listen)
             return
         if len(self._clients) >= MAX_CLIENTS or not is_same_user(sock):
-            _log.warning("refused a client: it is another user's, or there are %d already", MAX_CLIENTS)
+            _log.warning(
+                "refused a client: it is another user's, or there are %d already", MAX_CLIENTS
+            )
             sock.close()
             return
         client_id = next(self._ids)
@@ -195,7 +202,9 @@ class PoolServer:
         """Raise :class:`InvalidTask` where a client may not call a function."""
         module = name.partition(":")[0]
         if module in ("__main__", "__pool_main__"):
-            raise InvalidTask("a shared pool cannot import from a client's main script; put the function in a module")
+            raise InvalidTask(
+                "a shared pool cannot import from a client's main script; put the function in a module"
+            )
         if self._allow is not None and name not in self._allow and module not in self._allow:
             raise InvalidTask(f"this pool does not run {name}")
 
@@ -217,8 +226,12 @@ class _Client:
         self._tasks: dict[int, Task] = {}
         self._has_greeted = False
         loop = asyncio.get_running_loop()
-        self._channel = Channel(loop, sock, self._received, self._lost, max_frame_bytes=server._max_frame_bytes)
-        self._greeting = loop.call_later(HELLO_TIMEOUT_S, self._drop, "it did not say what it speaks")
+        self._channel = Channel(
+            loop, sock, self._received, self._lost, max_frame_bytes=server._max_frame_bytes
+        )
+        self._greeting = loop.call_later(
+            HELLO_TIMEOUT_S, self._drop, "it did not say what it speaks"
+        )
         self._channel.send(write_greeting(server._max_frame_bytes))
 
     def close(self) -> None:
@@ -229,7 +242,9 @@ class _Client:
     def _received(self, received: Frame) -> None:
         if received.kind == Kind.HELLO and not self._has_greeted:
             if received.id != VERSION:
-                raise WireError(f"the client speaks version {received.id}, this is version {VERSION}")
+                raise WireError(
+                    f"the client speaks version {received.id}, this is version {VERSION}"
+                )
             self._has_greeted = True
             self._greeting.cancel()
         elif not self._has_greeted:
@@ -251,7 +266,9 @@ class _Client:
         task = Task(
             call.function,
             call.payload,
-            functools.partial(self._answer, received.id),  # it outlives the frame, which is not to be kept
+            functools.partial(
+                self._answer, received.id
+            ),  # it outlives the frame, which is not to be kept
             priority=call.priority,
             key=call.key,
             source=self._id,

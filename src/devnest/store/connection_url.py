@@ -81,19 +81,27 @@ def connection_options(url: str) -> dict[str, Any]:
 def _said(url: Url) -> dict[str, str]:
     """The options, and what stands before them in the URL as if it were options; checked."""
     said = dict(url.options)
-    before = {"user": url.username, "password": url.password, "dbname": url.path.removeprefix("/") or None}
+    before = {
+        "user": url.username,
+        "password": url.password,
+        "dbname": url.path.removeprefix("/") or None,
+    }
     for name, value in before.items():
         if value is not None and name in said:
             raise BadUrl(f"it names its {name} twice")
         if value is not None:
             said[name] = value
     if unknown := said.keys() - set(KNOWN):
-        raise BadUrl(f"{len(unknown)} of its options are not known; those that are: {', '.join(KNOWN)}")
+        raise BadUrl(
+            f"{len(unknown)} of its options are not known; those that are: {', '.join(KNOWN)}"
+        )
     for name, is_valid in {**TLS, **ARGUMENTS}.items():
         if name in url.options and not is_valid(said[name]):
             raise BadUrl(f"the value of its option {name} is not valid")
     if said.get("sslnegotiation") == "direct" and said.get("sslmode") not in SSL_MODES[3:]:
-        raise BadUrl("its option sslnegotiation=direct needs sslmode=require, verify-ca or verify-full")
+        raise BadUrl(
+            "its option sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"
+        )
     return said
 
 
@@ -121,7 +129,10 @@ def _hosts(url: Url) -> list[Host]:
         raise BadUrl("it has another number of ports than of hosts")
     if len(ports) == 1:
         ports *= max(1, len(hosts))
-    return [Host(host.name, port) for host, port in zip(hosts or [Host("localhost")], ports, strict=True)]
+    return [
+        Host(host.name, port)
+        for host, port in zip(hosts or [Host("localhost")], ports, strict=True)
+    ]
 
 
 def _own_name() -> str:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-CONNECT_TIMEOUT_S = 10.0  # where the URL has no connect_timeout: for a connection, with TLS and the password
+CONNECT_TIMEOUT_S = (
+    10.0  # where the URL has no connect_timeout: for a connection, with TLS and the password
+)
 MAX_END_S = 2.0  # for PostgreSQL to say that a statement has ended which was cancelled
 STALE_S = 300.0  # a firewall may have forgotten a connection that was silent for so long
 
@@ -37,7 +39,9 @@ async def connect(url: str, **options: Any) -> Connection:
     arguments = {"timeout": CONNECT_TIMEOUT_S, **said, **options, "server_settings": settings}
     try:
         return await asyncpg.connect(**arguments)
-    except Exception as error:  # a variable like PGPORT, a certificate, a password file: all is the environment's
+    except (
+        Exception
+    ) as error:  # a variable like PGPORT, a certificate, a password file: all is the environment's
         raise DatabaseUnavailable(reason_of(error)) from error
 
 
@@ -130,7 +134,9 @@ class Connections:
         idle = [connection for connection, _ in self._idle]
         self._idle.clear()
         if idle:
-            await asyncio.wait({asyncio.create_task(connection.close()) for connection in idle}, timeout=patience_s)
+            await asyncio.wait(
+                {asyncio.create_task(connection.close()) for connection in idle}, timeout=patience_s
+            )
         for connection in (*idle, *self._used):
             connection.terminate()
         if self._ending:
@@ -150,7 +156,9 @@ class Connections:
             if not waiter.cancelled() and waiter.done() and waiter.exception() is None:
                 self.release(waiter.result(), sound=True)
             if isinstance(error, TimeoutError):
-                raise DatabaseUnavailable(f"no connection was free within {self._timeout_s:g} s") from None
+                raise DatabaseUnavailable(
+                    f"no connection was free within {self._timeout_s:g} s"
+                ) from None
             raise
 
     def _lend(self, connection: Connection) -> None:
@@ -162,7 +170,11 @@ class Connections:
             self._idle.append((connection, time.monotonic()))
 
     def _open_for_who_waits(self) -> None:
-        if self._opening is None and self._has_waiter() and len(self._used) + len(self._idle) < self._limit:
+        if (
+            self._opening is None
+            and self._has_waiter()
+            and len(self._used) + len(self._idle) < self._limit
+        ):
             self._opening = asyncio.create_task(self._open())
 
     async def _open(self) -> None:
@@ -203,4 +215,6 @@ class Connections:
 def _is_writable(connection: Connection) -> bool:
     """What the server has said of itself; asking would take a round trip."""
     said = connection.get_settings()
-    return "on" not in (getattr(said, name, "off") for name in ("in_hot_standby", "default_transaction_read_only"))
+    return "on" not in (
+        getattr(said, name, "off") for name in ("in_hot_standby", "default_transaction_read_only")
+    )

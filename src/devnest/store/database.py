@@ -100,7 +100,9 @@ class Database:
         """
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._ask())
-            self._probe.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left
+            self._probe.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )  # nobody may be left
         # It goes on when time is up: a connection whose query is cancelled waits for the server once more.
         done, _ = await asyncio.wait((probe := self._probe,), timeout=PROBE_TIMEOUT_S)
         if not done:
@@ -155,7 +157,10 @@ class _Lease:
         return self._connection
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if error is None:
             self._pool.release(self._connection, sound=True)

@@ -34,7 +34,15 @@ __all__ = [
 
 
 # Out of disk, quota, memory or descriptors, and a disk that fails.
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EIO}
+PASSING = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EAGAIN,
+    errno.EIO,
+}
 
 
 class StoreError(Exception):
@@ -84,7 +92,9 @@ class NoSocketPlace(StoreError):
     """No directory of the machine will do for the socket of the embedded PostgreSQL."""
 
     def __init__(self, reasons: list[str]) -> None:
-        super().__init__(f"no directory will do for PostgreSQL's socket ({'; '.join(reasons)}); name one by TMPDIR")
+        super().__init__(
+            f"no directory will do for PostgreSQL's socket ({'; '.join(reasons)}); name one by TMPDIR"
+        )
 
 
 class PostgresFailed(StoreError):
@@ -132,7 +142,9 @@ class ForeignDatabase(DatabaseUnfit):
     """The database has things in it that are not DevNest's."""
 
     def __init__(self, example: str) -> None:
-        super().__init__(f"it is not DevNest's and not empty ({example!r} is in it); make one for DevNest alone")
+        super().__init__(
+            f"it is not DevNest's and not empty ({example!r} is in it); make one for DevNest alone"
+        )
         self.example = example
 
 
@@ -149,7 +161,9 @@ class RenamedTooOften(StoreError):
 
     def __init__(self, retry_after: int) -> None:
         days = math.ceil(retry_after / 86_400)
-        super().__init__(f"the name was changed too often; the next change is possible in {days} days")
+        super().__init__(
+            f"the name was changed too often; the next change is possible in {days} days"
+        )
         self.retry_after = retry_after
 
 
@@ -186,7 +200,9 @@ class RefreshRefused(StoreError):
     `account_id` and `session_id` say whose it is; None where it is unknown.
     """
 
-    def __init__(self, reason: str, account_id: UUID | None = None, session_id: UUID | None = None) -> None:
+    def __init__(
+        self, reason: str, account_id: UUID | None = None, session_id: UUID | None = None
+    ) -> None:
         super().__init__(f"the refresh token is refused: {reason}")
         self.reason = reason
         self.account_id = account_id
@@ -199,7 +215,9 @@ class Throttled(StoreError):
     `waits` has the keys of the counters that say so, and how many seconds each has yet to wait.
     """
 
-    def __init__(self, retry_after: int, *, first: bool, waits: Mapping[bytes, float] = MappingProxyType({})) -> None:
+    def __init__(
+        self, retry_after: int, *, first: bool, waits: Mapping[bytes, float] = MappingProxyType({})
+    ) -> None:
         super().__init__(f"too many failed attempts; try again in {retry_after} s")
         self.retry_after = retry_after
         self.first = first

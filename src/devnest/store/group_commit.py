@@ -14,7 +14,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 REST = 1.0  # times as long as a group took, before the next one begins
 MAX_REST_S = 0.01
-Call: TypeAlias = tuple[T, asyncio.Future[R], float]  # the last: when its group has to have begun, by the loop's clock
+Call: TypeAlias = tuple[
+    T, asyncio.Future[R], float
+]  # the last: when its group has to have begun, by the loop's clock
 
 
 class GroupCommit(Generic[T, R]):

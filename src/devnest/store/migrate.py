@@ -50,8 +50,15 @@ async def migrate(url: str, *, to_serve: bool = False) -> bool:
     async with Database(url, connections=1) as database:
         found = await read_schema(database)
         if not await database.fetch_value(IGNORES_CASE):
-            log.warning("search does not ignore the case of letters outside ASCII", needs="an LC_CTYPE other than C")
-        if found is not None and found.revision > HEAD and not (to_serve and found.oldest_program <= HEAD):
+            log.warning(
+                "search does not ignore the case of letters outside ASCII",
+                needs="an LC_CTYPE other than C",
+            )
+        if (
+            found is not None
+            and found.revision > HEAD
+            and not (to_serve and found.oldest_program <= HEAD)
+        ):
             raise SchemaNewer(found.revision, found.oldest_program, HEAD)
         if found is not None and found.revision >= HEAD:
             return False
@@ -69,15 +76,21 @@ def _upgrade(url: str) -> None:
 
     def run(connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+        config.set_main_option(
+            "script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%")
+        )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
     async def upgrade() -> None:
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(url), poolclass=NullPool)
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=lambda: connect(url), poolclass=NullPool
+        )
         try:
             async with engine.begin() as connection:
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+                await connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK}
+                )
                 await connection.execute(text(MARK_AS_OURS))
                 await connection.run_sync(run)
         except DBAPIError as error:

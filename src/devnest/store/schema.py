@@ -85,9 +85,12 @@ async def read_schema(database: Database) -> Schema | None:
     if major < MIN_MAJOR:
         raise DatabaseUnfit(f"it is PostgreSQL {major}, DevNest needs {MIN_MAJOR} or newer")
     if encoding != "UTF8":
-        raise DatabaseUnfit(f"its encoding is {encoding}, DevNest needs UTF8: make another with ENCODING 'UTF8'")
+        raise DatabaseUnfit(
+            f"its encoding is {encoding}, DevNest needs UTF8: make another with ENCODING 'UTF8'"
+        )
     if await database.fetch_value(f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"):
-        rows = await _rows(database, f"SELECT version_num::text, oldest_program::text FROM {VERSION_TABLE}")  # noqa: S608 (a constant)
+        columns = "version_num::text, oldest_program::text"
+        rows = await _rows(database, f"SELECT {columns} FROM {VERSION_TABLE}")  # noqa: S608 # our own names
         if len(rows) != 1:
             raise DatabaseUnfit(f"its table {VERSION_TABLE} is not as DevNest makes it")
         return Schema(*rows[0])
@@ -95,7 +98,10 @@ async def read_schema(database: Database) -> Schema | None:
     rows = await database.fetch(f"{OBJECTS} LIMIT {len(UNMARKED) + 1}")
     objects = sorted(row["name"] for row in rows)
     if objects == UNMARKED:
-        revisions = [row["version_num"] for row in await _rows(database, "SELECT version_num FROM alembic_version")]
+        revisions = [
+            row["version_num"]
+            for row in await _rows(database, "SELECT version_num FROM alembic_version")
+        ]
         if revisions == [UNMARKED_REVISION]:
             return Schema(UNMARKED_REVISION, UNMARKED_REVISION)
     if objects:

@@ -33,12 +33,20 @@ UNAVAILABLE = (
 # After these the session is as it was. After the others a new one may be better: elsewhere, or with other rights.
 ABOUT_THE_STATEMENT = ("40", "55P03", "57014")
 # After these a statement may still run in the connection.
-INTERRUPTED = (asyncio.CancelledError, GeneratorExit, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+INTERRUPTED = (
+    asyncio.CancelledError,
+    GeneratorExit,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the failure is the database's, and not that of a statement or its arguments."""
-    if isinstance(error, asyncpg.InvalidCachedStatementError):  # prepared before a column changed: a migration
+    if isinstance(
+        error, asyncpg.InvalidCachedStatementError
+    ):  # prepared before a column changed: a migration
         return True
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(UNAVAILABLE)

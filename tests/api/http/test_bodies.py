@@ -20,7 +20,10 @@ STRINGS = f"more than {MAX_STRINGS} strings, names of fields included"
 BRACKETS = f"more than {MAX_BRACKETS // 2} arrays and objects"
 Json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text('"\\[]{}a\n', max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('"\\[{a', max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text('"\\[{a', max_size=3), inner, max_size=3)
+    ),
     max_leaves=30,
 )
 
@@ -44,7 +47,9 @@ def keys(count: int) -> bytes:
     ],
     ids=range(9),
 )
-def test_a_crowded_body_is_refused_as_one(client: httpx.Client, content: bytes, detail: str) -> None:
+def test_a_crowded_body_is_refused_as_one(
+    client: httpx.Client, content: bytes, detail: str
+) -> None:
     """One error in place of a list of them: nothing of it has been built."""
     answer = client.post(REGISTER, content=content, headers=JSON)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:devnest:invalid"), answer.text
@@ -63,18 +68,29 @@ def test_many_tags_are_too_many_however_many_they_are(member: httpx.Client) -> N
     """Named as long as they can be read one by one."""
     for count, field in ((11, "tags"), (200, "tags"), (MAX_STRINGS, ""), (249_000, "")):
         answer = member.post(POSTS, json={"title": "t", "body": "b", "tags": ["a"] * count})
-        assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (422, [field])
+        assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (
+            422,
+            [field],
+        )
 
 
 @pytest.mark.parametrize(
     "content",
-    [b'"' * 1_000_000, b"{" + b'"a":1,' * 100_000, keys(1000)[:-1], b"[" + b'"a" ' * 1000 + b"]", keys(1000) + b"x"],
+    [
+        b'"' * 1_000_000,
+        b"{" + b'"a":1,' * 100_000,
+        keys(1000)[:-1],
+        b"[" + b'"a" ' * 1000 + b"]",
+        keys(1000) + b"x",
+    ],
     ids=range(5),
 )
 def test_a_crowd_that_is_no_json_is_told_so(client: httpx.Client, content: bytes) -> None:
     """400, whatever else is wrong with it."""
     answer = client.post(REGISTER, content=content, headers=JSON)
-    assert (answer.status_code, answer.json()["type"]) == (400, "urn:devnest:malformed"), answer.text
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:devnest:malformed"), (
+        answer.text
+    )
 
 
 def shape(value: Any) -> tuple[int, int, int]:
@@ -84,15 +100,23 @@ def shape(value: Any) -> tuple[int, int, int]:
     if not isinstance(value, list | dict):
         return 0, 0, 0
     inner = [shape(each) for each in (value.values() if isinstance(value, dict) else value)]
-    strings = sum(strings for _, strings, _ in inner) + (len(value) if isinstance(value, dict) else 0)
-    return 1 + max((depth for depth, _, _ in inner), default=0), strings, 2 + sum(b for _, _, b in inner)
+    strings = sum(strings for _, strings, _ in inner) + (
+        len(value) if isinstance(value, dict) else 0
+    )
+    return (
+        1 + max((depth for depth, _, _ in inner), default=0),
+        strings,
+        2 + sum(b for _, _, b in inner),
+    )
 
 
 @given(Json, st.sampled_from([Login, NewPost]), st.booleans())
 @example([[[[[[]]]]]], Login, True)
 @example(["\\"] * 9, Login, True)
 @example({"password": "a", "email": "b@c.de"}, Login, True)
-def test_strings_and_brackets_are_counted_right(value: Any, of: type[msgspec.Struct], spaced: bool) -> None:
+def test_strings_and_brackets_are_counted_right(
+    value: Any, of: type[msgspec.Struct], spaced: bool
+) -> None:
     """Whatever is escaped in whatever string: with small limits, and what a parser finds."""
     body = json.dumps(value, ensure_ascii=not spaced, indent=1 if spaced else None).encode()
     depth, strings, brackets = shape(value)

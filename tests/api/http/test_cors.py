@@ -19,7 +19,10 @@ from devnest.shared_memory import SharedMemory
 from tests.support import DevNest, data_directory, running
 
 APP = "https://app.example.org"
-PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+PREFLIGHT = {
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization",
+}
 POSTS = "/api/v1/posts"
 
 
@@ -44,7 +47,12 @@ async def test_a_page_can_read_the_answers_of_last_resort() -> None:
         sent.append(message)
 
     sent: list[Any] = []
-    scope: Any = {"type": "http", "method": "GET", "path": POSTS, "headers": [(b"origin", APP.encode())]}
+    scope: Any = {
+        "type": "http",
+        "method": "GET",
+        "path": POSTS,
+        "headers": [(b"origin", APP.encode())],
+    }
     with Metrics(SharedMemory.create(), 2, "server-0") as metrics:
         await RequestMiddleware(Cors(broken, [APP]), metrics)(scope, receive, send)
     assert sent[0]["status"] == 500
@@ -52,21 +60,32 @@ async def test_a_page_can_read_the_answers_of_last_resort() -> None:
 
 
 def cors(answer: httpx.Response) -> dict[str, str]:
-    return {k: v for k, v in answer.headers.items() if k.startswith("access-control-") or k == "vary"}
+    return {
+        k: v for k, v in answer.headers.items() if k.startswith("access-control-") or k == "vary"
+    }
 
 
 def test_a_named_origin_gets_in(open_to_app: DevNest) -> None:
     """A preflight is answered with all that it asks for, an answer is readable, an error too; never credentials."""
     with open_to_app.client() as client:
         for origin in (APP, "http://localhost:3000"):
-            preflight = client.options(f"{POSTS}/x/comments", headers={"origin": origin, **PREFLIGHT})
+            preflight = client.options(
+                f"{POSTS}/x/comments", headers={"origin": origin, **PREFLIGHT}
+            )
             assert preflight.status_code == 204
             assert preflight.content == b""
             assert preflight.headers["x-request-id"]
             allowed = cors(preflight)
             assert (allowed["access-control-allow-origin"], allowed["vary"]) == (origin, "Origin")
             assert allowed["access-control-allow-methods"] == "GET, POST, PATCH, DELETE"
-            asked = {"authorization", "content-type", "if-match", "if-none-match", "idempotency-key", "x-request-id"}
+            asked = {
+                "authorization",
+                "content-type",
+                "if-match",
+                "if-none-match",
+                "idempotency-key",
+                "x-request-id",
+            }
             assert set(allowed["access-control-allow-headers"].lower().split(", ")) == asked
             for answer in (
                 client.get(POSTS, headers={"origin": origin}),
@@ -115,7 +134,11 @@ def test_only_the_api_is_open(open_to_app: DevNest) -> None:
 
 def test_a_star_lets_all_in() -> None:
     """With the star itself, so that caches may share the answer, and no credentials; metrics stay closed."""
-    with data_directory() as data_dir, running(data_dir, "--cors-origins=*") as process, process.client() as client:
+    with (
+        data_directory() as data_dir,
+        running(data_dir, "--cors-origins=*") as process,
+        process.client() as client,
+    ):
         for origin in ({}, {"origin": "https://any.example"}, {"origin": "null"}):
             for answer in (
                 client.get(POSTS, headers=origin),

@@ -10,7 +10,9 @@ from devnest.api.http.etags import MAX_CONDITION_BYTES, conditions, entity_tag
 from devnest.api.http.problems import ProblemError
 
 Times = st.datetimes(datetime(1971, 1, 1), datetime(3000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (hypothesis wants it so)
-Opaque = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters='"\x7f'), max_size=30)
+Opaque = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters='"\x7f'), max_size=30
+)
 FORMS = ['"{}"', 'W/"{}"', '"{}-gzip"', 'W/"{}-br"', '"{}-zstd"', '"{}-deflate"']
 
 
@@ -34,7 +36,12 @@ def test_a_tag_is_found_among_any_others(
     assert conditions(headers).if_none_match is None
 
 
-@given(st.lists(st.binary(max_size=60) | st.sampled_from([b"*", b'"', b"W/", b'"1-00000000"', b","]), max_size=6))
+@given(
+    st.lists(
+        st.binary(max_size=60) | st.sampled_from([b"*", b'"', b"W/", b'"1-00000000"', b","]),
+        max_size=6,
+    )
+)
 def test_any_header_is_read(lines: list[bytes]) -> None:
     """Garbage lists nothing of ours, and never fails."""
     for name in (b"if-match", b"if-none-match"):

@@ -135,7 +135,9 @@ async def test_after_a_turn_there_is_a_rest() -> None:
 
     await asyncio.gather(work(), work())
     began, next_began = times
-    assert next_began - began >= 3 * 0.01 * 0.9  # whatever a slow machine adds; timers are not exact
+    assert (
+        next_began - began >= 3 * 0.01 * 0.9
+    )  # whatever a slow machine adds; timers are not exact
     async with queue.turn("a"):
         pass
 
@@ -203,6 +205,10 @@ def test_no_turn_is_lost(running: int, waiting: int, history: list[tuple[str, in
         for task in callers.tasks:
             with suppress(FairQueueFull, asyncio.CancelledError):
                 await task
-        assert (callers.queue._free, callers.queue.waiting, len(callers.queue._lines)) == (running, 0, 0)
+        assert (callers.queue._free, callers.queue.waiting, len(callers.queue._lines)) == (
+            running,
+            0,
+            0,
+        )
 
     asyncio.run(live())

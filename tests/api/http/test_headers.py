@@ -10,7 +10,8 @@ from tests.support import DevNest, sign_up
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/posts", "/healthz", "/nowhere", "/docs", "/openapi.json", "/api/v1/auth/login"]
+    "path",
+    ["/api/v1/posts", "/healthz", "/nowhere", "/docs", "/openapi.json", "/api/v1/auth/login"],
 )
 def test_every_answer_tells_browsers_to_be_strict(client: httpx.Client, path: str) -> None:
     """Errors too; nothing may frame it or run in it."""
@@ -30,7 +31,9 @@ def test_the_documentation_s_page_may_run_its_own_scripts_only(client: httpx.Cli
     assert "script-src" not in client.get("/api/v1/posts").headers["content-security-policy"]
 
 
-def test_nothing_secret_is_kept_by_a_cache(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_nothing_secret_is_kept_by_a_cache(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """`no-store` on everything of accounts, errors included; posts may be kept."""
     sign_up(client, username)
     for answer in (
@@ -58,7 +61,10 @@ def test_head_is_get_without_the_body(client: httpx.Client, path: str) -> None:
 def test_no_other_site_s_page_may_read_an_answer(client: httpx.Client) -> None:
     """Cross-origin requests are not allowed."""
     origin = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
-    for answer in (client.get("/api/v1/posts", headers=origin), client.options("/api/v1/auth/login", headers=origin)):
+    for answer in (
+        client.get("/api/v1/posts", headers=origin),
+        client.options("/api/v1/auth/login", headers=origin),
+    ):
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
@@ -86,12 +92,16 @@ def test_a_path_outside_the_api_has_one_spelling(devnest: DevNest, path: str) ->
     assert status_of(devnest, path) == 200
     assert status_of(devnest, f"{path}?a=/b") == 200
     assert status_of(devnest, f"http://x{path}") == 200
-    assert {other: status for other in others if (status := status_of(devnest, other)) not in (400, 404)} == {}
+    assert {
+        other: status for other in others if (status := status_of(devnest, other)) not in (400, 404)
+    } == {}
 
 
 def status_of(devnest: DevNest, target: str) -> int:
     """The answer to a request whose target goes over the wire as it is."""
     address = urlsplit(devnest.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        connection.sendall(
+            f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode()
+        )
         return int(connection.makefile("rb").readline().split()[1])

@@ -24,7 +24,9 @@ def account(username: str, password: str = PASSWORD) -> dict[str, str]:
 
 
 @pytest.fixture(params=["post", "comment", "register"])
-def request_for(request: pytest.FixtureRequest, member: httpx.Client) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def request_for(
+    request: pytest.FixtureRequest, member: httpx.Client
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """A path, a body for it, and another body."""
     if request.param == "post":
         return POSTS, POST, {**POST, "title": "Other"}
@@ -77,7 +79,9 @@ def test_the_same_request_gets_the_same_answer(
     ids=range(6),
 )
 def test_a_key_holds_for_every_spelling_of_a_path(
-    member: httpx.Client, request_for: tuple[str, dict[str, Any], dict[str, Any]], spell: Callable[[str], str]
+    member: httpx.Client,
+    request_for: tuple[str, dict[str, Any], dict[str, Any]],
+    spell: Callable[[str], str],
 ) -> None:
     """It is bound to what is done, not to how it was written."""
     path, body, _ = request_for
@@ -88,13 +92,22 @@ def test_a_key_holds_for_every_spelling_of_a_path(
     assert (again.status_code, again.json()) == (201, first.json())
 
 
-@pytest.mark.parametrize("spell", [str.upper, lambda text: f"{{{text}}}", lambda text: text.replace("-", "")])
-def test_no_spelling_of_an_id_is_a_way_around_a_key(member: httpx.Client, spell: Callable[[str], str]) -> None:
+@pytest.mark.parametrize(
+    "spell", [str.upper, lambda text: f"{{{text}}}", lambda text: text.replace("-", "")]
+)
+def test_no_spelling_of_an_id_is_a_way_around_a_key(
+    member: httpx.Client, spell: Callable[[str], str]
+) -> None:
     """A second comment under the same key does not come about."""
     post_id = member.post(POSTS, json=POST).json()["id"]
     path, headers = f"{POSTS}/{post_id}/comments", keyed()
     assert member.post(path, json={"body": "b"}, headers=headers).status_code == 201
-    assert member.post(f"{POSTS}/{spell(post_id)}/comments", json={"body": "b"}, headers=headers).status_code == 404
+    assert (
+        member.post(
+            f"{POSTS}/{spell(post_id)}/comments", json={"body": "b"}, headers=headers
+        ).status_code
+        == 404
+    )
     assert len(member.get(path).json()["items"]) == 1
 
 
@@ -116,13 +129,19 @@ def test_two_at_once_are_one(
 
     async def send_all() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=devnest.url, timeout=60, verify=NO_TLS) as client:
-            return await asyncio.gather(*(client.post(path, json=body, headers=headers) for _ in range(12)))
+            return await asyncio.gather(
+                *(client.post(path, json=body, headers=headers) for _ in range(12))
+            )
 
     answers = asyncio.run(send_all())
     assert all(same(answer, answers[0]) for answer in answers)
     assert answers[0].status_code == 201
     table = "accounts" if path == REGISTER else "comments" if path.endswith("comments") else "posts"
-    mine = {"accounts": "username = $1", "comments": "post_id::text = $1", "posts": "author_id::text = $1"}[table]
+    mine = {
+        "accounts": "username = $1",
+        "comments": "post_id::text = $1",
+        "posts": "author_id::text = $1",
+    }[table]
     whose = {"accounts": body.get("username"), "comments": path.split("/")[-2], "posts": ""}[table]
     whose = whose or member.get("/api/v1/users/me").json()["id"]
     assert len(devnest.query(f"SELECT 1 FROM {table} WHERE {mine}", whose)) == 1  # noqa: S608 (constants only)
@@ -149,11 +168,15 @@ def test_a_key_is_its_caller_s_and_its_path_s(devnest: DevNest, member: httpx.Cl
         second = other.post(POSTS, json=POST, headers=headers).json()
     assert first["id"] != second["id"]
     paths = [f"{POSTS}/{post['id']}/comments" for post in (first, second)]
-    comments = [member.post(path, json={"body": "b"}, headers=headers).json()["id"] for path in paths]
+    comments = [
+        member.post(path, json={"body": "b"}, headers=headers).json()["id"] for path in paths
+    ]
     assert len(set(comments)) == 2
 
 
-def test_registering_again_needs_the_same_password(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_registering_again_needs_the_same_password(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """422 for another, and nothing of a password is kept with the key."""
     headers = keyed()
     assert client.post(REGISTER, json=account(username), headers=headers).status_code == 201
@@ -161,10 +184,13 @@ def test_registering_again_needs_the_same_password(devnest: DevNest, client: htt
     assert (refused.status_code, refused.json()["type"]) == (422, "urn:devnest:key-reused")
     sign_in(client, username)
     (row,) = devnest.query(
-        "SELECT k.* FROM idempotency_keys k JOIN accounts a ON a.id = k.account_id WHERE username = $1", username
+        "SELECT k.* FROM idempotency_keys k JOIN accounts a ON a.id = k.account_id WHERE username = $1",
+        username,
     )
     for hidden in (PASSWORD, headers["idempotency-key"], "$2b$"):
-        assert hidden.encode() not in b"".join(value for value in row.values() if isinstance(value, bytes))
+        assert hidden.encode() not in b"".join(
+            value for value in row.values() if isinstance(value, bytes)
+        )
     assert len(devnest.mails_to(f"{username}@example.org", 1)) == 1
 
 
@@ -172,10 +198,17 @@ def test_a_refusal_leaves_the_key_free(member: httpx.Client, username: str) -> N
     """Nothing was done, so the mended request may have the same key."""
     headers = keyed()
     assert member.post(POSTS, json={"title": "t"}, headers=headers).status_code == 422
-    assert member.post(f"{POSTS}/{uuid.uuid4()}/comments", json={"body": "b"}, headers=headers).status_code == 404
+    assert (
+        member.post(
+            f"{POSTS}/{uuid.uuid4()}/comments", json={"body": "b"}, headers=headers
+        ).status_code
+        == 404
+    )
     assert member.post(POSTS, json=POST, headers=headers).status_code == 201
     assert member.post(REGISTER, json=account(username), headers=headers).status_code == 409
-    assert member.post(REGISTER, json=account(f"x{username[:20]}"), headers=headers).status_code == 201
+    assert (
+        member.post(REGISTER, json=account(f"x{username[:20]}"), headers=headers).status_code == 201
+    )
 
 
 @pytest.mark.parametrize("path", [POSTS, REGISTER])
@@ -186,7 +219,10 @@ def test_what_is_no_key_is_refused(member: httpx.Client, path: str, key: str) ->
     answer = member.post(path, json=body, headers=[(b"idempotency-key", key.encode())])
     assert answer.status_code == 400
     assert [error["field"] for error in answer.json()["errors"]] == ["Idempotency-Key"]
-    assert member.post(path, json=body, headers=keyed(uuid.uuid4().hex.ljust(128, "~"))).status_code == 201
+    assert (
+        member.post(path, json=body, headers=keyed(uuid.uuid4().hex.ljust(128, "~"))).status_code
+        == 201
+    )
 
 
 def test_an_answer_survives_the_death_of_everything(data_dir: Path, username: str) -> None:

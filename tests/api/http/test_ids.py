@@ -22,7 +22,9 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "no hyphens": lambda text: text.replace("-", ""),
     "hyphens elsewhere": lambda text: "-".join(text.replace("-", "")),
     "an underscore": lambda text: f"{text.replace('-', '')[:30]}_{text[-1]}",
-    "another script": lambda text: "".join(chr(0xFF10 + int(c)) if c.isdigit() else c for c in text),
+    "another script": lambda text: "".join(
+        chr(0xFF10 + int(c)) if c.isdigit() else c for c in text
+    ),
     "a space": lambda text: f" {text}",
     "a line feed": lambda text: f"{text}\n",
     "plus": lambda text: f"+{text[1:]}",
@@ -63,7 +65,9 @@ def test_every_route_knows_one_spelling(member: httpx.Client, username: str, nam
     post = member.post(posts, json={"title": "t", "body": "b"}).json()["id"]
     comment = member.post(f"{posts}/{post}/comments", json={"body": "b"}).json()["id"]
     sign_in(member, username)
-    session = next(each["id"] for each in member.get("/api/v1/auth/sessions").json() if not each["current"])
+    session = next(
+        each["id"] for each in member.get("/api/v1/auth/sessions").json() if not each["current"]
+    )
 
     def spell(known: str) -> str:
         spelled = SPELLINGS[name](known)
@@ -81,7 +85,10 @@ def test_every_route_knows_one_spelling(member: httpx.Client, username: str, nam
         ("DELETE", f"/api/v1/auth/sessions/{spell(session)}", None),
     ):
         answer = member.request(method, path, json=body)
-        assert (answer.status_code, answer.json()["detail"]) == (404, "there is nothing at this path"), (method, path)
+        assert (answer.status_code, answer.json()["detail"]) == (
+            404,
+            "there is nothing at this path",
+        ), (method, path)
     assert member.delete(f"/api/v1/auth/sessions/{session}").status_code == 204
     assert member.delete(f"{posts}/{post}/comments/{comment}").status_code == 204
     assert member.delete(f"{posts}/{post}").status_code == 204

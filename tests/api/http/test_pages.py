@@ -27,7 +27,9 @@ class Thing(msgspec.Struct, frozen=True):
     body: str
 
 
-def pages_of(client: httpx.Client, path: str, **query: object) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def pages_of(
+    client: httpx.Client, path: str, **query: object
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """The size and the items of each page, to the last."""
     cursor = None
     while True:
@@ -109,7 +111,9 @@ def test_a_limit_is_written_in_digits(member: httpx.Client, path: str, limit: st
         path = path.format(member.post(POSTS, json={"title": "t", "body": "b"}).json()["id"])
     answer = member.get(path, params={"limit": limit})
     assert answer.status_code == 400
-    assert answer.json()["errors"] == [{"field": "limit", "detail": "Expected a whole number from 1 to 100"}]
+    assert answer.json()["errors"] == [
+        {"field": "limit", "detail": "Expected a whole number from 1 to 100"}
+    ]
     for good in ("1", "9", "10", "99", "100"):
         assert member.get(path, params={"limit": good}).status_code == 200
 
@@ -120,4 +124,6 @@ def test_the_document_calls_a_limit_a_number(client: httpx.Client) -> None:
     for path in (POSTS, f"{POSTS}/{{post_id}}/comments"):
         (limit,) = [each for each in paths[path]["get"]["parameters"] if each["name"] == "limit"]
         expected = {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
-        assert {name: value for name, value in limit["schema"].items() if name != "description"} == expected
+        assert {
+            name: value for name, value in limit["schema"].items() if name != "description"
+        } == expected

@@ -41,7 +41,12 @@ NAMES = {"username": "ada", "email": "ada@example.org"}
     ],
 )
 def test_an_error_is_a_problem(
-    client: httpx.Client, method: str, path: str, content: bytes, headers: dict[str, str], status: int
+    client: httpx.Client,
+    method: str,
+    path: str,
+    content: bytes,
+    headers: dict[str, str],
+    status: int,
 ) -> None:
     """The status, the media type and the fields of RFC 9457."""
     answer = client.request(method, path, content=content, headers=headers)
@@ -77,10 +82,14 @@ def test_an_error_is_a_problem(
     ],
     ids=range(16),
 )
-def test_a_deep_body_is_refused(client: httpx.Client, content: bytes, status: int, kind: str) -> None:
+def test_a_deep_body_is_refused(
+    client: httpx.Client, content: bytes, status: int, kind: str
+) -> None:
     """32 levels and no more; brackets in text and beside each other are not deep."""
     answer = client.post(REGISTER, content=content, headers=JSON)
-    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:devnest:{kind}"), answer.text
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:devnest:{kind}"), (
+        answer.text
+    )
 
 
 @pytest.mark.parametrize("of", BODIES, ids=lambda of: of.__name__)
@@ -99,9 +108,16 @@ def test_a_body_is_never_decoded_deeper_than_its_type(of: type[msgspec.Struct]) 
         ({"password": "short"}, "Expected `str` of length >= 8"),
     ],
 )
-def test_what_a_text_may_look_like_is_said_in_words(client: httpx.Client, wrong: dict[str, str], message: str) -> None:
+def test_what_a_text_may_look_like_is_said_in_words(
+    client: httpx.Client, wrong: dict[str, str], message: str
+) -> None:
     """No visitor reads a pattern."""
-    body = {"username": "ada", "email": "ada@example.org", "password": "correct horse battery", **wrong}
+    body = {
+        "username": "ada",
+        "email": "ada@example.org",
+        "password": "correct horse battery",
+        **wrong,
+    }
     (error,) = client.post(REGISTER, json=body).json()["errors"]
     assert error == {"field": next(iter(wrong)), "detail": message}
 
@@ -111,7 +127,9 @@ def test_nor_in_the_query(client: httpx.Client) -> None:
     query = {"author": "b b", "tag": "B", "cursor": "x", "q": "\0"}
     errors = client.get("/api/v1/posts", params=query).json()["errors"]
     assert {error["field"] for error in errors} == query.keys()
-    assert all("regex" not in error["detail"] and "^" not in error["detail"] for error in errors), errors
+    assert all("regex" not in error["detail"] and "^" not in error["detail"] for error in errors), (
+        errors
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +187,9 @@ def test_a_body_may_be_said_to_be_plain(client: httpx.Client, coding: str) -> No
 
 def test_a_json_body_may_name_its_charset(client: httpx.Client) -> None:
     """A parameter of the media type is no reason to refuse."""
-    answer = client.post(REGISTER, content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})
+    answer = client.post(
+        REGISTER, content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"}
+    )
     assert answer.status_code == 422
 
 
@@ -196,14 +216,18 @@ def test_a_405_says_what_is_allowed(client: httpx.Client) -> None:
     ("given", "kept"),
     [("a-proxy.id_123", True), ("short", False), ('forged" level="info', False), ("x" * 65, False)],
 )
-def test_a_request_id_is_taken_over_where_it_is_harmless(client: httpx.Client, given: str, kept: bool) -> None:
+def test_a_request_id_is_taken_over_where_it_is_harmless(
+    client: httpx.Client, given: str, kept: bool
+) -> None:
     """A proxy's id serves; text that could confuse a log does not."""
     answer = client.get("/healthz", headers={"x-request-id": given})
     assert (answer.headers["x-request-id"] == given) is kept
     assert answer.headers["x-request-id"]
 
 
-def test_garbage_on_the_socket_ends_that_connection_only(devnest: DevNest, client: httpx.Client) -> None:
+def test_garbage_on_the_socket_ends_that_connection_only(
+    devnest: DevNest, client: httpx.Client
+) -> None:
     """Not HTTP at all, and a request line without end."""
     address = urlsplit(devnest.url)
     for garbage in (b"\x16\x03\x01\x02\x00\x01\xff\x00", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 1000):
@@ -218,7 +242,10 @@ def test_garbage_on_the_socket_ends_that_connection_only(devnest: DevNest, clien
 def test_ready_says_each_part(client: httpx.Client) -> None:
     """200 while the database and the pool answer."""
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "ok", "pool": "ok"})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"status": "ok", "database": "ok", "pool": "ok"},
+    )
 
 
 def test_the_documentation_loads_nothing_from_elsewhere(client: httpx.Client) -> None:

@@ -72,8 +72,12 @@ async def test_a_failure_is_told_to_all_of_its_round_and_to_no_other(desk: Desk)
     assert await second == 2
 
 
-@pytest.mark.parametrize("ends", [lambda future: future.set_result(1), lambda future: future.set_exception(OSError())])
-async def test_who_leaves_takes_nothing_along(desk: Desk, ends: Callable[[asyncio.Future[int]], None]) -> None:
+@pytest.mark.parametrize(
+    "ends", [lambda future: future.set_result(1), lambda future: future.set_exception(OSError())]
+)
+async def test_who_leaves_takes_nothing_along(
+    desk: Desk, ends: Callable[[asyncio.Future[int]], None]
+) -> None:
     """Not the answer of the others, and no warning about an answer that nobody heard."""
     rounds = SingleFlight[int](rest=0)
     leaver, stayer = (asyncio.create_task(rounds.ask("q", desk.look_up)) for _ in range(2))
@@ -126,7 +130,9 @@ async def test_a_question_of_several_rests_after_its_round() -> None:
     alone = await rounds.ask("q", look_up)
     assert not rounds._rested_at
     first, _ = await asyncio.gather(rounds.ask("q", look_up), rounds.ask("q", look_up))
-    second, third, other = await asyncio.gather(*(rounds.ask(question, look_up) for question in ("q", "q", "r")))
+    second, third, other = await asyncio.gather(
+        *(rounds.ask(question, look_up) for question in ("q", "q", "r"))
+    )
     assert second == third
     assert second - first >= 0.009  # of 0.01, for timers are not exact
     assert alone < first < other <= second

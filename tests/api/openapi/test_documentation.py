@@ -72,7 +72,11 @@ def test_schemathesis_finds_nothing(untouched: DevNest, tmp_path: Path) -> None:
     assert run.returncode == 0, "\n".join(line[:300] for line in findings.splitlines()[:150])
     assert "✅ Stateful" in run.stdout, run.stdout
     rates = msgspec.json.decode(report.read_bytes())["valid_rates"]
-    refused = {name for name, phases in rates.items() if not any(phase["accepted"] for phase in phases.values())}
+    refused = {
+        name
+        for name, phases in rates.items()
+        if not any(phase["accepted"] for phase in phases.values())
+    }
     assert len(rates) > 20
     needs_mail = {"POST /api/v1/auth/password/reset", "POST /api/v1/auth/email/verify"}
     assert {name for name in refused if "{" not in name} == needs_mail
@@ -87,7 +91,11 @@ def document(devnest: DevNest) -> dict[str, Any]:
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    return [(m, path, operation) for path, of in document["paths"].items() for m, operation in of.items()]
+    return [
+        (m, path, operation)
+        for path, of in document["paths"].items()
+        for m, operation in of.items()
+    ]
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -109,7 +117,10 @@ def test_every_answer_has_an_example(document: dict[str, Any]) -> None:
             assert content["example"], (method, path, status)
             if path.startswith("/api/") and status >= "400":
                 problem = msgspec.convert(content["example"], Problem)
-                assert (str(problem.status), problem.title) == (status, http.HTTPStatus(int(status)).phrase)
+                assert (str(problem.status), problem.title) == (
+                    status,
+                    http.HTTPStatus(int(status)).phrase,
+                )
                 assert ("Retry-After" in answer.get("headers", {})) == (status in ("429", "503"))
 
 
@@ -122,13 +133,18 @@ def test_every_route_names_its_errors(document: dict[str, Any]) -> None:
         parameters = [parameter["in"] for parameter in operation.get("parameters", [])]
         assert "503" in listed, (method, path)
         assert ("401" in listed) or not operation.get("security"), (method, path)
-        assert {"400", "408", "413", "415", "422"} <= listed or "requestBody" not in operation, (method, path)
+        assert {"400", "408", "413", "415", "422"} <= listed or "requestBody" not in operation, (
+            method,
+            path,
+        )
         assert "400" in listed or "query" not in parameters, (method, path)
 
 
 def test_links_lead_somewhere(document: dict[str, Any]) -> None:
     """From registering to signing in and on, and from a post to all that can be done with it."""
-    known = {operation["operationId"]: (method, path) for method, path, operation in operations(document)}
+    known = {
+        operation["operationId"]: (method, path) for method, path, operation in operations(document)
+    }
     found = {
         (path, known[link["operationId"]])
         for _, path, operation in operations(document)

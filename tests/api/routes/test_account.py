@@ -24,7 +24,11 @@ def other_name() -> str:
 
 
 def register(client: httpx.Client, username: str, email: str | None = None) -> httpx.Response:
-    account = {"username": username, "email": email or f"{username}@example.org", "password": PASSWORD}
+    account = {
+        "username": username,
+        "email": email or f"{username}@example.org",
+        "password": PASSWORD,
+    }
     return client.post(REGISTER, json=account)
 
 
@@ -37,7 +41,9 @@ def leave(client: httpx.Client, password: str = PASSWORD) -> httpx.Response:
 
 
 def events(devnest: DevNest, account_id: str) -> list[tuple[str, str | None]]:
-    rows = devnest.query("SELECT event, reason FROM audit_log WHERE account_id = $1 ORDER BY id", account_id)
+    rows = devnest.query(
+        "SELECT event, reason FROM audit_log WHERE account_id = $1 ORDER BY id", account_id
+    )
     return [(row["event"], row["reason"]) for row in rows]
 
 
@@ -69,12 +75,18 @@ def test_a_change_of_nothing_changes_nothing(member: httpx.Client, username: str
     assert rename(member, other_name()).status_code == 200
 
 
-def test_a_taken_name_or_address_is_refused(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_a_taken_name_or_address_is_refused(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """409 with the field, whatever the case; nothing of the request is done."""
     taken = other_name()
     with devnest.client() as other:
         sign_up(other, taken)
-    change = {"username": taken.upper(), "email": f"new-{username}@example.org", "password": PASSWORD}
+    change = {
+        "username": taken.upper(),
+        "email": f"new-{username}@example.org",
+        "password": PASSWORD,
+    }
     for body, field in (
         (change, "username"),
         ({**change, "username": other_name(), "email": f"{taken}@EXAMPLE.org"}, "email"),
@@ -83,10 +95,15 @@ def test_a_taken_name_or_address_is_refused(devnest: DevNest, member: httpx.Clie
         assert answer.status_code == 409
         assert [error["field"] for error in answer.json()["errors"]] == [field]
     assert member.get(ME).json()["username"] == username
-    assert devnest.query("SELECT 1 FROM mailed_tokens WHERE email = $1", f"new-{username}@example.org") == []
+    assert (
+        devnest.query("SELECT 1 FROM mailed_tokens WHERE email = $1", f"new-{username}@example.org")
+        == []
+    )
 
 
-def test_a_name_that_was_given_up_misleads_nobody(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_a_name_that_was_given_up_misleads_nobody(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """Each of them, for 90 days: its holder alone may take it back. Then it is free."""
     names = [username, other_name(), other_name()]
     assert [rename(member, name).status_code for name in names[1:]] == [200] * 2
@@ -116,11 +133,15 @@ def test_a_name_changes_three_times_in_90_days(devnest: DevNest, member: httpx.C
         assert 89 * 86_400 < int(refused.headers["retry-after"]) <= 90 * 86_400
     assert member.get(ME).json() == before
     assert events(devnest, before["id"])[-1] == ("username_change", "too often")
-    devnest.query("UPDATE accounts SET renamed_at[3] = now() - interval '90 days' WHERE id = $1", before["id"])
+    devnest.query(
+        "UPDATE accounts SET renamed_at[3] = now() - interval '90 days' WHERE id = $1", before["id"]
+    )
     assert [rename(member, other_name()).status_code for _ in range(2)] == [200, 429]
 
 
-def test_a_new_address_takes_effect_when_it_is_confirmed(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_a_new_address_takes_effect_when_it_is_confirmed(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """Not before; the old address is told at both moments; a reset mailed to the old one is of no more use."""
     confirm(devnest, username)
     old, new = f"{username}@example.org", f"new-{username}@example.org"
@@ -135,7 +156,9 @@ def test_a_new_address_takes_effect_when_it_is_confirmed(devnest: DevNest, membe
     assert "from now on" in devnest.mails_to(old, 4)[3].get_content()
     assert member.post(LOGIN, json={"email": old, "password": PASSWORD}).status_code == 401
     assert member.post(LOGIN, json={"email": new, "password": PASSWORD}).status_code == 200
-    assert member.post(RESET, json={"token": reset, "new": "another long phrase"}).status_code == 400
+    assert (
+        member.post(RESET, json={"token": reset, "new": "another long phrase"}).status_code == 400
+    )
     names = [event for event, _ in events(devnest, answer.json()["id"])]
     assert [name for name in names if name.startswith("email")] == ["email_change", "email_verify"]
 
@@ -163,12 +186,19 @@ def test_a_code_that_never_came_is_asked_for_again(
 @pytest.mark.parametrize(("password", "status"), [(None, 422), ("not the password", 403)])
 @pytest.mark.parametrize("change", [("email",), ("username",), ("email", "username")])
 def test_another_address_or_name_needs_the_password(
-    devnest: DevNest, member: httpx.Client, username: str, password: str | None, status: int, change: tuple[str, ...]
+    devnest: DevNest,
+    member: httpx.Client,
+    username: str,
+    password: str | None,
+    status: int,
+    change: tuple[str, ...],
 ) -> None:
     """A stolen access token moves no account, and a request that is refused does nothing."""
     new = f"new-{username}@example.org"
     given = {"email": new, "username": other_name(), "password": password}
-    answer = member.patch(ME, json={name: given[name] for name in (*change, "password") if given[name]})
+    answer = member.patch(
+        ME, json={name: given[name] for name in (*change, "password") if given[name]}
+    )
     assert answer.status_code == status
     if password is None:
         assert answer.json()["errors"] == [{"field": "password", "detail": "missing"}]
@@ -202,7 +232,9 @@ def test_a_new_password_stops_a_thief_s_change_of_address(
     assert member.post(VERIFY, json={"token": devnest.mailed_code(old, count)}).status_code == 204
 
 
-def test_an_address_taken_meanwhile_stays_another_s(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_an_address_taken_meanwhile_stays_another_s(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """The code is refused like any unknown one."""
     new = f"new-{username}@example.org"
     member.patch(ME, json={"email": new, "password": PASSWORD})
@@ -213,7 +245,9 @@ def test_an_address_taken_meanwhile_stays_another_s(devnest: DevNest, member: ht
     assert member.get(ME).json()["email"] == f"{username}@example.org"
 
 
-def test_a_deleted_account_leaves_no_person(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_a_deleted_account_leaves_no_person(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """Name, address, password, mailed codes, addresses and devices of sessions go; what was said to others stays."""
     confirm(devnest, username)
     refresh = {"refresh_token": sign_in(member, username)["refresh_token"]}
@@ -235,7 +269,8 @@ def test_a_deleted_account_leaves_no_person(devnest: DevNest, member: httpx.Clie
     (row,) = devnest.query("SELECT email, password_hash FROM accounts WHERE id = $1", account_id)
     assert row == {"email": None, "password_hash": ""}
     left = (
-        "SELECT address, user_agent, refreshed_from, ended_at IS NOT NULL AS ended FROM sessions WHERE account_id = $1"
+        "SELECT address, user_agent, refreshed_from, ended_at IS NOT NULL AS ended "
+        "FROM sessions WHERE account_id = $1"
     )
     nothing = {"address": None, "user_agent": None, "refreshed_from": None, "ended": True}
     assert devnest.query(left, account_id) == [nothing] * 2
@@ -243,7 +278,9 @@ def test_a_deleted_account_leaves_no_person(devnest: DevNest, member: httpx.Clie
     assert events(devnest, account_id)[-1] == ("account_delete", None)
 
 
-def test_a_deleted_account_is_over_at_once(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_a_deleted_account_is_over_at_once(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """No session, no refresh, no sign-in, no reset; an operator cannot bring it back."""
     sign_up(client, username)
     other = sign_in(client, username)

@@ -19,10 +19,17 @@ LOGIN = "/api/v1/auth/login"
 
 
 def account(username: str, /, **changes: object) -> dict[str, object]:
-    return {"username": username, "email": f"{username}@example.org", "password": PASSWORD, **changes}
+    return {
+        "username": username,
+        "email": f"{username}@example.org",
+        "password": PASSWORD,
+        **changes,
+    }
 
 
-def test_registering_answers_the_account_without_its_password(client: httpx.Client, username: str) -> None:
+def test_registering_answers_the_account_without_its_password(
+    client: httpx.Client, username: str
+) -> None:
     """201, and exactly the four fields of an account's own view."""
     answer = client.post(REGISTER, json=account(username))
     assert answer.status_code == 201
@@ -51,11 +58,20 @@ def test_a_taken_name_is_refused_whatever_its_case(
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-async def test_a_name_registered_a_thousand_times_at_once_is_given_once(devnest: DevNest, username: str) -> None:
+async def test_a_name_registered_a_thousand_times_at_once_is_given_once(
+    devnest: DevNest, username: str
+) -> None:
     """The insert decides what the early check cannot: one 201, the rest 409. Who is told 503 comes back."""
     body = json.dumps(account(username)).encode()
-    lines = ["POST /api/v1/auth/register HTTP/1.1", "Host: devnest", "Content-Type: application/json"]
-    request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode() + body
+    lines = [
+        "POST /api/v1/auth/register HTTP/1.1",
+        "Host: devnest",
+        "Content-Type: application/json",
+    ]
+    request = (
+        "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode()
+        + body
+    )
     address = urlsplit(devnest.url)
 
     together = asyncio.Barrier(1000)
@@ -101,7 +117,9 @@ async def test_a_name_registered_a_thousand_times_at_once_is_given_once(devnest:
         ({"admin": True}, "admin"),
     ],
 )
-def test_a_wrong_field_is_named(client: httpx.Client, username: str, changes: dict[str, object], field: str) -> None:
+def test_a_wrong_field_is_named(
+    client: httpx.Client, username: str, changes: dict[str, object], field: str
+) -> None:
     """422 with the field's name."""
     answer = client.post(REGISTER, json=account(username, **changes))
     assert answer.status_code == 422
@@ -111,7 +129,12 @@ def test_a_wrong_field_is_named(client: httpx.Client, username: str, changes: di
 def test_every_wrong_field_is_named_at_once(client: httpx.Client) -> None:
     """A form can show all its mistakes."""
     answer = client.post(REGISTER, json={"username": "?", "email": "?", "extra": 1})
-    assert [error["field"] for error in answer.json()["errors"]] == ["email", "extra", "password", "username"]
+    assert [error["field"] for error in answer.json()["errors"]] == [
+        "email",
+        "extra",
+        "password",
+        "username",
+    ]
 
 
 @pytest.mark.parametrize("by", ["username", "email"])
@@ -121,14 +144,22 @@ def test_signing_in_by_name_or_address(client: httpx.Client, username: str, by: 
     answer = client.post(LOGIN, json={by: registered[by].upper(), "password": PASSWORD})
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"access_token", "token_type", "expires_in", "refresh_token", "device_token"}
+    assert set(body) == {
+        "access_token",
+        "token_type",
+        "expires_in",
+        "refresh_token",
+        "device_token",
+    }
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
     claims = jwt.decode(body["access_token"], options={"verify_signature": False})
     assert claims["sub"] == registered["id"]
     assert set(claims) == {"sub", "sid", "iat", "exp", "iss", "aud"}
 
 
-@pytest.mark.parametrize(("disabled", "reason"), [("NULL", "changed meanwhile"), ("now()", "disabled account")])
+@pytest.mark.parametrize(
+    ("disabled", "reason"), [("NULL", "changed meanwhile"), ("now()", "disabled account")]
+)
 def test_the_audit_log_tells_why_there_is_no_session(
     devnest: DevNest, client: httpx.Client, username: str, disabled: str, reason: str
 ) -> None:
@@ -144,10 +175,14 @@ def test_the_audit_log_tells_why_there_is_no_session(
             "CREATE TRIGGER none BEFORE INSERT ON sessions FOR EACH ROW"
             f" WHEN (NEW.account_id = '{account_id}') EXECUTE FUNCTION store_none()"
         )
-        assert client.post(LOGIN, json={"username": username, "password": PASSWORD}).status_code == 401
+        assert (
+            client.post(LOGIN, json={"username": username, "password": PASSWORD}).status_code == 401
+        )
     finally:
         devnest.query("DROP FUNCTION store_none CASCADE")
-    lines = devnest.query("SELECT reason FROM audit_log WHERE account_id = $1 AND event = 'login'", account_id)
+    lines = devnest.query(
+        "SELECT reason FROM audit_log WHERE account_id = $1 AND event = 'login'", account_id
+    )
     assert lines == [{"reason": reason}]
 
 
@@ -166,7 +201,8 @@ def test_every_failed_sign_in_gets_the_same_answer(client: httpx.Client, usernam
 
 
 @pytest.mark.parametrize(
-    "body", [{"password": PASSWORD}, {"password": PASSWORD, "email": "a@example.org", "username": "ada"}]
+    "body",
+    [{"password": PASSWORD}, {"password": PASSWORD, "email": "a@example.org", "username": "ada"}],
 )
 def test_a_sign_in_names_one_account(client: httpx.Client, body: dict[str, str]) -> None:
     """Neither of the two, or both, is a mistake."""
@@ -174,13 +210,24 @@ def test_a_sign_in_names_one_account(client: httpx.Client, body: dict[str, str])
 
 
 @pytest.mark.parametrize(
-    "password", ["Grüße und Küsse " * 5, ("correct horse battery " * 47)[:1024], "with\0nul", "👩‍👩‍👧‍👦 family"]
+    "password",
+    [
+        "Grüße und Küsse " * 5,
+        ("correct horse battery " * 47)[:1024],
+        "with\0nul",
+        "👩‍👩‍👧‍👦 family",
+    ],
 )
-def test_long_and_unusual_passwords_work(client: httpx.Client, username: str, password: str) -> None:
+def test_long_and_unusual_passwords_work(
+    client: httpx.Client, username: str, password: str
+) -> None:
     """More than bcrypt's 72 bytes, NUL, and characters of several code points."""
     assert client.post(REGISTER, json=account(username, password=password)).status_code == 201
     assert client.post(LOGIN, json={"username": username, "password": password}).status_code == 200
-    assert client.post(LOGIN, json={"username": username, "password": password[:-1]}).status_code == 401
+    assert (
+        client.post(LOGIN, json={"username": username, "password": password[:-1]}).status_code
+        == 401
+    )
 
 
 def test_me_is_the_token_s_account(member: httpx.Client, username: str) -> None:
@@ -191,28 +238,46 @@ def test_me_is_the_token_s_account(member: httpx.Client, username: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "authorization", [None, "Bearer", "Basic YTpi", "Bearer a.b.c", "Bearer " + "x" * 5000, "Bearer \xff"]
+    "authorization",
+    [None, "Bearer", "Basic YTpi", "Bearer a.b.c", "Bearer " + "x" * 5000, "Bearer \xff"],
 )
 @pytest.mark.parametrize("path", ["/api/v1/users/me", "/api/v1/posts"])
-def test_without_a_valid_token_nothing_is_done(client: httpx.Client, authorization: str | None, path: str) -> None:
+def test_without_a_valid_token_nothing_is_done(
+    client: httpx.Client, authorization: str | None, path: str
+) -> None:
     """401 and what to send, before the body is looked at."""
     headers = {} if authorization is None else {b"authorization": authorization.encode("latin-1")}
-    answer = client.get(path, headers=headers) if "users" in path else client.post(path, headers=headers, json={})
+    answer = (
+        client.get(path, headers=headers)
+        if "users" in path
+        else client.post(path, headers=headers, json={})
+    )
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(body=JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(("username", "email", "password", "x"), JSON)))
+@given(
+    body=JSON
+    | st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("username", "email", "password", "x"), JSON)
+    )
+)
 @pytest.mark.parametrize("path", [REGISTER, LOGIN, "/api/v1/posts"])
-def test_any_json_gets_an_orderly_answer(devnest: DevNest, token: str, path: str, body: object) -> None:
+def test_any_json_gets_an_orderly_answer(
+    devnest: DevNest, token: str, path: str, body: object
+) -> None:
     """Whatever the body, the answer is one of the route's own."""
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     content = json.dumps(body)

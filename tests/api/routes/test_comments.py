@@ -43,7 +43,9 @@ def test_a_post_without_comments_has_an_empty_page(member: httpx.Client, path: s
     assert member.post(nowhere, json={"body": "b"}).status_code == 404
 
 
-def test_a_comment_is_deleted_by_its_author_alone(devnest: DevNest, member: httpx.Client, path: str) -> None:
+def test_a_comment_is_deleted_by_its_author_alone(
+    devnest: DevNest, member: httpx.Client, path: str
+) -> None:
     """403 for another, 404 under another post."""
     comment = write(member, path, "mine")
     other_post = member.post("/api/v1/posts", json={"title": "Other", "body": "b"}).json()["id"]
@@ -57,8 +59,12 @@ def test_a_comment_is_deleted_by_its_author_alone(devnest: DevNest, member: http
     assert member.get(path).json()["items"] == []
 
 
-@pytest.mark.parametrize("body", [{"body": ""}, {"body": "x" * 5001}, {"body": "\0"}, {"body": 1}, {}])
-def test_a_wrong_comment_is_refused(member: httpx.Client, path: str, body: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "body", [{"body": ""}, {"body": "x" * 5001}, {"body": "\0"}, {"body": 1}, {}]
+)
+def test_a_wrong_comment_is_refused(
+    member: httpx.Client, path: str, body: dict[str, object]
+) -> None:
     """422 with the field's name."""
     answer = member.post(path, json=body)
     assert answer.status_code == 422

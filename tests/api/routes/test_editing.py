@@ -28,7 +28,12 @@ def test_an_author_changes_what_is_given(member: httpx.Client, post: dict[str, A
     answer = member.patch(path, json={"title": "Hello again", "tags": ["c", "c", "python"]})
     assert answer.status_code == 200
     changed = answer.json()
-    assert changed == {**post, "title": "Hello again", "tags": ["c", "python"], "updated_at": changed["updated_at"]}
+    assert changed == {
+        **post,
+        "title": "Hello again",
+        "tags": ["c", "python"],
+        "updated_at": changed["updated_at"],
+    }
     assert changed["updated_at"] > post["updated_at"]
     assert answer.headers["etag"] != before.headers["etag"]
     after = member.get(path)
@@ -36,14 +41,19 @@ def test_an_author_changes_what_is_given(member: httpx.Client, post: dict[str, A
     assert member.patch(path, json={"tags": []}).json()["tags"] == []
 
 
-def test_an_author_s_new_name_is_another_etag(member: httpx.Client, post: dict[str, Any], username: str) -> None:
+def test_an_author_s_new_name_is_another_etag(
+    member: httpx.Client, post: dict[str, Any], username: str
+) -> None:
     """For the answer has it; the post is the same version, and an edit of it goes through."""
     path = f"{POSTS}/{post['id']}"
     before = member.get(path).headers["etag"]
     change = {"username": f"{username[:20]}x", "password": PASSWORD}
     assert member.patch("/api/v1/users/me", json=change).status_code == 200
     assert member.get(path).headers["etag"] != before
-    assert member.patch(path, json={"title": "Changed"}, headers={"if-match": before}).status_code == 200
+    assert (
+        member.patch(path, json={"title": "Changed"}, headers={"if-match": before}).status_code
+        == 200
+    )
 
 
 def test_a_change_of_an_old_version_is_refused(member: httpx.Client, post: dict[str, Any]) -> None:
@@ -62,7 +72,10 @@ def test_a_change_of_an_old_version_is_refused(member: httpx.Client, post: dict[
         '"' + "f" * 40 + '"',
         '"x", "y"',
     ):
-        assert member.patch(path, json={"title": "Lost"}, headers={"if-match": wrong}).status_code == 412, wrong
+        assert (
+            member.patch(path, json={"title": "Lost"}, headers={"if-match": wrong}).status_code
+            == 412
+        ), wrong
         assert member.delete(path, headers={"if-match": wrong}).status_code == 412
         assert member.get(path, headers={"if-match": wrong}).status_code == 412
     assert member.get(path).json()["title"] == "Second"
@@ -72,33 +85,48 @@ def test_a_change_of_an_old_version_is_refused(member: httpx.Client, post: dict[
 
 
 @pytest.mark.parametrize("form", ['W/"{}"', '"{}-gzip"', '"{}-br"', 'W/"{}-zstd"', '"{}-deflate"'])
-def test_a_proxy_that_compresses_locks_nobody_out(member: httpx.Client, post: dict[str, Any], form: str) -> None:
+def test_a_proxy_that_compresses_locks_nobody_out(
+    member: httpx.Client, post: dict[str, Any], form: str
+) -> None:
     """It changes the tag of every answer; whoever sends that back has read this version, and no other."""
     path = f"{POSTS}/{post['id']}"
     old = member.get(path).headers["etag"].strip('"')
     assert member.get(path, headers={"if-none-match": form.format(old)}).status_code == 304
     answer = member.patch(path, json={"title": "Second"}, headers={"if-match": form.format(old)})
     assert answer.status_code == 200
-    assert member.patch(path, json={"title": "Lost"}, headers={"if-match": form.format(old)}).status_code == 412
+    assert (
+        member.patch(
+            path, json={"title": "Lost"}, headers={"if-match": form.format(old)}
+        ).status_code
+        == 412
+    )
     assert member.get(path, headers={"if-none-match": form.format(old)}).status_code == 200
     assert member.get(path).json()["title"] == "Second"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_a_client_has_is_not_sent_again(member: httpx.Client, post: dict[str, Any], method: str) -> None:
+def test_what_a_client_has_is_not_sent_again(
+    member: httpx.Client, post: dict[str, Any], method: str
+) -> None:
     """304 with the tag and without content, or anything said of it."""
     path = f"{POSTS}/{post['id']}"
     etag = member.get(path).headers["etag"]
     for known in (etag, f"W/{etag}", f'"zzz", {etag}', f'"a,b",{etag}', "*"):
         answer = member.request(method, path, headers={"if-none-match": known})
-        assert (answer.status_code, answer.headers["etag"], answer.content) == (304, etag, b""), known
+        assert (answer.status_code, answer.headers["etag"], answer.content) == (304, etag, b""), (
+            known
+        )
         assert not {"content-length", "content-type", "transfer-encoding"} & answer.headers.keys()
     for other in ('"zzz"', "", etag[1:-1], f'{etag[:-1]}-zip"', f'"x{etag[1:]}'):
-        assert member.request(method, path, headers={"if-none-match": other}).status_code == 200, other
+        assert member.request(method, path, headers={"if-none-match": other}).status_code == 200, (
+            other
+        )
     assert member.get(f"{POSTS}/{uuid.uuid4()}", headers={"if-none-match": "*"}).status_code == 404
 
 
-def test_an_author_s_new_name_is_news(member: httpx.Client, post: dict[str, Any], username: str) -> None:
+def test_an_author_s_new_name_is_news(
+    member: httpx.Client, post: dict[str, Any], username: str
+) -> None:
     """Though no edit depends on it: the answer has it."""
     path = f"{POSTS}/{post['id']}"
     etag = member.get(path).headers["etag"]
@@ -112,17 +140,26 @@ def test_a_change_can_be_kept_from_a_version(member: httpx.Client, post: dict[st
     path = f"{POSTS}/{post['id']}"
     old = member.get(path).headers["etag"]
     for named in (old, f"W/{old}", "*", f'"zzz", {old}'):
-        assert member.patch(path, json={"title": "Lost"}, headers={"if-none-match": named}).status_code == 412, named
+        assert (
+            member.patch(path, json={"title": "Lost"}, headers={"if-none-match": named}).status_code
+            == 412
+        ), named
         assert member.delete(path, headers={"if-none-match": named}).status_code == 412, named
     assert member.get(path).json() == post
-    assert member.delete(f"{POSTS}/{uuid.uuid4()}", headers={"if-none-match": "*"}).status_code == 404
-    new = member.patch(path, json={"title": "Second"}, headers={"if-none-match": '"zzz"'}).headers["etag"]
+    assert (
+        member.delete(f"{POSTS}/{uuid.uuid4()}", headers={"if-none-match": "*"}).status_code == 404
+    )
+    new = member.patch(path, json={"title": "Second"}, headers={"if-none-match": '"zzz"'}).headers[
+        "etag"
+    ]
     both = {"if-match": new, "if-none-match": old}
     assert member.patch(path, json={"title": "Third"}, headers=both).status_code == 200
     assert member.delete(path, headers={"if-none-match": f"{old}, {new}"}).status_code == 204
 
 
-def test_several_lines_of_a_condition_are_one_list(member: httpx.Client, post: dict[str, Any]) -> None:
+def test_several_lines_of_a_condition_are_one_list(
+    member: httpx.Client, post: dict[str, Any]
+) -> None:
     """RFC 9110, 5.3: whichever line has the right tag."""
     path = f"{POSTS}/{post['id']}"
     etag = member.get(path).headers["etag"]
@@ -148,7 +185,9 @@ def test_a_condition_is_bounded(member: httpx.Client, post: dict[str, Any]) -> N
                 assert [error["field"] for error in answer.json()["errors"]] == [name]
 
 
-def test_of_two_changes_of_one_version_one_wins(devnest: DevNest, member: httpx.Client, post: dict[str, Any]) -> None:
+def test_of_two_changes_of_one_version_one_wins(
+    devnest: DevNest, member: httpx.Client, post: dict[str, Any]
+) -> None:
     """The other is told."""
     path = f"{POSTS}/{post['id']}"
     etag = member.get(path).headers["etag"]
@@ -183,8 +222,12 @@ def test_only_the_author_may(devnest: DevNest, member: httpx.Client, post: dict[
     assert member.get(path).json() == post
 
 
-@pytest.mark.parametrize("body", [{"title": ""}, {"title": None}, {"body": "\0"}, {"tags": ["A"]}, {"author": "x"}])
-def test_a_wrong_change_is_refused(member: httpx.Client, post: dict[str, Any], body: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "body", [{"title": ""}, {"title": None}, {"body": "\0"}, {"tags": ["A"]}, {"author": "x"}]
+)
+def test_a_wrong_change_is_refused(
+    member: httpx.Client, post: dict[str, Any], body: dict[str, object]
+) -> None:
     """422 with the field's name."""
     answer = member.patch(f"{POSTS}/{post['id']}", json=body)
     assert answer.status_code == 422
@@ -209,7 +252,9 @@ def test_tags_are_counted(member: httpx.Client) -> None:
     def counts() -> dict[str, int]:
         return {row["tag"]: row["count"] for row in member.get("/api/v1/tags").json()}
 
-    eventually(lambda: counts().items() >= {one: 3, two: 2}.items())  # counts of before may still be remembered
+    eventually(
+        lambda: counts().items() >= {one: 3, two: 2}.items()
+    )  # counts of before may still be remembered
     assert list(counts().values()) == sorted(counts().values(), reverse=True)
 
 

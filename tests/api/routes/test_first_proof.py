@@ -46,13 +46,16 @@ def code_in(devnest: DevNest, email: str, subject: str = CONFIRM, count: int = 1
 
 def account_of(devnest: DevNest, username: str) -> dict[str, Any]:
     (row,) = devnest.query(
-        "SELECT *, email_verified_at IS NOT NULL AS verified FROM accounts WHERE username = $1", username
+        "SELECT *, email_verified_at IS NOT NULL AS verified FROM accounts WHERE username = $1",
+        username,
     )
     return row
 
 
 def events(devnest: DevNest, account_id: object) -> list[str]:
-    rows = devnest.query("SELECT event FROM audit_log WHERE account_id = $1 ORDER BY id", account_id)
+    rows = devnest.query(
+        "SELECT event FROM audit_log WHERE account_id = $1 ORDER BY id", account_id
+    )
     return [row["event"] for row in rows]
 
 
@@ -77,7 +80,9 @@ def prove(request: pytest.FixtureRequest, devnest: DevNest, holder: httpx.Client
     return confirm if request.param == "confirmation" else reset
 
 
-def test_a_session_confirms_and_nothing_else_changes(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_a_session_confirms_and_nothing_else_changes(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """The honest one who registered: password, sessions and refresh tokens stay, whatever else is sent."""
     other = sign_in(member, username)
     before = account_of(devnest, username)
@@ -90,7 +95,9 @@ def test_a_session_confirms_and_nothing_else_changes(devnest: DevNest, member: h
     assert "account_claim" not in events(devnest, before["id"])
 
 
-def test_outside_a_session_a_password_is_asked_for(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_outside_a_session_a_password_is_asked_for(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """422 with the field; a weak one too. Nothing changes and the code stays good."""
     email = f"{username}@example.org"
     code = code_in(devnest, email)
@@ -120,7 +127,12 @@ def test_a_token_that_is_not_good_is_no_session_and_no_reason_to_lose_one(
     with devnest.client() as client:
         for authorization in ("Bearer x", "Basic eDp5", f"{member.headers['authorization']}x"):
             headers = {"authorization": authorization}
-            assert client.post(VERIFY, json={"token": code, "password": NEW}, headers=headers).status_code == 401
+            assert (
+                client.post(
+                    VERIFY, json={"token": code, "password": NEW}, headers=headers
+                ).status_code
+                == 401
+            )
     assert member.post(VERIFY, json={"token": code}).status_code == 204
 
 
@@ -140,8 +152,13 @@ def test_whoever_registered_another_s_address_loses_the_account(
     assert account["verified"]
     assert account["device_key"] != device_key
     for token in tokens:
-        assert client.get(ME, headers={"authorization": f"Bearer {token['access_token']}"}).status_code == 401
-        assert client.post(REFRESH, json={"refresh_token": token["refresh_token"]}).status_code == 401
+        assert (
+            client.get(ME, headers={"authorization": f"Bearer {token['access_token']}"}).status_code
+            == 401
+        )
+        assert (
+            client.post(REFRESH, json={"refresh_token": token["refresh_token"]}).status_code == 401
+        )
     for name in ({"username": username}, {"email": email}):
         assert client.post(LOGIN, json={**name, "password": PASSWORD}).status_code == 401
     assert client.post(REGISTER, json=registration, headers=key).status_code == 409
@@ -160,7 +177,10 @@ def test_whoever_moves_his_account_to_another_s_address_loses_it(
     assert member.post(VERIFY, json={"token": code_in(devnest, own)}).status_code == 204
     assert member.patch(ME, json={"email": victim, "password": PASSWORD}).status_code == 200
     assert holder.post(VERIFY, json={"token": code_in(devnest, victim)}).status_code == 422
-    assert holder.post(VERIFY, json={"token": code_in(devnest, victim), "password": NEW}).status_code == 204
+    assert (
+        holder.post(VERIFY, json={"token": code_in(devnest, victim), "password": NEW}).status_code
+        == 204
+    )
     assert member.get(ME).status_code == 401
     assert member.post(LOGIN, json={"email": own, "password": PASSWORD}).status_code == 401
     sign_in(holder, username, NEW)
@@ -191,7 +211,9 @@ def test_a_change_of_address_that_waits_dies_with_the_first_proof(
     assert account_of(devnest, username)["email"] == email
 
 
-def test_later_proofs_change_what_they_are_for(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_later_proofs_change_what_they_are_for(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """Once the address is confirmed, a code for it confirms without a session, and a reset ends sessions."""
     email = f"{username}@example.org"
     assert member.post(VERIFY, json={"token": code_in(devnest, email)}).status_code == 204
@@ -199,13 +221,22 @@ def test_later_proofs_change_what_they_are_for(devnest: DevNest, member: httpx.C
     first = member.post(POSTS, json={"title": "t", "body": "b"}, headers=headers)
     assert member.patch(ME, json={"email": email, "password": PASSWORD}).status_code == 200
     with devnest.client() as holder:
-        assert holder.post(VERIFY, json={"token": code_in(devnest, email, count=2)}).status_code == 204
+        assert (
+            holder.post(VERIFY, json={"token": code_in(devnest, email, count=2)}).status_code == 204
+        )
         assert member.get(ME).status_code == 200
         holder.post(FORGOT, json={"email": email})
-        assert holder.post(RESET, json={"token": code_in(devnest, email, SET_NEW), "new": NEW}).status_code == 204
+        assert (
+            holder.post(
+                RESET, json={"token": code_in(devnest, email, SET_NEW), "new": NEW}
+            ).status_code
+            == 204
+        )
     assert member.get(ME).status_code == 401
     sign_in(member, username, NEW)
-    assert member.post(POSTS, json={"title": "t", "body": "b"}, headers=headers).json() == first.json()
+    assert (
+        member.post(POSTS, json={"title": "t", "body": "b"}, headers=headers).json() == first.json()
+    )
     assert "account_claim" not in events(devnest, account_of(devnest, username)["id"])
 
 
@@ -219,7 +250,9 @@ def test_an_address_unconfirmed_for_7_days_may_be_registered_by_another(
     code = code_in(devnest, email)
     if confirmed:
         assert member.post(VERIFY, json={"token": code}).status_code == 204
-    age = "UPDATE accounts SET email_given_at = now() - make_interval(days => $2) WHERE username = $1"
+    age = (
+        "UPDATE accounts SET email_given_at = now() - make_interval(days => $2) WHERE username = $1"
+    )
     devnest.query(age, username, days)
     registration = {"username": other_name(), "email": email.upper(), "password": NEW}
     with devnest.client() as holder, devnest.client() as third:
@@ -231,11 +264,18 @@ def test_an_address_unconfirmed_for_7_days_may_be_registered_by_another(
             assert member.get(ME).json()["email"] == email
             return
         assert answer.status_code == 201
-        assert member.get(ME).json() == {**member.get(ME).json(), "username": username, "email": None}
+        assert member.get(ME).json() == {
+            **member.get(ME).json(),
+            "username": username,
+            "email": None,
+        }
         assert holder.post(VERIFY, json={"token": code, "password": NEW}).status_code == 400
         assert holder.post(LOGIN, json={"email": email, "password": PASSWORD}).status_code == 401
         assert holder.post(LOGIN, json={"email": email, "password": NEW}).status_code == 200
-        assert holder.post(REGISTER, json={**registration, "username": other_name()}).status_code == 409
+        assert (
+            holder.post(REGISTER, json={**registration, "username": other_name()}).status_code
+            == 409
+        )
     sign_in(member, username)
     assert events(devnest, account_of(devnest, username)["id"])[2] == "email_release"
     again = f"again-{username}@example.org"
@@ -244,12 +284,16 @@ def test_an_address_unconfirmed_for_7_days_may_be_registered_by_another(
     assert member.get(ME).json()["email"] == again
 
 
-def test_an_account_without_an_address_has_all_else(devnest: DevNest, member: httpx.Client, username: str) -> None:
+def test_an_account_without_an_address_has_all_else(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """It signs in by name, changes password and name, and goes."""
     devnest.query("UPDATE accounts SET email = NULL WHERE username = $1", username)
     assert member.get(ME).json()["email"] is None
     change = {"current": PASSWORD, "new": NEW}
     assert member.post("/api/v1/auth/password/change", json=change).status_code in (200, 204)
     sign_in(member, username, NEW)
-    assert member.patch(ME, json={"username": other_name(), "password": NEW}).json()["email"] is None
+    assert (
+        member.patch(ME, json={"username": other_name(), "password": NEW}).json()["email"] is None
+    )
     assert member.request("DELETE", ME, json={"password": NEW}).status_code == 204

@@ -62,7 +62,11 @@ def test_any_server_tells_of_all(cluster: DevNest) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "counted"),
     [
-        ("GET", "/api/v1/posts/00000000-0000-7000-8000-000000000001", ("GET", "/api/v1/posts/{post_id}", 404)),
+        (
+            "GET",
+            "/api/v1/posts/00000000-0000-7000-8000-000000000001",
+            ("GET", "/api/v1/posts/{post_id}", 404),
+        ),
         ("GET", "/api/v1/posts?limit=1", ("GET", "/api/v1/posts", 200)),
         ("GET", "/api/v1/posts/", ("GET", "/api/v1/posts", 200)),
         ("GET", "/nowhere/at/all", ("GET", "none", 404)),
@@ -78,8 +82,14 @@ def test_a_request_counts_under_its_template(
     http.request(method, cluster.url + path)
     page = until(cluster.url, lambda page: requests(page, *counted) == before + 1)
     routes = {dict(labels)["http_route"] for name, labels in page if name == f"{REQUESTS}_count"}
-    assert not [route for route in routes if "0000" in route or "nowhere" in route or "?" in route or route[-1] == "/"]
-    assert not [labels for _, labels in page if dict(labels).get("http_request_method") == "PROPFIND"]
+    assert not [
+        route
+        for route in routes
+        if "0000" in route or "nowhere" in route or "?" in route or route[-1] == "/"
+    ]
+    assert not [
+        labels for _, labels in page if dict(labels).get("http_request_method") == "PROPFIND"
+    ]
 
 
 def test_the_buckets_can_prove_the_published_figures(cluster: DevNest) -> None:
@@ -87,7 +97,10 @@ def test_the_buckets_can_prove_the_published_figures(cluster: DevNest) -> None:
     http.get(f"{cluster.url}/healthz")
     page = until(cluster.url, lambda page: requests(page, "GET", "/healthz", 200) > 0)
     series = {"http_route": "/healthz", "http_response_status_code": "200"}
-    counts = [total(page, f"{REQUESTS}_bucket", le=bound, **series) for bound in ("0.05", "0.066", "0.096", "+Inf")]
+    counts = [
+        total(page, f"{REQUESTS}_bucket", le=bound, **series)
+        for bound in ("0.05", "0.066", "0.096", "+Inf")
+    ]
     assert counts == sorted(counts)
     assert counts[-1] == requests(page, "GET", "/healthz", 200)
     bounds = {dict(labels)["le"] for name, labels in page if name == f"{REQUESTS}_bucket"}
@@ -102,7 +115,9 @@ def test_every_process_and_part_is_there(cluster: DevNest, username: str) -> Non
     page = until(cluster.url, lambda page: requests(page, "POST", "/api/v1/auth/login", 200) > 0)
     family = {process.pid for process in cluster.descendants()} | {cluster.process.pid}
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"):
-        found = {dict(labels)["process"]: value for (what, labels), value in page.items() if what == name}
+        found = {
+            dict(labels)["process"]: value for (what, labels), value in page.items() if what == name
+        }
         assert set(found) == {"supervisor", "server-0", "server-1", "pool", "worker", "postgresql"}
         assert all(value > 0 for value in found.values()) or name == "process_cpu_seconds_total"
     assert pids(page, "worker", "server-1") <= family
@@ -134,12 +149,16 @@ def test_a_client_that_leaves_during_a_hash_is_no_refusal(cluster: DevNest, user
         with socket.create_connection((address.hostname, address.port)) as leaving:
             leaving.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
             until(cluster.url, lambda page: total(page, "pool_running") == 1)
-        page = until(cluster.url, lambda page: requests(page, "POST", "/api/v1/auth/login", 499) > 0)
+        page = until(
+            cluster.url, lambda page: requests(page, "POST", "/api/v1/auth/login", 499) > 0
+        )
     assert requests(page, "POST", "/api/v1/auth/login", 499) == 1
     for status in (500, 503):
         counts = [requests(each, "POST", "/api/v1/auth/login", status) for each in (before, page)]
         assert counts[0] == counts[1]
-    assert total(page, "pool_refused_total", reason="full") == total(before, "pool_refused_total", reason="full")
+    assert total(page, "pool_refused_total", reason="full") == total(
+        before, "pool_refused_total", reason="full"
+    )
 
 
 def test_a_pool_that_hangs_is_named(cluster: DevNest) -> None:
@@ -190,7 +209,11 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
             devnest.process.send_signal(signal.SIGHUP)
             page = until(devnest.url, partial(_are_replaced, old))
             assert requests(page, "GET", "/healthz", 200) == 30
-        counted = {dict(labels)["process"] for name, labels in page if name == "event_loop_lag_seconds_count"}
+        counted = {
+            dict(labels)["process"]
+            for name, labels in page
+            if name == "event_loop_lag_seconds_count"
+        }
         assert counted == {"server-0", "server-1", "server-2", "pool"}
         # A server that leaves still tells of itself where it is the one that answers; once it has gone nobody does.
         page = until(devnest.url, lambda page: len(telling_servers(page)) == 2)

@@ -22,12 +22,22 @@ NEW = "a new battery staple"
 
 def mailed_token(devnest: DevNest, username: str, subject: str, count: int = 1) -> str:
     """The token of the newest mail with this subject; `count` mails in all are waited for."""
-    mails = [mail for mail in devnest.mails_to(f"{username}@example.org", count) if mail["Subject"] == subject]
-    (token,) = [line for line in mails[-1].get_content().splitlines() if re.fullmatch("[A-Za-z0-9_-]{43}", line)]
+    mails = [
+        mail
+        for mail in devnest.mails_to(f"{username}@example.org", count)
+        if mail["Subject"] == subject
+    ]
+    (token,) = [
+        line
+        for line in mails[-1].get_content().splitlines()
+        if re.fullmatch("[A-Za-z0-9_-]{43}", line)
+    ]
     return str(token)
 
 
-def test_changing_the_password_ends_the_other_sessions(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_changing_the_password_ends_the_other_sessions(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """Who changed it goes on with the pair in the answer; the old password is gone, the holder is told."""
     sign_up(client, username)
     confirm(devnest, username)
@@ -42,7 +52,10 @@ def test_changing_the_password_ends_the_other_sessions(devnest: DevNest, client:
     client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
     assert client.get(ME).status_code == 200
     assert [session["current"] for session in client.get(SESSIONS).json()] == [True]
-    assert client.post(REFRESH, json={"refresh_token": answer.json()["refresh_token"]}).status_code == 200
+    assert (
+        client.post(REFRESH, json={"refresh_token": answer.json()["refresh_token"]}).status_code
+        == 200
+    )
     assert client.post(LOGIN, json={"username": username, "password": PASSWORD}).status_code == 401
     sign_in(client, username, NEW)
     assert "was changed" in devnest.mails_to(f"{username}@example.org", 2)[-1].get_content()
@@ -69,7 +82,9 @@ def test_a_change_needs_the_current_password(member: httpx.Client, username: str
 
 
 @pytest.mark.parametrize("new", ["password123", "devnest2026", "{}1"])
-def test_a_weak_password_is_refused_everywhere(devnest: DevNest, client: httpx.Client, username: str, new: str) -> None:
+def test_a_weak_password_is_refused_everywhere(
+    devnest: DevNest, client: httpx.Client, username: str, new: str
+) -> None:
     """422 with the field, at registration, change and reset; a refusal does not use the token up."""
     weak = new.format(username)
     account = {"username": username, "email": f"{username}@example.org", "password": weak}
@@ -100,7 +115,10 @@ def test_a_reset_sets_the_password_once_and_ends_all_sessions(
     for token in (first, second):
         assert client.post(RESET, json={"token": token, "new": NEW}).status_code == 400
     sign_in(client, username, NEW)
-    assert "All sessions were ended" in devnest.mails_to(f"{username}@example.org", 4)[-1].get_content()
+    assert (
+        "All sessions were ended"
+        in devnest.mails_to(f"{username}@example.org", 4)[-1].get_content()
+    )
 
 
 def test_a_reset_token_is_short_lived_and_dies_with_a_change(
@@ -120,7 +138,9 @@ def test_a_reset_token_is_short_lived_and_dies_with_a_change(
     )
     assert 29 * 60 < row["rest"].total_seconds() <= 30 * 60
     assert token.encode() not in row["token_sha256"]
-    devnest.query("UPDATE mailed_tokens SET expires_at = now() WHERE email = $1 AND purpose = 'reset'", email)
+    devnest.query(
+        "UPDATE mailed_tokens SET expires_at = now() WHERE email = $1 AND purpose = 'reset'", email
+    )
     assert client.post(RESET, json={"token": token, "new": NEW}).status_code == 400
     client.post(FORGOT, json={"email": email})
     token = mailed_token(devnest, username, "Set a new password", 3)
@@ -128,11 +148,16 @@ def test_a_reset_token_is_short_lived_and_dies_with_a_change(
     assert client.post(RESET, json={"token": token, "new": PASSWORD}).status_code == 400
 
 
-def test_forgetting_answers_the_same_for_everyone(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_forgetting_answers_the_same_for_everyone(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """202 with the same body and headers; a disabled account gets no mail."""
     sign_up(client, username)
     devnest.query("UPDATE accounts SET disabled_at = now() WHERE username = $1", username)
-    answers = [client.post(FORGOT, json={"email": f"{name}@example.org"}) for name in (username, f"no{username[:18]}")]
+    answers = [
+        client.post(FORGOT, json={"email": f"{name}@example.org"})
+        for name in (username, f"no{username[:18]}")
+    ]
     assert [answer.status_code for answer in answers] == [202, 202]
     assert answers[0].content == answers[1].content
     own = {"date", "x-request-id"}
@@ -142,11 +167,15 @@ def test_forgetting_answers_the_same_for_everyone(devnest: DevNest, client: http
     other = f"y{username[:20]}"
     sign_up(client, other)
     client.post(FORGOT, json={"email": f"{other}@example.org"})
-    devnest.mails_to(f"{other}@example.org", 2)  # the queue keeps order, so the first would be there by now
+    devnest.mails_to(
+        f"{other}@example.org", 2
+    )  # the queue keeps order, so the first would be there by now
     assert len(devnest.mails_to(f"{username}@example.org", 1)) == 1
 
 
-def test_an_address_is_verified_by_its_mail(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_an_address_is_verified_by_its_mail(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """Once, with the token of the registration's mail."""
     sign_up(client, username)
     token = mailed_token(devnest, username, "Confirm your e-mail address")
@@ -174,17 +203,32 @@ def test_the_operator_s_options_hold(data_dir: Path, tmp_path: Path, username: s
     options = ["--limits", "--password-min-length", "15", "--breached-passwords", str(breached)]
     options += ["--trusted-proxies", "127.0.0.1"]
     with running(data_dir, *options) as strict, strict.client() as client:
-        account = {"username": username, "email": f"{username}@example.org", "password": "xk2vqz9wpmcb"}
+        account = {
+            "username": username,
+            "email": f"{username}@example.org",
+            "password": "xk2vqz9wpmcb",
+        }
         refused = client.post("/api/v1/auth/register", json=account)
-        assert refused.json()["errors"] == [{"field": "password", "detail": "shorter than 15 characters"}]
-        refused = client.post("/api/v1/auth/register", json={**account, "password": "leaked but otherwise fine"})
-        assert refused.json()["errors"] == [{"field": "password", "detail": "known from a data breach"}]
+        assert refused.json()["errors"] == [
+            {"field": "password", "detail": "shorter than 15 characters"}
+        ]
+        refused = client.post(
+            "/api/v1/auth/register", json={**account, "password": "leaked but otherwise fine"}
+        )
+        assert refused.json()["errors"] == [
+            {"field": "password", "detail": "known from a data breach"}
+        ]
         sign_up(client, username)
-        forwarded = {"x-forwarded-for": "198.51.100.1, 203.0.113.9"}  # the first was there before the proxy
+        forwarded = {
+            "x-forwarded-for": "198.51.100.1, 203.0.113.9"
+        }  # the first was there before the proxy
         client.post(LOGIN, json={"username": username, "password": PASSWORD}, headers=forwarded)
         addresses = {session["address"] for session in client.get("/api/v1/auth/sessions").json()}
         assert addresses == {"127.0.0.1", "203.0.113.9"}
-        statuses = [client.post(FORGOT, json={"email": f"{username}@example.org"}).status_code for _ in range(6)]
+        statuses = [
+            client.post(FORGOT, json={"email": f"{username}@example.org"}).status_code
+            for _ in range(6)
+        ]
         assert statuses == [202] * 6
         assert strict.stop() == 0  # the queue is drained
     assert len(strict.mails_to(f"{username}@example.org", 1)) == 5

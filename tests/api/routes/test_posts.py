@@ -32,7 +32,9 @@ def pages(client: httpx.Client, **query: object) -> list[list[str]]:
 
 def test_a_published_post_is_where_its_location_says(member: httpx.Client, username: str) -> None:
     """201, and the same post from its path, for anyone."""
-    answer = member.post(POSTS, json={"title": "Hello", "body": "A\nbody ü 👋", "tags": ["c++", "python", "c++"]})
+    answer = member.post(
+        POSTS, json={"title": "Hello", "body": "A\nbody ü 👋", "tags": ["c++", "python", "c++"]}
+    )
     assert answer.status_code == 201
     post = answer.json()
     assert set(post) == {"id", "author", "title", "body", "tags", "created_at", "updated_at"}
@@ -49,9 +51,15 @@ def test_pages_hold_each_post_once_newest_first(member: httpx.Client, username: 
     publish(member, "meanwhile")
     rest = pages(member, author=username, limit=3)
     assert [post["title"] for post in first["items"]] == ["post 6", "post 5", "post 4"]
-    after = member.get(POSTS, params={"author": username, "limit": 3, "cursor": first["next_cursor"]}).json()
+    after = member.get(
+        POSTS, params={"author": username, "limit": 3, "cursor": first["next_cursor"]}
+    ).json()
     assert [post["title"] for post in after["items"]] == ["post 3", "post 2", "post 1"]
-    assert rest == [["meanwhile", "post 6", "post 5"], ["post 4", "post 3", "post 2"], ["post 1", "post 0"]]
+    assert rest == [
+        ["meanwhile", "post 6", "post 5"],
+        ["post 4", "post 3", "post 2"],
+        ["post 1", "post 0"],
+    ]
 
 
 def test_a_page_that_ends_exactly_has_no_next(member: httpx.Client, username: str) -> None:

@@ -20,7 +20,8 @@ from tests.support import NO_TLS, PATIENCE_S, DevNest, sign_in
 
 POSTS = "/api/v1/posts"
 SEARCHING = (
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'devnest-search' AND wait_event = 'relation'"
+    "SELECT count(*) FROM pg_stat_activity "
+    "WHERE application_name = 'devnest-search' AND wait_event = 'relation'"
 )
 
 
@@ -54,8 +55,15 @@ async def nobody_reads_posts(url: str) -> AsyncIterator[None]:
 def test_search_finds_words_and_phrases(member: httpx.Client) -> None:
     """In title and body, newest first, page by page, with the other filters."""
     word = f"w{uuid.uuid4().hex}"
-    for title, body in (("One", f"the {word} event loop"), (f"{word} two", "loop of events"), ("Three", "no such")):
-        assert member.post(POSTS, json={"title": title, "body": body, "tags": [word[:20]]}).status_code == 201
+    for title, body in (
+        ("One", f"the {word} event loop"),
+        (f"{word} two", "loop of events"),
+        ("Three", "no such"),
+    ):
+        assert (
+            member.post(POSTS, json={"title": title, "body": body, "tags": [word[:20]]}).status_code
+            == 201
+        )
 
     def found(q: str, **more: str) -> list[str]:
         answer = member.get(POSTS, params={"q": q, **more})
@@ -87,20 +95,24 @@ def test_a_wrong_search_is_named(client: httpx.Client, q: str) -> None:
 
 
 # What a client may put into a URL, be it UTF-8 or not.
-RAW = st.binary(max_size=60).map(quote) | st.lists(st.sampled_from(["%00", "%ff", "%ed%a0%80", "%", "+", "a"])).map(
-    "".join
-)
+RAW = st.binary(max_size=60).map(quote) | st.lists(
+    st.sampled_from(["%00", "%ff", "%ed%a0%80", "%", "+", "a"])
+).map("".join)
 VALUES = ASKED.map(quote) | RAW
 CURSORS = st.text("AQgw_-019az", min_size=20, max_size=24) | VALUES
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     names=st.lists(st.sampled_from(["q", "q", "author", "tag", "cursor"]), min_size=1, max_size=3),
     values=st.tuples(VALUES, VALUES, CURSORS),
 )
 @pytest.mark.usefixtures("no_error_is_logged")
-def test_whatever_is_asked_is_answered(client: httpx.Client, names: list[str], values: tuple[str, ...]) -> None:
+def test_whatever_is_asked_is_answered(
+    client: httpx.Client, names: list[str], values: tuple[str, ...]
+) -> None:
     """Or refused with 400, without an error in the database: parameters of any bytes, alone and together."""
     query = "&".join(f"{name}={value}" for name, value in zip(names, values, strict=False))
     answer = client.get(f"{POSTS}?{query}")
@@ -109,21 +121,32 @@ def test_whatever_is_asked_is_answered(client: httpx.Client, names: list[str], v
         assert answer.json()["errors"][0]["field"] in names, query
 
 
-async def test_nobody_else_waits_for_a_search(devnest: DevNest, member: httpx.Client, username: str) -> None:
+async def test_nobody_else_waits_for_a_search(
+    devnest: DevNest, member: httpx.Client, username: str
+) -> None:
     """While each search lasts as long as it may and the queue is full, sign-ins and pages are answered."""
     url = running_url_of(devnest)
     limits = httpx.Limits(max_connections=150)
-    async with httpx.AsyncClient(base_url=devnest.url, timeout=PATIENCE_S, verify=NO_TLS, limits=limits) as crowd:
+    async with httpx.AsyncClient(
+        base_url=devnest.url, timeout=PATIENCE_S, verify=NO_TLS, limits=limits
+    ) as crowd:
         async with nobody_reads_posts(url):
-            searches = [asyncio.create_task(crowd.get(POSTS, params={"q": f"word{n}"})) for n in range(110)]
+            searches = [
+                asyncio.create_task(crowd.get(POSTS, params={"q": f"word{n}"})) for n in range(110)
+            ]
             full, _ = await asyncio.wait(searches, return_when=asyncio.FIRST_COMPLETED)
             for answer in [task.result() for task in full]:
                 assert (answer.status_code, answer.json()["type"]) == (503, "urn:devnest:full")
                 assert int(answer.headers["retry-after"]) >= 1
             for _ in range(10):
                 await asyncio.to_thread(sign_in, member, username)
-            assert await asyncio.to_thread(lambda: member.get("/api/v1/users/me").status_code) == 200
-        answers = [answer.json().get("type", answer.status_code) for answer in await asyncio.gather(*searches)]
+            assert (
+                await asyncio.to_thread(lambda: member.get("/api/v1/users/me").status_code) == 200
+            )
+        answers = [
+            answer.json().get("type", answer.status_code)
+            for answer in await asyncio.gather(*searches)
+        ]
     assert set(answers) <= {200, "urn:devnest:full", "urn:devnest:search-time"}
     assert answers.count("urn:devnest:full") >= 9
 
@@ -149,11 +172,18 @@ async def test_a_search_ends_with_its_client(devnest: DevNest) -> None:
     async with nobody_reads_posts(running_url_of(devnest)):
         for number in range(5):
             _, writer = await asyncio.open_connection(host, int(port))
-            writer.write(b"GET /api/v1/posts?q=word%d HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc" % number)
+            writer.write(
+                b"GET /api/v1/posts?q=word%d HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc"
+                % number
+            )
             await writer.drain()
-            await asyncio.to_thread(until, devnest.url, lambda page: total(page, "http_server_active_requests") > 1)
+            await asyncio.to_thread(
+                until, devnest.url, lambda page: total(page, "http_server_active_requests") > 1
+            )
             writer.close()
-        after = await asyncio.to_thread(until, devnest.url, lambda page: ended(page) >= ended(before) + 5)
+        after = await asyncio.to_thread(
+            until, devnest.url, lambda page: ended(page) >= ended(before) + 5
+        )
         assert requests(after, "GET", POSTS, 499) > requests(before, "GET", POSTS, 499)
         await asyncio.to_thread(until, devnest.url, lambda page: total(page, "search_waiting") == 0)
 

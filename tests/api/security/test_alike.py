@@ -55,7 +55,12 @@ class Twin:
         began = time.monotonic()
         answer = self.clients[network].post(LOGIN, json=body)
         problem = answer.json()
-        told = (problem["type"], problem["title"], sorted(answer.headers), answer.headers.get("www-authenticate"))
+        told = (
+            problem["type"],
+            problem["title"],
+            sorted(answer.headers),
+            answer.headers.get("www-authenticate"),
+        )
         retry_after = int(answer.headers.get("retry-after", 0))
         return Said(answer.status_code, str(told), retry_after, began, time.monotonic())
 
@@ -72,7 +77,9 @@ def make_twins(devnest: DevNest) -> list[Twin]:
     twins = []
     for kind in ("nobody", "username", "address", "disabled", "deleted's address"):
         name, number = f"u{uuid4().hex[:20]}", next(numbers)
-        clients = [devnest.client(f"127.{number // 250}.{number % 250}.{n + 1}") for n in range(NETWORKS)]
+        clients = [
+            devnest.client(f"127.{number // 250}.{number % 250}.{n + 1}") for n in range(NETWORKS)
+        ]
         field = "email" if "address" in kind else "username"
         twin = Twin(kind, field, f"{name}@example.org" if field == "email" else name, clients)
         twins.append(twin)
@@ -98,7 +105,8 @@ def holder_of(twin: Twin) -> Callable[[], int]:
 
 Step = tuple[str, Any]
 GUESS = st.tuples(
-    st.just("guess"), st.tuples(st.integers(0, NETWORKS - 1), st.sampled_from([None, "", "x" * 56, "another's"]))
+    st.just("guess"),
+    st.tuples(st.integers(0, NETWORKS - 1), st.sampled_from([None, "", "x" * 56, "another's"])),
 )
 GUESSES = st.tuples(st.just("guesses"), st.integers(2, 12))
 # Whole numbers of all periods: a level between two failures would be rounded, and the twins' differ by moments.
@@ -132,12 +140,15 @@ def test_known_and_unknown_names_answer_alike(limited: DevNest, steps: list[Step
 
 def guess(devnest: DevNest, twins: list[Twin], network: int, token: str | None) -> None:
     """One at each twin. A wait that begins is looked at, once, and ended: none ends by itself meanwhile."""
-    tokens = [token] * len(twins) if token != "another's" else [another_s(twin, twins) for twin in twins]
+    tokens = (
+        [token] * len(twins) if token != "another's" else [another_s(twin, twins) for twin in twins]
+    )
     said = [twin.guess(network, given) for twin, given in zip(twins, tokens, strict=True)]
     assert_alike(twins, said)
     assert said[0].status == 401
     lengthen = (
-        "UPDATE throttles SET blocked_until = blocked_until + interval '1 hour' WHERE blocked_until > '-infinity'"
+        "UPDATE throttles SET blocked_until = blocked_until + interval '1 hour' "
+        "WHERE blocked_until > '-infinity'"
     )
     if not devnest.query(f"{lengthen} RETURNING key"):
         return
@@ -145,8 +156,14 @@ def guess(devnest: DevNest, twins: list[Twin], network: int, token: str | None) 
     assert_alike(twins, waits)
     assert waits[0].status == 429
     # The waits, which began with the guesses: between these bounds, for time passes and whole seconds are told.
-    least = [wait.retry_after - 1 + wait.began - guessed.ended for guessed, wait in zip(said, waits, strict=True)]
-    most = [wait.retry_after + wait.ended - guessed.began for guessed, wait in zip(said, waits, strict=True)]
+    least = [
+        wait.retry_after - 1 + wait.began - guessed.ended
+        for guessed, wait in zip(said, waits, strict=True)
+    ]
+    most = [
+        wait.retry_after + wait.ended - guessed.began
+        for guessed, wait in zip(said, waits, strict=True)
+    ]
     assert max(least) <= min(most)
     devnest.query("UPDATE throttles SET blocked_until = '-infinity'")
 

@@ -24,7 +24,10 @@ UPDATE throttles SET empty_at = now() + $1::int * interval '2 minutes', blocked_
 @pytest.fixture(scope="module")
 def limited() -> Iterator[DevNest]:
     """Two servers with limits, and hashes that take longer than requests."""
-    with data_directory() as data_dir, running(data_dir, "--limits", "--processes=2", "--hash-cost=6") as process:
+    with (
+        data_directory() as data_dir,
+        running(data_dir, "--limits", "--processes=2", "--hash-cost=6") as process,
+    ):
         yield process
 
 
@@ -59,7 +62,11 @@ def all_at_once(devnest: DevNest, path: str, bodies: list[dict[str, str]]) -> Co
 def test_a_hundred_register_and_sign_in_at_once(limited: DevNest, username: str) -> None:
     """From one address, with the right passwords: no 429, for what is under way is no failure."""
     accounts = [
-        {"username": f"{username[:18]}{number:03}", "email": f"{username}{number}@example.org", "password": PASSWORD}
+        {
+            "username": f"{username[:18]}{number:03}",
+            "email": f"{username}{number}@example.org",
+            "password": PASSWORD,
+        }
         for number in range(CROWD)
     ]
     assert all_at_once(limited, REGISTER, accounts) == {201: CROWD}
@@ -67,7 +74,9 @@ def test_a_hundred_register_and_sign_in_at_once(limited: DevNest, username: str)
     assert all_at_once(limited, LOGIN, logins) == {200: CROWD}
     # With old failures at the address too, be they more than are free.
     with limited.client() as client:
-        assert client.post(LOGIN, json={"username": username, "password": "wrong"}).status_code == 401
+        assert (
+            client.post(LOGIN, json={"username": username, "password": "wrong"}).status_code == 401
+        )
     limited.query(OLD_FAILURES, 45)
     assert all_at_once(limited, LOGIN, logins) == {200: CROWD}
 
@@ -92,7 +101,9 @@ def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str
     started = time.monotonic()
     answers = all_at_once(limited, LOGIN, bodies)
     assert answers[401] <= 2 * MAX_IN_FLIGHT  # of two servers
-    assert answers[429] + answers[503] == len(names) - answers[401]  # 503: a very slow machine has no time for some
+    assert (
+        answers[429] + answers[503] == len(names) - answers[401]
+    )  # 503: a very slow machine has no time for some
     (level,) = limited.query(
         "SELECT extract(epoch FROM max(empty_at) - now())::float8 / 120 AS failures FROM throttles"
     )
@@ -100,7 +111,9 @@ def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str
     assert level["failures"] >= min(MAX_IN_FLIGHT, answers[401]) - forgotten
     time.sleep(MEMORY_S)  # what a server believes of who hammers
     limited.query(OLD_FAILURES, MAX_IN_FLIGHT)
-    answers = all_at_once(limited, LOGIN, [{"username": f"x{name}", "password": PASSWORD} for name in names[:50]])
+    answers = all_at_once(
+        limited, LOGIN, [{"username": f"x{name}", "password": PASSWORD} for name in names[:50]]
+    )
     assert answers[401] <= 2  # one of each server
     assert answers[429] + answers[503] == 50 - answers[401]
 
@@ -109,7 +122,11 @@ def test_what_is_under_way_leaves_room_for_fewer_failures() -> None:
     """Each address has a number of its own; one attempt is always let through, so that nobody is shut out."""
     under_way = InFlight()
     assert under_way.enter("one") is None
-    assert [under_way.enter("one") for _ in range(3)] == [MAX_IN_FLIGHT - 2, MAX_IN_FLIGHT - 3, MAX_IN_FLIGHT - 4]
+    assert [under_way.enter("one") for _ in range(3)] == [
+        MAX_IN_FLIGHT - 2,
+        MAX_IN_FLIGHT - 3,
+        MAX_IN_FLIGHT - 4,
+    ]
     assert under_way.enter("other") is None
     for _ in range(MAX_IN_FLIGHT - 4):
         under_way.enter("one")
@@ -127,7 +144,10 @@ def test_nothing_stays_under_way(limited: DevNest, username: str) -> None:
     """Where clients go before their answer: there is room for as many others."""
 
     async def come_and_go() -> None:
-        names = [{"username": f"x{username[:17]}{number:03}", "password": PASSWORD} for number in range(CROWD)]
+        names = [
+            {"username": f"x{username[:17]}{number:03}", "password": PASSWORD}
+            for number in range(CROWD)
+        ]
         leaving = [asyncio.create_task(post(limited, LOGIN, name)) for name in names]
         await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
         for request in leaving:
@@ -136,7 +156,10 @@ def test_nothing_stays_under_way(limited: DevNest, username: str) -> None:
 
     def all_are_let_through() -> bool:
         limited.forget_failures()  # what has just failed late, of those who went
-        names = [{"username": f"{username[:18]}{number:03}", "password": PASSWORD} for number in range(CROWD)]
+        names = [
+            {"username": f"{username[:18]}{number:03}", "password": PASSWORD}
+            for number in range(CROWD)
+        ]
         return all_at_once(limited, LOGIN, names) == {401: CROWD}
 
     for _ in range(2 * MAX_IN_FLIGHT // CROWD + 1):

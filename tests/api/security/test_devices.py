@@ -73,7 +73,9 @@ def test_a_token_is_good_for_its_account_for_180_days(monkeypatch: pytest.Monkey
         assert find_device(uuid4(), token) is None
         issued_at = time.time()
         for after_s, found in ((180 * 86_400 - 60, device), (180 * 86_400 + 60, None)):
-            monkeypatch.setattr("devnest.api.security.devices.time.time", lambda at=issued_at + after_s: at)
+            monkeypatch.setattr(
+                "devnest.api.security.devices.time.time", lambda at=issued_at + after_s: at
+            )
             assert find_device(KEY, token) == found
             monkeypatch.undo()
 
@@ -90,7 +92,9 @@ def test_any_other_spelling_is_no_token(place: int) -> None:
 
 
 @given(
-    st.text() | st.text("AQ-_=", min_size=50, max_size=60) | st.binary(max_size=80).map(lambda b: b.decode("latin-1"))
+    st.text()
+    | st.text("AQ-_=", min_size=50, max_size=60)
+    | st.binary(max_size=80).map(lambda b: b.decode("latin-1"))
 )
 def test_garbage_is_no_token(garbage: str) -> None:
     """And raises nothing."""
@@ -105,7 +109,9 @@ def test_another_version_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_device(KEY, token) is None
 
 
-def test_a_stranger_locks_no_device_out(limited: DevNest, client: httpx.Client, username: str, token: str) -> None:
+def test_a_stranger_locks_no_device_out(
+    limited: DevNest, client: httpx.Client, username: str, token: str
+) -> None:
     """Neither at the account nor at the address, wherever the device is."""
     exhaust(limited, username)
     assert guess(client, username, None, PASSWORD) == 429
@@ -150,7 +156,9 @@ def test_a_device_keeps_its_counter(client: httpx.Client, username: str, token: 
     assert find_device(key, issue_device_token(key, MAX_DEVICES - 1)) == MAX_DEVICES - 1
 
 
-@pytest.mark.parametrize("garbage", ["", "x", "x" * 56, "é" * 56, "\0", "A" * 100_000, None], ids=repr_of)
+@pytest.mark.parametrize(
+    "garbage", ["", "x", "x" * 56, "é" * 56, "\0", "A" * 100_000, None], ids=repr_of
+)
 def test_what_is_no_token_is_ignored(
     limited: DevNest, client: httpx.Client, username: str, garbage: str | None
 ) -> None:
@@ -163,7 +171,9 @@ def test_what_is_no_token_is_ignored(
     assert guess(client, username, garbage, PASSWORD) == 429
 
 
-def test_another_account_s_token_is_ignored(limited: DevNest, client: httpx.Client, username: str, token: str) -> None:
+def test_another_account_s_token_is_ignored(
+    limited: DevNest, client: httpx.Client, username: str, token: str
+) -> None:
     """It is of no use for any other name."""
     sign_up(client, other := f"x{username[:20]}")
     exhaust(limited, other)
@@ -191,7 +201,9 @@ def test_whoever_takes_the_account_over_makes_older_tokens_worthless(
     check_that_it_is_worthless(limited, client, username, token, new[1])
 
 
-def check_that_it_is_worthless(devnest: DevNest, client: httpx.Client, username: str, token: str, password: str) -> str:
+def check_that_it_is_worthless(
+    devnest: DevNest, client: httpx.Client, username: str, token: str, password: str
+) -> str:
     """The token; a new one, which is not, is returned."""
     exhaust(devnest, username)
     assert guess(client, username, token, password) == 429
@@ -223,7 +235,11 @@ def test_a_disabled_account_s_token_opens_nothing(
     assert guess(client, username, token, PASSWORD) == 401
 
 
-def test_it_is_in_no_table_and_no_log(limited: DevNest, client: httpx.Client, username: str, token: str) -> None:
+def test_it_is_in_no_table_and_no_log(
+    limited: DevNest, client: httpx.Client, username: str, token: str
+) -> None:
     """Nothing is stored for a token."""
     guess(client, username, token)
-    assert token not in str(limited.query("SELECT * FROM audit_log")) + str(limited.query("SELECT * FROM sessions"))
+    assert token not in str(limited.query("SELECT * FROM audit_log")) + str(
+        limited.query("SELECT * FROM sessions")
+    )

@@ -68,11 +68,16 @@ def rehashes(devnest: DevNest, username: str) -> int:
 @pytest.fixture(scope="module")
 def argon2id_devnest() -> Iterator[DevNest]:
     """One whose policy is argon2id, told by the environment."""
-    with data_directory() as path, running(path, environment={"DEVNEST_HASH_SCHEME": "argon2id"}) as devnest:
+    with (
+        data_directory() as path,
+        running(path, environment={"DEVNEST_HASH_SCHEME": "argon2id"}) as devnest,
+    ):
         yield devnest
 
 
-def test_argon2id_is_replaced_by_bcrypt(devnest: DevNest, client: httpx.Client, username: str) -> None:
+def test_argon2id_is_replaced_by_bcrypt(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
     """After a good sign-in only, once, and the password stays what it was."""
     sign_up(client, username)
     devnest.query(STORE, username, old := LIGHT.hash(PASSWORD))
@@ -99,24 +104,43 @@ def test_bcrypt_is_replaced_by_argon2id(argon2id_devnest: DevNest, username: str
         new = stored_hash(argon2id_devnest, username, but=old)
         assert new.startswith("$argon2id$")
         sign_in(client, username)
-        unknown = client.post("/api/v1/auth/login", json={"username": f"x{username[1:]}", "password": PASSWORD})
+        unknown = client.post(
+            "/api/v1/auth/login", json={"username": f"x{username[1:]}", "password": PASSWORD}
+        )
         assert unknown.status_code == 401
     assert PASSWORD not in str(argon2id_devnest.query("SELECT * FROM audit_log"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone bounds the memory of a running process")
-def test_without_memory_for_a_hash_the_client_is_told_to_come_back(argon2id_devnest: DevNest, username: str) -> None:
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="Linux alone bounds the memory of a running process"
+)
+def test_without_memory_for_a_hash_the_client_is_told_to_come_back(
+    argon2id_devnest: DevNest, username: str
+) -> None:
     """503 with `Retry-After`, for a sign-in and a registration; the worker lives, and goes on when there is memory."""
     with argon2id_devnest.client() as client:
         sign_up(client, username)
-        (pool,) = (p for p in argon2id_devnest.descendants() if "devnest.cluster.hashing_pool" in p.cmdline())
+        (pool,) = (
+            p
+            for p in argon2id_devnest.descendants()
+            if "devnest.cluster.hashing_pool" in p.cmdline()
+        )
         (worker,) = pool.children()
         unbounded = worker.rlimit(psutil.RLIMIT_AS)
         worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + 32 * 1024 * 1024, unbounded[1]))
-        other = {"username": f"x{username[1:]}", "email": f"x{username}@example.org", "password": PASSWORD}
-        for path, body in (("login", {"username": username, "password": PASSWORD}), ("register", other)):
+        other = {
+            "username": f"x{username[1:]}",
+            "email": f"x{username}@example.org",
+            "password": PASSWORD,
+        }
+        for path, body in (
+            ("login", {"username": username, "password": PASSWORD}),
+            ("register", other),
+        ):
             answer = client.post(f"/api/v1/auth/{path}", json=body)
-            assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), answer.text
+            assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), (
+                answer.text
+            )
             assert answer.json()["type"] == "urn:devnest:memory"
         worker.rlimit(psutil.RLIMIT_AS, unbounded)
         sign_in(client, username)
@@ -132,7 +156,9 @@ def test_a_hash_that_asks_for_too_much_is_no_way_to_keep_a_server_busy(
     devnest.query(STORE, username, LIGHT.hash(PASSWORD).replace("m=8,", "m=4194304,"))
     answer = client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD})
     assert answer.status_code == 500
-    assert answer.json()["detail"] == "the server failed; the log has the reason under this request id"
+    assert (
+        answer.json()["detail"] == "the server failed; the log has the reason under this request id"
+    )
     assert "KiB" not in answer.text
 
 
@@ -149,10 +175,14 @@ async def test_a_rehash_does_not_get_in_the_way_of_a_change(
     """One that is stored while the change computes is another hash of the same password: the change holds."""
     with devnest.client() as client:
         await asyncio.to_thread(sign_up, client, username)
-        changed = await asked_meanwhile(devnest, username, PASSWORD, lambda: client.request(method, path, json=body))
+        changed = await asked_meanwhile(
+            devnest, username, PASSWORD, lambda: client.request(method, path, json=body)
+        )
         assert changed.status_code == (200 if method == "POST" else 204)
         login = {"username": username, "password": body.get("new", PASSWORD)}
-        status = (await asyncio.to_thread(client.post, "/api/v1/auth/login", json=login)).status_code
+        status = (
+            await asyncio.to_thread(client.post, "/api/v1/auth/login", json=login)
+        ).status_code
         assert status == (200 if method == "POST" else 401)
 
 
@@ -217,7 +247,9 @@ async def settle(rehasher: Rehasher) -> None:
         await asyncio.wait(rehasher._tasks.values())
 
 
-async def test_a_changed_password_is_not_overwritten(database: Database, account: tuple[Account, str]) -> None:
+async def test_a_changed_password_is_not_overwritten(
+    database: Database, account: tuple[Account, str]
+) -> None:
     """What is stored is compared in the statement that replaces it."""
     who, old = account
     gate = Gate()
@@ -232,9 +264,14 @@ async def test_a_changed_password_is_not_overwritten(database: Database, account
     assert found.password_hash == changed
 
 
-@pytest.mark.parametrize("failure", [PoolFull(1.0), RuntimeError("about " + PASSWORD), MemoryError()])
+@pytest.mark.parametrize(
+    "failure", [PoolFull(1.0), RuntimeError("about " + PASSWORD), MemoryError()]
+)
 async def test_a_failure_is_nobody_s(
-    database: Database, account: tuple[Account, str], failure: Exception, capfd: pytest.CaptureFixture[str]
+    database: Database,
+    account: tuple[Account, str],
+    failure: Exception,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The hash stays, the log has the kind of the error and no more, the next sign-in tries again."""
     who, old = account

@@ -111,8 +111,17 @@ async def ask(source: str, path: str, *pieces: bytes) -> tuple[int, dict[bytes, 
     known = ThrottleCache()
     known.remember(throttled(address("192.0.2.1")))
     known.remember(throttled(typed("Ada")))
-    scope: Any = {"type": "http", "method": "POST", "path": path, "client": (source, 1), "state": {}, "headers": []}
-    coming: list[Any] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    scope: Any = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "client": (source, 1),
+        "state": {},
+        "headers": [],
+    }
+    coming: list[Any] = [
+        {"type": "http.request", "body": piece, "more_body": True} for piece in pieces
+    ]
     coming[-1]["more_body"] = False
     sent: list[Any] = []
 
@@ -144,7 +153,9 @@ def with_token(body: bytes, token: bytes) -> bytes:
         ("192.0.2.2", f"{LOGIN}/", with_token(ADA, b'""')),
     ],
 )
-async def test_who_hammers_is_refused_before_the_router(source: str, path: str, body: bytes) -> None:
+async def test_who_hammers_is_refused_before_the_router(
+    source: str, path: str, body: bytes
+) -> None:
     """As a problem, like the refusal itself. A sign-in waits for its address and its name."""
     status, headers, content = await ask(source, path, body)
     assert (status, msgspec.json.decode(content)["type"]) == (429, "urn:devnest:throttled")

@@ -71,7 +71,9 @@ def test_no_network_is_privileged(limited: DevNest, client: httpx.Client, userna
     assert fail(client, username, PASSWORD).status_code == 429
 
 
-def test_a_stranger_makes_nobody_wait_for_long(limited: DevNest, client: httpx.Client, username: str) -> None:
+def test_a_stranger_makes_nobody_wait_for_long(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
     """Half a minute at most, however often a stranger fails; what is told is the real time."""
     sign_up(client, username)
     for number in range(25):
@@ -80,17 +82,26 @@ def test_a_stranger_makes_nobody_wait_for_long(limited: DevNest, client: httpx.C
         limited.query("UPDATE throttles SET blocked_until = least(blocked_until, now())")
     assert statuses(client, username, 1) == [401]
     refused = fail(client, username, PASSWORD)
-    (wait,) = limited.query("SELECT extract(epoch FROM max(blocked_until) - now())::float8 AS s FROM throttles")
+    (wait,) = limited.query(
+        "SELECT extract(epoch FROM max(blocked_until) - now())::float8 AS s FROM throttles"
+    )
     if refused.status_code == 429:  # a very slow machine has served the wait
         assert wait["s"] <= int(refused.headers["retry-after"]) <= 30
     limited.query("UPDATE throttles SET blocked_until = '-infinity'")
     assert sign_in(client, username)
 
 
-def test_both_names_of_an_account_have_one_counter(limited: DevNest, client: httpx.Client, username: str) -> None:
+def test_both_names_of_an_account_have_one_counter(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
     """In any case of its letters; what is asked of who is signed in has another."""
     sign_up(client, username)
-    names = [username, username.upper(), f"{username}@example.org", f"{username.upper()}@Example.org"]
+    names = [
+        username,
+        username.upper(),
+        f"{username}@example.org",
+        f"{username.upper()}@Example.org",
+    ]
     for number in range(11):
         name = names[number % 4]
         body = {"email" if "@" in name else "username": name, "password": WRONG}
@@ -114,20 +125,28 @@ def test_success_forgets_no_failure(limited: DevNest, client: httpx.Client, user
         assert statuses(stranger, username, 1) == [429]
 
 
-def test_an_address_is_slowed_down_whatever_the_names(limited: DevNest, client: httpx.Client, username: str) -> None:
+def test_an_address_is_slowed_down_whatever_the_names(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
     """Thirty failures are free, and forgotten one by one, also while somebody signs in from there."""
     sign_up(client, username)
-    assert [fail(client, f"{username[:18]}{number:02}").status_code for number in range(31)] == [401] * 31
+    assert [fail(client, f"{username[:18]}{number:02}").status_code for number in range(31)] == [
+        401
+    ] * 31
     lengthen_waits(limited)
     refused = fail(client, username, PASSWORD)
     assert refused.status_code == 429
-    (wait,) = limited.query("SELECT extract(epoch FROM max(blocked_until) - now())::float8 AS s FROM throttles")
+    (wait,) = limited.query(
+        "SELECT extract(epoch FROM max(blocked_until) - now())::float8 AS s FROM throttles"
+    )
     assert wait["s"] <= int(refused.headers["retry-after"]) <= 3601
     past = "UPDATE throttles SET empty_at = empty_at - $1::interval, blocked_until = '-infinity'"
     limited.query(past.replace("$1", "'1 hour'"))
     for _ in range(3):
         sign_in(client, username)
-    (left,) = limited.query("SELECT extract(epoch FROM max(empty_at) - now())::float8 AS s FROM throttles")
+    (left,) = limited.query(
+        "SELECT extract(epoch FROM max(empty_at) - now())::float8 AS s FROM throttles"
+    )
     assert left["s"] < 120  # of 31 failures, one in two minutes is forgotten
     assert fail(client, f"y{username[:20]}").status_code == 401
 
@@ -165,14 +184,18 @@ def test_a_guess_that_could_not_be_checked_is_not_counted(
         sign_in(elsewhere, username)
 
 
-def test_listing_names_and_tokens_is_slowed_down(limited: DevNest, client: httpx.Client, username: str) -> None:
+def test_listing_names_and_tokens_is_slowed_down(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
     """Registering taken names and held ones, and refresh tokens of nobody."""
     sign_up(client, before := f"y{username[:20]}")
     change = {"username": username, "password": PASSWORD}
     assert client.patch("/api/v1/users/me", json=change).status_code == 200
     account = {"username": username, "email": f"x{username}@example.org", "password": PASSWORD}
     held, free = {**account, "username": before}, {**account, "username": f"x{username[:20]}"}
-    answers = [client.post(REGISTER, json=(account, held)[number % 2]).status_code for number in range(31)]
+    answers = [
+        client.post(REGISTER, json=(account, held)[number % 2]).status_code for number in range(31)
+    ]
     assert answers == [409] * 31
     lengthen_waits(limited)
     for name in (account, held, free):  # or the wait itself would tell them apart
@@ -186,12 +209,20 @@ def test_listing_names_and_tokens_is_slowed_down(limited: DevNest, client: httpx
     assert client.post(REFRESH, json={"refresh_token": "x"}).status_code == 429
 
 
-def test_a_taken_name_is_changed_to_no_faster(limited: DevNest, client: httpx.Client, username: str) -> None:
+def test_a_taken_name_is_changed_to_no_faster(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
     """With the password of one's own account, to another's name or address."""
     sign_up(client, other := f"x{username[:20]}")
     sign_up(client, username)
-    changes = [{"username": other, "password": PASSWORD}, {"email": f"{other}@example.org", "password": PASSWORD}]
-    answers = [client.patch("/api/v1/users/me", json=changes[number % 2]).status_code for number in range(31)]
+    changes = [
+        {"username": other, "password": PASSWORD},
+        {"email": f"{other}@example.org", "password": PASSWORD},
+    ]
+    answers = [
+        client.patch("/api/v1/users/me", json=changes[number % 2]).status_code
+        for number in range(31)
+    ]
     assert answers == [409] * 31
     lengthen_waits(limited)
     for change in changes:
@@ -224,21 +255,32 @@ def test_a_change_of_name_or_address_is_no_way_to_guess(
 ) -> None:
     """Wrong passwords are throttled as at a sign-in, for whoever has an access token alone."""
     sign_up(client, username)
-    answers = [client.patch("/api/v1/users/me", json={**change, "password": WRONG}).status_code for _ in range(11)]
+    answers = [
+        client.patch("/api/v1/users/me", json={**change, "password": WRONG}).status_code
+        for _ in range(11)
+    ]
     assert answers == [403] * 11
     lengthen_waits(limited)
-    assert client.patch("/api/v1/users/me", json={**change, "password": PASSWORD}).status_code == 429
+    assert (
+        client.patch("/api/v1/users/me", json={**change, "password": PASSWORD}).status_code == 429
+    )
     assert client.get("/api/v1/users/me").json()["username"] == username
 
 
-def test_the_audit_log_tells_everything_but_secrets(limited: DevNest, client: httpx.Client, username: str) -> None:
+def test_the_audit_log_tells_everything_but_secrets(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
     """Each operation, success and failure, who, from where, under which request id."""
     client.headers["user-agent"] = "the auditor"
     sign_up(client, username)
     account_id = client.get("/api/v1/users/me").json()["id"]
     first = sign_in(client, username)
-    second = client.post("/api/v1/auth/refresh", json={"refresh_token": first["refresh_token"]}).json()
-    third = client.post("/api/v1/auth/refresh", json={"refresh_token": second["refresh_token"]}).json()
+    second = client.post(
+        "/api/v1/auth/refresh", json={"refresh_token": first["refresh_token"]}
+    ).json()
+    third = client.post(
+        "/api/v1/auth/refresh", json={"refresh_token": second["refresh_token"]}
+    ).json()
     fail(client, username)
     reused = client.post("/api/v1/auth/refresh", json={"refresh_token": first["refresh_token"]})
     sign_in(client, username)

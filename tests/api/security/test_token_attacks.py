@@ -36,15 +36,24 @@ class Token:
         self.claims: dict[str, Any] = jwt.decode(text, options={"verify_signature": False})
 
     def signed(
-        self, header: object = None, claims: object = None, key: bytes | None = None, mac: Any = "sha256"
+        self,
+        header: object = None,
+        claims: object = None,
+        key: bytes | None = None,
+        mac: Any = "sha256",
     ) -> str:
         """Another token, signed with the server's own key unless another is given."""
-        head, body = part(self.header if header is None else header), part(self.claims if claims is None else claims)
+        head, body = (
+            part(self.header if header is None else header),
+            part(self.claims if claims is None else claims),
+        )
         return f"{head}.{body}.{part(hmac.digest(self.key if key is None else key, f'{head}.{body}'.encode(), mac))}"
 
     def claiming(self, **changes: object) -> str:
         """Signed as the server would, with other claims; `None` leaves one out."""
-        return self.signed(claims={k: v for k, v in {**self.claims, **changes}.items() if v is not None})
+        return self.signed(
+            claims={k: v for k, v in {**self.claims, **changes}.items() if v is not None}
+        )
 
     def heading(self, key: bytes | None = b"x" * 48, **changes: object) -> str:
         """With other headers; by an attacker's key, since nobody else writes headers."""
@@ -241,6 +250,12 @@ def test_a_public_key_is_no_secret(client: httpx.Client, token: Token) -> None:
     published = client.get("/.well-known/jwks.json")
     keys = published.json()["keys"] if published.status_code == 200 else []
     for key in keys:
-        for secret in (key["x"].encode(), base64.urlsafe_b64decode(key["x"] + "=="), json.dumps(key).encode()):
-            forged = token.signed(header={"alg": "HS256", "typ": "JWT", "kid": key.get("kid")}, key=secret)
+        for secret in (
+            key["x"].encode(),
+            base64.urlsafe_b64decode(key["x"] + "=="),
+            json.dumps(key).encode(),
+        ):
+            forged = token.signed(
+                header={"alg": "HS256", "typ": "JWT", "kid": key.get("kid")}, key=secret
+            )
             assert ask(client, forged).status_code == 401

@@ -32,7 +32,12 @@ PUBLIC = KEYS.public(time.time())[0]["x"]
 PUBLIC_BYTES = base64.urlsafe_b64decode(PUBLIC + "=")
 
 
-def forged(key: Any = SECRET, algorithm: str = "HS256", header: dict[str, Any] | None = None, **changes: object) -> str:
+def forged(
+    key: Any = SECRET,
+    algorithm: str = "HS256",
+    header: dict[str, Any] | None = None,
+    **changes: object,
+) -> str:
     now = int(time.time())
     claims: dict[str, object] = {
         "iss": ISSUER,
@@ -44,14 +49,18 @@ def forged(key: Any = SECRET, algorithm: str = "HS256", header: dict[str, Any] |
     }
     claims |= changes
     header = {"kid": "one"} if header is None else header
-    return jwt.encode({k: v for k, v in claims.items() if v is not None}, key, algorithm=algorithm, headers=header)
+    return jwt.encode(
+        {k: v for k, v in claims.items() if v is not None}, key, algorithm=algorithm, headers=header
+    )
 
 
 def with_header(**header: object) -> str:
     """A token rightly signed under a header that no library would write."""
     encoded = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
     signed = f"{encoded}.{forged().split('.')[1]}"
-    signature = base64.urlsafe_b64encode(HMAC_ALGORITHM.sign(signed.encode(), SECRET)).rstrip(b"=").decode()
+    signature = (
+        base64.urlsafe_b64encode(HMAC_ALGORITHM.sign(signed.encode(), SECRET)).rstrip(b"=").decode()
+    )
     return f"{signed}.{signature}"
 
 
@@ -63,7 +72,12 @@ def test_a_token_says_whose_it_is(key: Key) -> None:
     """On the server that made it and on another, at first sight and from memory; its header names the key."""
     issuer, other = TokenIssuer(KeySet([key])), TokenIssuer(KeySet([key]))
     token = issuer.issue(ACCOUNT, SESSION)
-    assert issuer.verify(token) == other.verify(token) == other.verify(token) == Principal(ACCOUNT, SESSION)
+    assert (
+        issuer.verify(token)
+        == other.verify(token)
+        == other.verify(token)
+        == Principal(ACCOUNT, SESSION)
+    )
     assert jwt.get_unverified_header(token) == {"alg": key.algorithm, "typ": "JWT", "kid": key.kid}
 
 
@@ -95,7 +109,8 @@ def test_a_token_says_whose_it_is(key: Key) -> None:
         lambda: forged(key="", algorithm="none", header={"kid": "two"}),
         # A key that the token brings along.
         lambda: forged(
-            key=b"x" * 48, header={"kid": "one", "jwk": {"kty": "oct", "k": "eHh4"}, "jku": "http://127.0.0.1/"}
+            key=b"x" * 48,
+            header={"kid": "one", "jwk": {"kty": "oct", "k": "eHh4"}, "jku": "http://127.0.0.1/"},
         ),
         # Names that would be harmful if they were more than looked for.
         lambda: forged(header={}),
@@ -126,13 +141,19 @@ def test_any_other_token_is_refused(make: Callable[[], str]) -> None:
 
 def test_the_forger_s_tools_work() -> None:
     """What the test above changes is all that is wrong with its tokens."""
-    for token in (forged(), with_header(alg="HS256", kid="one"), forged(EDDSA.signing(), "EdDSA", {"kid": "two"})):
+    for token in (
+        forged(),
+        with_header(alg="HS256", kid="one"),
+        forged(EDDSA.signing(), "EdDSA", {"kid": "two"}),
+    ):
         assert TokenIssuer(KEYS).verify(token).account_id == ACCOUNT
 
 
 def test_a_token_without_a_key_s_name_is_the_first_key_s() -> None:
     """Those that a DevNest gave out which knew no names; no other key takes them."""
-    unnamed = KeySet([Key(kid="one", algorithm=Algorithm.HS256, secret=SECRET, signs_from=0.0, named=False)])
+    unnamed = KeySet(
+        [Key(kid="one", algorithm=Algorithm.HS256, secret=SECRET, signs_from=0.0, named=False)]
+    )
     assert TokenIssuer(unnamed).verify(forged(header={})).account_id == ACCOUNT
     with pytest.raises(InvalidToken):
         TokenIssuer(unnamed).verify(forged(key=b"x" * 48, header={}))
@@ -140,7 +161,9 @@ def test_a_token_without_a_key_s_name_is_the_first_key_s() -> None:
 
 def test_a_remembered_token_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory does not lengthen a token's life, whether it was verified here or made here."""
-    monkeypatch.setattr("devnest.api.security.tokens.ACCESS_TOKEN_LIFETIME_S", -1)  # within the leeway
+    monkeypatch.setattr(
+        "devnest.api.security.tokens.ACCESS_TOKEN_LIFETIME_S", -1
+    )  # within the leeway
     issuer = TokenIssuer(OLD)
     tokens = [forged(exp=int(time.time()) - 1), issuer.issue(ACCOUNT, SESSION)]
     for token in tokens:
@@ -160,11 +183,15 @@ def test_what_a_server_made_it_does_not_verify(monkeypatch: pytest.MonkeyPatch) 
     assert issuer.verify(issuer.issue(ACCOUNT, SESSION)) == Principal(ACCOUNT, SESSION)
 
 
-def test_a_key_s_tokens_outlive_its_replacement_and_not_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_s_tokens_outlive_its_replacement_and_not_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A token in use is good to its end; what a stolen old key signs for later ends with the key."""
     assert STILL_VERIFIES_S > ACCESS_TOKEN_LIFETIME_S + LEEWAY_S + 60
     now = int(time.time())
-    keys = KeySet([HMAC, Key(kid="new", algorithm=Algorithm.HS256, secret=b"n" * 48, signs_from=now)])
+    keys = KeySet(
+        [HMAC, Key(kid="new", algorithm=Algorithm.HS256, secret=b"n" * 48, signs_from=now)]
+    )
     issuer = TokenIssuer(OLD)
     honest, stolen = issuer.issue(ACCOUNT, SESSION), forged(exp=now + 10**9)
     for token in (honest, stolen):

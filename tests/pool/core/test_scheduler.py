@@ -47,7 +47,13 @@ class History(RuleBasedStateMachine):
         can_kill=st.booleans(),
     )
     def begin(
-        self, least: int, extra: int, max_queue: int, max_tasks: int | None, max_age: float | None, can_kill: bool
+        self,
+        least: int,
+        extra: int,
+        max_queue: int,
+        max_tasks: int | None,
+        max_age: float | None,
+        can_kill: bool,
     ) -> None:
         self.now = 100.0
         self.limits = Limits(
@@ -67,10 +73,18 @@ class History(RuleBasedStateMachine):
         self.gone: set[Task] = set()  # cancelled by their callers
         self.runs: dict[Task, int] = defaultdict(int)
         self.deaths: dict[Task, int] = defaultdict(int)
-        self.alive: dict[int, str] = {}  # what the engine would know: starting, ready, stopping, killed
-        self.batches: dict[int, tuple[int, list[Task]]] = {}  # of a worker: the id and tasks of its present batch
-        self.old: list[tuple[int, int, int]] = []  # batches that are over: their replies would be late
-        self.slack = 0  # idle workers that died between a submit, which counted on them, and its dispatch
+        self.alive: dict[
+            int, str
+        ] = {}  # what the engine would know: starting, ready, stopping, killed
+        self.batches: dict[
+            int, tuple[int, list[Task]]
+        ] = {}  # of a worker: the id and tasks of its present batch
+        self.old: list[
+            tuple[int, int, int]
+        ] = []  # batches that are over: their replies would be late
+        self.slack = (
+            0  # idle workers that died between a submit, which counted on them, and its dispatch
+        )
 
     # What happens.
 
@@ -121,11 +135,15 @@ class History(RuleBasedStateMachine):
 
     @rule(choice=st.randoms(use_true_random=False), orphan=st.booleans())
     def cancel(self, choice: "object", orphan: bool) -> None:
-        open_tasks = [task for task in self.tasks if task not in self.answers and task not in self.gone]
+        open_tasks = [
+            task for task in self.tasks if task not in self.answers and task not in self.gone
+        ]
         if open_tasks:
             task = choice.choice(open_tasks)  # type: ignore[attr-defined]
             self.gone.add(task)
-            self.perform(self.scheduler.orphan(task, self.now) if orphan else self.scheduler.cancel(task))
+            self.perform(
+                self.scheduler.orphan(task, self.now) if orphan else self.scheduler.cancel(task)
+            )
             assert task.state is TaskState.DONE
 
     @rule(seconds=st.floats(0.0, 3.0))
@@ -149,7 +167,9 @@ class History(RuleBasedStateMachine):
             self.perform(self.scheduler.ready(worker, self.now))
             self.dispatch()
 
-    @rule(choice=st.randoms(use_true_random=False), took=st.floats(0.0, 1.0), rss=st.integers(0, 10))
+    @rule(
+        choice=st.randoms(use_true_random=False), took=st.floats(0.0, 1.0), rss=st.integers(0, 10)
+    )
     def done(self, choice: "object", took: float, rss: int) -> None:
         if self.batches:
             worker = choice.choice(sorted(self.batches))  # type: ignore[attr-defined]
@@ -166,7 +186,9 @@ class History(RuleBasedStateMachine):
         worker, batch_id, size = choice.choice(self.old)  # type: ignore[attr-defined]
         assert self.scheduler.done(worker, batch_id, ["late"] * size, self.now) == []
 
-    @rule(choice=st.randoms(use_true_random=False), begun=st.integers(-1, 20), at_once=st.booleans())
+    @rule(
+        choice=st.randoms(use_true_random=False), begun=st.integers(-1, 20), at_once=st.booleans()
+    )
     def died(self, choice: "object", begun: int, at_once: bool) -> None:
         if self.alive:
             worker = choice.choice(sorted(self.alive))  # type: ignore[attr-defined]
@@ -184,7 +206,9 @@ class History(RuleBasedStateMachine):
 
     @rule(least=st.integers(0, 3), extra=st.integers(0, 2))
     def resize(self, least: int, extra: int) -> None:
-        limits = Limits(least, max(1, least + extra), self.limits.max_queue, can_kill=self.limits.can_kill)
+        limits = Limits(
+            least, max(1, least + extra), self.limits.max_queue, can_kill=self.limits.can_kill
+        )
         self.perform(self.scheduler.resize(limits))
         self.dispatch()
 
@@ -232,7 +256,9 @@ class History(RuleBasedStateMachine):
         assert task not in self.gone, "answered after it was cancelled"
         self.answers[task] = answer
         if isinstance(answer, DeadlineExceeded):
-            assert task.deadline_at <= self.now or (self.runs[task] == 0 and task.start_by <= self.now)
+            assert task.deadline_at <= self.now or (
+                self.runs[task] == 0 and task.start_by <= self.now
+            )
         elif isinstance(answer, TaskTimeout):
             assert task.run_until <= self.now
         elif isinstance(answer, WorkerCrashed) and "no worker can be started" in str(answer):
@@ -270,17 +296,26 @@ class History(RuleBasedStateMachine):
             if (other.source, other.key, other.priority) == (task.source, task.key, task.priority)
         ]
         for other in line[: line.index(task)]:
-            assert self.runs[other] or other in self.answers or other in self.gone, "an earlier one still waits"
+            assert self.runs[other] or other in self.answers or other in self.gone, (
+                "an earlier one still waits"
+            )
 
     @invariant()
     def every_task_is_somewhere(self) -> None:
         if not hasattr(self, "scheduler"):
             return
         waiting = {*self.scheduler.backlog.queue, *self.scheduler.backlog.retries}
-        running = {task for _, batch in self.batches.values() for task in batch if task.state is TaskState.RUNNING}
+        running = {
+            task
+            for _, batch in self.batches.values()
+            for task in batch
+            if task.state is TaskState.RUNNING
+        }
         assert len(waiting) == self.scheduler.waiting
         for task in self.tasks:
-            places = (task in waiting) + (task in running) + (task in self.answers) + (task in self.gone)
+            places = (
+                (task in waiting) + (task in running) + (task in self.answers) + (task in self.gone)
+            )
             assert places == 1, f"{task!r} is in {places} places"
             assert (task in waiting) == (task.state is TaskState.WAITING)
 
@@ -306,9 +341,13 @@ class History(RuleBasedStateMachine):
             return
         workers = self.scheduler.workers
         groups = [workers.starting, workers.idle, workers.busy]
-        assert sum(len(group) for group in groups) == len({worker for group in groups for worker in group})
+        assert sum(len(group) for group in groups) == len(
+            {worker for group in groups for worker in group}
+        )
         assert set(workers.all) == set(self.alive)
-        assert {worker for worker in workers.busy if workers.busy[worker].batch} >= set(self.batches)
+        assert {worker for worker in workers.busy if workers.busy[worker].batch} >= set(
+            self.batches
+        )
 
     def teardown(self) -> None:
         """Close, let every worker answer or end, and find that everything is answered and nothing is left."""
@@ -332,7 +371,9 @@ class History(RuleBasedStateMachine):
                     self.perform(self.scheduler.died(worker, "left", self.now))
             self.now += 1.0
         assert self.scheduler.ended
-        assert all((task in self.answers) != (task in self.gone) for task in self.tasks), "a task was lost"
+        assert all((task in self.answers) != (task in self.gone) for task in self.tasks), (
+            "a task was lost"
+        )
         assert len(self.scheduler._timers) <= 64 + 2 * len(self.tasks)
         assert len(self.scheduler.workers.timers) <= 64
 
@@ -432,7 +473,12 @@ def test_quick_calls_ride_together_and_slow_ones_do_not() -> None:
     bench = Bench(can_ride=True)
     bench.submit()
     (send,) = bench.sends()
-    tasks = [bench.submit(), bench.submit(timeout_s=5.0), bench.submit(), bench.submit(deadline_at=9.0)]
+    tasks = [
+        bench.submit(),
+        bench.submit(timeout_s=5.0),
+        bench.submit(),
+        bench.submit(deadline_at=9.0),
+    ]
     bench.finish(send, took=100e-6)
     (send,) = bench.sends()
     assert send.batch == [tasks[0]]  # the next in line has a clock, and nobody passes it
@@ -452,7 +498,11 @@ def test_calls_behind_a_stalled_one_are_taken_back() -> None:
     bench.now += 1.0
     assert bench.dispatch() == [Reclaim(send.worker_id)]
     bench.scheduler.held(send.worker_id, send.batch_id, begun=1)
-    assert [task.state for task in waiting] == [TaskState.RUNNING, TaskState.RUNNING, TaskState.WAITING]
+    assert [task.state for task in waiting] == [
+        TaskState.RUNNING,
+        TaskState.RUNNING,
+        TaskState.WAITING,
+    ]
     # The worker did not begin the second after all, because it saw the stop.
     actions = bench.scheduler.done(send.worker_id, send.batch_id, ["one", None, None], bench.now)
     assert actions == [Answer(waiting[0], "one")]
@@ -556,7 +606,10 @@ def test_work_that_cannot_be_done_in_time_is_not_begun() -> None:
     bench.finish(send, took=1.0)
     bench.submit()
     (send,) = bench.sends()
-    late, later = bench.submit(deadline_at=bench.now + 4.0), bench.submit(deadline_at=bench.now + 9.0)
+    late, later = (
+        bench.submit(deadline_at=bench.now + 4.0),
+        bench.submit(deadline_at=bench.now + 9.0),
+    )
     bench.finish(send, took=3.5)
     (send,) = bench.sends()
     assert send.batch == [later]

@@ -30,7 +30,12 @@ asyncio.run(main())
 
 
 def run_parent(
-    cwd: Path, *switches: str, change: str = "", then: str = "pass", as_script: bool = False, **env: str
+    cwd: Path,
+    *switches: str,
+    change: str = "",
+    then: str = "pass",
+    as_script: bool = False,
+    **env: str,
 ) -> None:
     """Run a program with a pool, which checks that its worker's path is its own."""
     program = PARENT.format(root=str(ROOT), change=change, then=then)
@@ -50,13 +55,17 @@ def run_parent(
 
 @pytest.mark.parametrize("as_script", [False, True])
 @pytest.mark.parametrize("switches", [(), ("-P",), ("-s",), ("-E",), ("-I",), ("-S",), ("-OO",)])
-def test_a_worker_has_its_parents_path(tmp_path: Path, switches: tuple[str, ...], as_script: bool) -> None:
+def test_a_worker_has_its_parents_path(
+    tmp_path: Path, switches: tuple[str, ...], as_script: bool
+) -> None:
     """However that was started."""
     run_parent(tmp_path, *switches, as_script=as_script, PYTHONPATH=str(ROOT))
 
 
 @pytest.mark.parametrize("switches", [("-I",), ("-E", "-P")])
-def test_what_its_parent_does_not_look_at_a_worker_does_not_either(tmp_path: Path, switches: tuple[str, ...]) -> None:
+def test_what_its_parent_does_not_look_at_a_worker_does_not_either(
+    tmp_path: Path, switches: tuple[str, ...]
+) -> None:
     """PYTHONPATH and the working directory are one with a file for each module there is."""
     traps = Traps(tmp_path / "traps")
     run_parent(traps.path, *switches, PYTHONPATH=str(traps.path))
@@ -79,7 +88,9 @@ def test_an_entry_that_python_passes_over_is_not_passed_on(tmp_path: Path, stran
     run_parent(tmp_path, change=f"sys.path.append({strange})")
 
 
-async def test_a_working_directory_that_was_removed_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_working_directory_that_was_removed_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Python passes it over."""
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -43,7 +43,8 @@ from devnest.pool.wire.protocol import (
 from devnest.pool.wire.replies import read_reply, write_reply
 
 FRAMES = st.lists(
-    st.tuples(st.sampled_from(list(Kind)), st.integers(0, 2**64 - 1), st.binary(max_size=300)), max_size=8
+    st.tuples(st.sampled_from(list(Kind)), st.integers(0, 2**64 - 1), st.binary(max_size=300)),
+    max_size=8,
 )
 
 
@@ -59,7 +60,11 @@ def test_frames_survive_any_cutting(frames: list[tuple[Kind, int, bytes]], cuts:
     stream = b"".join(frame(kind, number, body) for kind, number, body in frames)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     reader = FrameReader()
-    received = [found for start, end in itertools.pairwise(edges) for found in reader.feed(stream[start:end])]
+    received = [
+        found
+        for start, end in itertools.pairwise(edges)
+        for found in reader.feed(stream[start:end])
+    ]
     assert [(found.kind, found.id, found.body) for found in received] == frames
 
 
@@ -129,7 +134,9 @@ def test_submission_round_trip(
 @given(cut=st.integers(0, 60), noise=st.randoms(use_true_random=False))
 def test_damaged_submission_is_refused(cut: int, noise: random.Random) -> None:
     """Cut short or scrambled: a submission that means something, or a WireError."""
-    data, _ = write_submission(3, Submission(Function("module:name"), Packed(b"payload"), 0, "key", 1.0, 2.0))
+    data, _ = write_submission(
+        3, Submission(Function("module:name"), Packed(b"payload"), 0, "key", 1.0, 2.0)
+    )
     body = bytearray(data[14:][:cut])
     for _ in range(noise.randint(0, 3)):
         if body:
@@ -138,7 +145,9 @@ def test_damaged_submission_is_refused(cut: int, noise: random.Random) -> None:
         read_submission(Frame(Kind.SUBMIT, 1, bytes(body), []))
 
 
-@pytest.mark.parametrize("body", [b"\0", struct.pack("<BIB", 0, 100, 0), struct.pack("<BIB", 0, 0, 1)])
+@pytest.mark.parametrize(
+    "body", [b"\0", struct.pack("<BIB", 0, 100, 0), struct.pack("<BIB", 0, 0, 1)]
+)
 def test_damaged_items_are_refused(body: bytes) -> None:
     """A cut head, a cut payload, a descriptor that is not there."""
     with pytest.raises(WireError):

@@ -21,7 +21,9 @@ def test_it_is_made_private(tmp_path: Path) -> None:
         directory.close()
     finally:
         os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == (
+        0o711 if os.geteuid() == 0 else 0o700
+    )
 
 
 def test_one_that_exists_keeps_its_mode(tmp_path: Path) -> None:
@@ -65,10 +67,14 @@ NAMELESS = "import os; os.geteuid = lambda: 54321; from devnest.cli import main;
 
 
 @pytest.mark.parametrize("home", [None, "", "relative"])
-@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["keys", "list"], ["user", "sessions", "ada"]])
+@pytest.mark.parametrize(
+    "command", [["serve"], ["migrate"], ["keys", "list"], ["user", "sessions", "ada"]]
+)
 def test_a_user_without_a_home_is_told_the_option(home: str | None, command: list[str]) -> None:
     """One line, and the status of the data directory."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_DATA_HOME")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_DATA_HOME")
+    }
     run = subprocess.run(
         [sys.executable, "-c", NAMELESS, *command], capture_output=True, text=True, check=False, timeout=120,
         env=environment if home is None else environment | {"HOME": home},

@@ -61,7 +61,11 @@ def test_it_starts_again_and_again_on_what_it_stored(data_dir: Path) -> None:
     with opened(data_dir, fresh=True) as postgres:
         postgres.start()
         ask(postgres, "CREATE TABLE kept AS SELECT 42 AS answer")
-        for setting, value in [("listen_addresses", ""), ("fsync", "on"), ("synchronous_commit", "on")]:
+        for setting, value in [
+            ("listen_addresses", ""),
+            ("fsync", "on"),
+            ("synchronous_commit", "on"),
+        ]:
             assert ask(postgres, f"SHOW {setting}") == value
         assert ask(postgres, "SELECT 'ä' < 'b'") is False  # by code point, on every machine
         socket_dir = Path(str(ask(postgres, "SHOW unix_socket_directories")))
@@ -111,7 +115,9 @@ def test_a_stale_pid_file_with_a_stranger_s_number_is_no_obstacle(data_dir: Path
         postgres.stop()
         with subprocess.Popen(["/bin/sleep", "600"]) as stranger:
             pid_file = data_dir / "postgres" / "postmaster.pid"
-            pid_file.write_text(f"{stranger.pid}\n{data_dir}/postgres\n1\n5432\n/tmp/devnest-gone\n\n\nready\n")
+            pid_file.write_text(
+                f"{stranger.pid}\n{data_dir}/postgres\n1\n5432\n/tmp/devnest-gone\n\n\nready\n"
+            )
             try:
                 postgres.start()
                 assert ask(postgres, "SELECT 1") == 1
@@ -136,7 +142,9 @@ def test_an_orphan_is_shut_down_first(data_dir: Path) -> None:
             successor.stop()
 
 
-@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="this system does not tell where a process works")
+@pytest.mark.skipif(
+    not Path("/proc/self/cwd").exists(), reason="this system does not tell where a process works"
+)
 def test_a_backend_that_computes_does_not_outlive_its_postmaster_for_long(data_dir: Path) -> None:
     """It would notice when its answer is ready, which may be in an hour, and nothing can start before."""
     with opened(data_dir) as postgres:
@@ -149,7 +157,10 @@ def test_a_backend_that_computes_does_not_outlive_its_postmaster_for_long(data_d
                 connection.fetchval("SELECT count(*) FROM generate_series(1, 1000000000000)")
             )
             other = await asyncpg.connect(postgres.url, database="postgres")
-            while await other.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", backend) != "active":
+            while (
+                await other.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", backend)
+                != "active"
+            ):
                 await asyncio.sleep(0.01)
             assert postgres.pid is not None
             psutil.Process(postgres.pid).kill()
@@ -210,7 +221,9 @@ def test_a_folder_that_is_no_database_is_left_alone(data_dir: Path) -> None:
         assert (data_dir / "postgres" / "letter.txt").read_text() == "keep"
 
 
-def test_a_failed_start_shows_the_end_of_the_log(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_shows_the_end_of_the_log(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And leaves no process and no socket directory."""
     monkeypatch.setattr(tempfile, "tempdir", str(data_dir.parent))
     with opened(data_dir) as postgres:
@@ -253,7 +266,9 @@ def test_the_log_is_private_and_quotes_nobody(data_dir: Path) -> None:
         assert "ada" not in text
 
 
-@pytest.mark.parametrize("obstacle", [None, "the log is deleted", "there is no room for the old one"])
+@pytest.mark.parametrize(
+    "obstacle", [None, "the log is deleted", "there is no room for the old one"]
+)
 def test_the_log_is_bounded_while_it_grows(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str | None
 ) -> None:
@@ -280,7 +295,10 @@ def test_the_log_is_bounded_while_it_grows(
         assert "\0" not in text
         if obstacle is None:
             assert stat.S_IMODE(old.stat().st_mode) == 0o600
-            numbers = [int(number) for number in re.findall(r"ERROR:  number (\d+)\n", old.read_text() + text)]
+            numbers = [
+                int(number)
+                for number in re.findall(r"ERROR:  number (\d+)\n", old.read_text() + text)
+            ]
             assert numbers == list(range(numbers[0], 100))
             assert len(numbers) > 50
         postgres.stop()
@@ -308,7 +326,9 @@ def test_a_failed_start_after_a_death_does_not_move_the_socket(data_dir: Path) -
         assert ask(postgres, "SELECT 1") == 1
 
 
-@pytest.mark.parametrize("content", [None, "", "not a program", "#!/bin/sh\necho postgres '(PostgreSQL)' 14.9\n"])
+@pytest.mark.parametrize(
+    "content", [None, "", "not a program", "#!/bin/sh\necho postgres '(PostgreSQL)' 14.9\n"]
+)
 def test_unusable_binaries_are_named(data_dir: Path, content: str | None) -> None:
     """Missing, not programs, too old."""
     directory = DataDirectory(data_dir)
@@ -373,7 +393,9 @@ def test_a_killed_owner_holds_nothing(data_dir: Path) -> None:
         print("open", flush=True)
         time.sleep(600)
     """)
-    with subprocess.Popen([sys.executable, "-c", program, data_dir], stdout=subprocess.PIPE) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, data_dir], stdout=subprocess.PIPE
+    ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"open\n"
         with pytest.raises(DataDirectoryInUse):

@@ -50,7 +50,9 @@ def delayed(data_dir: Path, delay: str) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.mark.parametrize("delay", [BURN, SAY], ids=["burn", "say"])
-def test_a_start_that_moves_is_waited_for(data_dir: Path, delay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_moves_is_waited_for(
+    data_dir: Path, delay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By its CPU time or by its log, longer than one that does not; DevNest's own log says so now and then."""
     monkeypatch.setattr("devnest.store.postgres.startup.MAX_STANDSTILL_S", 2.0)
     monkeypatch.setattr("devnest.store.postgres.startup.LOOK_S", 0.05)
@@ -68,7 +70,10 @@ def test_a_start_that_stands_still_ends(data_dir: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("devnest.store.postgres.startup.MAX_STANDSTILL_S", 0.5)
     monkeypatch.setattr("devnest.store.postgres.startup.LOOK_S", 0.05)
     monkeypatch.setattr("devnest.store.postgres.embedded.STOP_TIMEOUT_S", 0.2)
-    with delayed(data_dir, SLEEP) as postgres, pytest.raises(PostgresFailed, match=r"did nothing for 300 s"):
+    with (
+        delayed(data_dir, SLEEP) as postgres,
+        pytest.raises(PostgresFailed, match=r"did nothing for 300 s"),
+    ):
         postgres.start()
     assert postgres.pid is None
 
@@ -82,7 +87,9 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def test_variables_of_other_databases_do_not_reach_the_embedded_one(data_dir: Path, username: str) -> None:
+def test_variables_of_other_databases_do_not_reach_the_embedded_one(
+    data_dir: Path, username: str
+) -> None:
     """Neither the one that makes and runs it nor those that connect to it."""
     with running(data_dir, environment=HOSTILE, fresh=True) as devnest, devnest.client() as client:
         sign_up(client, username)
@@ -142,11 +149,14 @@ def test_a_temporary_directory_that_will_not_do_is_passed_over(
     shutil.rmtree(other)
 
 
-def test_no_place_at_all_is_one_line_with_each_reason(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_place_at_all_is_one_line_with_each_reason(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And the variable that helps."""
     monkeypatch.setattr("tempfile.tempdir", place("comma", parent))
     monkeypatch.setattr(
-        "devnest.store.postgres.socket_directory.OTHERS", (place("long", parent), place("file", parent))
+        "devnest.store.postgres.socket_directory.OTHERS",
+        (place("long", parent), place("file", parent)),
     )
     home = parent / "a b"
     home.mkdir()
@@ -158,7 +168,9 @@ def test_no_place_at_all_is_one_line_with_each_reason(parent: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("kind", ["long", "comma", "private"])
-def test_it_serves_whatever_the_temporary_directory_is(kind: str, parent: Path, data_dir: Path) -> None:
+def test_it_serves_whatever_the_temporary_directory_is(
+    kind: str, parent: Path, data_dir: Path
+) -> None:
     """From its ready line to a clean stop."""
     with running(data_dir, environment={"TMPDIR": place(kind, parent)}) as devnest:
         socket_dir = Path((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4])

@@ -33,13 +33,18 @@ WHERE table_schema = 'public' AND column_name IN ('username', 'email') ORDER BY 
 @given(st.text())
 def test_only_ascii_changes(text: str) -> None:
     """What PostgreSQL does under the collation "C"."""
-    assert folded(text).encode("utf-8", "surrogatepass") == text.encode("utf-8", "surrogatepass").lower()
+    assert (
+        folded(text).encode("utf-8", "surrogatepass")
+        == text.encode("utf-8", "surrogatepass").lower()
+    )
 
 
 async def test_postgresql_folds_alike(database: Database) -> None:
     """Each letter there is."""
     letters = "".join(chr(code) for code in range(1, 0x110000) if chr(code).isalpha())
-    assert await database.fetch_value('SELECT lower($1::text COLLATE "C")', letters) == folded(letters)
+    assert await database.fetch_value('SELECT lower($1::text COLLATE "C")', letters) == folded(
+        letters
+    )
 
 
 async def test_all_columns_of_identifiers_compare_by_bytes(database: Database) -> None:

@@ -33,7 +33,9 @@ async def wait(database: Database, by: timedelta) -> None:
     await database.fetch("UPDATE mailboxes SET counted_until = counted_until - $1::interval", by)
 
 
-async def claims(database: Database, email: str, count: int, allowance: Allowance = THREE) -> list[bool]:
+async def claims(
+    database: Database, email: str, count: int, allowance: Allowance = THREE
+) -> list[bool]:
     return [await claim_mail(database, allowance, email) for _ in range(count)]
 
 
@@ -53,7 +55,9 @@ async def test_many_at_once_are_counted_like_many_in_a_row(database: Database, e
     assert sum(answers) == 3
 
 
-async def test_each_mailbox_and_each_allowance_has_its_own_count(database: Database, email: str) -> None:
+async def test_each_mailbox_and_each_allowance_has_its_own_count(
+    database: Database, email: str
+) -> None:
     """Another address, and mail of another kind."""
     assert await claims(database, email, 4) == [True] * 3 + [False]
     assert await claim_mail(database, THREE, f"x{email}")
@@ -80,7 +84,9 @@ def test_a_mailbox_has_many_spellings(email: str, box: str) -> None:
     assert mailbox(email) == box
 
 
-async def test_no_address_is_stored_and_none_is_remembered_for_ever(database: Database, email: str) -> None:
+async def test_no_address_is_stored_and_none_is_remembered_for_ever(
+    database: Database, email: str
+) -> None:
     """A hash, until all its mails are accounted for."""
     await database.fetch("DELETE FROM mailboxes")
     await claims(database, email, 2)

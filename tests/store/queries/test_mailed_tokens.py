@@ -35,13 +35,20 @@ def address(account: Account) -> str:
     return account.email
 
 
-async def test_another_address_needs_the_password_of_now(database: Database, account: Account) -> None:
+async def test_another_address_needs_the_password_of_now(
+    database: Database, account: Account
+) -> None:
     """A code for it is made while the password is the one that was given; one for the account's own address always."""
     own = address(account).upper()
     assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE) is None
-    assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash") is not None
+    assert (
+        await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash")
+        is not None
+    )
     assert await change_password(database, account.id, "hash", "new") is not None
-    assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash") is None
+    assert (
+        await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash") is None
+    )
     for purpose in Purpose:
         assert await create_mailed_token(database, account.id, purpose, own) is not None
         assert await create_mailed_token(database, uuid4(), purpose, own) is None
@@ -59,7 +66,10 @@ async def test_several_are_good_until_one_is_used(
     database: Database, account: Account, purpose: Purpose, which: int
 ) -> None:
     """Mails overtake each other; and what was made at the same moment counts too."""
-    making = (create_mailed_token(database, account.id, purpose, address(account)) for _ in range(MAX_GOOD - 1))
+    making = (
+        create_mailed_token(database, account.id, purpose, address(account))
+        for _ in range(MAX_GOOD - 1)
+    )
     tokens = [
         await create_mailed_token(database, account.id, purpose, address(account)),
         *await asyncio.gather(*making),
@@ -71,29 +81,45 @@ async def test_several_are_good_until_one_is_used(
 
 
 @pytest.mark.parametrize("purpose", Purpose)
-async def test_there_are_only_so_many(database: Database, account: Account, purpose: Purpose) -> None:
+async def test_there_are_only_so_many(
+    database: Database, account: Account, purpose: Purpose
+) -> None:
     """No new one makes one void that was mailed; when those are too old there are others."""
-    making = (create_mailed_token(database, account.id, purpose, address(account)) for _ in range(2 * MAX_GOOD))
+    making = (
+        create_mailed_token(database, account.id, purpose, address(account))
+        for _ in range(2 * MAX_GOOD)
+    )
     tokens = [token for token in await asyncio.gather(*making) if token is not None]
     assert len(tokens) == MAX_GOOD
-    await database.fetch("UPDATE mailed_tokens SET expires_at = now() WHERE account_id = $1", account.id)
+    await database.fetch(
+        "UPDATE mailed_tokens SET expires_at = now() WHERE account_id = $1", account.id
+    )
     assert await create_mailed_token(database, account.id, purpose, address(account)) is not None
     assert await use(database, purpose, tokens[0]) is None
 
 
-async def test_another_address_makes_those_for_the_last_one_void(database: Database, account: Account) -> None:
+async def test_another_address_makes_those_for_the_last_one_void(
+    database: Database, account: Account
+) -> None:
     """Whoever mistyped an address and names another one does not belong to the first one's reader."""
-    mistyped = await create_mailed_token(database, account.id, Purpose.VERIFY, "mistyped@example.org", "hash")
+    mistyped = await create_mailed_token(
+        database, account.id, Purpose.VERIFY, "mistyped@example.org", "hash"
+    )
     assert mistyped is not None
     right = f"right-{account.email}"
-    codes = [await create_mailed_token(database, account.id, Purpose.VERIFY, right, "hash") for _ in range(2)]
+    codes = [
+        await create_mailed_token(database, account.id, Purpose.VERIFY, right, "hash")
+        for _ in range(2)
+    ]
     assert await confirm_address(database, mistyped) is None
     assert codes[0] is not None
     assert await confirm_address(database, codes[0]) is not None
 
 
 @pytest.mark.parametrize("purpose", Purpose)
-async def test_a_disabled_account_gets_none(database: Database, account: Account, purpose: Purpose) -> None:
+async def test_a_disabled_account_gets_none(
+    database: Database, account: Account, purpose: Purpose
+) -> None:
     """Nor does one that has gone, which is disabled too."""
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
     assert await create_mailed_token(database, account.id, purpose, address(account)) is None
@@ -102,8 +128,14 @@ async def test_a_disabled_account_gets_none(database: Database, account: Account
 @pytest.mark.parametrize(
     ("purpose", "use"),
     [
-        (Purpose.RESET, lambda database, token: set_password(database, Purpose.RESET, token, "new")),
-        (Purpose.VERIFY, lambda database, token: set_password(database, Purpose.VERIFY, token, "new")),
+        (
+            Purpose.RESET,
+            lambda database, token: set_password(database, Purpose.RESET, token, "new"),
+        ),
+        (
+            Purpose.VERIFY,
+            lambda database, token: set_password(database, Purpose.VERIFY, token, "new"),
+        ),
         (Purpose.VERIFY, confirm_address),
     ],
 )
@@ -122,14 +154,22 @@ async def test_the_account_is_locked_before_its_tokens(
             using = asyncio.create_task(use(database, token))
             while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.005)
-            await connection.execute("SELECT FROM mailed_tokens WHERE account_id = $1 FOR UPDATE NOWAIT", account.id)
+            await connection.execute(
+                "SELECT FROM mailed_tokens WHERE account_id = $1 FOR UPDATE NOWAIT", account.id
+            )
         assert await using is not None
 
 
-async def test_a_change_of_the_password_ends_what_the_old_one_asked_for(database: Database, account: Account) -> None:
+async def test_a_change_of_the_password_ends_what_the_old_one_asked_for(
+    database: Database, account: Account
+) -> None:
     """Another address, also of an account that has none."""
     for email in (account.email, None):
-        await database.fetch("UPDATE accounts SET email = $2, password_hash = 'hash' WHERE id = $1", account.id, email)
+        await database.fetch(
+            "UPDATE accounts SET email = $2, password_hash = 'hash' WHERE id = $1",
+            account.id,
+            email,
+        )
         token = await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE, "hash")
         assert token is not None
         assert await find_proof(database, Purpose.VERIFY, token) is not None

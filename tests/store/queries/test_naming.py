@@ -69,7 +69,9 @@ async def test_of_those_who_register_at_once_one_gets_the_address(quiet: Databas
 async def test_of_those_who_take_a_name_at_once_one_gets_it(quiet: Database) -> None:
     """By registering or by a change of name."""
     name = a_name()
-    changes = [change(quiet, case) for change in (registered, renamed) for case in (name, name.upper()) * 2]
+    changes = [
+        change(quiet, case) for change in (registered, renamed) for case in (name, name.upper()) * 2
+    ]
     assert await outcomes(*changes) == ["done"] + ["username"] * 7
 
 
@@ -82,7 +84,9 @@ async def test_who_waited_for_a_name_sees_that_it_has_gone(quiet: Database, chan
         waiting = asyncio.create_task(outcomes(change(quiet, name)))
         await until_somebody_waits(quiet)
         await connection.execute(
-            "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $2, '')", uuid4(), name
+            "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $2, '')",
+            uuid4(),
+            name,
         )
     assert await waiting == ["username"]
 
@@ -102,7 +106,9 @@ async def test_who_waited_for_an_address_sees_that_it_has_gone(quiet: Database) 
 
 
 @pytest.mark.parametrize("change", [registered, renamed])
-async def test_a_name_taken_and_given_up_while_others_wait_is_held(quiet: Database, change: Change) -> None:
+async def test_a_name_taken_and_given_up_while_others_wait_is_held(
+    quiet: Database, change: Change
+) -> None:
     """Whoever waited for the name looks again when it can be had."""
     name = a_name()
     async with quiet.connection() as connection, connection.transaction():
@@ -110,9 +116,13 @@ async def test_a_name_taken_and_given_up_while_others_wait_is_held(quiet: Databa
         waiting = asyncio.create_task(outcomes(change(quiet, name)))
         await until_somebody_waits(quiet)
         await connection.execute(
-            "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $2, '')", holder := uuid4(), name
+            "INSERT INTO accounts (id, username, email, password_hash) VALUES ($1, $2, $2, '')",
+            holder := uuid4(),
+            name,
         )
-        await connection.execute("UPDATE accounts SET username = $2 WHERE id = $1", holder, a_name())
+        await connection.execute(
+            "UPDATE accounts SET username = $2 WHERE id = $1", holder, a_name()
+        )
     assert await waiting == ["username"]
 
 
@@ -122,12 +132,16 @@ async def test_a_name_that_was_given_up_is_nobody_else_s(quiet: Database, change
     account = await registered(quiet)
     given_up = [account.username]
     for _ in range(5):
-        await quiet.fetch("UPDATE accounts SET username = $2 WHERE id = $1", account.id, name := a_name())
+        await quiet.fetch(
+            "UPDATE accounts SET username = $2 WHERE id = $1", account.id, name := a_name()
+        )
         given_up.append(name)
     for name in given_up:
         assert await taken_field(quiet, name.upper(), "nobody@example.org") == "username"
         assert await outcomes(change(quiet, name.upper())) == ["username"]
-    days = await quiet.fetch("SELECT until - now() AS rest FROM held_names WHERE account_id = $1", account.id)
+    days = await quiet.fetch(
+        "SELECT until - now() AS rest FROM held_names WHERE account_id = $1", account.id
+    )
     assert [row["rest"].days for row in days] == [89] * 5
     await quiet.fetch("UPDATE held_names SET until = now() WHERE account_id = $1", account.id)
     assert await outcomes(change(quiet, given_up[0])) == ["done"]
@@ -153,7 +167,12 @@ async def test_one_s_own_former_name_may_be_taken_back(quiet: Database) -> None:
         assert changed.username == name
     held = await quiet.fetch("SELECT username FROM held_names WHERE account_id = $1", account.id)
     assert [row["username"] for row in held] == [other]
-    assert await quiet.fetch_value("SELECT cardinality(renamed_at) FROM accounts WHERE id = $1", account.id) == 2
+    assert (
+        await quiet.fetch_value(
+            "SELECT cardinality(renamed_at) FROM accounts WHERE id = $1", account.id
+        )
+        == 2
+    )
 
 
 async def test_an_account_has_three_new_names_in_90_days(quiet: Database) -> None:
@@ -171,7 +190,9 @@ async def test_an_account_has_three_new_names_in_90_days(quiet: Database) -> Non
     assert 89 * 86_400 < caught.value.retry_after <= 90 * 86_400
     assert await change_username(quiet, account.id, account.username.upper(), "hash")
     aged = "UPDATE accounts SET renamed_at = (SELECT array_agg(at - $2::interval ORDER BY at DESC)"
-    await quiet.fetch(f"{aged} FROM unnest(renamed_at) at) WHERE id = $1", account.id, RENAME_PERIOD)
+    await quiet.fetch(
+        f"{aged} FROM unnest(renamed_at) at) WHERE id = $1", account.id, RENAME_PERIOD
+    )
     assert await change_username(quiet, account.id, a_name(), "hash")
 
 
@@ -180,7 +201,10 @@ async def test_changes_of_a_name_at_once_are_counted_one_by_one(quiet: Database)
     account = await registered(quiet)
     changes = [change_username(quiet, account.id, a_name(), "hash") for _ in range(10)]
     results = await asyncio.gather(*changes, return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == ["Account"] * 3 + ["RenamedTooOften"] * 7
+    assert (
+        sorted(type(result).__name__ for result in results)
+        == ["Account"] * 3 + ["RenamedTooOften"] * 7
+    )
 
 
 async def test_a_name_changes_with_the_password_of_now_only(quiet: Database) -> None:
@@ -210,7 +234,9 @@ async def test_any_history_leaves_each_name_to_one(quiet: Database, seed: int) -
     async def live() -> None:
         for _ in range(12):
             try:
-                account = await create_account(quiet, chance.choice(names), chance.choice(emails), "hash")
+                account = await create_account(
+                    quiet, chance.choice(names), chance.choice(emails), "hash"
+                )
                 assert first_holder.setdefault(account.username, str(account.id)) == str(account.id)
                 for _ in range(chance.randrange(3)):
                     name = chance.choice([*names, a_name()])

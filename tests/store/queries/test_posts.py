@@ -31,7 +31,9 @@ async def test_a_list_ends_in_the_database(database: Database) -> None:
     """Where its texts have the bytes that are wanted, and one item later; a character counts as its bytes in UTF-8."""
     author_id, tag = await account(database), uuid.uuid4().hex
     posts = [await create_post(database, author_id, "é", "x" * size, [tag]) for size in SIZES]
-    comments = [await create_comment(database, posts[0].id, author_id, "x" * size) for size in SIZES]
+    comments = [
+        await create_comment(database, posts[0].id, author_id, "x" * size) for size in SIZES
+    ]
     for limit in range(1, len(SIZES) + 2):
         for max_bytes in (0, 1, 2, 3, 7, 10, 25, 900, 902, 5000):
             listed = await list_posts(database, limit, max_bytes=max_bytes, tag=tag)

@@ -51,7 +51,10 @@ async def known(revoked: RevokedSessions, session_id: UUID) -> bool:
 
 
 async def test_every_listener_is_told(
-    postgres: EmbeddedPostgres, database: Database, revoked: RevokedSessions, session: tuple[UUID, UUID]
+    postgres: EmbeddedPostgres,
+    database: Database,
+    revoked: RevokedSessions,
+    session: tuple[UUID, UUID],
 ) -> None:
     """Two servers, one end."""
     async with RevokedSessions(postgres.url, 900) as other:
@@ -62,7 +65,10 @@ async def test_every_listener_is_told(
 
 
 async def test_an_end_by_hand_is_told_too(
-    postgres: EmbeddedPostgres, database: Database, session: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch
+    postgres: EmbeddedPostgres,
+    database: Database,
+    session: tuple[UUID, UUID],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The trigger tells, whoever changes the row; the next reading is an hour away."""
     monkeypatch.setattr("devnest.store.queries.revocations.CHECK_S", 3600)
@@ -78,7 +84,9 @@ async def test_a_late_listener_reads_what_ended_before(
     await end_session(database, *session)
     async with RevokedSessions(postgres.url, 900) as revoked:
         assert session[1] in revoked
-    await database.fetch("UPDATE sessions SET ended_at = now() - interval '901 seconds' WHERE id = $1", session[1])
+    await database.fetch(
+        "UPDATE sessions SET ended_at = now() - interval '901 seconds' WHERE id = $1", session[1]
+    )
     async with RevokedSessions(postgres.url, 900) as revoked:
         assert session[1] not in revoked
 
@@ -97,7 +105,10 @@ async def test_a_killed_connection_loses_nothing(
 
 
 async def test_a_lost_notification_is_made_up_for(
-    database: Database, postgres: EmbeddedPostgres, session: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    postgres: EmbeddedPostgres,
+    session: tuple[UUID, UUID],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Even where the connection lives and tells nothing."""
     monkeypatch.setattr("devnest.store.queries.revocations.CHECK_S", 0.01)
@@ -129,7 +140,10 @@ async def test_no_database_at_the_start_is_told() -> None:
 
 
 async def test_an_error_of_the_database_is_no_end(
-    database: Database, revoked: RevokedSessions, session: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    revoked: RevokedSessions,
+    session: tuple[UUID, UUID],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not even one that no lost connection explains: a table that is away while a backup is put back."""
     monkeypatch.setattr(module, "CHECK_S", 0.01)
@@ -150,7 +164,9 @@ async def test_an_error_of_the_database_is_no_end(
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_its_end_comes_also_when_its_connection_does(postgres: EmbeddedPostgres, turns: int) -> None:
+async def test_its_end_comes_also_when_its_connection_does(
+    postgres: EmbeddedPostgres, turns: int
+) -> None:
     """In whatever turn of the loop: both happen where a DevNest is killed as a whole."""
     async with asyncio.timeout(PATIENCE_S), RevokedSessions(postgres.url, 900) as revoked:
         for _ in range(5):  # turns until it waits

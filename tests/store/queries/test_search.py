@@ -35,7 +35,9 @@ PIECES = st.sampled_from([
     "\\\\", "'", "''", "%", "_", "$1", "<->", "<0>", "http://a.b/c?d", "x@y.de", "/a/b", "日本", "😀", "\u0130", "ß",
 ])  # fmt: skip
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
-ASKED = (st.lists(PIECES, max_size=100).map("".join) | TEXTS).filter(lambda asked: len(asked) <= 200)
+ASKED = (st.lists(PIECES, max_size=100).map("".join) | TEXTS).filter(
+    lambda asked: len(asked) <= 200
+)
 
 
 @pytest.fixture
@@ -93,10 +95,14 @@ async def test_a_search_of_very_many_words_is_refused(searching: Database, asked
     """Each is a look-up."""
     with pytest.raises(SearchRefused, match="too many words"):
         await search_posts(searching, asked, 10)
-    await search_posts(searching, " ".join(asked.split(" ")[:32]) if "a-a" not in asked else "a-a-a", 10)
+    await search_posts(
+        searching, " ".join(asked.split(" ")[:32]) if "a-a" not in asked else "a-a-a", 10
+    )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(asked=ASKED)
 async def test_postgresql_never_raises(searching: Database, asked: str) -> None:
     """For whatever is asked; and what is searched for has a word in each part, or every post would be read."""
@@ -111,7 +117,9 @@ async def test_postgresql_never_raises(searching: Database, asked: str) -> None:
         await search_posts(searching, asked, 1)
 
 
-async def test_words_follow_a_change(database: Database, searching: Database, author: Account) -> None:
+async def test_words_follow_a_change(
+    database: Database, searching: Database, author: Account
+) -> None:
     """The old ones find it no longer; nor do those of a tag."""
     old, new = f"w{uuid4().hex}", f"w{uuid4().hex}"
     post = await create_post(database, author.id, "a title", f"about {old}", [new[:32]])
@@ -132,7 +140,8 @@ LONG = {
     "words of one letter": " ".join(letters(MAX_BODY // 2)),
     **{
         f"{count} joined": " ".join(
-            "-".join(letters(40_000)[at : at + count]) for at in range(0, MAX_BODY // (2 * count) * count, count)
+            "-".join(letters(40_000)[at : at + count])
+            for at in range(0, MAX_BODY // (2 * count) * count, count)
         )
         for count in (2, 50)
     },
@@ -143,17 +152,23 @@ LONG = {
 
 
 @pytest.mark.parametrize("kind", LONG)
-async def test_no_post_has_too_many_words(database: Database, searching: Database, author: Account, kind: str) -> None:
+async def test_no_post_has_too_many_words(
+    database: Database, searching: Database, author: Account, kind: str
+) -> None:
     """Alone, in a group and changed: PostgreSQL stores the words of the longest posts there are, and finds one."""
     body, word = LONG[kind], f"w{uuid4().hex}"
     assert MAX_BODY * 0.8 < len(body) <= MAX_BODY
     title = (word + " " + "-".join(letters(MAX_TITLE)))[:MAX_TITLE]
-    posts = await create_posts(database, [Draft(author.id, title, text, []) for text in (body, "short")])
+    posts = await create_posts(
+        database, [Draft(author.id, title, text, []) for text in (body, "short")]
+    )
     assert [type(post) for post in posts] == [Post, Post]
     post = await create_post(database, author.id, title, "short", [])
     assert await change_post(database, post.id, author.id, None, body=body)
     assert len(await search_posts(searching, word, 10)) == 3
-    size = await database.fetch_value("SELECT max(pg_column_size(words)) FROM posts WHERE author_id = $1", author.id)
+    size = await database.fetch_value(
+        "SELECT max(pg_column_size(words)) FROM posts WHERE author_id = $1", author.id
+    )
     assert size < 600_000  # PostgreSQL allows 1 MiB and says so when it is too late
 
 

@@ -46,7 +46,9 @@ async def account(database: Database) -> Account:
 
 
 async def opened(database: Database, account: Account) -> tuple[UUID, str]:
-    session = await create_session(database, Opening(account.id, "hash", Origin("192.0.2.1", "a browser")))
+    session = await create_session(
+        database, Opening(account.id, "hash", Origin("192.0.2.1", "a browser"))
+    )
     assert session is not None
     return session
 
@@ -82,7 +84,9 @@ async def test_a_lost_answer_is_given_again(database: Database, account: Account
     _, token = await opened(database, account)
     answers = await asyncio.gather(*(refresh(database, token) for _ in range(2)))
     assert len({answer.refresh_token for answer in answers}) == 1
-    assert (await refresh(database, answers[0].refresh_token)).refresh_token != answers[0].refresh_token
+    assert (await refresh(database, answers[0].refresh_token)).refresh_token != answers[
+        0
+    ].refresh_token
 
 
 async def test_an_old_token_ends_the_family(database: Database, account: Account) -> None:
@@ -100,7 +104,8 @@ async def test_the_grace_is_short(database: Database, account: Account) -> None:
     session_id, first = await opened(database, account)
     await refresh(database, first)
     await database.fetch(
-        "UPDATE refresh_tokens SET replaced_at = replaced_at - interval '10 seconds' WHERE session_id = $1", session_id
+        "UPDATE refresh_tokens SET replaced_at = replaced_at - interval '10 seconds' WHERE session_id = $1",
+        session_id,
     )
     assert await refusal(database, first) == "reused"
 
@@ -122,14 +127,18 @@ async def test_the_grace_is_there_once(database: Database, account: Account) -> 
 async def test_of_many_at_once_two_are_answered(database: Database, account: Account) -> None:
     """The others are reuses, and the session has ended."""
     session_id, token = await opened(database, account)
-    answers = await asyncio.gather(*(refresh(database, token) for _ in range(8)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(refresh(database, token) for _ in range(8)), return_exceptions=True
+    )
     tokens = [answer.refresh_token for answer in answers if isinstance(answer, Refreshed)]
     assert (len(tokens), len(set(tokens))) == (2, 1)
     assert session_id not in await live(database, account)
 
 
 @pytest.mark.parametrize("network", ["192.0.2.1", "198.51.100.1"])
-async def test_a_repeat_from_elsewhere_is_told(database: Database, account: Account, network: str) -> None:
+async def test_a_repeat_from_elsewhere_is_told(
+    database: Database, account: Account, network: str
+) -> None:
     """Than the rotation came from, wherever the session began; a phone that changes networks goes on."""
     _, token = await opened(database, account)
     successor = await refresh(database, token, "192.0.2.1")
@@ -150,7 +159,10 @@ async def test_the_list_does_not_move_with_a_refresh(database: Database, account
         )  # fmt: skip
     today = await opened(database, account)
     before = await list_sessions(database, account.id, today[0])
-    assert [session.id for session in before] == [today[0], *(session_id for session_id, _ in opened_before[::-1])]
+    assert [session.id for session in before] == [
+        today[0],
+        *(session_id for session_id, _ in opened_before[::-1]),
+    ]
     midnight = before[0].last_used_at
     assert midnight == datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     assert [(midnight - session.last_used_at).days for session in before] == [0, 3, 2, 1]
@@ -166,21 +178,29 @@ async def test_the_list_does_not_move_with_a_refresh(database: Database, account
     assert [(midnight - session.last_used_at).days for session in later] == [1, 4, 1, 1]
 
 
-async def test_eviction_and_inactivity_know_the_moment(database: Database, account: Account) -> None:
+async def test_eviction_and_inactivity_know_the_moment(
+    database: Database, account: Account
+) -> None:
     """What the list does not tell, the database has."""
     session_id, token = await opened(database, account)
-    await database.fetch("UPDATE sessions SET last_used_at = now() - interval '3 days' WHERE id = $1", session_id)
+    await database.fetch(
+        "UPDATE sessions SET last_used_at = now() - interval '3 days' WHERE id = $1", session_id
+    )
     await refresh(database, token)
     age_s = "SELECT extract(epoch FROM now() - last_used_at)::float8 FROM sessions WHERE id = $1"
     assert await database.fetch_value(age_s, session_id) < PATIENCE_S
 
 
-async def test_a_change_of_password_ends_every_session(database: Database, account: Account) -> None:
+async def test_a_change_of_password_ends_every_session(
+    database: Database, account: Account
+) -> None:
     """That of who changed it too, under which a copy of it would live on; the new one has its line in the log."""
     sessions = [await opened(database, account) for _ in range(3)]
     latest = (await refresh(database, sessions[0][1])).refresh_token
     assert await change_password(database, account.id, "wrong", "new hash") is None
-    changed = await change_password(database, account.id, "hash", "new hash", Origin("192.0.2.9", "a browser", "r"))
+    changed = await change_password(
+        database, account.id, "hash", "new hash", Origin("192.0.2.9", "a browser", "r")
+    )
     assert changed is not None
     assert sorted(changed.ended) == sorted(session_id for session_id, _ in sessions)
     assert await live(database, account) == [changed.session.id]
@@ -188,7 +208,8 @@ async def test_a_change_of_password_ends_every_session(database: Database, accou
         assert await refusal(database, token) == "ended"
     assert (await refresh(database, changed.session.refresh_token)).session_id == changed.session.id
     lines = await database.fetch(
-        "SELECT event, session_id, address FROM audit_log WHERE account_id = $1 ORDER BY id DESC LIMIT 1", account.id
+        "SELECT event, session_id, address FROM audit_log WHERE account_id = $1 ORDER BY id DESC LIMIT 1",
+        account.id,
     )
     assert [tuple(line) for line in lines] == [("password_change", changed.session.id, "192.0.2.9")]
 
@@ -202,7 +223,9 @@ async def test_of_a_change_and_a_refresh_at_once_no_old_token_lives(
     for _ in range(rotations):
         token = (await refresh(database, token)).refresh_token
     refreshed, changed = await asyncio.gather(
-        refresh(database, token), change_password(database, account.id, "hash", "new"), return_exceptions=True
+        refresh(database, token),
+        change_password(database, account.id, "hash", "new"),
+        return_exceptions=True,
     )
     assert isinstance(changed, Changed)
     for old in (token, refreshed.refresh_token if isinstance(refreshed, Refreshed) else token):
@@ -216,7 +239,9 @@ async def test_a_disabled_account_changes_no_password(database: Database, accoun
     assert await change_password(database, account.id, "hash", "new") is None
 
 
-async def test_an_old_session_is_refreshed_by_as_few_rows_as_a_young_one(database: Database, account: Account) -> None:
+async def test_an_old_session_is_refreshed_by_as_few_rows_as_a_young_one(
+    database: Database, account: Account
+) -> None:
     """No statement reads the tokens that came before."""
     session_id, first = await opened(database, account)
     second = (await refresh(database, first)).refresh_token
@@ -226,17 +251,22 @@ async def test_an_old_session_is_refreshed_by_as_few_rows_as_a_young_one(databas
         session_id,
     )
     await database.fetch(
-        "UPDATE refresh_tokens SET number = 3001 + number WHERE session_id = $1 AND number < 2", session_id
+        "UPDATE refresh_tokens SET number = 3001 + number WHERE session_id = $1 AND number < 2",
+        session_id,
     )
     await database.fetch("ANALYZE refresh_tokens")
     async with database.connection() as connection:
         transaction = connection.transaction()
         await transaction.start()
         arguments = (session_id, hashed(second), 3002, b"seed", b"new", INACTIVITY, "192.0.2.1")
-        plan = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {REPLACE}", *arguments))
+        plan = json.loads(
+            await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {REPLACE}", *arguments)
+        )
         await transaction.rollback()
     rows = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
-    tokens = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "refresh_tokens"]
+    tokens = [
+        node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "refresh_tokens"
+    ]
     assert tokens
     assert all(sum(node.get(kind, 0) for kind in rows) <= 1 for node in tokens), tokens
     assert len((await refresh(database, second)).refresh_token) == 43
@@ -259,7 +289,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 async def test_a_session_ends_after_so_many_refreshes(database: Database, account: Account) -> None:
     """So its old tokens are bounded, and all are known as long as it lives."""
     session_id, first = await opened(database, account)
-    await database.fetch("UPDATE refresh_tokens SET number = $2 WHERE session_id = $1", session_id, MAX_REFRESHES - 1)
+    await database.fetch(
+        "UPDATE refresh_tokens SET number = $2 WHERE session_id = $1", session_id, MAX_REFRESHES - 1
+    )
     last = (await refresh(database, first)).refresh_token
     assert session_id in await live(database, account)
     assert await refusal(database, last) == "spent"
@@ -275,7 +307,9 @@ async def test_a_session_ends_after_so_many_refreshes(database: Database, accoun
         ("UPDATE refresh_tokens SET expires_at = now() WHERE session_id = $1", "inactive"),
     ],
 )
-async def test_a_session_s_lives_end(database: Database, account: Account, change: str, reason: str) -> None:
+async def test_a_session_s_lives_end(
+    database: Database, account: Account, change: str, reason: str
+) -> None:
     """By age, by hand, by inactivity."""
     session_id, token = await opened(database, account)
     await database.fetch(change, session_id)
@@ -292,7 +326,9 @@ async def test_lifetimes_are_what_the_documents_say(database: Database, account:
     row = await database.fetch_row(lifetimes, session_id)
     assert row is not None
     assert (row["session"].days, row["token"].days) == (30, 14)
-    await database.fetch("UPDATE sessions SET expires_at = now() + interval '3 days' WHERE id = $1", session_id)
+    await database.fetch(
+        "UPDATE sessions SET expires_at = now() + interval '3 days' WHERE id = $1", session_id
+    )
     await refresh(database, token)
     newest = await database.fetch_value(
         "SELECT t.expires_at <= s.expires_at FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id"
@@ -348,7 +384,8 @@ async def test_those_unused_for_longest_make_room(database: Database, account: A
     ended = await end_surplus(database, account.id, 1, origin)
     assert await surplus(database, account) == 0
     rows = await database.fetch(
-        "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at, id LIMIT 3", account.id
+        "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at, id LIMIT 3",
+        account.id,
     )
     assert sorted(ended) == sorted(row["id"] for row in rows)
     lines = await database.fetch(
@@ -365,9 +402,13 @@ async def test_room_is_made_a_little_at_a_time(database: Database, account: Acco
     await open_many(database, account, MAX_SESSIONS + 150)
     async with database.connection() as connection, connection.transaction():
         busy = await connection.fetchval(
-            "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at LIMIT 1 FOR UPDATE", account.id
+            "SELECT id FROM sessions WHERE account_id = $1 ORDER BY last_used_at LIMIT 1 FOR UPDATE",
+            account.id,
         )
-        ended = [await end_surplus(database, account.id, await surplus(database, account), Origin()) for _ in range(3)]
+        ended = [
+            await end_surplus(database, account.id, await surplus(database, account), Origin())
+            for _ in range(3)
+        ]
     assert [len(ids) for ids in ended] == [99, 51, 0]
     assert busy not in (*ended[0], *ended[1])
 
@@ -410,8 +451,12 @@ async def test_a_sign_in_and_its_line_are_one(database: Database, account: Accou
 async def test_what_ended_long_ago_is_deleted(database: Database, account: Account) -> None:
     """Sessions two weeks after their end, with their tokens; younger ones stay."""
     old, young = [(await opened(database, account))[0] for _ in range(2)]
-    await database.fetch("UPDATE sessions SET ended_at = now() - interval '15 days' WHERE id = $1", old)
-    await database.fetch("UPDATE sessions SET ended_at = now() - interval '13 days' WHERE id = $1", young)
+    await database.fetch(
+        "UPDATE sessions SET ended_at = now() - interval '15 days' WHERE id = $1", old
+    )
+    await database.fetch(
+        "UPDATE sessions SET ended_at = now() - interval '13 days' WHERE id = $1", young
+    )
     assert await purge(database) >= 1
     left = await database.fetch("SELECT id FROM sessions WHERE account_id = $1", account.id)
     assert [row["id"] for row in left] == [young]
@@ -419,10 +464,14 @@ async def test_what_ended_long_ago_is_deleted(database: Database, account: Accou
 
 
 @pytest.mark.parametrize("way", ["disable", "delete", "another password"])
-async def test_a_sign_in_at_the_account_s_end_gets_no_session(database: Database, account: Account, way: str) -> None:
+async def test_a_sign_in_at_the_account_s_end_gets_no_session(
+    database: Database, account: Account, way: str
+) -> None:
     """Whoever ends the account or sets a password ends this session too, or comes before it."""
     async with database.connection() as connection:
-        async with connection.transaction():  # the end begins before the sign-in and is done after it asked
+        async with (
+            connection.transaction()
+        ):  # the end begins before the sign-in and is done after it asked
             change = {
                 "disable": "disabled_at = now()",
                 "delete": "disabled_at = now(), deleted_at = now()",
@@ -435,7 +484,9 @@ async def test_a_sign_in_at_the_account_s_end_gets_no_session(database: Database
         assert await signing_in is None
 
 
-async def test_several_sessions_are_opened_by_one_statement(database: Database, account: Account) -> None:
+async def test_several_sessions_are_opened_by_one_statement(
+    database: Database, account: Account
+) -> None:
     """In the order of the openings, each with its own token and line; whoever may not has none."""
     name = f"user-{uuid4().hex[:8]}"
     other = await create_account(database, name, f"{name}@example.org", "its hash")
@@ -455,20 +506,25 @@ async def test_several_sessions_are_opened_by_one_statement(database: Database, 
         refreshed = await refresh(database, session.refresh_token)
         assert (refreshed.account_id, refreshed.session_id) == (opening.account_id, session.id)
         line = await database.fetch_row(
-            "SELECT account_id, address, user_agent, request_id FROM audit_log WHERE session_id = $1", session.id
+            "SELECT account_id, address, user_agent, request_id FROM audit_log WHERE session_id = $1",
+            session.id,
         )
         assert line is not None
         assert tuple(line) == (opening.account_id, *opening.origin)
 
 
-async def test_one_account_does_not_keep_the_others_waiting(database: Database, account: Account) -> None:
+async def test_one_account_does_not_keep_the_others_waiting(
+    database: Database, account: Account
+) -> None:
     """While somebody changes it there is no session for it together with others; alone it waits and gets one."""
     name = f"user-{uuid4().hex[:8]}"
     other = await create_account(database, name, f"{name}@example.org", "hash")
     changed, free = Opening(account.id, "hash"), Opening(other.id, "hash")
     async with database.connection() as connection:
         async with connection.transaction():
-            await connection.execute("UPDATE accounts SET username = username WHERE id = $1", account.id)
+            await connection.execute(
+                "UPDATE accounts SET username = username WHERE id = $1", account.id
+            )
             without, opened = await create_sessions(database, [changed, free])
             assert without is None
             assert opened is not None
@@ -479,7 +535,9 @@ async def test_one_account_does_not_keep_the_others_waiting(database: Database, 
         assert await waiting is not None
 
 
-async def test_of_a_deletion_and_a_sign_in_at_once_no_session_lives(database: Database, account: Account) -> None:
+async def test_of_a_deletion_and_a_sign_in_at_once_no_session_lives(
+    database: Database, account: Account
+) -> None:
     """In any order."""
     sign_ins = [create_session(database, Opening(account.id, "hash")) for _ in range(8)]
     ended, *_ = await asyncio.gather(delete_account(database, account.id, "hash"), *sign_ins)

@@ -24,7 +24,9 @@ class Counted(Database):
         return await super().fetch(query, *arguments)
 
 
-async def test_many_who_ask_cost_one_count(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_who_ask_cost_one_count(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At once, and after one another until it is forgotten; then it is new."""
     clock = [1000.0]
     monkeypatch.setattr("devnest.store.queries.tags.time.monotonic", lambda: clock[0])
@@ -43,7 +45,9 @@ async def test_many_who_ask_cost_one_count(database: Database, monkeypatch: pyte
         assert counted.asked == 2
 
 
-async def test_a_long_count_is_remembered_longer(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_count_is_remembered_longer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fifty times as long as it took."""
     clock = [1000.0]
     monkeypatch.setattr("devnest.store.queries.tags.time.monotonic", lambda: clock[0])

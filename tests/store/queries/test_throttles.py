@@ -36,7 +36,9 @@ def subject() -> Subject:
 
 async def level_of(database: Database, subject: Subject) -> int:
     """How many failures are remembered."""
-    row = await database.fetch_row("SELECT empty_at - now() FROM throttles WHERE key = $1", subject.key)
+    row = await database.fetch_row(
+        "SELECT empty_at - now() FROM throttles WHERE key = $1", subject.key
+    )
     return 0 if row is None else max(0, round(row[0] / subject.rule.period))
 
 
@@ -50,7 +52,9 @@ async def age(database: Database, subject: Subject, time: timedelta) -> None:
 
 async def end_wait(database: Database, subject: Subject) -> None:
     """As if it were over, and nothing forgotten meanwhile."""
-    await database.fetch("UPDATE throttles SET blocked_until = '-infinity' WHERE key = $1", subject.key)
+    await database.fetch(
+        "UPDATE throttles SET blocked_until = '-infinity' WHERE key = $1", subject.key
+    )
 
 
 async def fail(database: Database, subject: Subject, times: int) -> None:
@@ -63,7 +67,8 @@ async def make_wait(database: Database, subject: Subject) -> None:
     """Leave somebody with ten failures in a wait of ten minutes."""
     await fail(database, subject, 10)
     await database.fetch(
-        "UPDATE throttles SET blocked_until = now() + interval '10 minutes' WHERE key = $1", subject.key
+        "UPDATE throttles SET blocked_until = now() + interval '10 minutes' WHERE key = $1",
+        subject.key,
     )
 
 
@@ -109,7 +114,9 @@ async def charge_without_wait(database: Database, subject: Subject) -> Charge:
     return await charge(database, subject)
 
 
-async def test_a_long_attack_is_over_some_time_after_its_end(database: Database, subject: Subject) -> None:
+async def test_a_long_attack_is_over_some_time_after_its_end(
+    database: Database, subject: Subject
+) -> None:
     """The level has a top."""
     await fail(database, subject, 3 * RULE.most)
     await age(database, subject, (RULE.most - RULE.free) * RULE.period)
@@ -131,25 +138,35 @@ async def test_refused_tries_do_not_lengthen_the_wait(database: Database, subjec
     assert await database.fetch(STATE, subject.key) == before
 
 
-async def test_of_many_refusals_at_once_one_is_the_first(database: Database, subject: Subject) -> None:
+async def test_of_many_refusals_at_once_one_is_the_first(
+    database: Database, subject: Subject
+) -> None:
     """Of each wait, that of another failure too."""
     for _ in range(2):
         await make_wait(database, subject)
-        refused = await asyncio.gather(*(check(database, subject) for _ in range(20)), return_exceptions=True)
+        refused = await asyncio.gather(
+            *(check(database, subject) for _ in range(20)), return_exceptions=True
+        )
         assert [isinstance(one, Throttled) and one.first for one in refused].count(True) == 1
         await end_wait(database, subject)
 
 
-async def test_guesses_at_once_are_counted_like_guesses_in_a_row(database: Database, subject: Subject) -> None:
+async def test_guesses_at_once_are_counted_like_guesses_in_a_row(
+    database: Database, subject: Subject
+) -> None:
     """Of forty at the same moment, one gets through where one in a row would."""
     await fail(database, subject, 10)
     await end_wait(database, subject)
-    answers = await asyncio.gather(*(charge(database, subject) for _ in range(40)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(charge(database, subject) for _ in range(40)), return_exceptions=True
+    )
     assert sum(isinstance(answer, Charge) for answer in answers) == 1
     assert sum(isinstance(answer, Throttled) for answer in answers) == 39
 
 
-async def test_failures_count_while_there_is_a_wait_too(database: Database, subject: Subject) -> None:
+async def test_failures_count_while_there_is_a_wait_too(
+    database: Database, subject: Subject
+) -> None:
     """What was let through before the wait began, and failed later: it is no way to have more tries."""
     await asyncio.gather(*(count(database, subject) for _ in range(12)))
     assert await level_of(database, subject) == 12
@@ -158,7 +175,9 @@ async def test_failures_count_while_there_is_a_wait_too(database: Database, subj
     assert caught.value.retry_after > 30
 
 
-async def test_nobody_is_charged_while_somebody_beside_waits(database: Database, subject: Subject) -> None:
+async def test_nobody_is_charged_while_somebody_beside_waits(
+    database: Database, subject: Subject
+) -> None:
     """Who is refused for one reason is not counted for another."""
     address = Subject(RULE, uuid4().hex)
     await charge(database, subject, beside=address)
@@ -174,26 +193,38 @@ async def test_nobody_is_charged_while_somebody_beside_waits(database: Database,
     assert set(caught.value.waits) == {address.key, subject.key}
 
 
-async def test_there_is_room_for_so_many_failures_and_no_more(database: Database, subject: Subject) -> None:
+async def test_there_is_room_for_so_many_failures_and_no_more(
+    database: Database, subject: Subject
+) -> None:
     """For who is charged and who only asks. It is no wait: nobody is told, and nothing is remembered."""
     address = Subject(replace(RULE, free=100), uuid4().hex)
     await fail(database, address, 5)
     await charge(database, subject, beside=address, room=5)
     assert await is_free(database, address, room=5)
-    for work in (charge(database, subject, beside=address, room=4), check(database, address, room=4)):
+    for work in (
+        charge(database, subject, beside=address, room=4),
+        check(database, address, room=4),
+    ):
         with pytest.raises(Throttled) as caught:
             await work
-        assert (caught.value.retry_after, caught.value.first, dict(caught.value.waits)) == (1, False, {})
+        assert (caught.value.retry_after, caught.value.first, dict(caught.value.waits)) == (
+            1,
+            False,
+            {},
+        )
     assert await level_of(database, subject) == 1
 
 
-async def test_a_wait_that_begins_meanwhile_charges_nobody(database: Database, subject: Subject) -> None:
+async def test_a_wait_that_begins_meanwhile_charges_nobody(
+    database: Database, subject: Subject
+) -> None:
     """Also where the charge saw no wait and then waited for the guess that began one."""
     await charge(database, subject)
     async with database.connection() as connection:
         async with connection.transaction():
             await connection.execute(
-                "UPDATE throttles SET blocked_until = now() + interval '10 minutes' WHERE key = $1", subject.key
+                "UPDATE throttles SET blocked_until = now() + interval '10 minutes' WHERE key = $1",
+                subject.key,
             )
             charging = asyncio.create_task(charge(database, subject))
             while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
@@ -205,7 +236,9 @@ async def test_a_wait_that_begins_meanwhile_charges_nobody(database: Database, s
 
 
 @pytest.mark.parametrize("failures", range(8))
-async def test_what_is_paid_back_has_never_been(database: Database, subject: Subject, failures: int) -> None:
+async def test_what_is_paid_back_has_never_been(
+    database: Database, subject: Subject, failures: int
+) -> None:
     """Neither its failure nor its wait; the failures before it stay. So no success is seen by who guesses."""
     await fail(database, subject, failures)
     await end_wait(database, subject)
@@ -218,7 +251,9 @@ async def test_what_is_paid_back_has_never_been(database: Database, subject: Sub
     assert await is_free(database, subject)
 
 
-async def test_what_is_paid_back_leaves_the_wait_of_another(database: Database, subject: Subject) -> None:
+async def test_what_is_paid_back_leaves_the_wait_of_another(
+    database: Database, subject: Subject
+) -> None:
     """Who guesses meanwhile does not gain by the holder's success."""
     await fail(database, subject, 3)
     right = await charge(database, subject)
@@ -231,7 +266,9 @@ async def test_what_is_paid_back_leaves_the_wait_of_another(database: Database, 
     assert await is_free(database, subject)
 
 
-async def test_what_is_paid_back_ends_a_wait_that_it_made_too_long(database: Database, subject: Subject) -> None:
+async def test_what_is_paid_back_ends_a_wait_that_it_made_too_long(
+    database: Database, subject: Subject
+) -> None:
     """The free failures are those of others: two wrong ones and a right one before are no wait for the third."""
     right = await charge(database, subject)
     await fail(database, subject, 2)
@@ -248,7 +285,8 @@ async def test_those_who_tell_of_two_waits_do_not_block_each_other(database: Dat
         await asyncio.gather(make_wait(database, one), make_wait(database, two))
         pairs = itertools.islice(itertools.cycle([(one, two), (two, one)]), 30)
         refused = await asyncio.gather(
-            *(charge(database, first, beside=second) for first, second in pairs), return_exceptions=True
+            *(charge(database, first, beside=second) for first, second in pairs),
+            return_exceptions=True,
         )
         assert all(isinstance(answer, Throttled) for answer in refused)
         await asyncio.gather(end_wait(database, one), end_wait(database, two))

@@ -53,13 +53,25 @@ NAME: dict[str, Any] = {"min_length": 3, "max_length": 32, "pattern": patterns.N
 TAG: dict[str, Any] = {"min_length": 1, "max_length": 32, "pattern": patterns.TAG}
 Username = Annotated[str, Meta(**NAME, examples=["ada"])]
 Tag = Annotated[str, Meta(**TAG, examples=["python"])]
-EmailAddress = Annotated[str, Meta(max_length=254, pattern=patterns.EMAIL, examples=["ada@example.org"])]
-Password = Annotated[str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])]
+EmailAddress = Annotated[
+    str, Meta(max_length=254, pattern=patterns.EMAIL, examples=["ada@example.org"])
+]
+Password = Annotated[
+    str, Meta(min_length=8, max_length=1024, examples=["correct horse battery staple"])
+]
 AnyPassword = Annotated[str, Meta(max_length=1024, examples=["correct horse battery staple"])]
-TokenText = Annotated[str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])]
-DeviceToken = Annotated[str, Meta(examples=["AQcAAAAAaZxmAFVn0bH7v3k9m1c6T8rX2yJ4sQwEzL5pNhKdGfUoIaRt"])]
-Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=patterns.LINE, examples=["Hello"])]
-Body = Annotated[str, Meta(min_length=1, max_length=50_000, pattern=patterns.TEXT, examples=["A first post."])]
+TokenText = Annotated[
+    str, Meta(max_length=128, examples=["8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE"])
+]
+DeviceToken = Annotated[
+    str, Meta(examples=["AQcAAAAAaZxmAFVn0bH7v3k9m1c6T8rX2yJ4sQwEzL5pNhKdGfUoIaRt"])
+]
+Title = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=patterns.LINE, examples=["Hello"])
+]
+Body = Annotated[
+    str, Meta(min_length=1, max_length=50_000, pattern=patterns.TEXT, examples=["A first post."])
+]
 
 
 class Registration(Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,7 +170,9 @@ class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
 class NewComment(Struct, frozen=True, forbid_unknown_fields=True):
     """A comment to write."""
 
-    body: Annotated[str, Meta(min_length=1, max_length=5_000, pattern=patterns.TEXT, examples=["Well said."])]
+    body: Annotated[
+        str, Meta(min_length=1, max_length=5_000, pattern=patterns.TEXT, examples=["Well said."])
+    ]
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -192,7 +206,9 @@ def read(body: bytes, of: Any) -> Any:
             errors = _field_errors(body, of) or [FieldError("", patterns.in_words(str(error)))]
             raise _invalid(errors) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProblemError(400, f"the body is not JSON: {error}", kind="urn:devnest:malformed") from None
+        raise ProblemError(
+            400, f"the body is not JSON: {error}", kind="urn:devnest:malformed"
+        ) from None
 
 
 @cache

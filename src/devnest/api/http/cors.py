@@ -41,8 +41,18 @@ class Cors:
             return
         given = dict(scope["headers"])
         allowed = scope["state"][ALLOWED] = self._allowed(given.get(b"origin"))
-        if scope["method"] == "OPTIONS" and b"access-control-request-method" in given and len(allowed) > 1:
-            await send({"type": "http.response.start", "status": 204, "headers": [*allowed[:-1], *PREFLIGHT]})
+        if (
+            scope["method"] == "OPTIONS"
+            and b"access-control-request-method" in given
+            and len(allowed) > 1
+        ):
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 204,
+                    "headers": [*allowed[:-1], *PREFLIGHT],
+                }
+            )
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
 

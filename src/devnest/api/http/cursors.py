@@ -10,7 +10,9 @@ from devnest.api.http import patterns
 
 __all__ = ["Cursor", "decode_cursor", "encode_cursor"]
 
-Cursor = Annotated[str | None, Parameter(pattern=patterns.CURSOR, description="`next_cursor` of the page before")]
+Cursor = Annotated[
+    str | None, Parameter(pattern=patterns.CURSOR, description="`next_cursor` of the page before")
+]
 
 
 def encode_cursor(last: UUID) -> str:

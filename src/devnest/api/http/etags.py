@@ -30,7 +30,9 @@ class Tags(NamedTuple):
     """What a field lists."""
 
     is_any: bool  # `*`
-    ours: dict[str, datetime]  # the tags that can be ours, without quotes, and the version that each names
+    ours: dict[
+        str, datetime
+    ]  # the tags that can be ours, without quotes, and the version that each names
 
     @property
     def versions(self) -> list[datetime]:
@@ -93,7 +95,9 @@ def _tags(field: str, lines: list[bytes]) -> Tags | None:
     listed = b", ".join(lines)
     if len(listed) > MAX_CONDITION_BYTES:
         errors = [FieldError(field, f"more than {MAX_CONDITION_BYTES:,} bytes")]
-        raise ProblemError(400, "a condition is too long", kind="urn:devnest:parameter", errors=errors)
+        raise ProblemError(
+            400, "a condition is too long", kind="urn:devnest:parameter", errors=errors
+        )
     ours = [OURS.fullmatch(tag) for tag in TAG.findall(listed)]
     versions = {match[1].decode(): EPOCH + int(match[2], 16) * ONE for match in ours if match}
     return Tags(listed.strip() == b"*", versions)

@@ -46,7 +46,11 @@ def claim_of(request: ApiRequest, caller: object, asked: object) -> Claim | None
         return None
     if len(given) > 1 or not ALLOWED.fullmatch(key := given[0].decode("latin-1")):
         errors = [FieldError("Idempotency-Key", "once, 1 to 128 visible ASCII characters")]
-        raise ProblemError(400, "the idempotency key is not valid", kind="urn:devnest:parameter", errors=errors)
+        raise ProblemError(
+            400, "the idempotency key is not valid", kind="urn:devnest:parameter", errors=errors
+        )
     operation = (request.scope["method"], request.scope["path_template"], request.path_params)
     scope = msgspec.json.encode((*operation, str(caller), key))
-    return Claim(hashlib.sha256(scope).digest(), hashlib.sha256(msgspec.json.encode(asked)).digest())
+    return Claim(
+        hashlib.sha256(scope).digest(), hashlib.sha256(msgspec.json.encode(asked)).digest()
+    )

@@ -20,7 +20,9 @@ from devnest.metrics import NO_ROUTE, Metrics
 __all__ = ["RequestMiddleware", "not_http"]
 
 SLASHES = re.compile("/{2,}")
-GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")  # what a proxy may send; anything else could forge log lines
+GIVEN_ID = re.compile(
+    rb"[A-Za-z0-9._-]{8,64}"
+)  # what a proxy may send; anything else could forge log lines
 # OWASP REST Security Cheat Sheet. Strict-Transport-Security is for what terminates TLS.
 SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 CONTENT_SECURITY_POLICY = b"content-security-policy"
@@ -31,10 +33,14 @@ API = "/api/"
 MAX_TARGET_BYTES = 16 * 1024
 MAX_PARAMETERS = 32  # of a query; the route with most knows five
 TOO_LONG = ProblemError(414, f"the request's target has more than {MAX_TARGET_BYTES:,} bytes")
-TOO_MANY = ProblemError(400, f"the query has more than {MAX_PARAMETERS} parameters", kind="urn:devnest:parameter")
+TOO_MANY = ProblemError(
+    400, f"the query has more than {MAX_PARAMETERS} parameters", kind="urn:devnest:parameter"
+)
 NOTHING_THERE = ProblemError(404, "there is nothing at this path")
 FAILED = ProblemError(500, "the server failed; the log has the reason under this request id")
-ENDING = ProblemError(503, "the server ends", kind="urn:devnest:ending", headers={"Retry-After": "1"})
+ENDING = ProblemError(
+    503, "the server ends", kind="urn:devnest:ending", headers={"Retry-After": "1"}
+)
 log = structlog.get_logger("devnest.api")
 
 
@@ -52,7 +58,12 @@ class RequestMiddleware:
             return
         started = time.perf_counter()
         request_id = next(
-            (v.decode() for k, v in scope["headers"] if k == b"x-request-id" and GIVEN_ID.fullmatch(v)), ""
+            (
+                v.decode()
+                for k, v in scope["headers"]
+                if k == b"x-request-id" and GIVEN_ID.fullmatch(v)
+            ),
+            "",
         )
         request_id = request_id or _new_id()
         scope.setdefault("state", {})["request_id"] = request_id
@@ -130,7 +141,9 @@ def _headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _complete(given: Iterable[tuple[bytes, bytes]], headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _complete(
+    given: Iterable[tuple[bytes, bytes]], headers: list[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
     """Add what every answer carries, and the strict policy unless the route has given its own."""
     complete = [*given, *headers]
     if all(name != CONTENT_SECURITY_POLICY for name, _ in given):
@@ -154,7 +167,10 @@ def not_http(status: int, detail: str, default_headers: Iterable[tuple[bytes, by
 async def _send_problem(send: Send, problem: ProblemError, scope: Scope) -> None:
     state: dict[str, Any] = scope["state"]
     body, extra = problem_response(problem, state["request_id"])
-    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", str(len(body)).encode()),
+    ]
     headers += state.get(ALLOWED, [])  # a page of another site would see no answer at all
     headers += [(name.encode(), value.encode()) for name, value in extra.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})

@@ -69,7 +69,9 @@ def encode_page(found: Sequence[Item], limit: int) -> bytes:
         The page in JSON, of at most `MAX_PAGE_BYTES` and some brackets, or of one item.
     """
     items = found[:limit]
-    if sum([len(item.body) for item in items]) <= MAX_SMALL_CHARACTERS:  # nearly always, and half the work
+    if (
+        sum([len(item.body) for item in items]) <= MAX_SMALL_CHARACTERS
+    ):  # nearly always, and half the work
         page = _encode(items, found)
         if len(page) <= MAX_PAGE_BYTES:
             return page
@@ -86,4 +88,6 @@ def encode_page(found: Sequence[Item], limit: int) -> bytes:
 
 def _encode(items: Sequence[Item] | list[msgspec.Raw], found: Sequence[Item]) -> bytes:
     """The page, with the cursor after its last item where that is not the last of all."""
-    return encode(Encoded(items, encode_cursor(found[len(items) - 1].id) if len(items) < len(found) else None))
+    return encode(
+        Encoded(items, encode_cursor(found[len(items) - 1].id) if len(items) < len(found) else None)
+    )

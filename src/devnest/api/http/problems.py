@@ -125,7 +125,9 @@ def _as_problem(error: Exception) -> ProblemError:
         case ProblemError():
             return error
         case InvalidToken() | AuthorGone():
-            return ProblemError(401, str(error), headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+            return ProblemError(
+                401, str(error), headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            )
         case AlreadyTaken():
             taken = FieldError(error.field, str(error))
             return ProblemError(409, str(error), kind="urn:devnest:taken", errors=[taken])
@@ -133,7 +135,10 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(422, str(error), kind="urn:devnest:key-reused")
         case SearchRefused():
             return ProblemError(
-                400, "a parameter is not valid", kind="urn:devnest:parameter", errors=[FieldError("q", str(error))]
+                400,
+                "a parameter is not valid",
+                kind="urn:devnest:parameter",
+                errors=[FieldError("q", str(error))],
             )
         case (
             Throttled()
@@ -150,15 +155,25 @@ def _as_problem(error: Exception) -> ProblemError:
             errors = [FieldError(e.get("key", ""), in_words(e.get("message", ""))) for e in extra]
             if [error.field for error in errors] == ["data"]:  # Litestar's name for it
                 return ProblemError(400, "the body is missing", kind="urn:devnest:malformed")
-            return ProblemError(400, "a parameter is not valid", kind="urn:devnest:parameter", errors=errors)
+            return ProblemError(
+                400, "a parameter is not valid", kind="urn:devnest:parameter", errors=errors
+            )
         case HTTPException(status_code=status) if status < 500:
             return ProblemError(status, _detail(error), headers=dict(error.headers or {}))
         case _:
-            return ProblemError(500, "the server failed; the log has the reason under this request id")
+            return ProblemError(
+                500, "the server failed; the log has the reason under this request id"
+            )
 
 
 def _not_now(
-    error: Throttled | RenamedTooOften | DatabaseUnavailable | SearchTooSlow | FairQueueFull | PoolError | MemoryError,
+    error: Throttled
+    | RenamedTooOften
+    | DatabaseUnavailable
+    | SearchTooSlow
+    | FairQueueFull
+    | PoolError
+    | MemoryError,
 ) -> ProblemError:
     """A refusal with a time to come back."""
     status, retry_after = 503, 1.0
@@ -168,13 +183,21 @@ def _not_now(
         case RenamedTooOften():
             status, retry_after, detail, kind = 429, error.retry_after, str(error), "renames"
         case DatabaseUnavailable():
-            retry_after, detail, kind = error.retry_after, "the service cannot reach its database", "database"
+            retry_after, detail, kind = (
+                error.retry_after,
+                "the service cannot reach its database",
+                "database",
+            )
         case SearchTooSlow():
             retry_after, detail, kind = error.retry_after, str(error), "search-time"
         case FairQueueFull():
             retry_after, detail, kind = error.retry_after, str(error), "full"
         case PoolFull():
-            retry_after, detail, kind = error.retry_after, "too many passwords wait to be hashed", "full"
+            retry_after, detail, kind = (
+                error.retry_after,
+                "too many passwords wait to be hashed",
+                "full",
+            )
         case MemoryError():  # argon2id's, as a rule
             detail, kind = "the service is out of memory", "memory"
         case _:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BODY_IS_LATE", "ApiRequest", "Principal", "header"]
 
-BODY_IS_LATE = "body_is_late"  # in a request's state: the server has given up waiting for the rest of the body
+BODY_IS_LATE = (
+    "body_is_late"  # in a request's state: the server has given up waiting for the rest of the body
+)
 T = TypeVar("T")
 
 
@@ -120,14 +122,18 @@ class ApiRequest(Request[Any, Any, Any]):
             more = message["more_body"]
         if BODY_IS_LATE in self.scope["state"]:
             headers = {"Connection": "close"}
-            raise ProblemError(408, "the body took too long to come", kind="urn:devnest:slow", headers=headers)
+            raise ProblemError(
+                408, "the body took too long to come", kind="urn:devnest:slow", headers=headers
+            )
         return b"".join(parts)
 
     async def json(self) -> Any:
         """The body, decoded straight into the type of the route's `data`; raises `ProblemError` 415, 400 or 422."""
         media_type = header(self.scope, b"content-type").partition(";")[0].strip().lower()
         if media_type != "application/json":
-            raise ProblemError(415, "the body has to be application/json", kind="urn:devnest:media-type")
+            raise ProblemError(
+                415, "the body has to be application/json", kind="urn:devnest:media-type"
+            )
         if _is_coded(self.scope):
             detail, headers = "the body has to be sent as it is", {"Accept-Encoding": "identity"}
             raise ProblemError(415, detail, kind="urn:devnest:content-encoding", headers=headers)

@@ -43,11 +43,24 @@ class Reply(Response[T]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
         headers = []
-        if self._status != HTTPStatus.NOT_MODIFIED:  # those would be of the content that is not sent (RFC 9110, 15.4.5)
+        if (
+            self._status != HTTPStatus.NOT_MODIFIED
+        ):  # those would be of the content that is not sent (RFC 9110, 15.4.5)
             headers = [self._content_type, (b"content-length", b"%d" % len(self._body))]
         if self._headers:
-            headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
-        start: HTTPResponseStartEvent = {"type": "http.response.start", "status": self._status, "headers": headers}
+            headers += [
+                (name.encode("latin-1"), value.encode("latin-1"))
+                for name, value in self._headers.items()
+            ]
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": self._status,
+            "headers": headers,
+        }
         await send(start)
-        body: HTTPResponseBodyEvent = {"type": "http.response.body", "body": self._body, "more_body": False}
+        body: HTTPResponseBodyEvent = {
+            "type": "http.response.body",
+            "body": self._body,
+            "more_body": False,
+        }
         await send(body)

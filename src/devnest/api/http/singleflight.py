@@ -35,7 +35,9 @@ class SingleFlight(Generic[T]):
         last.askers += 1
         return await asyncio.shield(last.task)
 
-    async def _run(self, this: "_Flight[T]", question: Hashable, look_up: Callable[[], Awaitable[T]]) -> T:
+    async def _run(
+        self, this: "_Flight[T]", question: Hashable, look_up: Callable[[], Awaitable[T]]
+    ) -> T:
         loop = asyncio.get_running_loop()
         if this.before is not None:
             await asyncio.wait((this.before.task,))

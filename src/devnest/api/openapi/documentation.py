@@ -90,7 +90,9 @@ CONDITIONS = [
         ),
     )
 ]
-SWAGGER = find_spec("swagger_ui")  # Swagger UI's own files, from the package swagger-ui-py; its code is not loaded
+SWAGGER = find_spec(
+    "swagger_ui"
+)  # Swagger UI's own files, from the package swagger-ui-py; its code is not loaded
 assert SWAGGER is not None
 assert SWAGGER.origin is not None
 STATIC = Path(SWAGGER.origin).with_name("static")
@@ -112,7 +114,9 @@ PAGE_POLICY = (
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
     """The problems a route can answer with."""
     return {
-        status: ResponseSpec(Problem, generate_examples=False, description=MEANINGS[status], media_type=PROBLEM_JSON)
+        status: ResponseSpec(
+            Problem, generate_examples=False, description=MEANINGS[status], media_type=PROBLEM_JSON
+        )
         for status in statuses
     }
 
@@ -127,7 +131,11 @@ class Documentation(Controller):
         """The OpenAPI 3.1 document."""
         return _document(request.app)
 
-    @get("/docs", media_type=MediaType.HTML, response_headers={"content-security-policy": PAGE_POLICY})
+    @get(
+        "/docs",
+        media_type=MediaType.HTML,
+        response_headers={"content-security-policy": PAGE_POLICY},
+    )
     async def page(self) -> str:
         """Swagger UI."""
         return PAGE
@@ -157,14 +165,20 @@ def _document(app: Litestar) -> bytes:
     Made once: it takes 25 ms.
     """
     schema = app.openapi_schema.to_schema()
-    _, components = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(
+        BODIES, ref_template="#/components/schemas/{name}"
+    )
     components["Login"]["oneOf"] = [{"required": [name]} for name in ("email", "username")]
-    components["AccountChange"]["dependentRequired"] = {name: ["password"] for name in ("email", "username")}
+    components["AccountChange"]["dependentRequired"] = {
+        name: ["password"] for name in ("email", "username")
+    }
     schema["components"]["schemas"].update(components)
     for operations in schema["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("400", {}).get("content", {}):
-                del operation["responses"]["400"]  # Litestar's own, where a path has a parameter; here it is a 404
+                del operation["responses"][
+                    "400"
+                ]  # Litestar's own, where a path has a parameter; here it is a 404
     for path in ONCE:
         schema["paths"][path]["post"].setdefault("parameters", []).append(IDEMPOTENCY_PARAMETER)
     for path, methods in CONDITIONAL.items():
@@ -182,7 +196,9 @@ def openapi_config() -> OpenAPIConfig:
         version=__version__,
         description="Accounts and posts of a developers' community. Errors are `application/problem+json` (RFC 9457).",
         components=Components(
-            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+            }
         ),
         use_handler_docstrings=True,
         # In place of Litestar's pages, which load their scripts from other hosts.

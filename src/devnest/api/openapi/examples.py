@@ -51,7 +51,11 @@ ANSWERS: dict[str, Any] = {
     },
     "Readiness": {"status": "ok", "database": "ok", "pool": "ok"},
 }  # fmt: skip
-UNREADY = {"status": "unavailable", "database": "the database does not answer: connection refused", "pool": "ok"}
+UNREADY = {
+    "status": "unavailable",
+    "database": "the database does not answer: connection refused",
+    "pool": "ok",
+}
 TEXTS = {"/healthz": "ok\n", "/metrics": "# TYPE pool_up gauge\npool_up 1\n"}
 # By status: type, detail, and the fields that are wrong.
 PROBLEMS: Problems = {
@@ -69,44 +73,76 @@ PROBLEMS: Problems = {
     "503": ("urn:devnest:database", "the service cannot reach its database", {}),
 }
 PASSWORDS: Problems = {"403": ("urn:devnest:credentials", "the current password is wrong", {})}
-MISSING: Problems = {"422": ("urn:devnest:invalid", "a change needs the password", {"password": "missing"})}
+MISSING: Problems = {
+    "422": ("urn:devnest:invalid", "a change needs the password", {"password": "missing"})
+}
 CODES: Problems = {"400": ("urn:devnest:token", "the token is not valid; ask for a new one", {})}
 PROOF = "outside a session of the account, the first proof of its address sets a password"
-CREDENTIALS: Problems = {"401": ("urn:devnest:credentials", "the account or the password is wrong", {})}
+CREDENTIALS: Problems = {
+    "401": ("urn:devnest:credentials", "the account or the password is wrong", {})
+}
 OWN_PROBLEMS: dict[str, Problems] = {
-    "/api/v1/auth/email/verify": {**CODES, "422": ("urn:devnest:invalid", PROOF, {"password": "missing"})},
+    "/api/v1/auth/email/verify": {
+        **CODES,
+        "422": ("urn:devnest:invalid", PROOF, {"password": "missing"}),
+    },
     "/api/v1/auth/login": CREDENTIALS,
     "/api/v1/auth/password/change": PASSWORDS,
     "/api/v1/auth/password/reset": CODES,
     "/api/v1/users/me": {**PASSWORDS, **MISSING},
     "/api/v1/users/{username}": {"404": ("about:blank", "there is no such account", {})},
 }
-RETRY = {"Retry-After": {"description": "Seconds until another try makes sense", "schema": {"type": "integer"}}}
+RETRY = {
+    "Retry-After": {
+        "description": "Seconds until another try makes sense",
+        "schema": {"type": "integer"},
+    }
+}
 BODY_ID = "$response.body#/id"
 # (method and path, status) → name → (method and path, what of this answer goes where).
 LINKS: dict[tuple[str, str], dict[str, tuple[str, dict[str, Any]]]] = {
     ("post /api/v1/auth/register", "201"): {
         "SignIn": (
             "post /api/v1/auth/login",
-            {"requestBody": {"email": "$response.body#/email", "password": "$request.body#/password"}},
+            {
+                "requestBody": {
+                    "email": "$response.body#/email",
+                    "password": "$request.body#/password",
+                }
+            },
         ),
-        "PublicPage": ("get /api/v1/users/{username}", {"parameters": {"username": "$response.body#/username"}}),
+        "PublicPage": (
+            "get /api/v1/users/{username}",
+            {"parameters": {"username": "$response.body#/username"}},
+        ),
     },
     ("post /api/v1/auth/login", "200"): {
-        "Refresh": ("post /api/v1/auth/refresh", {"requestBody": {"refresh_token": "$response.body#/refresh_token"}}),
+        "Refresh": (
+            "post /api/v1/auth/refresh",
+            {"requestBody": {"refresh_token": "$response.body#/refresh_token"}},
+        ),
     },
     ("post /api/v1/auth/refresh", "200"): {
-        "Refresh": ("post /api/v1/auth/refresh", {"requestBody": {"refresh_token": "$response.body#/refresh_token"}}),
+        "Refresh": (
+            "post /api/v1/auth/refresh",
+            {"requestBody": {"refresh_token": "$response.body#/refresh_token"}},
+        ),
     },
     ("post /api/v1/auth/password/change", "200"): {
-        "Refresh": ("post /api/v1/auth/refresh", {"requestBody": {"refresh_token": "$response.body#/refresh_token"}}),
+        "Refresh": (
+            "post /api/v1/auth/refresh",
+            {"requestBody": {"refresh_token": "$response.body#/refresh_token"}},
+        ),
     },
     ("post /api/v1/posts", "201"): {
         "Read": ("get /api/v1/posts/{post_id}", {"parameters": {"post_id": BODY_ID}}),
         "Change": ("patch /api/v1/posts/{post_id}", {"parameters": {"post_id": BODY_ID}}),
         "Delete": ("delete /api/v1/posts/{post_id}", {"parameters": {"post_id": BODY_ID}}),
         "Comment": ("post /api/v1/posts/{post_id}/comments", {"parameters": {"post_id": BODY_ID}}),
-        "ReadComments": ("get /api/v1/posts/{post_id}/comments", {"parameters": {"post_id": BODY_ID}}),
+        "ReadComments": (
+            "get /api/v1/posts/{post_id}/comments",
+            {"parameters": {"post_id": BODY_ID}},
+        ),
     },
     ("post /api/v1/posts/{post_id}/comments", "201"): {
         "Delete": (
@@ -132,8 +168,18 @@ def _example(path: str, status: str, media_type: str, schema: dict[str, Any]) ->
     if media_type == PROBLEM_JSON:
         kind, detail, errors = OWN_PROBLEMS.get(path, {}).get(status) or PROBLEMS[status]
         title = HTTPStatus(int(status)).phrase  # as of this Python: 3.13 has RFC 9110's names
-        problem = {"type": kind, "title": title, "status": int(status), "detail": detail, "request_id": REQUEST_ID}
-        return {**problem, "errors": [{"field": f, "detail": d} for f, d in errors.items()]} if errors else problem
+        problem = {
+            "type": kind,
+            "title": title,
+            "status": int(status),
+            "detail": detail,
+            "request_id": REQUEST_ID,
+        }
+        return (
+            {**problem, "errors": [{"field": f, "detail": d} for f, d in errors.items()]}
+            if errors
+            else problem
+        )
     if path in TEXTS:
         return TEXTS[path]
     if status == "503":

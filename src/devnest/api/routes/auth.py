@@ -59,11 +59,15 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
     claim = claim_of(request, request.network, (data.username, data.email))
     if earlier := await _earlier(request, claim):
         return Reply(await _again(request, data, earlier))
-    await check_strength(request.services.policy, "password", data.password, (data.username, data.email))
+    await check_strength(
+        request.services.policy, "password", data.password, (data.username, data.email)
+    )
     try:
         account = await _create(request, data, claim, token := new_token())
     except AlreadyTaken as error:
-        if earlier := await _earlier(request, claim):  # the same request was faster on its other way here
+        if earlier := await _earlier(
+            request, claim
+        ):  # the same request was faster on its other way here
             return Reply(await _again(request, data, earlier))
         await count_failure(request, Event.REGISTER)
         await audit(request, Event.REGISTER, f"{error.field} taken")
@@ -72,14 +76,18 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
     return Reply(account)
 
 
-async def _create(request: ApiRequest, data: Registration, claim: Claim | None, token: str) -> Account:
+async def _create(
+    request: ApiRequest, data: Registration, claim: Claim | None, token: str
+) -> Account:
     """The cheap question first; the insert asks again. No connection is held over the hash."""
     database = request.services.database
     if taken := await taken_field(database, data.username, data.email):
         raise AlreadyTaken(taken)
     async with registration(request, Event.REGISTER) as attempt:
         password_hash = await attempt.hash(data.password)
-        return await create_account(database, data.username, data.email, password_hash, claim, request.origin, token)
+        return await create_account(
+            database, data.username, data.email, password_hash, claim, request.origin, token
+        )
 
 
 async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
@@ -114,14 +122,20 @@ async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
     """
     found = await _find(request, data)
     account_id = found.account_id if found else None
-    device = find_device(found.device_key, data.device_token) if found and data.device_token else None
+    device = (
+        find_device(found.device_key, data.device_token) if found and data.device_token else None
+    )
     async with guess_at_name(request, Event.LOGIN, data.name, account_id, device) as attempt:
         found, session = await _open_session(request, data, attempt, found)
         attempt.succeeded()
     request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
     access_token = request.services.tokens.issue(found.account_id, session.id)
     device_token = issue_device_token(found.device_key, new_device() if device is None else device)
-    return Reply(SignedIn(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token, device_token))
+    return Reply(
+        SignedIn(
+            access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, session.refresh_token, device_token
+        )
+    )
 
 
 async def _find(request: ApiRequest, data: Login) -> Credentials | None:
@@ -134,12 +148,16 @@ async def _open_session(
 ) -> tuple[Credentials, Opened]:
     """What was found in the end, and its session; raises `ProblemError` 401."""
     database, account_id = request.services.database, found.account_id if found else None
-    for _ in range(2):  # another hash may have come in between: that of another password, or a rehash of the same
+    for _ in range(
+        2
+    ):  # another hash may have come in between: that of another password, or a rehash of the same
         matches = await attempt.verify(data.password, found.password_hash if found else None)
         if found is None or not matches or found.disabled:
             break
         if found.surplus:
-            for ended in await end_surplus(database, found.account_id, found.surplus, request.origin):
+            for ended in await end_surplus(
+                database, found.account_id, found.surplus, request.origin
+            ):
                 request.services.revoked.add(ended)
         opening = Opening(found.account_id, found.password_hash, request.origin)
         session = await request.services.opener(opening) or await create_session(database, opening)

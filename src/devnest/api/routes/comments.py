@@ -77,7 +77,9 @@ async def read_comments(
 )
 async def remove_comment(post_id: UUID, comment_id: UUID, request: ApiRequest) -> None:
     """Its author alone may."""
-    own = await delete_comment(request.services.database, post_id, comment_id, request.principal.account_id)
+    own = await delete_comment(
+        request.services.database, post_id, comment_id, request.principal.account_id
+    )
     if own is None:
         raise ProblemError(404, "there is no such comment")
     if not own:

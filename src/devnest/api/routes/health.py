@@ -37,21 +37,32 @@ async def healthz() -> str:
     "/readyz",
     tags=["operation"],
     summary="This process can serve",
-    responses={503: ResponseSpec(Readiness, generate_examples=False, description="A part does not work")},
+    responses={
+        503: ResponseSpec(Readiness, generate_examples=False, description="A part does not work")
+    },
 )
 async def readyz(request: ApiRequest) -> Reply[Readiness]:
     """503 where a part does not answer within 2 s; the body says of each what is wrong."""
-    database, pool = await asyncio.gather(_database_state(request.services), _pool_state(request.services))
+    database, pool = await asyncio.gather(
+        _database_state(request.services), _pool_state(request.services)
+    )
     if database == pool == "ok":
         return Reply(Readiness("ok", database, pool))
     readiness = Readiness("unavailable", database, pool)
     return Reply(readiness, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
-@get("/metrics", tags=["operation"], summary="Prometheus' metrics of the whole cluster", media_type=CONTENT_TYPE)
+@get(
+    "/metrics",
+    tags=["operation"],
+    summary="Prometheus' metrics of the whole cluster",
+    media_type=CONTENT_TYPE,
+)
 async def metrics(request: ApiRequest) -> bytes:
     """The same whichever server answers. Parts that do not answer within 2 s are left out."""
-    page, pool = await asyncio.gather(request.services.metrics.page(), _pool_metrics(request.services.pool))
+    page, pool = await asyncio.gather(
+        request.services.metrics.page(), _pool_metrics(request.services.pool)
+    )
     return page + pool.encode()
 
 

@@ -52,7 +52,9 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
     account_id = request.principal.account_id
     found = await find_login(request.services.database, account_id)
     if found is None:
-        raise ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
+        raise ProblemError(
+            401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"}
+        )
     await check_strength(request.services.policy, "new", data.new, found.names)
     async with guess_signed_in(request, Event.PASSWORD_CHANGE) as attempt:
         changed = await _replace(request, attempt, data, found)
@@ -62,21 +64,31 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
         attempt.succeeded()
     for session_id in changed.ended:
         request.services.revoked.add(session_id)
-    await send_notice(request, account_id, "your password at DevNest was changed. All other sessions were ended.")
+    await send_notice(
+        request, account_id, "your password at DevNest was changed. All other sessions were ended."
+    )
     access_token = request.services.tokens.issue(account_id, changed.session.id)
-    return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, changed.session.refresh_token))
+    return Reply(
+        Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, changed.session.refresh_token)
+    )
 
 
-async def _replace(request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None) -> Changed | None:
+async def _replace(
+    request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None
+) -> Changed | None:
     """Change it; None where the current password is wrong."""
     database, account_id = request.services.database, request.principal.account_id
     new_hash: str | None = None
-    for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
+    for _ in range(
+        2
+    ):  # the first time another hash of the same password may have come in between: a rehash
         if found is None or not await attempt.verify(data.current, found.password_hash):
             return None
         if new_hash is None:
             new_hash = await attempt.hash(data.new)
-        changed = await change_password(database, account_id, found.password_hash, new_hash, request.origin)
+        changed = await change_password(
+            database, account_id, found.password_hash, new_hash, request.origin
+        )
         if changed is not None:
             return changed
         found = await find_login(database, account_id)
@@ -145,7 +157,9 @@ async def verify(data: AddressProof, request: ApiRequest) -> None:
         detail = "outside a session of the account, the first proof of its address sets a password"
         raise ProblemError(422, detail, kind="urn:devnest:invalid", errors=errors)
     else:
-        await _set_password(request, Event.EMAIL_VERIFY, "password", data.password, data.token, proof)
+        await _set_password(
+            request, Event.EMAIL_VERIFY, "password", data.password, data.token, proof
+        )
     if proof.email_before is not None and folded(proof.email_before) != folded(proof.email):
         send_moved(request, proof)
 
@@ -159,11 +173,15 @@ async def _is_inside(request: ApiRequest, account_id: UUID) -> bool:
     return request.principal.account_id == account_id
 
 
-async def _set_password(request: ApiRequest, event: Event, field: str, password: str, token: str, proof: Proof) -> None:
+async def _set_password(
+    request: ApiRequest, event: Event, field: str, password: str, token: str, proof: Proof
+) -> None:
     """Give the account to whoever has the token; what it proved was looked up before the password was hashed."""
     services = request.services
     await check_strength(services.policy, field, password, (proof.username, proof.email))
-    password_hash = await request.unless_gone(services.hasher.hash(password, client=request.network))
+    password_hash = await request.unless_gone(
+        services.hasher.hash(password, client=request.network)
+    )
     purpose = Purpose.RESET if event is Event.PASSWORD_RESET else Purpose.VERIFY
     done = await set_password(services.database, purpose, token, password_hash)
     if done is None:  # used meanwhile
@@ -174,7 +192,9 @@ async def _set_password(request: ApiRequest, event: Event, field: str, password:
     await audit(request, event, account_id=proof.account_id)
     if not proof.confirmed:
         await audit(request, Event.ACCOUNT_CLAIM, account_id=proof.account_id)
-    await send_notice(request, proof.account_id, "a new password was set at DevNest. All sessions were ended.")
+    await send_notice(
+        request, proof.account_id, "a new password was set at DevNest. All sessions were ended."
+    )
 
 
 async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:

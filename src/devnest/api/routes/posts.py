@@ -37,7 +37,9 @@ __all__ = ["ROUTES", "Page"]
 NOT_MODIFIED = ResponseSpec(None, description="`If-None-Match` names the version that there is")
 ETAG = [
     ResponseHeader(
-        name="ETag", description="The post's version, for `If-Match` and `If-None-Match`", documentation_only=True
+        name="ETag",
+        description="The post's version, for `If-Match` and `If-None-Match`",
+        documentation_only=True,
     )
 ]
 
@@ -56,7 +58,9 @@ class Page(msgspec.Struct, frozen=True):
 )  # fmt: skip
 async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
     """The answer is sent after the post is on disk."""
-    draft = Draft(request.principal.account_id, data.title, data.body, list(dict.fromkeys(data.tags)))
+    draft = Draft(
+        request.principal.account_id, data.title, data.body, list(dict.fromkeys(data.tags))
+    )
     if claim := claim_of(request, draft.author_id, data):
         published = await create_post(request.services.database, *draft, claim)
     else:
@@ -88,7 +92,12 @@ async def read_page(
     services = request.services
     before = None if cursor is None else decode_cursor(cursor)
     most = int(limit)
-    asked: dict[str, Any] = {"max_bytes": MAX_PAGE_BYTES, "before": before, "author": author, "tag": tag}
+    asked: dict[str, Any] = {
+        "max_bytes": MAX_PAGE_BYTES,
+        "before": before,
+        "author": author,
+        "tag": tag,
+    }
     if q is not None:
         search = services.searches.find(request.network, q, most + 1, **asked)
         return Reply(encode_page(await request.unless_gone(search), most))
@@ -179,7 +188,9 @@ async def _refusal(request: ApiRequest, post_id: UUID) -> ProblemError:
 
 
 def _changed() -> ProblemError:
-    return ProblemError(412, "the post is another version than the condition allows", kind="urn:devnest:changed")
+    return ProblemError(
+        412, "the post is another version than the condition allows", kind="urn:devnest:changed"
+    )
 
 
 @get("/tags", tags=["posts"], summary="The tags in use", responses=answers(503))

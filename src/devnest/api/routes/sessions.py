@@ -50,7 +50,9 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     A session ends after 14 days without a refresh, after 10,000 refreshes, and 30 days after the sign-in.
     """
     try:
-        refreshed = await refresh_session(request.services.database, data.refresh_token, request.network)
+        refreshed = await refresh_session(
+            request.services.database, data.refresh_token, request.network
+        )
     except RefreshRefused as refused:
         if refused.reason in REPEATABLE:  # the others end the session, and come once
             await count_failure(
@@ -61,17 +63,24 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
             account_id=refused.account_id, session_id=refused.session_id,
         )  # fmt: skip
         if refused.reason == "reused":
-            log.warning("a refresh token came back, its session ended", session_id=str(refused.session_id))
+            log.warning(
+                "a refresh token came back, its session ended", session_id=str(refused.session_id)
+            )
         if refused.reason in ("reused", "spent") and refused.session_id is not None:
             request.services.revoked.add(refused.session_id)
         raise ProblemError(
-            401, "the refresh token is not valid", kind="urn:devnest:refresh", headers={"WWW-Authenticate": "Bearer"}
+            401,
+            "the refresh token is not valid",
+            kind="urn:devnest:refresh",
+            headers={"WWW-Authenticate": "Bearer"},
         ) from None
     account_id, session_id = refreshed.account_id, refreshed.session_id
     event = Event.REFRESH_REPEAT if refreshed.repeated else Event.REFRESH
     await audit(request, event, account_id=account_id, session_id=session_id)
     if refreshed.moved:
-        log.warning("a refresh token came from two networks within its grace", session_id=str(session_id))
+        log.warning(
+            "a refresh token came from two networks within its grace", session_id=str(session_id)
+        )
         await send_notice(request, account_id, CONTINUED_TWICE)
     access_token = request.services.tokens.issue(account_id, session_id)
     return Reply(Tokens(access_token, "Bearer", ACCESS_TOKEN_LIFETIME_S, refreshed.refresh_token))
@@ -88,7 +97,9 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
 )
 async def logout(request: ApiRequest) -> None:
     """Its refresh token and its access tokens stop working at once, on every server."""
-    await end_session(request.services.database, request.principal.account_id, request.principal.session_id)
+    await end_session(
+        request.services.database, request.principal.account_id, request.principal.session_id
+    )
     request.services.revoked.add(request.principal.session_id)
     account_id, session_id = request.principal.account_id, request.principal.session_id
     await audit(request, Event.LOGOUT, account_id=account_id, session_id=session_id)
@@ -126,7 +137,9 @@ async def end_one(session_id: UUID, request: ApiRequest) -> None:
     if not await end_session(request.services.database, request.principal.account_id, session_id):
         raise ProblemError(404, "you have no such session")
     request.services.revoked.add(session_id)
-    await audit(request, Event.SESSION_END, account_id=request.principal.account_id, session_id=session_id)
+    await audit(
+        request, Event.SESSION_END, account_id=request.principal.account_id, session_id=session_id
+    )
 
 
 @delete(

@@ -72,7 +72,10 @@ async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
     if data.email is not UNSET:
         await _may_move(request, account, data.email)
     if data.username is not UNSET and data.username != account.username:
-        before, account = account.username, await _rename(request, data.username, _given(data.password), found)
+        before, account = (
+            account.username,
+            await _rename(request, data.username, _given(data.password), found),
+        )
         what = f"your name at DevNest is {account.username} from now on; it was {before}."
         await send_notice(request, account.id, what)
     if data.email is not UNSET:
@@ -83,7 +86,9 @@ async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
 def _given(password: str | UnsetType) -> str:
     if password is UNSET:
         errors = [FieldError("password", "missing")]
-        raise ProblemError(422, "a change needs the password", kind="urn:devnest:invalid", errors=errors)
+        raise ProblemError(
+            422, "a change needs the password", kind="urn:devnest:invalid", errors=errors
+        )
     return password
 
 
@@ -111,7 +116,12 @@ async def _rename(request: ApiRequest, username: str, password: str, found: Logi
         raise
     if renamed is None:
         raise await _wrong_password(request, Event.USERNAME_CHANGE)
-    await audit(request, Event.USERNAME_CHANGE, account_id=account_id, session_id=request.principal.session_id)
+    await audit(
+        request,
+        Event.USERNAME_CHANGE,
+        account_id=account_id,
+        session_id=request.principal.session_id,
+    )
     return renamed
 
 
@@ -126,13 +136,17 @@ async def _may_move(request: ApiRequest, account: Account, email: str) -> None:
     await count_failure(request, Event.EMAIL_CHANGE)
 
 
-async def _ask_for_address(request: ApiRequest, account: Account, email: str, password_hash: str) -> None:
+async def _ask_for_address(
+    request: ApiRequest, account: Account, email: str, password_hash: str
+) -> None:
     """Mail a code to the new address, and word of it to the old one."""
     send_proposal(request, account.id, email, password_hash)
     if _is_other(account, email):
         what = f"someone gave your password and asked to change your e-mail address at DevNest to {shortened(email)}."
         await send_notice(request, account.id, what)
-    await audit(request, Event.EMAIL_CHANGE, account_id=account.id, session_id=request.principal.session_id)
+    await audit(
+        request, Event.EMAIL_CHANGE, account_id=account.id, session_id=request.principal.session_id
+    )
 
 
 def _is_other(account: Account, email: str) -> bool:
@@ -154,7 +168,9 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
     To take them with you, delete them first. Nobody can register your name for 90 days.
     """
     account_id = request.principal.account_id
-    for _ in range(2):  # the first time another hash of the same password may have come in between: a rehash
+    for _ in range(
+        2
+    ):  # the first time another hash of the same password may have come in between: a rehash
         found = await _confirm(request, Event.ACCOUNT_DELETE, data.password)
         ended = await delete_account(request.services.database, account_id, found.password_hash)
         if ended is not None:
@@ -163,7 +179,12 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
         raise await _wrong_password(request, Event.ACCOUNT_DELETE)
     for session_id in ended:
         request.services.revoked.add(session_id)
-    await audit(request, Event.ACCOUNT_DELETE, account_id=account_id, session_id=request.principal.session_id)
+    await audit(
+        request,
+        Event.ACCOUNT_DELETE,
+        account_id=account_id,
+        session_id=request.principal.session_id,
+    )
     send_farewell(request, found)
 
 
@@ -188,11 +209,20 @@ def _gone() -> ProblemError:
     return ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
 
 
-@get("/users/{username:str}", tags=["accounts"], summary="An account's public page", responses=answers(404, 503))
+@get(
+    "/users/{username:str}",
+    tags=["accounts"],
+    summary="An account's public page",
+    responses=answers(404, 503),
+)
 async def profile(username: str, request: ApiRequest) -> Reply[Profile]:
     """By its username, in any case; the account's posts are at `/posts?author=`."""
     # What no account can be called is not looked up: PostgreSQL takes no NUL.
-    found = await find_profile(request.services.database, username) if NAME_PATTERN.match(username) else None
+    found = (
+        await find_profile(request.services.database, username)
+        if NAME_PATTERN.match(username)
+        else None
+    )
     if found is None:
         raise ProblemError(404, "there is no such account")
     return Reply(found)

@@ -21,7 +21,10 @@ from devnest.store import Throttled
 
 __all__ = ["Admission"]
 
-LOGIN, REGISTER = HASHED = ("/api/v1/auth/login", "/api/v1/auth/register")  # the routes that anybody can make hash
+LOGIN, REGISTER = HASHED = (
+    "/api/v1/auth/login",
+    "/api/v1/auth/register",
+)  # the routes that anybody can make hash
 SIGN_IN = msgspec.json.Decoder(Login)
 
 
@@ -34,7 +37,11 @@ class Admission:
         self._throttle_cache = throttle_cache  # nobody's where there are no limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["method"] == "POST" and scope["path"].rstrip("/") in HASHED:
+        if (
+            scope["type"] == ScopeType.HTTP
+            and scope["method"] == "POST"
+            and scope["path"].rstrip("/") in HASHED
+        ):
             client = scope["client"]
             source = subscriber_network(client[0] if client else "")
             try:

@@ -18,5 +18,10 @@ async def audit(
 ) -> None:
     """Write what happened before the client is told; a `reason` means that it failed."""
     await record_event(
-        request.services.database, event, request.origin, reason=reason, account_id=account_id, session_id=session_id
+        request.services.database,
+        event,
+        request.origin,
+        reason=reason,
+        account_id=account_id,
+        session_id=session_id,
     )

@@ -19,7 +19,9 @@ async def authenticate(request: Request[Any, Any, Any]) -> None:
     assert isinstance(request, ApiRequest)
     scheme, _, token = header(request.scope, b"authorization").partition(" ")
     if not token:
-        raise ProblemError(401, "this route needs a bearer token", headers={"WWW-Authenticate": "Bearer"})
+        raise ProblemError(
+            401, "this route needs a bearer token", headers={"WWW-Authenticate": "Bearer"}
+        )
     if scheme.lower() != "bearer":
         raise InvalidToken("the authorization is not a bearer token")
     speaker = request.services.tokens.verify(token.strip())

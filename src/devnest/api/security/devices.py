@@ -18,7 +18,9 @@ from uuid import UUID
 __all__ = ["MAX_DEVICES", "find_device", "issue_device_token", "new_device"]
 
 MAX_DEVICES = 64  # counters of one account, and so 64 times the tries of a name for who has stolen all of its tokens
-LIFETIME_S = 180 * 24 * 60 * 60  # a device that has not signed in for half a year is not known any more
+LIFETIME_S = (
+    180 * 24 * 60 * 60
+)  # a device that has not signed in for half a year is not known any more
 VERSION = 1
 CLAIMS = struct.Struct(">BBQ")  # version, number of the device, second of the issue
 TOKEN_LENGTH = 56  # 10 bytes of claims and 32 of HMAC-SHA-256, as base64 without padding

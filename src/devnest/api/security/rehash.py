@@ -44,7 +44,11 @@ class Rehasher:
 
         Once at a time for an account, and not at all where a hundred wait.
         """
-        if not self._hasher.is_below_policy(stored) or account_id in self._tasks or len(self._tasks) >= MAX_WAITING:
+        if (
+            not self._hasher.is_below_policy(stored)
+            or account_id in self._tasks
+            or len(self._tasks) >= MAX_WAITING
+        ):
             return
         task = asyncio.create_task(self._replace(account_id, password, stored))
         self._tasks[account_id] = task  # the loop itself keeps weak references only
@@ -56,7 +60,11 @@ class Rehasher:
             if await replace_hash(self._database, account_id, stored, better):
                 await record_event(self._database, Event.PASSWORD_REHASH, account_id=account_id)
         except (PoolError, StoreError) as error:
-            log.info("password not rehashed", account_id=str(account_id), reason=type(error).__name__)
+            log.info(
+                "password not rehashed", account_id=str(account_id), reason=type(error).__name__
+            )
         except Exception as error:
             # The kind alone: a message, and a traceback with it, could quote what was hashed.
-            log.error("password not rehashed", account_id=str(account_id), reason=type(error).__name__)
+            log.error(
+                "password not rehashed", account_id=str(account_id), reason=type(error).__name__
+            )

@@ -14,4 +14,6 @@ async def check_strength(policy: Policy, field: str, password: str, names: Itera
         await policy.check(password, names)
     except WeakPassword as weak:
         errors = [FieldError(field, str(weak))]
-        raise ProblemError(422, "the password is too weak", kind="urn:devnest:weak-password", errors=errors) from None
+        raise ProblemError(
+            422, "the password is too weak", kind="urn:devnest:weak-password", errors=errors
+        ) from None

@@ -20,7 +20,9 @@ class ThrottleCache:
     """Belongs to one server; nothing here outlives `MEMORY_S`."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[float, float]] = {}  # until when it is believed, and when the wait ends
+        self._known: dict[
+            bytes, tuple[float, float]
+        ] = {}  # until when it is believed, and when the wait ends
 
     def __bool__(self) -> bool:
         """Whether it may know of anybody."""
@@ -31,11 +33,15 @@ class ThrottleCache:
         if not self:
             return
         now = time.monotonic()
-        known = [self._known.get(subject.key, (0.0, 0.0)) for subject in subjects if subject is not None]
+        known = [
+            self._known.get(subject.key, (0.0, 0.0)) for subject in subjects if subject is not None
+        ]
         if waits := [ends_at - now for believed_until, ends_at in known if now < believed_until]:
             raise Throttled(max(1, math.ceil(max(waits))), first=False)
 
-    def remember(self, throttled: Throttled, own: Subject | None = None, called: Subject | None = None) -> None:
+    def remember(
+        self, throttled: Throttled, own: Subject | None = None, called: Subject | None = None
+    ) -> None:
         """What the database said, unless it was for the first time in this wait.
 
         `called` is what `own` was called in the request: it waits as long, and is known before the database is asked.

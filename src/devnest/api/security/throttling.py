@@ -52,12 +52,22 @@ __all__ = [
 
 # Ten tries are enough for somebody who remembers, and ten an hour for nobody who guesses. Half a minute at most, for
 # whoever fails on purpose lets the holder wait as well, where no device is known.
-ACCOUNT = Rule("account", free=10, period=timedelta(minutes=6), longest=timedelta(seconds=30), most=16)
+ACCOUNT = Rule(
+    "account", free=10, period=timedelta(minutes=6), longest=timedelta(seconds=30), most=16
+)
 DEVICE = replace(ACCOUNT, name="device")
 SIGNED_IN = replace(ACCOUNT, name="signed in")
 # A household, an office. The level goes up to what may be under way, so that a burst is not forgotten before its time.
-ADDRESS = Rule("address", free=30, period=timedelta(minutes=2), longest=timedelta(minutes=15), most=MAX_IN_FLIGHT)
-SESSION = Rule("ended session", free=10, period=timedelta(minutes=6), longest=timedelta(minutes=15), most=21)
+ADDRESS = Rule(
+    "address",
+    free=30,
+    period=timedelta(minutes=2),
+    longest=timedelta(minutes=15),
+    most=MAX_IN_FLIGHT,
+)
+SESSION = Rule(
+    "ended session", free=10, period=timedelta(minutes=6), longest=timedelta(minutes=15), most=21
+)
 
 
 class Attempt:
@@ -96,14 +106,18 @@ class Attempt:
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether the password is the stored one."""
         request = self._request
-        matches = await request.unless_gone(request.services.hasher.verify(password, stored, client=request.network))
+        matches = await request.unless_gone(
+            request.services.hasher.verify(password, stored, client=request.network)
+        )
         self._checked = True
         return matches
 
     async def hash(self, password: str) -> str:
         """The hash of a new password."""
         request = self._request
-        return await request.unless_gone(request.services.hasher.hash(password, client=request.network))
+        return await request.unless_gone(
+            request.services.hasher.hash(password, client=request.network)
+        )
 
     def succeeded(self) -> None:
         """It was no failure."""
@@ -113,7 +127,9 @@ class Attempt:
         services, network = self._request.services, self._request.network
         if services.limited:
             source = None if self._trusted else address(network)
-            async with _throttling(self._request, self._event, self._account_id, source, self._own, self._called):
+            async with _throttling(
+                self._request, self._event, self._account_id, source, self._own, self._called
+            ):
                 room = services.in_flight.enter(network)
                 try:
                     await self._begin(source, room)
@@ -124,12 +140,17 @@ class Attempt:
 
     async def _begin(self, source: Subject | None, room: int | None) -> None:
         if self._own is not None:
-            self._charge = await charge(self._request.services.database, self._own, beside=source, room=room)
+            self._charge = await charge(
+                self._request.services.database, self._own, beside=source, room=room
+            )
         elif source is not None:
             await check(self._request.services.database, source, room=room)
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         services, network = self._request.services, self._request.network
         if not services.limited:
@@ -141,7 +162,9 @@ class Attempt:
             elif self._checked:
                 await count(services.database, address(network))
         finally:
-            services.in_flight.leave(network)  # after it was counted, so that it counts at every moment
+            services.in_flight.leave(
+                network
+            )  # after it was counted, so that it counts at every moment
 
     async def _pay_back(self) -> None:
         if self._charge is not None:
@@ -154,7 +177,13 @@ def guess_at_name(
 ) -> Attempt:
     """A sign-in, with the account and the device that were found."""
     if account_id is not None and device is not None:
-        return Attempt(request, event, Subject(DEVICE, f"{account_id} {device}"), account_id=account_id, trusted=True)
+        return Attempt(
+            request,
+            event,
+            Subject(DEVICE, f"{account_id} {device}"),
+            account_id=account_id,
+            trusted=True,
+        )
     called = typed(name)
     own = called if account_id is None else _account(account_id)
     return Attempt(request, event, own, account_id=account_id, called=called)
@@ -163,7 +192,9 @@ def guess_at_name(
 def guess_signed_in(request: ApiRequest, event: Event) -> Attempt:
     """The password once more, from who is signed in."""
     account_id = request.principal.account_id
-    return Attempt(request, event, Subject(SIGNED_IN, str(account_id)), account_id=account_id, trusted=True)
+    return Attempt(
+        request, event, Subject(SIGNED_IN, str(account_id)), account_id=account_id, trusted=True
+    )
 
 
 def replay(request: ApiRequest, event: Event, account_id: UUID) -> Attempt:
@@ -189,14 +220,20 @@ async def check_address(request: ApiRequest, event: Event, account_id: UUID | No
 
 
 async def count_failure(
-    request: ApiRequest, event: Event, *, account_id: UUID | None = None, session_id: UUID | None = None
+    request: ApiRequest,
+    event: Event,
+    *,
+    account_id: UUID | None = None,
+    session_id: UUID | None = None,
 ) -> None:
     """Count a failure that cost no hash; raises `Throttled` in place of the answer.
 
     It counts for the client's address, or for a session, where it shows that the client had a part in that once.
     """
     if request.services.limited:
-        subject = address(request.network) if session_id is None else Subject(SESSION, str(session_id))
+        subject = (
+            address(request.network) if session_id is None else Subject(SESSION, str(session_id))
+        )
         async with _throttling(request, event, account_id, subject):
             await charge(request.services.database, subject)
 

@@ -64,9 +64,13 @@ class TokenIssuer:
             "exp": expires_at,
         }
         signer, payload = self._keys.signer(now), msgspec.json.encode(claims)
-        token = SIGNING.encode(payload, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid})
+        token = SIGNING.encode(
+            payload, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid}
+        )
         # Who signs in goes on over the same connection, most often: this server need not verify what it has made.
-        self._remember(token, Principal(account_id, session_id, now), _last_moment(expires_at, signer))
+        self._remember(
+            token, Principal(account_id, session_id, now), _last_moment(expires_at, signer)
+        )
         return token
 
     def verify(self, token: str) -> Principal:

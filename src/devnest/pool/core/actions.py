@@ -19,7 +19,9 @@ class Send(NamedTuple):
     worker_id: int
     batch_id: int
     batch: list[Task]
-    payloads: list[object]  # of the batch: a task may be given up, which lets go of its own, before it is sent
+    payloads: list[
+        object
+    ]  # of the batch: a task may be given up, which lets go of its own, before it is sent
 
 
 class Answer(NamedTuple):

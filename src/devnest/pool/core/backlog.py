@@ -21,7 +21,9 @@ class Backlog:
 
     def __init__(self, recorder: Recorder) -> None:
         self.queue = Queue()
-        self.retries: OrderedDict[Task, None] = OrderedDict()  # sent again, alone, before anything else
+        self.retries: OrderedDict[Task, None] = (
+            OrderedDict()
+        )  # sent again, alone, before anything else
         self.estimates = Estimates()
         self._recorder = recorder
 
@@ -35,7 +37,9 @@ class Backlog:
             counts[task.priority] = counts.get(task.priority, 0) + 1
         return counts
 
-    def admit(self, task: Task, limits: Limits, *, idle: int, workers: int, now: float) -> Task | None:
+    def admit(
+        self, task: Task, limits: Limits, *, idle: int, workers: int, now: float
+    ) -> Task | None:
         """Take a task in, or raise :class:`PoolFull`; return the task that lost its place to it, if one did."""
         task.enqueued_at = now
         task.cost_s = self.estimates.task_s(task.function)
@@ -72,7 +76,10 @@ class Backlog:
         share = min(size, -(-(1 + self.queue.count_of(task.function)) // idle)) if size > 1 else 1
         if share < 2:
             return [task]
-        return [task, *self.queue.pop_more(task.function, share - 1, now, clocks=task.function.max_size > 0)]
+        return [
+            task,
+            *self.queue.pop_more(task.function, share - 1, now, clocks=task.function.max_size > 0),
+        ]
 
     def full(self, workers: int) -> PoolFull:
         """Return the refusal of a full queue, with the time in which what waits should be done."""
@@ -94,7 +101,10 @@ class Backlog:
             late_s = self.estimates.late_s(task, self.queue, workers, now)
             if late_s > 0:
                 self._recorder.refused["estimate"] += 1
-                raise PoolFull(self.estimates.retry_after_s(late_s), "it would not be answered before its deadline")
+                raise PoolFull(
+                    self.estimates.retry_after_s(late_s),
+                    "it would not be answered before its deadline",
+                )
 
     def _make_backlog(self, task: Task, workers: int) -> Task:
         """Find a task to give its place to a new one: the newest of the key that waits with most.

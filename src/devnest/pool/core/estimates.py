@@ -15,7 +15,9 @@ class Estimates:
     """Moving averages of what each function took. An unknown function is expected to cost nothing."""
 
     def __init__(self) -> None:
-        self._seen: dict[Function, tuple[float, float]] = {}  # seconds of a worker for a task, for a batch
+        self._seen: dict[
+            Function, tuple[float, float]
+        ] = {}  # seconds of a worker for a task, for a batch
 
     def learn(self, function: Function, batch_s: float, size: int) -> None:
         """Note how long a batch of ``size`` tasks took."""
@@ -41,7 +43,12 @@ class Estimates:
         seen = self._seen.get(task.function)
         if seen is None:
             return 0.0
-        return now + queue.cost_ahead(task.priority, task.source, task.key) / workers + seen[1] - task.deadline_at
+        return (
+            now
+            + queue.cost_ahead(task.priority, task.source, task.key) / workers
+            + seen[1]
+            - task.deadline_at
+        )
 
     def start_by(self, task: Task, now: float) -> float:
         """Return when a task that joins now has to begin, to be done by its deadline.

@@ -76,7 +76,9 @@ class Worker:
         self.tasks_left = math.inf
         # The moments at which the workers has to look at it.
         self.boot_until = boot_until
-        self.idle_look_at = math.inf  # at most one at a time: a busy pool does not set one for each task
+        self.idle_look_at = (
+            math.inf
+        )  # at most one at a time: a busy pool does not set one for each task
         self.retire_at = math.inf
         self.kill_at = math.inf  # nobody waits for its batch any more
         self.kill_reason = ""

@@ -80,7 +80,9 @@ class Queue:
         self._take(level, task)
         return task
 
-    def pop_more(self, function: Function, size: int, now: float, *, clocks: bool = True) -> list[Task]:
+    def pop_more(
+        self, function: Function, size: int, now: float, *, clocks: bool = True
+    ) -> list[Task]:
         """Take out up to ``size`` more tasks of one function, none of them ahead of its own key's line.
 
         Without ``clocks``, only tasks that have no timeout and no deadline.
@@ -99,7 +101,11 @@ class Queue:
     def last_of_longest(self) -> Task:
         """Return the newest of the least urgent tasks of a longest line, without a look at the other lines."""
         source, key = self._lengths.owner_of_longest()
-        _, line = max((priority, line) for priority, level in self._levels.items() if (line := level.line(source, key)))
+        _, line = max(
+            (priority, line)
+            for priority, level in self._levels.items()
+            if (line := level.line(source, key))
+        )
         return next(reversed(line))
 
     def length_of(self, source: int, key: str) -> int:
@@ -113,7 +119,9 @@ class Queue:
         if own is None:
             return cost
         keys = sum(len(keys) for keys in own.turns.values())
-        ahead = (len(own.line(source, key) or ()) + 1) * keys  # each of the other keys goes once for each of ours
+        ahead = (
+            len(own.line(source, key) or ()) + 1
+        ) * keys  # each of the other keys goes once for each of ours
         return cost + own.cost_s * min(1.0, ahead / own.length)
 
     def cost_s(self) -> float:
@@ -165,7 +173,9 @@ class _Level:
         for keys in self.turns.values():
             for line in keys.values():
                 head = next(iter(line))
-                if function is None or (head.function == function and (clocks or not head.has_clock())):
+                if function is None or (
+                    head.function == function and (clocks or not head.has_clock())
+                ):
                     return head
         return None
 
@@ -200,7 +210,9 @@ class _Lengths:
 
     def owner_of_longest(self) -> _Owner:
         longest = self._by_length[-1]
-        owner, _ = longest.popitem()  # unlike the first of an iteration, not behind all that were deleted
+        owner, _ = (
+            longest.popitem()
+        )  # unlike the first of an iteration, not behind all that were deleted
         longest[owner] = None
         return owner
 

@@ -32,7 +32,9 @@ MAX_CRASHES = 2  # a task that killed so many workers is not tried again
 class Scheduler:
     """Owns every task's state, the backlog of waiting tasks and the workers that runs them. Not for several threads."""
 
-    def __init__(self, limits: Limits, now: float, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, limits: Limits, now: float, jitter: Callable[[], float] = random.random
+    ) -> None:
         self._actions: list[Action] = []
         self.recorder = Recorder(now)
         self.backlog = Backlog(self.recorder)
@@ -42,7 +44,9 @@ class Scheduler:
 
     def __repr__(self) -> str:
         workers = self.workers
-        return f"<Scheduler waiting={self.waiting} busy={len(workers.busy)} idle={len(workers.idle)}>"
+        return (
+            f"<Scheduler waiting={self.waiting} busy={len(workers.busy)} idle={len(workers.idle)}>"
+        )
 
     @property
     def waiting(self) -> int:
@@ -84,9 +88,13 @@ class Scheduler:
         if self.workers.closing:
             raise self._refuse("closed", PoolClosed("the pool is closed"))
         if task.deadline_at <= now:
-            raise self._refuse("deadline", DeadlineExceeded("the deadline had passed when the task was submitted"))
+            raise self._refuse(
+                "deadline", DeadlineExceeded("the deadline had passed when the task was submitted")
+            )
         idle, workers = len(self.workers.idle), len(self.workers.idle) + len(self.workers.busy)
-        displaced = self.backlog.admit(task, self.workers.limits, idle=idle, workers=workers, now=now)
+        displaced = self.backlog.admit(
+            task, self.workers.limits, idle=idle, workers=workers, now=now
+        )
         if displaced is not None:
             self._actions.append(Answer(displaced, self.backlog.full(max(1, workers))))
         if task.deadline_at < math.inf:
@@ -197,7 +205,9 @@ class Scheduler:
                 if index > begun or (task.function.pure and task.crashes < MAX_CRASHES):
                     self.backlog.put_back(task)
                 else:
-                    self._answer(task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}"))
+                    self._answer(
+                        task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}")
+                    )
         self._give_up_without_workers(now)
         return self._take_actions()
 
@@ -210,7 +220,10 @@ class Scheduler:
                 self._expire(task, now)
             self.workers.look(now)
         while self.workers.idle and self.backlog:
-            self._send(self.backlog.next_batch(self.workers.limits, idle=len(self.workers.idle), now=now), now)
+            self._send(
+                self.backlog.next_batch(self.workers.limits, idle=len(self.workers.idle), now=now),
+                now,
+            )
         self.workers.mend(now)
         return self._take_actions()
 
@@ -226,7 +239,9 @@ class Scheduler:
                 task.run_until = now + task.timeout_s
                 self._timers.add(task.run_until, task)
         self.recorder.sent([now - task.enqueued_at for task in batch], now)
-        self._actions.append(Send(worker.id, self._batches, batch, [task.payload for task in batch]))
+        self._actions.append(
+            Send(worker.id, self._batches, batch, [task.payload for task in batch])
+        )
 
     def _expire(self, task: Task, now: float) -> None:
         # 1. Its deadline has passed, or will before it can be done: nobody needs the answer, waiting or running. A
@@ -234,7 +249,11 @@ class Scheduler:
         running = task.state is TaskState.RUNNING
         if task.deadline_at <= now or (not running and task.start_by <= now):
             self._drop(task, "deadline")
-            text = "the task was not done by its deadline" if running else "no worker was free in time for the deadline"
+            text = (
+                "the task was not done by its deadline"
+                if running
+                else "no worker was free in time for the deadline"
+            )
             self._actions.append(Answer(task, DeadlineExceeded(text)))
             self.recorder.refused["expired"] += 1
         # 2. It runs, and has used up its time: it and all those of its batch of which that is true are at
@@ -243,7 +262,9 @@ class Scheduler:
             worker = self.workers.all[task.worker_id]
             for other in worker.batch:
                 if other.state is TaskState.RUNNING and other.run_until <= now:
-                    self._answer(other, TaskTimeout(f"{other.function.name} ran longer than its timeout"))
+                    self._answer(
+                        other, TaskTimeout(f"{other.function.name} ran longer than its timeout")
+                    )
             if self.workers.limits.can_kill:
                 for other in worker.batch:  # those that still wait for an answer run again
                     if other.state is TaskState.RUNNING:
@@ -278,7 +299,11 @@ class Scheduler:
     def _give_up_without_workers(self, now: float) -> None:
         """Where no worker can be started, say so to those that wait; later calls have the next start to hope for."""
         if self.backlog and self.workers.cannot_start(now):
-            self._answer_waiting(WorkerCrashed(f"no worker can be started: the last one {self.workers.start_failure}"))
+            self._answer_waiting(
+                WorkerCrashed(
+                    f"no worker can be started: the last one {self.workers.start_failure}"
+                )
+            )
 
     def _drop(self, task: Task, reason: str) -> None:
         was_waiting = task.state is TaskState.WAITING

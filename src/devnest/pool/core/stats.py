@@ -75,7 +75,9 @@ class Stats:
     def from_dict(cls, data: Mapping[str, Any]) -> "Stats":
         """Return the reading that :meth:`as_dict` gave, also after a trip through JSON."""
         fields = dict(data)
-        fields["queued_by_priority"] = {int(key): value for key, value in data["queued_by_priority"].items()}
+        fields["queued_by_priority"] = {
+            int(key): value for key, value in data["queued_by_priority"].items()
+        }
         fields["batch_counts"] = tuple(data["batch_counts"])
         for name in ("wait", "run", "wait_last_minute", "run_last_minute"):
             fields[name] = Histogram(tuple(data[name]["counts"]), data[name]["sum_s"])
@@ -88,7 +90,10 @@ class Stats:
             lines += [f"# TYPE {prefix}_{name} gauge", f"{prefix}_{name} {getattr(self, name)}"]
         lines += _labelled(f"{prefix}_queued", "gauge", "priority", self.queued_by_priority)
         for name in ("done", "failed", "cancelled", "retried"):
-            lines += [f"# TYPE {prefix}_{name}_total counter", f"{prefix}_{name}_total {getattr(self, name)}"]
+            lines += [
+                f"# TYPE {prefix}_{name}_total counter",
+                f"{prefix}_{name}_total {getattr(self, name)}",
+            ]
         lines += _labelled(f"{prefix}_refused_total", "counter", "reason", self.refused)
         lines += _labelled(f"{prefix}_restarts_total", "counter", "reason", self.restarts)
         lines += _buckets(f"{prefix}_batch_size", BATCH_BOUNDS, self.batch_counts, self.batched)
@@ -98,10 +103,15 @@ class Stats:
 
 
 def _labelled(name: str, kind: str, label: str, values: Mapping[Any, int]) -> list[str]:
-    return [f"# TYPE {name} {kind}", *(f'{name}{{{label}="{key}"}} {value}' for key, value in values.items())]
+    return [
+        f"# TYPE {name} {kind}",
+        *(f'{name}{{{label}="{key}"}} {value}' for key, value in values.items()),
+    ]
 
 
-def _buckets(name: str, bounds: tuple[float, ...], counts: tuple[int, ...], whole: float) -> list[str]:
+def _buckets(
+    name: str, bounds: tuple[float, ...], counts: tuple[int, ...], whole: float
+) -> list[str]:
     lines = [f"# TYPE {name} histogram"]
     total = 0
     for count, bound in zip(counts, (*(f"{bound:g}" for bound in bounds), "+Inf"), strict=True):
@@ -200,7 +210,9 @@ class Recorder:
 
     def _advance(self, now: float) -> None:
         newest = self._slices[-1]
-        if now - newest.until > WINDOW_S:  # nothing happened for a whole window: start it anew, just before now
+        if (
+            now - newest.until > WINDOW_S
+        ):  # nothing happened for a whole window: start it anew, just before now
             self._drop(len(self._slices))
             self._slices = [newest := _Slice(now)]
             newest.worker_s, newest.busy_s = WINDOW_S * self._workers, WINDOW_S * self._busy

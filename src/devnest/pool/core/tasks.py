@@ -61,7 +61,9 @@ class Task:
     ) -> None:
         self.function = function
         self.payload = payload  # opaque to the scheduler
-        self.answer = answer  # called once, with a worker's reply or a PoolError; never after a cancel
+        self.answer = (
+            answer  # called once, with a worker's reply or a PoolError; never after a cancel
+        )
         self.priority = priority
         self.key = key
         self.source = source  # the client it came from; 0 in the pool's own process
@@ -117,9 +119,13 @@ def check_options(timeout_s: float, priority: int, key: str | None) -> None:
     if not timeout_s > 0:
         raise InvalidTask(f"timeout must be more than 0 seconds, not {timeout_s}")
     if not isinstance(priority, int) or priority not in PRIORITIES:
-        raise InvalidTask(f"priority must be a whole number from {PRIORITIES.start} to {PRIORITIES.stop - 1}")
+        raise InvalidTask(
+            f"priority must be a whole number from {PRIORITIES.start} to {PRIORITIES.stop - 1}"
+        )
     if key is not None and not (isinstance(key, str) and len(key) <= 255 and _is_utf8(key)):
-        raise InvalidTask("key must be a string of at most 255 characters, none of them a lone surrogate")
+        raise InvalidTask(
+            "key must be a string of at most 255 characters, none of them a lone surrogate"
+        )
 
 
 def _is_utf8(text: str) -> bool:

@@ -18,8 +18,12 @@ __all__ = ["Workers"]
 
 BACKOFF_FIRST_S = 0.1  # before the second start in a row that led to nothing
 MAX_BACKOFF_S = 5.0
-START_PATIENCE_S = 5.0  # starts may fail for so long before the tasks that wait for one are failed too
-JITTER = 0.2  # recycling limits vary by this share, so that workers started together do not go together
+START_PATIENCE_S = (
+    5.0  # starts may fail for so long before the tasks that wait for one are failed too
+)
+JITTER = (
+    0.2  # recycling limits vary by this share, so that workers started together do not go together
+)
 SETTLE_S = 0.01  # from saying stop to a worker until it has certainly seen that, or told that it begins a call
 STALL_S = 0.05  # after so long those that have not begun are taken back
 ORPHAN_S = 10.0  # how long a running task whose client has gone may go on
@@ -40,14 +44,22 @@ class Workers:
         self.closing = False  # no tasks come any more, so nobody is kept for them
         self.all: dict[int, Worker] = {}
         self.starting: dict[int, Worker] = {}
-        self.idle: dict[int, Worker] = {}  # the last one in is the first to get work, so that spare ones stay idle
+        self.idle: dict[
+            int, Worker
+        ] = {}  # the last one in is the first to get work, so that spare ones stay idle
         self.busy: dict[int, Worker] = {}
-        self.retiring: dict[int, Worker] = {}  # idle or busy ones that go as soon as their replacement is ready
+        self.retiring: dict[
+            int, Worker
+        ] = {}  # idle or busy ones that go as soon as their replacement is ready
         self.next_start_at = 0.0
         self._boot_s = 0.0  # what the last start took
-        self.is_settled = False  # whether there are as many as there should be, unless more tasks wait
+        self.is_settled = (
+            False  # whether there are as many as there should be, unless more tasks wait
+        )
         self.is_elastic = False  # whether idle ones may go
-        self.timers: Timers[Worker | Workers] = Timers(self._is_live)  # the workers: a start that had to wait
+        self.timers: Timers[Worker | Workers] = Timers(
+            self._is_live
+        )  # the workers: a start that had to wait
         self._start_alarm_at = 0.0
         self._failures = 0  # deaths since a worker last did anything useful
         self._failing_since = math.inf  # the first failed start since a worker last booted
@@ -108,7 +120,11 @@ class Workers:
     def is_needed(self, worker_id: int) -> bool:
         """Whether a worker has not been told to go."""
         worker = self.all.get(worker_id)
-        return worker is not None and worker.state in (WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY)
+        return worker is not None and worker.state in (
+            WorkerState.STARTING,
+            WorkerState.IDLE,
+            WorkerState.BUSY,
+        )
 
     def cannot_start(self, now: float) -> bool:
         """Whether there is no worker, and has been none that started for longer than a passing shortage lasts."""
@@ -191,7 +207,11 @@ class Workers:
 
     def _watch_idle(self, worker: Worker, now: float) -> None:
         """Have a worker that the pool may spare looked at when it can have been idle long enough."""
-        if self.is_elastic and worker.idle_look_at == math.inf and worker.state in (WorkerState.IDLE, WorkerState.BUSY):
+        if (
+            self.is_elastic
+            and worker.idle_look_at == math.inf
+            and worker.state in (WorkerState.IDLE, WorkerState.BUSY)
+        ):
             idle_until = worker.idle_since + self.limits.idle_timeout
             worker.idle_look_at = idle_until if idle_until > now else now + self.limits.idle_timeout
             self.timers.add(worker.idle_look_at, worker)
@@ -199,7 +219,13 @@ class Workers:
     def _is_live(self, when: float, subject: "Worker | Workers") -> bool:
         if isinstance(subject, Workers):
             return when == self._start_alarm_at
-        look_at = (subject.boot_until, subject.idle_look_at, subject.retire_at, subject.kill_at, subject.hold_at)
+        look_at = (
+            subject.boot_until,
+            subject.idle_look_at,
+            subject.retire_at,
+            subject.kill_at,
+            subject.hold_at,
+        )
         return subject.id in self.all and when in look_at
 
     def _recycle_if_due(self, worker: Worker, rss: int) -> None:
@@ -220,7 +246,10 @@ class Workers:
         """Make the workers as many as they should be while so many tasks wait as do."""
         if not self.is_settled:
             for worker in self._surplus():
-                self.end(worker, WorkerState.KILLED if worker.id in self.starting else WorkerState.STOPPING)
+                self.end(
+                    worker,
+                    WorkerState.KILLED if worker.id in self.starting else WorkerState.STOPPING,
+                )
         if not self.is_settled or (self._waiting and self.size < self.limits.max_workers):
             self._hire(now)
         self.note_sizes(now)
@@ -235,7 +264,10 @@ class Workers:
     def _hire(self, now: float) -> None:
         # Anything that ends with a batch is looked at again when one does.
         self.is_settled = not (self.closing or self.retiring or self.size > self.limits.max_workers)
-        was_elastic, self.is_elastic = self.is_elastic, self.limits.min_workers < self.limits.max_workers
+        was_elastic, self.is_elastic = (
+            self.is_elastic,
+            self.limits.min_workers < self.limits.max_workers,
+        )
         if self.is_elastic and not was_elastic:
             for worker in self.idle.values():
                 self._watch_idle(worker, now)
@@ -266,7 +298,10 @@ class Workers:
         replaced = list(self.retiring.values())[: max(0, len(self.retiring) - awaited)]
         gone = [worker for worker in replaced if worker.state is WorkerState.IDLE]
         too_many = max(0, self.size - self.limits.max_workers)
-        return gone + [worker for worker in self.idle.values() if worker.id not in self.retiring][:too_many]
+        return (
+            gone
+            + [worker for worker in self.idle.values() if worker.id not in self.retiring][:too_many]
+        )
 
     def _is_spare(self, worker: Worker) -> bool:
         """Whether an idle worker may go without the pool falling below its least size."""

@@ -7,7 +7,9 @@ from pathlib import Path
 __all__ = ["usable_cpus"]
 
 
-def usable_cpus(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+def usable_cpus(
+    cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int:
     """Return the CPUs of this process's affinity mask, or its control group's quota where that is less."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -26,7 +28,10 @@ def _cgroup_quota(root: Path, membership: Path) -> float:
         _, controllers, path = line.split(":", 2)
         if controllers == "":  # version 2
             group = root / path.lstrip("/")
-            for directory in (group, *(parent for parent in group.parents if parent.is_relative_to(root))):
+            for directory in (
+                group,
+                *(parent for parent in group.parents if parent.is_relative_to(root)),
+            ):
                 quota = min(quota, _ratio(directory / "cpu.max"))
         elif "cpu" in controllers.split(","):  # version 1
             group = root / "cpu" / path.lstrip("/")

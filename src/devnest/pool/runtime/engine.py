@@ -121,9 +121,15 @@ class Engine:
         self.end_turn_soon()
         self._resolve_first()
 
-    def worker_done(self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int) -> None:
+    def worker_done(
+        self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int
+    ) -> None:
         """See :class:`Events`."""
-        self._perform(self.scheduler.done(worker_id, batch_id, answers, time.monotonic(), failed=failed, rss=rss))
+        self._perform(
+            self.scheduler.done(
+                worker_id, batch_id, answers, time.monotonic(), failed=failed, rss=rss
+            )
+        )
         if not self.scheduler.is_quiet:
             self.end_turn_soon()
 
@@ -185,7 +191,10 @@ class Engine:
     def _start(self, worker_id: int) -> None:
         try:
             self.workers[worker_id] = self._start_worker(worker_id, self)
-        except (OSError, RuntimeError) as error:  # no process, thread or descriptor to be had now; tried again later
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # no process, thread or descriptor to be had now; tried again later
             how = f"could not be started: {error}"
             self.loop.call_soon(functools.partial(self.worker_ended, worker_id, how, begun=0))
 

@@ -32,7 +32,9 @@ def import_path() -> list[str]:
 def _entries() -> Iterator[str]:
     for entry in sys.path:
         if isinstance(entry, str):  # anything else is passed over
-            with contextlib.suppress(FileNotFoundError):  # "" is the working directory, which may have been removed
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # "" is the working directory, which may have been removed
                 yield os.path.abspath(entry)  # noqa: PTH100 (Path("") is ".")
 
 

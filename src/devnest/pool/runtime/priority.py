@@ -7,7 +7,11 @@ import sys
 __all__ = ["Priority"]
 
 AUTOGROUP = "/proc/self/autogroup"
-SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # number of the system call, on 64 bits
+SCHED_SETATTR = {
+    "x86_64": 314,
+    "aarch64": 274,
+    "riscv64": 274,
+}  # number of the system call, on 64 bits
 ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # struct sched_attr, linux/sched/types.h
 MAX_SLICE_NS = 100_000_000  # that Linux takes
 
@@ -53,7 +57,12 @@ class Priority:
 def _ask_for_long_slices(nice: int) -> None:
     """As sched(7) has it: the "runtime" of an ordinary process. Older kernels take no notice, others may refuse."""
     number = SCHED_SETATTR.get(os.uname().machine)
-    if sys.platform == "linux" and number and sys.maxsize > 1 << 32 and os.sched_getscheduler(0) == os.SCHED_OTHER:
+    if (
+        sys.platform == "linux"
+        and number
+        and sys.maxsize > 1 << 32
+        and os.sched_getscheduler(0) == os.SCHED_OTHER
+    ):
         import ctypes  # most workers are as urgent as everybody else, and start without it
 
         asked = ATTRIBUTES.pack(ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, MAX_SLICE_NS, 0, 0)

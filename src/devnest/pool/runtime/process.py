@@ -49,7 +49,9 @@ class Events(Protocol):
     def worker_ready(self, worker_id: int) -> None:
         """It has booted."""
 
-    def worker_done(self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int) -> None:
+    def worker_done(
+        self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int
+    ) -> None:
         """It answered a batch."""
 
     def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
@@ -95,7 +97,11 @@ class ProcessWorker:
         progress = Segment(Progress.create()) if HAS_PROGRESS else None
         self._progress = Progress(progress.fd) if progress else None
         with worker_wire, worker_lifeline:
-            fds = [worker_wire.fileno(), worker_lifeline.fileno(), *([progress.fd] if progress else [])]
+            fds = [
+                worker_wire.fileno(),
+                worker_lifeline.fileno(),
+                *([progress.fd] if progress else []),
+            ]
             try:
                 self._process = subprocess.Popen(
                     interpreter(_PROGRAM, [*map(str, fds)], import_path()),
@@ -159,7 +165,9 @@ class ProcessWorker:
         elif received.kind == Kind.DONE:
             items = read_items(received.body, 8, received.segments)
             if len(items) != self._sent or not _TAGS.issuperset([tag for tag, _ in items]):
-                raise WireError(f"a worker gave {len(items)} answers to {self._sent} calls, or one of another kind")
+                raise WireError(
+                    f"a worker gave {len(items)} answers to {self._sent} calls, or one of another kind"
+                )
             answers = [None if item[0] == SKIPPED else item for item in items]
             failed = sum(tag == FAILED for tag, _ in items)
             rss = int.from_bytes(received.body[:8], "little")
@@ -187,7 +195,9 @@ class ProcessWorker:
             return
         if grace_s <= 0:
             self._signal_group()
-        self._timer = self._loop.call_later(delay_s, self._await_end, grace_s - delay_s, min(MAX_POLL_S, 2 * delay_s))
+        self._timer = self._loop.call_later(
+            delay_s, self._await_end, grace_s - delay_s, min(MAX_POLL_S, 2 * delay_s)
+        )
 
     def _has_exited(self) -> bool:
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
@@ -195,7 +205,9 @@ class ProcessWorker:
         try:
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return False
-        except ChildProcessError:  # SIGCHLD is ignored here, so the kernel has reaped it; the lifeline ends its group
+        except (
+            ChildProcessError
+        ):  # SIGCHLD is ignored here, so the kernel has reaped it; the lifeline ends its group
             self._is_status_lost = True
             return True
         self._signal_group()  # while it is not reaped, the group's number cannot belong to anybody else

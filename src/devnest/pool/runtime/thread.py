@@ -24,8 +24,12 @@ class ThreadWorker:
         self._loop = loop
         self._id = worker_id
         self._events = events
-        self._mail: queue.SimpleQueue[tuple[int, Function, Sequence[Call]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name=f"devnest.pool-{worker_id}", daemon=True)
+        self._mail: queue.SimpleQueue[tuple[int, Function, Sequence[Call]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(
+            target=self._serve, name=f"devnest.pool-{worker_id}", daemon=True
+        )
         self._thread.start()
 
     def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
@@ -88,7 +92,9 @@ def _run_one(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         return Outcome(None, error)
 
 
-def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool) -> list[Outcome]:
+def _run_many(
+    func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool
+) -> list[Outcome]:
     try:
         results = list(func(calls))
         if len(results) != len(calls):

@@ -48,7 +48,9 @@ def main(wire_fd: int, lifeline_fd: int, progress_fd: int | None = None) -> None
     if progress_fd is not None:
         progress = Progress(progress_fd)
         os.close(progress_fd)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which decides what it means
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the parent, which decides what it means
     os.set_inheritable(wire_fd, False)
     os.set_inheritable(lifeline_fd, False)
     _die_with(lifeline_fd)
@@ -87,12 +89,16 @@ def _send(wire: socket.socket, data: bytes, segments: list[Segment]) -> None:
 def _die_with(lifeline_fd: int) -> None:
     fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
     if sys.platform == "linux":
-        fcntl.fcntl(lifeline_fd, _F_SETSIG, signal.SIGKILL)  # elsewhere SIGIO, whose default is also to end
+        fcntl.fcntl(
+            lifeline_fd, _F_SETSIG, signal.SIGKILL
+        )  # elsewhere SIGIO, whose default is also to end
     flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
     fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _handle(received: Frame, progress: Progress | None, priority: Priority) -> tuple[bytes, list[Segment]]:
+def _handle(
+    received: Frame, progress: Progress | None, priority: Priority
+) -> tuple[bytes, list[Segment]]:
     if received.kind == Kind.BOOT:
         boot(priority, **unpack(Packed(received.body)))
         return frame(Kind.READY, 0), []
@@ -106,7 +112,13 @@ def _handle(received: Frame, progress: Progress | None, priority: Priority) -> t
 
 
 def boot(
-    priority: Priority, *, path: list[str], main_path: str | None, main_module: str | None, nice: int, names: list[str]
+    priority: Priority,
+    *,
+    path: list[str],
+    main_path: str | None,
+    main_module: str | None,
+    nice: int,
+    names: list[str],
 ) -> None:
     """Become like the parent: its import path, its script; then import what will be needed."""
     sys.path[:] = path
@@ -134,7 +146,9 @@ class _Main(types.ModuleType):
         try:
             return self._namespace[name]
         except KeyError:
-            raise AttributeError(f"the main script has no {name!r} when it is imported by a worker") from None
+            raise AttributeError(
+                f"the main script has no {name!r} when it is imported by a worker"
+            ) from None
 
     def _load(self) -> dict[str, Any]:
         import runpy  # few need it, and every worker would load it
@@ -168,7 +182,9 @@ def _run(batch: Batch, progress: Progress | None) -> list[tuple[int, Packed]]:
         return [_failure(error)] * len(payloads)
     if not batch.is_batched:
         return [
-            _run_one(func, payload) if progress is None or progress.begin(index) else (SKIPPED, Packed(b""))
+            _run_one(func, payload)
+            if progress is None or progress.begin(index)
+            else (SKIPPED, Packed(b""))
             for index, payload in enumerate(payloads)
         ]
     answers: list[tuple[int, Packed] | None] = [None] * len(payloads)
@@ -178,7 +194,9 @@ def _run(batch: Batch, progress: Progress | None) -> list[tuple[int, Packed]]:
             calls.append((index, unpack(payload)[0]))
         except Exception as error:
             answers[index] = _failure(error)
-    for (index, _), answer in zip(calls, _run_many(func, [call for _, call in calls], batch.is_pure), strict=True):
+    for (index, _), answer in zip(
+        calls, _run_many(func, [call for _, call in calls], batch.is_pure), strict=True
+    ):
         answers[index] = answer
     return [answer for answer in answers if answer is not None]
 
@@ -192,7 +210,9 @@ def _run_one(func: Callable[..., Any], payload: Packed) -> tuple[int, Packed]:
     return _success(result)
 
 
-def _run_many(func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool) -> list[tuple[int, Packed]]:
+def _run_many(
+    func: Callable[..., Any], calls: list[tuple[Any, ...]], is_pure: bool
+) -> list[tuple[int, Packed]]:
     if not calls:
         return []
     try:
@@ -226,7 +246,9 @@ def _failure(error: Exception, seen: BaseException | None = None) -> tuple[int, 
     text = _traceback_of(error if seen is None else seen)
     try:
         packed = pack((error, text))
-        raised, _ = unpack(packed)  # an exception with arguments of its own may pickle and yet not come back
+        raised, _ = unpack(
+            packed
+        )  # an exception with arguments of its own may pickle and yet not come back
         if not issubclass(type(raised), Exception):
             raise TypeError(f"it comes back as {told(raised)}")
     except BaseException as problem:
@@ -252,4 +274,6 @@ def _rss() -> int:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         resource = importlib.import_module("resource")
-        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # bytes on macOS, and the peak
+        return int(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        )  # bytes on macOS, and the peak

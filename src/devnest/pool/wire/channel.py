@@ -154,7 +154,11 @@ class Channel:
             self._lose(f"cannot read: {error}", unread=isinstance(error, ConnectionResetError))
             return
         if not data or truncated:
-            self._lose("descriptors were lost: too many are open" if truncated else "closed by the other side")
+            self._lose(
+                "descriptors were lost: too many are open"
+                if truncated
+                else "closed by the other side"
+            )
             return
         try:
             for frame in self._reader.feed(data, segments):

@@ -92,7 +92,8 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
     """Pickle a call's arguments. A large ``bytes`` that is itself an argument travels out of band too."""
     if any(type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES for arg in args):
         args = tuple(
-            _Large(arg) if type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES else arg for arg in args
+            _Large(arg) if type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES else arg
+            for arg in args
         )
     return pack((args, kwargs) if kwargs else (args,))
 
@@ -106,7 +107,11 @@ def unpack(packed: Packed) -> Any:
     size = sum(_aligned(length) for length in lengths)
     # Without the seals the sender could cut the file while it is mapped here, which ends this process by
     # SIGBUS.
-    if fcntl.fcntl(fd, _GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size != size or not lengths:
+    if (
+        fcntl.fcntl(fd, _GET_SEALS) & _SEALS != _SEALS
+        or os.fstat(fd).st_size != size
+        or not lengths
+    ):
         raise ValueError("the memory file is not sealed, or not of the announced size")
     # Private: what the receiver writes stays its own.
     memory = memoryview(mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))

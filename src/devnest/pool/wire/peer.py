@@ -18,7 +18,10 @@ __all__ = ["MAX_PATH_BYTES", "bind", "connect", "is_same_user", "parse_url", "pe
 MAX_PATH_BYTES = 103  # sun_path holds 108 bytes with the final zero on Linux, 104 on macOS
 
 _PEERCRED = struct.Struct("iII")  # struct ucred of Linux: pid, uid, gid
-_XUCRED_BYTES, _XUCRED_HEAD = 76, struct.Struct("II")  # struct xucred of macOS: version, uid, then groups
+_XUCRED_BYTES, _XUCRED_HEAD = (
+    76,
+    struct.Struct("II"),
+)  # struct xucred of macOS: version, uid, then groups
 _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # sys/un.h of macOS
 
 
@@ -28,7 +31,9 @@ def parse_url(url: str) -> Path:
     if path == url or not path.startswith("/"):
         raise InvalidTask(f"a pool's address looks like unix:///run/devnest/pool.sock, not {url!r}")
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
-        raise InvalidTask(f"the path of a Unix socket may have {MAX_PATH_BYTES} bytes, and this has more: {path}")
+        raise InvalidTask(
+            f"the path of a Unix socket may have {MAX_PATH_BYTES} bytes, and this has more: {path}"
+        )
     return Path(path)
 
 
@@ -98,7 +103,9 @@ def _locked(directory: Path) -> Iterator[None]:
     try:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise PermissionError(f"{directory} must belong to this user and be closed to others (chmod 700)")
+            raise PermissionError(
+                f"{directory} must belong to this user and be closed to others (chmod 700)"
+            )
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:

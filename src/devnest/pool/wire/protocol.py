@@ -117,7 +117,9 @@ class FrameReader:
         while len(source) - at >= _HEADER.size:
             size, kind, descriptors, frame_id = _HEADER.unpack_from(source, at)
             if kind not in _KINDS or size > self._max_bytes or descriptors > MAX_BATCH:
-                raise WireError(f"not a frame: kind {kind}, {size} bytes, {descriptors} descriptors")
+                raise WireError(
+                    f"not a frame: kind {kind}, {size} bytes, {descriptors} descriptors"
+                )
             start, end = at + _HEADER.size, at + _HEADER.size + size
             if end > len(source):
                 break
@@ -159,7 +161,9 @@ def read_items(body: bytes, at: int, segments: Sequence[Segment]) -> list[tuple[
             at += _ITEM.size
             if at + size > len(body):
                 raise WireError("a payload is cut short")
-            items.append((tag, Packed(body[at : at + size], next(remaining) if has_segment else None)))
+            items.append(
+                (tag, Packed(body[at : at + size], next(remaining) if has_segment else None))
+            )
             at += size
     except (struct.error, StopIteration) as error:
         raise WireError("a body is cut short") from error
@@ -171,7 +175,9 @@ def write_batch(
 ) -> tuple[bytes, list[Segment]]:
     """Return a BATCH frame: the function, and the arguments of each call."""
     items, segments = write_items([(0, payload) for payload in payloads])
-    return frame(Kind.BATCH, batch_id, _batch_head(function, max_rss) + items, len(segments)), segments
+    return frame(
+        Kind.BATCH, batch_id, _batch_head(function, max_rss) + items, len(segments)
+    ), segments
 
 
 @functools.lru_cache(maxsize=1024)
@@ -196,7 +202,9 @@ def read_batch(received: Frame) -> Batch:
     flags, length = struct.unpack_from("<BH", received.body)
     name = received.body[3 : 3 + length].decode()
     items = read_items(received.body, 3 + length, received.segments)
-    return Batch(name, bool(flags & 1), bool(flags & 2), bool(flags & 4), [payload for _, payload in items])
+    return Batch(
+        name, bool(flags & 1), bool(flags & 2), bool(flags & 4), [payload for _, payload in items]
+    )
 
 
 def write_greeting(max_frame_bytes: int) -> bytes:
@@ -254,11 +262,18 @@ def read_submission(received: Frame) -> Submission:
         name = received.body[key_end:name_end].decode()
     except (struct.error, UnicodeDecodeError) as error:
         raise WireError("not a submission") from error
-    if name_end > len(received.body) or math.isnan(timeout_s) or math.isnan(deadline_s) or max_size > MAX_BATCH:
+    if (
+        name_end > len(received.body)
+        or math.isnan(timeout_s)
+        or math.isnan(deadline_s)
+        or max_size > MAX_BATCH
+    ):
         raise WireError("not a submission")
     segment = received.segments[0] if received.segments else None
     payload = Packed(received.body[name_end:], segment)
-    return Submission(Function(name, max_size, bool(is_pure)), payload, priority, key, timeout_s, deadline_s)
+    return Submission(
+        Function(name, max_size, bool(is_pure)), payload, priority, key, timeout_s, deadline_s
+    )
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[Segment], bool]:

@@ -38,7 +38,9 @@ def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
         body = bytes([_FULL]) + _RETRY_AFTER.pack(answer.retry_after) + answer.reason.encode()
         return frame(Kind.REPLY, request_id, body), []
     if isinstance(answer, PoolError):
-        return frame(Kind.REPLY, request_id, bytes([_CODES[type(answer)]]) + str(answer).encode()), []
+        return frame(
+            Kind.REPLY, request_id, bytes([_CODES[type(answer)]]) + str(answer).encode()
+        ), []
     assert isinstance(answer, tuple)
     tag, packed = answer
     segments = [packed.segment] if packed.segment is not None else []

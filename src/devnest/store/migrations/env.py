@@ -13,11 +13,15 @@ connection = context.config.attributes["connection"]
 def applied(*, step: Any, **_: Any) -> None:
     """After each revision: what it says of older programs. The first ones are older than the table."""
     if step.is_upgrade and (oldest := getattr(step.up_revision.module, "oldest_program", None)):
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET oldest_program = :oldest"), {"oldest": oldest})  # noqa: S608 (a constant)
+        update = f"UPDATE {VERSION_TABLE} SET oldest_program = :oldest"  # noqa: S608 # our own name
+        connection.execute(text(update), {"oldest": oldest})
 
 
 context.configure(
-    connection=connection, transactional_ddl=True, version_table=VERSION_TABLE, on_version_apply=cast(Any, applied)
+    connection=connection,
+    transactional_ddl=True,
+    version_table=VERSION_TABLE,
+    on_version_apply=cast(Any, applied),
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -12,7 +12,14 @@ from pathlib import Path
 
 from devnest.store.errors import DataDirectoryError, PostgresNotFound
 
-__all__ = ["MIN_MAJOR", "Identity", "PostgresBinaries", "find_binaries", "postgres_identity", "private_environment"]
+__all__ = [
+    "MIN_MAJOR",
+    "Identity",
+    "PostgresBinaries",
+    "find_binaries",
+    "postgres_identity",
+    "private_environment",
+]
 
 MIN_MAJOR = 15  # of PostgreSQL, here and for a database of the operator's own
 SYSTEM_USER = "devnest"
@@ -124,7 +131,9 @@ def find_binaries(given: Path | None, identity: Identity, data_dir: Path) -> Pos
             directory = _copy(package, data_dir)
         return _checked(directory, identity)
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    absolute = os.pathsep.join(entry for entry in directories if Path(entry).is_absolute())  # "" is where one is
+    absolute = os.pathsep.join(
+        entry for entry in directories if Path(entry).is_absolute()
+    )  # "" is where one is
     if on_path := shutil.which("postgres", path=absolute):
         return _checked(Path(on_path).resolve().parent, identity)
     raise PostgresNotFound(
@@ -148,8 +157,12 @@ def _copy(package: Path, data_dir: Path) -> Path:
     if not target.exists():
         unfinished = data_dir / "programs.new"
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(package / "pginstall", unfinished / package.name / "pginstall", symlinks=True)
-        libraries = package.with_name(f"{package.name}.libs")  # reached by the programs' relative run path
+        shutil.copytree(
+            package / "pginstall", unfinished / package.name / "pginstall", symlinks=True
+        )
+        libraries = package.with_name(
+            f"{package.name}.libs"
+        )  # reached by the programs' relative run path
         if libraries.is_dir():
             shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
         for path in [unfinished, *unfinished.rglob("*")]:
@@ -168,8 +181,12 @@ def _checked(directory: Path, identity: Identity) -> PostgresBinaries:
             raise PostgresNotFound(f"{program} does not run: {error.strerror}") from error
         version = re.search(r"\) (\d+)", answer.stdout)
         if answer.returncode != 0 or version is None:
-            raise PostgresNotFound(f"{program} does not run: {(answer.stderr or answer.stdout).strip()[:200]}")
+            raise PostgresNotFound(
+                f"{program} does not run: {(answer.stderr or answer.stdout).strip()[:200]}"
+            )
         major = int(version[1])
         if major < MIN_MAJOR:
-            raise PostgresNotFound(f"{program} is PostgreSQL {major}, DevNest needs {MIN_MAJOR} or newer")
+            raise PostgresNotFound(
+                f"{program} is PostgreSQL {major}, DevNest needs {MIN_MAJOR} or newer"
+            )
     return PostgresBinaries(directory, major)

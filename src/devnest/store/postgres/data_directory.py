@@ -32,7 +32,9 @@ def _home() -> Path:
         return Path(pwd.getpwuid(os.geteuid()).pw_dir)
     except KeyError:
         name = Path("~/.local/share/devnest")
-        raise DataDirectoryError(name, "this user has no home directory; name another place by --data-dir") from None
+        raise DataDirectoryError(
+            name, "this user has no home directory; name another place by --data-dir"
+        ) from None
 
 
 class DataDirectory:
@@ -61,13 +63,19 @@ class DataDirectory:
                 pass
             else:
                 self.path.chmod(mode)  # mkdir's mode went through the umask
-            self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            self._lock_fd = os.open(
+                self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
+            )
         except OSError as error:
-            raise DataDirectoryError(self.path, error.strerror or str(error), passing=is_passing(error)) from error
+            raise DataDirectoryError(
+                self.path, error.strerror or str(error), passing=is_passing(error)
+            ) from error
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid, *what = os.pread(self._lock_fd, 40, 0).decode("ascii", "replace").split() or ["unknown"]
+            pid, *what = os.pread(self._lock_fd, 40, 0).decode("ascii", "replace").split() or [
+                "unknown"
+            ]
             self.close()
             raise DataDirectoryInUse(self.path, pid, passing=what == [COMMAND]) from None
         os.ftruncate(self._lock_fd, 0)

@@ -38,7 +38,9 @@ ORPHAN_TIMEOUT_S = 30.0
 BEREFT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
-_PRCTL: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only; looked up here, not between fork and exec
+_PRCTL: Any = getattr(
+    ctypes.CDLL(None), "prctl", None
+)  # Linux only; looked up here, not between fork and exec
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -80,7 +82,11 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """The postmaster's process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return (
+            self._process.pid
+            if self._process is not None and self._process.poll() is None
+            else None
+        )
 
     @property
     def exit_status(self) -> int | None:
@@ -110,7 +116,9 @@ class EmbeddedPostgres:
         next start sees to it). Raises `VersionMismatch`, `DataDirectoryError`, `PostgresFailed`.
         """
         try:
-            lock_fd = os.open(self._home / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            lock_fd = os.open(
+                self._home / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
+            )
             try:
                 if not self._is_free(lock_fd):
                     return False
@@ -136,8 +144,14 @@ class EmbeddedPostgres:
             lines = self._postmaster_pid_lines()
             return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
         self._end()  # what the servers know, where it listens, stays for the next try
-        what = f"started and did nothing for {MAX_STANDSTILL_S:g} s" if code is None else f"ended with status {code}"
-        raise PostgresFailed(f"PostgreSQL {what}; the end of {self.log_path}: {' | '.join(self._log.last_lines(3))}")
+        what = (
+            f"started and did nothing for {MAX_STANDSTILL_S:g} s"
+            if code is None
+            else f"ended with status {code}"
+        )
+        raise PostgresFailed(
+            f"PostgreSQL {what}; the end of {self.log_path}: {' | '.join(self._log.last_lines(3))}"
+        )
 
     def stop(self) -> None:
         """Shut down: no new connections, running transactions rolled back, a checkpoint, end."""
@@ -183,7 +197,9 @@ class EmbeddedPostgres:
                 self._kill_bereft(lock_fd)
             if waited_s > ORPHAN_TIMEOUT_S:
                 self._orphan_since = None
-                raise PostgresFailed(f"a PostgreSQL left behind in {self._home} does not end") from None
+                raise PostgresFailed(
+                    f"a PostgreSQL left behind in {self._home} does not end"
+                ) from None
             return False
         self._orphan_since = None
         return True
@@ -208,7 +224,9 @@ class EmbeddedPostgres:
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it is another user's, or has ended
                 is_another = int(process.name) != os.getpid() and self._works_here(process)
-                if is_another and any(os.path.samestat(fd.stat(), lock) for fd in (process / "fd").iterdir()):
+                if is_another and any(
+                    os.path.samestat(fd.stat(), lock) for fd in (process / "fd").iterdir()
+                ):
                     _send(int(process.name), signal.SIGKILL)
 
     def _works_here(self, process: Path) -> bool:
@@ -246,14 +264,18 @@ class EmbeddedPostgres:
             if answer.returncode == 0:
                 break
         else:
-            raise PostgresFailed(f"initdb failed: {(answer.stderr or answer.stdout).strip()[-500:]}")
+            raise PostgresFailed(
+                f"initdb failed: {(answer.stderr or answer.stdout).strip()[-500:]}"
+            )
         unfinished.rename(self._data)
 
     def _check_version(self) -> None:
         try:
             made_by = (self._data / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
-            raise DataDirectoryError(self._home, "its folder postgres is no PostgreSQL database") from None
+            raise DataDirectoryError(
+                self._home, "its folder postgres is no PostgreSQL database"
+            ) from None
         if made_by != str(self._binaries.major):
             raise VersionMismatch(self._home, made_by, str(self._binaries.major))
 

@@ -67,6 +67,7 @@ class PostgresLog:
 
     def _copy(self, target: Path, size_bytes: int) -> None:
         """Its last `MAX_LOG_BYTES`."""
-        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as old:  # noqa: PTH123 (a descriptor)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(target, flags, 0o600), "wb") as old:
             os.fchmod(old.fileno(), 0o600)
             old.write(os.pread(self._fd, MAX_LOG_BYTES, size_bytes - MAX_LOG_BYTES))

@@ -15,7 +15,9 @@ from devnest.store.postgres.log import PostgresLog
 
 __all__ = ["MAX_STANDSTILL_S", "Startup"]
 
-MAX_STANDSTILL_S = 300.0  # the checkpoint at the end of a recovery may say nothing and only wait for the disk
+MAX_STANDSTILL_S = (
+    300.0  # the checkpoint at the end of a recovery may say nothing and only wait for the disk
+)
 LOOK_S = 1.0
 REPORT_S = 10.0
 log = structlog.get_logger("devnest.store")
@@ -40,7 +42,9 @@ class Startup:
         if now - self._reported_at >= REPORT_S:
             self._reported_at = now
             last = " ".join(self._log.last_lines(1))
-            log.warning("postgresql still starts", waited_s=round(now - self._began_at), last_line=last)
+            log.warning(
+                "postgresql still starts", waited_s=round(now - self._began_at), last_line=last
+            )
         return now - self._moved_at > MAX_STANDSTILL_S
 
 

@@ -45,7 +45,9 @@ UPDATE accounts SET username = $2, renamed_at = CASE WHEN $3 THEN (now() || rena
 WHERE id = $1 RETURNING id, username, email, created_at"""
 
 
-async def change_username(database: Database, account_id: UUID, username: str, password_hash: str) -> Account | None:
+async def change_username(
+    database: Database, account_id: UUID, username: str, password_hash: str
+) -> Account | None:
     """Call the account otherwise if this is still its hash; None where it is not, or the account has gone.
 
     The name before is held for it for 90 days, so it may take that back. Another case of its name is no new name.
@@ -97,12 +99,16 @@ async def change_password(
             return None
         await connection.execute(DROP_TOKENS, account_id)
         ended = await connection.fetch(END_ALL, account_id)
-        session = await open_session(connection, Opening(account_id, new_hash, origin), Event.PASSWORD_CHANGE)
+        session = await open_session(
+            connection, Opening(account_id, new_hash, origin), Event.PASSWORD_CHANGE
+        )
     assert session is not None, "the account is locked"
     return Changed(session, [row["id"] for row in ended])
 
 
-async def delete_account(database: Database, account_id: UUID, password_hash: str) -> list[UUID] | None:
+async def delete_account(
+    database: Database, account_id: UUID, password_hash: str
+) -> list[UUID] | None:
     """End an account if this is still its hash; the ids of the sessions that ended with it, None where it is not.
 
     The name is kept from others for 90 days, by the same trigger as at a change. The address is free at once: a mail

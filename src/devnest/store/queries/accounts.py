@@ -99,12 +99,15 @@ class Login(msgspec.Struct, frozen=True):
 async def find_account(database: Database, account_id: UUID) -> Account | None:
     """The account with this id."""
     row = await database.fetch_row(
-        "SELECT id, username, email, created_at FROM accounts WHERE id = $1 AND deleted_at IS NULL", account_id
+        "SELECT id, username, email, created_at FROM accounts WHERE id = $1 AND deleted_at IS NULL",
+        account_id,
     )
     return None if row is None else Account(*row)
 
 
-async def find_credentials(database: Database, *, email: str | None, username: str | None) -> Credentials | None:
+async def find_credentials(
+    database: Database, *, email: str | None, username: str | None
+) -> Credentials | None:
     """What the account with this e-mail address, or else this username, logs in with."""
     name = "username" if email is None else "email"
     row = await database.fetch_row(
@@ -117,13 +120,17 @@ async def find_credentials(database: Database, *, email: str | None, username: s
 
 async def find_resettable(database: Database, email: str) -> Recipient | None:
     """The account with this e-mail address, unless it is disabled."""
-    row = await database.fetch_row(f"{RECIPIENT} WHERE lower(email) = $1 AND disabled_at IS NULL", folded(email))
+    row = await database.fetch_row(
+        f"{RECIPIENT} WHERE lower(email) = $1 AND disabled_at IS NULL", folded(email)
+    )
     return None if row is None else Recipient(*row)
 
 
 async def find_confirmed(database: Database, account_id: UUID) -> Recipient | None:
     """The account with this id, where its address was confirmed."""
-    row = await database.fetch_row(f"{RECIPIENT} WHERE id = $1 AND email_verified_at IS NOT NULL", account_id)
+    row = await database.fetch_row(
+        f"{RECIPIENT} WHERE id = $1 AND email_verified_at IS NOT NULL", account_id
+    )
     return None if row is None else Recipient(*row)
 
 

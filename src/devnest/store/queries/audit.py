@@ -29,7 +29,9 @@ class Event(StrEnum):
     EMAIL_VERIFY = "email_verify"
     EMAIL_CHANGE = "email_change"
     EMAIL_RELEASE = "email_release"  # of an account that never confirmed it; where from is the new registration's
-    ACCOUNT_CLAIM = "account_claim"  # the first proof of its address; whatever was there before it is removed
+    ACCOUNT_CLAIM = (
+        "account_claim"  # the first proof of its address; whatever was there before it is removed
+    )
     USERNAME_CHANGE = "username_change"
     ACCOUNT_DELETE = "account_delete"
     ACCOUNT_DISABLE = "account_disable"

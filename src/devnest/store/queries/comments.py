@@ -73,7 +73,12 @@ async def create_comment(
 
 
 async def list_comments(
-    database: Database, post_id: UUID, limit: int, *, max_bytes: int = MAX_LISTED_BYTES, after: UUID | None = None
+    database: Database,
+    post_id: UUID,
+    limit: int,
+    *,
+    max_bytes: int = MAX_LISTED_BYTES,
+    after: UUID | None = None,
 ) -> list[Comment] | None:
     """List comments, oldest first; None where there is no such post.
 
@@ -85,12 +90,16 @@ async def list_comments(
         after: The comment before the first.
     """
     rows = await database.fetch(PAGE, post_id, after, limit, max_bytes)
-    if not rows and not await database.fetch_value("SELECT EXISTS (SELECT 1 FROM posts WHERE id = $1)", post_id):
+    if not rows and not await database.fetch_value(
+        "SELECT EXISTS (SELECT 1 FROM posts WHERE id = $1)", post_id
+    ):
         return None
     return [_comment(row) for row in rows]
 
 
-async def delete_comment(database: Database, post_id: UUID, comment_id: UUID, author_id: UUID) -> bool | None:
+async def delete_comment(
+    database: Database, post_id: UUID, comment_id: UUID, author_id: UUID
+) -> bool | None:
     """Delete one's own comment; False where it is another's, None where there is none."""
     deleted: bool | None = await database.fetch_value(
         "WITH found AS (SELECT id, author_id = $3 AS own FROM comments WHERE id = $2 AND post_id = $1),"

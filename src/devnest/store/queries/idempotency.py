@@ -31,7 +31,9 @@ class Claim:
 
 async def find_answer(database: Database, claim: Claim, kind: type[T]) -> T | None:
     """What was answered under this key, or None. Raises `KeyReused` where something else was asked."""
-    row = await database.fetch_row("SELECT fingerprint, answer FROM idempotency_keys WHERE id = $1", claim.id)
+    row = await database.fetch_row(
+        "SELECT fingerprint, answer FROM idempotency_keys WHERE id = $1", claim.id
+    )
     if row is None:
         return None
     if row["fingerprint"] != claim.fingerprint:
@@ -39,7 +41,9 @@ async def find_answer(database: Database, claim: Claim, kind: type[T]) -> T | No
     return msgspec.json.decode(row["answer"], type=kind)
 
 
-async def keep_answer(connection: Connection, claim: Claim, account_id: UUID, answer: msgspec.Struct) -> None:
+async def keep_answer(
+    connection: Connection, claim: Claim, account_id: UUID, answer: msgspec.Struct
+) -> None:
     """Keep an answer in the transaction that made it; raises `KeyTaken` where another request was faster."""
     kept = await connection.fetchval(
         "INSERT INTO idempotency_keys (id, fingerprint, account_id, answer) VALUES ($1, $2, $3, $4)"

@@ -60,7 +60,9 @@ CONFIRM = "UPDATE accounts SET email = $2, email_verified_at = now()"
 LOCK_FOR_ADDRESS = """
 SELECT true FROM accounts WHERE id = $1 AND disabled_at IS NULL AND (lower(email) = $2 OR password_hash = $3)
 FOR NO KEY UPDATE"""
-DROP_ELSEWHERE = "DELETE FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND lower(email) <> $3"
+DROP_ELSEWHERE = (
+    "DELETE FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND lower(email) <> $3"
+)
 ADD = """
 INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)
 SELECT $1, $2, $3, $4, now() + $5
@@ -88,7 +90,11 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 async def create_mailed_token(
-    database: Database, account_id: UUID, purpose: Purpose, email: str, password_hash: str | None = None
+    database: Database,
+    account_id: UUID,
+    purpose: Purpose,
+    email: str,
+    password_hash: str | None = None,
 ) -> str | None:
     """A new token for an account, beside those that are good for the same address; those for another one are void.
 
@@ -99,7 +105,9 @@ async def create_mailed_token(
     token = new_token()
     async with database.connection() as connection, connection.transaction():
         # The lock first, by itself: the next statement sees what was made meanwhile.
-        if not await connection.fetchval(LOCK_FOR_ADDRESS, account_id, folded(email), password_hash):
+        if not await connection.fetchval(
+            LOCK_FOR_ADDRESS, account_id, folded(email), password_hash
+        ):
             return None
         await connection.execute(DROP_ELSEWHERE, account_id, purpose, folded(email))
         made = await connection.fetchval(

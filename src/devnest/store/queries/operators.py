@@ -20,7 +20,8 @@ async def disable_account(database: Database, account_id: UUID) -> int:
     """Let nobody sign in to the account, end its sessions and make its mailed tokens useless; how many sessions."""
     async with database.connection() as connection, connection.transaction():
         await connection.execute(
-            "UPDATE accounts SET disabled_at = coalesce(disabled_at, now()) WHERE id = $1", account_id
+            "UPDATE accounts SET disabled_at = coalesce(disabled_at, now()) WHERE id = $1",
+            account_id,
         )
         await connection.execute("DELETE FROM mailed_tokens WHERE account_id = $1", account_id)
         ended = await connection.fetch(
@@ -33,4 +34,6 @@ async def disable_account(database: Database, account_id: UUID) -> int:
 
 async def enable_account(database: Database, account_id: UUID) -> None:
     """Let its holder sign in again."""
-    await database.fetch("UPDATE accounts SET disabled_at = NULL WHERE id = $1 AND deleted_at IS NULL", account_id)
+    await database.fetch(
+        "UPDATE accounts SET disabled_at = NULL WHERE id = $1 AND deleted_at IS NULL", account_id
+    )

@@ -100,7 +100,12 @@ WHERE bytes_before IS NULL OR bytes_before <= $2 ORDER BY id DESC"""
 
 
 async def create_post(
-    database: Database, author_id: UUID, title: str, body: str, tags: list[str], claim: Claim | None = None
+    database: Database,
+    author_id: UUID,
+    title: str,
+    body: str,
+    tags: list[str],
+    claim: Claim | None = None,
 ) -> Post:
     """Store a post, once under its claim; raises `AuthorGone` where the account no longer exists, or `KeyReused`."""
 
@@ -124,7 +129,9 @@ async def create_posts(database: Database, drafts: Sequence[Draft]) -> list[Post
     columns = zip(*((draft.author_id, draft.title, draft.body) for draft in drafts), strict=True)
     try:
         rows = await database.fetch(INSERT_ALL, ids, *columns, tags)
-    except asyncpg.PostgresError:  # one of them, which has to be found, or an account that goes at this moment
+    except (
+        asyncpg.PostgresError
+    ):  # one of them, which has to be found, or an account that goes at this moment
         return [await _outcome(database, draft) for draft in drafts]
     stored = {post.id: post for post in map(_post, rows)}
     return [stored.get(post_id) or AuthorGone("the account no longer exists") for post_id in ids]
@@ -206,7 +213,10 @@ async def list_posts(
     conditions, arguments = [], list[object]([limit, max_bytes])
     for condition, value in (
         ("id < {}", before),
-        ("author_id = (SELECT id FROM accounts WHERE lower(username) = {})", author and folded(author)),
+        (
+            "author_id = (SELECT id FROM accounts WHERE lower(username) = {})",
+            author and folded(author),
+        ),
         ("tags @> ARRAY[{}]", tag),
         ("words @@ websearch_to_tsquery('simple', {})", words),
     ):

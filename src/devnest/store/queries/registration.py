@@ -23,7 +23,9 @@ from devnest.store.queries.tokens import token_sha256
 
 __all__ = ["create_account", "is_address_taken", "taken_field"]
 
-UNCONFIRMED_FOR = timedelta(days=7)  # an address keeps others out; a mail that went astray is asked for again by then
+UNCONFIRMED_FOR = timedelta(
+    days=7
+)  # an address keeps others out; a mail that went astray is asked for again by then
 # The name is free, and stays so, when the function says so; whether the address is, the index tells.
 INSERT = """
 WITH created AS (
@@ -86,7 +88,9 @@ async def create_account(
             async with connection.transaction():
                 account = await _insert(connection, new) or await _insert_released(connection, new)
                 if account is None:
-                    raise AlreadyTaken(await _taken_field(connection, username, email) or "username")
+                    raise AlreadyTaken(
+                        await _taken_field(connection, username, email) or "username"
+                    )
                 if claim is not None:
                     await keep_answer(connection, claim, account.id, account)
             return account
@@ -109,7 +113,9 @@ async def _insert_released(connection: Connection, new: New) -> Account | None:
 
     The insert that was tried before has locked both, for the same transaction.
     """
-    released = await connection.fetchval(RELEASE, folded(new.email), uuid7(), Event.EMAIL_RELEASE, *new.origin)
+    released = await connection.fetchval(
+        RELEASE, folded(new.email), uuid7(), Event.EMAIL_RELEASE, *new.origin
+    )
     return await _insert(connection, new) if released else None
 
 

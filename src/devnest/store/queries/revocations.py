@@ -30,7 +30,9 @@ APPLICATION = "devnest revocations"
 CHECK_S = 5.0
 RETRY_S = 0.5
 OVERLAP_S = 60.0  # longer than any transaction of ours that ends a session
-MAX_REMEMBERED = 100_000  # ended sessions in a server's memory, about 25 MB; 111 ends a second for 15 minutes
+MAX_REMEMBERED = (
+    100_000  # ended sessions in a server's memory, about 25 MB; 111 ends a second for 15 minutes
+)
 MAX_CLOCK_SKEW_S = 5.0  # between the machines that issue access tokens
 log = structlog.get_logger("devnest.store")
 
@@ -44,7 +46,9 @@ class RevokedSessions:
     def __init__(self, url: str, remember_s: float) -> None:
         self._url = url
         self._remember_s = remember_s
-        self._forget_at: dict[UUID, float] = {}  # on the monotonic clock, the earliest first but for OVERLAP_S
+        self._forget_at: dict[
+            UUID, float
+        ] = {}  # on the monotonic clock, the earliest first but for OVERLAP_S
         self._forgotten_until = 0.0  # on the wall clock: what ended before may be forgotten
         self._connection: Connection | None = None
         self._silence = ""  # why there are no notifications, as the log has it
@@ -66,7 +70,9 @@ class RevokedSessions:
         now = time.monotonic()
         if len(self._forget_at) >= MAX_REMEMBERED and session_id not in self._forget_at:
             ended_s_ago = now + self._remember_s - self._forget_at.pop(next(iter(self._forget_at)))
-            self._forgotten_until = max(self._forgotten_until, time.time() - ended_s_ago + MAX_CLOCK_SKEW_S)
+            self._forgotten_until = max(
+                self._forgotten_until, time.time() - ended_s_ago + MAX_CLOCK_SKEW_S
+            )
         self._forget_at[session_id] = now + self._remember_s
 
     async def __aenter__(self) -> Self:
@@ -96,7 +102,9 @@ class RevokedSessions:
                 else:
                     await self._read(OVERLAP_S)
                     self._forget()
-                    if await self._is_read_only():  # the server that is written to may be another by now
+                    if (
+                        await self._is_read_only()
+                    ):  # the server that is written to may be another by now
                         self._drop()
                 self._silence = ""
             except (DatabaseUnavailable, asyncpg.PostgresError) as error:
@@ -114,7 +122,10 @@ class RevokedSessions:
         )  # fmt: skip
         lost = self._lost = asyncio.Event()  # a connection's end is told to its own event only
         self._connection.add_termination_listener(lambda _: lost.set())
-        with TRANSLATED, contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):  # a standby tells nobody anything
+        with (
+            TRANSLATED,
+            contextlib.suppress(asyncpg.ReadOnlySQLTransactionError),
+        ):  # a standby tells nobody anything
             await self._connection.add_listener(CHANNEL, self._told)
         await self._read(self._remember_s)
 
@@ -122,7 +133,8 @@ class RevokedSessions:
         assert self._connection is not None
         with TRANSLATED:
             rows = await self._connection.fetch(
-                "SELECT id FROM sessions WHERE ended_at > now() - make_interval(secs => $1)", window_s
+                "SELECT id FROM sessions WHERE ended_at > now() - make_interval(secs => $1)",
+                window_s,
             )
         for row in rows:
             self.add(row["id"])

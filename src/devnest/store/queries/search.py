@@ -56,11 +56,15 @@ async def search_posts(database: Database, asked: str, limit: int, **more: Any) 
     words = as_websearch(asked)
     try:
         row = await database.fetch_row(
-            "SELECT querytree(query), numnode(query) FROM websearch_to_tsquery('simple', $1) AS query", words
+            "SELECT querytree(query), numnode(query) FROM websearch_to_tsquery('simple', $1) AS query",
+            words,
         )
         assert row is not None
         indexed, nodes = row
-        if indexed in ("", "T"):  # no word that can be looked up; T: for one of the parts there is none
+        if indexed in (
+            "",
+            "T",
+        ):  # no word that can be looked up; T: for one of the parts there is none
             raise SearchRefused(NO_WORD)
         if nodes > MAX_NODES:
             raise SearchRefused(TOO_MANY)

@@ -104,7 +104,9 @@ FROM sessions
 WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now() AND last_used_at > now() - $3::interval
 ORDER BY created_at DESC, id DESC LIMIT $4"""  # noqa: S608 (constants only)
 
-END_ALL = "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id"
+END_ALL = (
+    "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id"
+)
 
 # Passing over what somebody refreshes or ends at this moment.
 END_SURPLUS = """
@@ -176,7 +178,9 @@ async def create_session(database: Database, opening: Opening) -> Opened | None:
         return await open_session(connection, opening)
 
 
-async def open_session(connection: Connection, opening: Opening, event: Event = Event.LOGIN) -> Opened | None:
+async def open_session(
+    connection: Connection, opening: Opening, event: Event = Event.LOGIN
+) -> Opened | None:
     """The same, in a transaction that is under way; `event` is what the audit log calls it."""
     (opened,) = await _open(connection, OPEN, [opening], event)
     return opened
@@ -241,17 +245,30 @@ async def refresh_session(database: Database, token: str, network: str) -> Refre
             seed = found["seed"] or secrets.token_bytes(32)
             successor = _successor(token, seed)
             if repeated:  # without the seed there is no other time
-                await connection.execute("UPDATE refresh_tokens SET seed = NULL WHERE token_sha256 = $1", hashed)
+                await connection.execute(
+                    "UPDATE refresh_tokens SET seed = NULL WHERE token_sha256 = $1", hashed
+                )
             else:
                 await connection.execute(
-                    REPLACE, session["id"], hashed, found["number"], seed, token_sha256(successor), INACTIVITY, network
+                    REPLACE,
+                    session["id"],
+                    hashed,
+                    found["number"],
+                    seed,
+                    token_sha256(successor),
+                    INACTIVITY,
+                    network,
                 )
         elif refused in ("reused", "spent"):
-            await connection.execute("UPDATE sessions SET ended_at = now() WHERE id = $1", session["id"])
+            await connection.execute(
+                "UPDATE sessions SET ended_at = now() WHERE id = $1", session["id"]
+            )
     if refused is not None:
         raise RefreshRefused(refused, session["account_id"], session["id"])
     moved = repeated and session["refreshed_from"] not in (network, None)
-    return Refreshed(session["account_id"], session["id"], successor, repeated=repeated, moved=moved)
+    return Refreshed(
+        session["account_id"], session["id"], successor, repeated=repeated, moved=moved
+    )
 
 
 def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | None:
@@ -285,7 +302,9 @@ async def end_sessions(database: Database, account_id: UUID) -> list[UUID]:
     return [row["id"] for row in await database.fetch(END_ALL, account_id)]
 
 
-async def end_surplus(database: Database, account_id: UUID, surplus: int, origin: Origin) -> list[UUID]:
+async def end_surplus(
+    database: Database, account_id: UUID, surplus: int, origin: Origin
+) -> list[UUID]:
     """Make room for the session of a sign-in from `origin`: end those unused for longest; their ids.
 
     Each has its line in the audit log. `surplus` is what a look-up counted (`Credentials.surplus`), and some more may

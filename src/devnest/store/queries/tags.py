@@ -36,9 +36,13 @@ class Tags:
 
     async def most_used(self) -> list[TagCount]:
         """The 200 tags that most posts carry; who asks at the same time waits for the same count."""
-        if self._counting is None or (self._counting.done() and time.monotonic() >= self._good_until):
+        if self._counting is None or (
+            self._counting.done() and time.monotonic() >= self._good_until
+        ):
             self._counting = asyncio.create_task(self._count())
-            self._counting.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be left
+            self._counting.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )  # nobody may be left
         return await asyncio.shield(self._counting)
 
     async def _count(self) -> list[TagCount]:

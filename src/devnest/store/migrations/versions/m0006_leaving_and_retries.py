@@ -73,6 +73,7 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION keep_to_held_names()")
     op.execute("DROP TABLE held_names")
     for table in ("comments", "posts"):
-        op.execute(f"DELETE FROM {table} USING accounts a WHERE author_id = a.id AND deleted_at IS NOT NULL")  # noqa: S608 (constants only)
+        of_deleted = "USING accounts a WHERE author_id = a.id AND deleted_at IS NOT NULL"
+        op.execute(f"DELETE FROM {table} {of_deleted}")  # noqa: S608 # our own names
     op.execute("DELETE FROM accounts WHERE deleted_at IS NOT NULL")
     op.execute("ALTER TABLE accounts DROP COLUMN deleted_at")

@@ -12,7 +12,12 @@ TRIGGER = """
 CREATE TRIGGER accounts_renamed AFTER UPDATE OF username ON accounts FOR EACH ROW
 WHEN (lower(OLD.username) <> lower(NEW.username)) EXECUTE FUNCTION keep_to_held_names()
 """
-COLUMNS = [("accounts", "username"), ("accounts", "email"), ("held_names", "username"), ("mailed_tokens", "email")]
+COLUMNS = [
+    ("accounts", "username"),
+    ("accounts", "email"),
+    ("held_names", "username"),
+    ("mailed_tokens", "email"),
+]
 
 
 def upgrade() -> None:

@@ -7,7 +7,9 @@ from alembic import op
 
 revision = "0011"
 down_revision = "0010"
-oldest_program = "0011"  # one before would let anybody's session stay when an address is first proven
+oldest_program = (
+    "0011"  # one before would let anybody's session stay when an address is first proven
+)
 
 # Since when the account has its address, as long as it is not confirmed. Those that exist begin now.
 STATEMENTS = [

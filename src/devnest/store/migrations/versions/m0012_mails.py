@@ -4,7 +4,9 @@ from alembic import op
 
 revision = "0012"
 down_revision = "0011"
-oldest_program = "0012"  # one before replaces the code that an account has, by the key that goes here
+oldest_program = (
+    "0012"  # one before replaces the code that an account has, by the key that goes here
+)
 
 STATEMENTS = [
     "ALTER TABLE mailed_tokens DROP CONSTRAINT mailed_tokens_pkey",

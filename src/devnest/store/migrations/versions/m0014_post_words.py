@@ -24,4 +24,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Index the words without a column of their own."""
     op.execute("ALTER TABLE posts DROP COLUMN words")
-    op.execute("CREATE INDEX posts_words_idx ON posts USING gin (to_tsvector('simple', title || ' ' || body))")
+    op.execute(
+        "CREATE INDEX posts_words_idx ON posts USING gin (to_tsvector('simple', title || ' ' || body))"
+    )
