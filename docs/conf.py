@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "command_line",
     "docstrings",
+    "http_api",
 ]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}

@@ -1,6 +1,8 @@
 """What the documentation names exists."""
 
 import re
+import subprocess
+import sys
 from functools import cache
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -55,6 +57,52 @@ def test_the_tests_that_the_security_page_names_exist() -> None:
     items = [item for row in rows for item in row.split(", ")]
     assert len(items) == len(set(items)) > 50
     assert all(re.fullmatch(r"\d{1,2}\.\d\.\d{1,2}", item) for item in items)
+
+
+def test_the_readme_and_the_page_on_performance_are_short() -> None:
+    """A newcomer reads them to the end."""
+    for page in ("README.md", "docs/performance.md"):
+        assert len((ROOT / page).read_text().splitlines()) <= 120, page
+
+
+def test_the_readme_shows_the_figures_of_the_experiment() -> None:
+    """Its table and its picture have what `devnest bench` wrote into the page on performance."""
+    page = (ROOT / "docs" / "performance.md").read_text()
+    picture = ROOT / "docs" / "_static" / "experiment.svg"
+    command = [sys.executable, str(ROOT / "docs" / "chart.py"), "--stdout"]
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        == picture.read_text()
+    )
+    measured = [cells(line) for line in page.splitlines() if line.startswith("| ")]
+    readme = (ROOT / "README.md").read_text()
+    shown = [cells(row) for row in re.findall(r"^\| .*[0-9] m?s \|$", readme, re.MULTILINE)]
+    assert len(shown) == 4
+    for _, rate, p95, p95_of_post in shown:
+        figures = {rate, p95.replace(" ", ""), p95_of_post.replace(" ", "")}
+        assert any(figures <= set(row) for row in measured), figures
+
+
+def cells(row: str) -> list[str]:
+    """The cells of a row of a table."""
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_every_error_and_metric_is_explained() -> None:
+    """Names are looked for in the source, so a new one needs its line in the reference."""
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    reference = ROOT / "docs" / "reference"
+    explained = set(re.findall(r"urn:devnest:([a-z-]+)", (reference / "errors.md").read_text()))
+    assert set(re.findall(r"urn:devnest:([a-z-]+)", source)) <= explained
+    assert len(explained) > 20
+    begin, end = (
+        "http_server|event_loop|db_client|mail|log_lines|process",
+        "total|seconds|bytes|count|requests|waiting",
+    )
+    metrics = set(re.findall(rf'"((?:{begin})_[a-z_]*(?:{end}))"', source))
+    assert len(metrics) > 10
+    text = (reference / "metrics.md").read_text()
+    assert {name for name in metrics if f"`{name}`" not in text} == set()
 
 
 def test_what_is_installed_is_pinned() -> None:

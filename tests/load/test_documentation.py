@@ -1,4 +1,4 @@
-"""What docs/reference/load.md says exists, and its example runs."""
+"""What the pages about the load generator say exists, and their example runs."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,10 @@ from devnest.load.profiles import PROFILES
 from devnest.load.thresholds import parse_threshold
 from tests.load.targets import DevNest, serving
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "load.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = (DOCS / "reference" / "load.md").read_text(encoding="utf-8")
+GUIDE = (DOCS / "how-to" / "load.md").read_text(encoding="utf-8")
+PAGE = REFERENCE + GUIDE
 
 
 def options_of(command: str) -> set[str]:
@@ -27,10 +30,9 @@ def options_of(command: str) -> set[str]:
     }
 
 
-def test_every_option_is_documented_and_every_documented_one_exists() -> None:
-    """Those of `devnest serve` besides, which has to be started for a load test."""
+def test_every_documented_option_exists() -> None:
+    """Those of `devnest serve` besides, which has to be started for a load test. The list of all is generated."""
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE))
-    assert options_of("load") <= found
     assert found - options_of("load") == {"--no-limits", "--hash-cost"} <= options_of("serve")
 
 
@@ -41,7 +43,7 @@ def test_every_metric_and_profile_is_documented() -> None:
 
 def test_the_thresholds_of_the_page_are_understood() -> None:
     found = re.findall(r"--threshold '([^']+)'", PAGE)
-    assert len(found) == 3
+    assert len(found) >= 3
     for text in found:
         parse_threshold(text)
 
