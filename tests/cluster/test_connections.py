@@ -395,7 +395,7 @@ async def test_http_1_0_needs_no_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("begun", "piece", "answer"), [
-    (b"GET /small HTTP/1.1\r\n", b"x: %s\r\n" % (b"y" * 1000), b"HTTP/1.1 400 "),
+    (b"GET /small HTTP/1.1\r\n", b"x: %s\r\n" % (b"y" * 10000), b"HTTP/1.1 400 "),
     (POST + CHUNKED, b"1;%s\r\n \r\n" % (b"y" * 10000), b""),
     (POST.replace(b"echo", b"unread") + CHUNKED + b"0\r\n", b"x: %s\r\n" % (b"y" * 10000), b"HTTP/1.1 201 "),
 ], ids=["headers", "chunk extensions", "trailers"])  # fmt: skip

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from devnest.addresses import TrustedProxies, canonical, subscriber_network
 from devnest.api import BODY_IS_LATE, not_http
+from devnest.cluster.receive_buffers import ReceiveBuffers
 from devnest.cluster.request_heads import (
     HOST,
     NUMBER_SIGN,
@@ -69,11 +70,13 @@ class BoundedProtocol(HttpToolsProtocol):
         server_state: ServerState,
         proxies: TrustedProxies,
         send_buffers: SendBuffers,
+        receive_buffers: ReceiveBuffers,
     ) -> None:
         super().__init__(config, server_state, app_state={})
         self.parser = self._new_parser()
         self._proxies = proxies
         self._send_buffers = send_buffers
+        self._receive_buffers = receive_buffers
         self._is_from_proxy = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -227,6 +230,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Where the answer ends the connection, it is still to be read; a head that has begun has its time from now."""
         super().on_response_complete()
+        if self._awaited is BODY:  # the rest of it is not kept
+            self._receive_buffers.forget(self)
         if self._awaited is HEAD and self._timer is not None:
             self._stop_timer()
             if not self.transport.is_closing():
@@ -299,6 +304,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Fault(400, "the head is too large"))
         elif self._received_bytes > MAX_WIRE_BYTES:
             self.transport.abort()
+        elif (
+            self._awaited is HEAD or self._is_answering()
+        ):  # a body that was answered without is not kept
+            self._receive_buffers.came(self, size_bytes)
 
     def _start_timer(self) -> None:
         self._received_bytes = 0
@@ -308,6 +317,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(BODY_TIMEOUT_S, self._end_body)
 
     def _stop_timer(self) -> None:
+        self._receive_buffers.forget(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -327,6 +337,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.pipeline:
             self._start_timer()  # it is we who do not read: an earlier request of the connection runs
         else:
+            self._receive_buffers.forget(self)
             self.cycle.scope["state"][BODY_IS_LATE] = True
             self.cycle.keep_alive = self.cycle.more_body = False
             self.cycle.message_event.set()

@@ -28,6 +28,7 @@ from devnest.cluster.connections import BoundedProtocol
 from devnest.cluster.control import Control
 from devnest.cluster.gc_control import collecting
 from devnest.cluster.keywatch import KeyWatch
+from devnest.cluster.receive_buffers import ReceiveBuffers
 from devnest.cluster.send_buffers import SendBuffers
 from devnest.hashing import PoolRunner
 from devnest.keys import KeysUnusable, load_keys
@@ -90,6 +91,7 @@ class Server(uvicorn.Server):
         self._management: tuple[uvicorn.Config, Sequence[socket.socket]] = (config, ())
         self._acceptors: list[Acceptor] = []
         self.send_buffers = SendBuffers()
+        self.receive_buffers = ReceiveBuffers()
 
     def manage(self, config: uvicorn.Config, listeners: Sequence[socket.socket]) -> None:
         """Answer on these sockets too, with another application: for connections that always have room."""
@@ -181,7 +183,11 @@ class Server(uvicorn.Server):
 
     def _protocol(self, config: uvicorn.Config | None = None) -> asyncio.Protocol:
         return BoundedProtocol(
-            config or self.config, self.server_state, self._proxies, self.send_buffers
+            config or self.config,
+            self.server_state,
+            self._proxies,
+            self.send_buffers,
+            self.receive_buffers,
         )
 
 
@@ -265,7 +271,7 @@ async def _serve(
         if public < len(listeners):
             server.manage(_config(create_management_app(services)), listeners[public:])
         control.watch(server.stop, server.insist)
-        _watch_send_buffers(metrics, server.send_buffers)
+        _watch_buffers(metrics, server.send_buffers, server.receive_buffers)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()
 
@@ -283,13 +289,14 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def _watch_send_buffers(metrics: Metrics, send_buffers: SendBuffers) -> None:
+def _watch_buffers(metrics: Metrics, send: SendBuffers, receive: ReceiveBuffers) -> None:
     meaning = "Memory in answers that clients have not read whole"
-    metrics.gauge("http_server_unsent_bytes", meaning, {}, lambda: send_buffers.held_bytes)
-    meaning = "Connections cut off because answers were not read"
-    metrics.counter(
-        "http_server_connections_cut_total", meaning, {}, lambda: send_buffers.connections_cut
-    )
+    metrics.gauge("http_server_unsent_bytes", meaning, {}, lambda: send.held_bytes)
+    meaning = "Memory in requests that have not come whole"
+    metrics.gauge("http_server_unfinished_bytes", meaning, {}, lambda: receive.held_bytes)
+    meaning = "Connections cut off because answers were not read, or for want of room"
+    cut = "http_server_connections_cut_total"
+    metrics.counter(cut, meaning, {}, lambda: send.connections_cut + receive.connections_cut)
 
 
 def _outbox(settings: ServerSettings, metrics: Metrics) -> Outbox:

@@ -139,7 +139,9 @@ class ApiRequest(Request[Any, Any, Any]):
             raise ProblemError(415, detail, kind="urn:devnest:content-encoding", headers=headers)
         field = self.route_handler.parsed_data_field
         assert field is not None
-        return read(await self.body(), field.annotation)
+        body = await self.body()
+        self._body = b""  # nobody asks again, and a request may wait for half a minute
+        return read(body, field.annotation)
 
 
 def _is_coded(scope: Any) -> bool:

@@ -71,13 +71,12 @@ class Admission:
             else:
                 if not login.device_token:
                     self._throttle_cache.refuse(address(source), typed(login.name))
-        given = False
+        messages = [
+            message
+        ]  # only until it is given: a body may have 1 MiB, and a sign-in waits for half a minute
+        del message
 
         async def again() -> Any:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return message
+            return messages.pop() if messages else await receive()
 
         return again
