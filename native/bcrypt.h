@@ -38,7 +38,8 @@ unsigned bcrypt_best_code(void);
 
 /* Computes `lanes` jobs (1 to 6) of one cost (4 to 31) side by side. `scratch` has BCRYPT_SCRATCH_BYTES
    and any alignment; what was written to it is zero again on return. `code` is below bcrypt_codes(). */
-void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code, void *scratch);
+void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code,
+                  void *scratch);
 
 /* The same answer for one job, the plain way: reference.c, written to be read. */
 void bcrypt_reference(const struct bcrypt_job *job, unsigned cost);

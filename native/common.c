@@ -5,7 +5,8 @@
 #include "bcrypt.h"
 
 /* "OrpheanBeholderScryDoubt" */
-const uint32_t bcrypt_text[TEXT_WORDS] = {0x4f727068, 0x65616e42, 0x65686f6c, 0x64657253, 0x63727944, 0x6f756274};
+const uint32_t bcrypt_text[TEXT_WORDS] = {0x4f727068, 0x65616e42, 0x65686f6c,
+                                          0x64657253, 0x63727944, 0x6f756274};
 
 void bcrypt_cycle(uint32_t words[SUBKEYS], const uint8_t *bytes, size_t length)
 {

@@ -6,7 +6,8 @@
 
 #include "initial.h"
 
-enum { STATE_AT = 24 }; /* in a cache line: BEXTR's rounds in lanes.h shift by the last five bits of the address */
+/* In a cache line: BEXTR's rounds in lanes.h shift by the last five bits of the address. */
+enum { STATE_AT = 24 };
 
 #define JOIN_(a, b, c) a##b##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
@@ -68,7 +69,8 @@ unsigned bcrypt_best_code(void)
     return BCRYPT_PLAIN;
 }
 
-void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code, void *scratch)
+void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code,
+                  void *scratch)
 {
     uintptr_t line = ((uintptr_t)scratch + 63) & ~(uintptr_t)63;
     groups[code][lanes - 1](jobs, cost, (void *)(line + STATE_AT));

@@ -24,7 +24,7 @@ struct NAME(state) {
     uint32_t salt[LANES][SUBKEYS];
     uint32_t text[LANES][TEXT_WORDS];
 };
-_Static_assert(sizeof(struct NAME(state)) + 64 + STATE_AT <= BCRYPT_SCRATCH_BYTES, "scratch too small");
+_Static_assert(sizeof(struct NAME(state)) + 64 + STATE_AT <= BCRYPT_SCRATCH_BYTES, "too small");
 
 #define OF(k) (state->lane[k])
 
@@ -36,83 +36,86 @@ _Static_assert(sizeof(struct NAME(state)) + 64 + STATE_AT <= BCRYPT_SCRATCH_BYTE
 
 #if CODE == BCRYPT_BMI2
 /* Into the other half, in this order. */
-#define MIX(k, to, sum)                                                                                           \
-    to ^= OF(k).subkey[ROUND];                                                                                    \
-    OPAQUE(to)                                                                                                    \
-    to ^= sum;                                                                                                    \
+#define MIX(k, to, sum)                                                                            \
+    to ^= OF(k).subkey[ROUND];                                                                     \
+    OPAQUE(to)                                                                                     \
+    to ^= sum;                                                                                     \
     OPAQUE(to)
 /* 24 in a register, since SHRX takes no constant, and a number only x86 masks to its low five bits. */
-#define BEFORE                                                                                                    \
-    unsigned top = 24;                                                                                            \
+#define BEFORE                                                                                     \
+    unsigned top = 24;                                                                             \
     OPAQUE(top)
 /* Its bytes from the top: by SHRX; by MOVZX of the rotated half; by SHRX of it; by MOVZX. */
-#define ROUND_OF(k, from, to)                                                                                     \
-    {                                                                                                             \
-        uint32_t rotated = from << 16 | from >> 16;                                                               \
-        OPAQUE(rotated)                                                                                           \
-        uint32_t sum = OF(k).box[0][from >> (top & 31)] + OF(k).box[1][(uint8_t)rotated];                         \
-        sum ^= OF(k).box[2][rotated >> (top & 31)];                                                               \
-        sum += OF(k).box[3][(uint8_t)from];                                                                       \
-        MIX(k, to, sum)                                                                                           \
+#define ROUND_OF(k, from, to)                                                                      \
+    {                                                                                              \
+        uint32_t rotated = from << 16 | from >> 16;                                                \
+        OPAQUE(rotated)                                                                            \
+        uint32_t sum = OF(k).box[0][from >> (top & 31)] + OF(k).box[1][(uint8_t)rotated];          \
+        sum ^= OF(k).box[2][rotated >> (top & 31)];                                                \
+        sum += OF(k).box[3][(uint8_t)from];                                                        \
+        MIX(k, to, sum)                                                                            \
     }
 #elif CODE == BCRYPT_BEXTR
 /* What BEXTR takes out, in a register: the first bit, and how many in the second byte. SHRX too has its count in a
    register, of which it reads five bits, and none is left for a 24. But the state's own address ends in those bits:
    STATE_AT. */
-#define BEFORE                                                                                                    \
-    unsigned second = 8 << 8 | 16, third = 8 << 8 | 8;                                                            \
-    OPAQUE(second)                                                                                                \
+#define BEFORE                                                                                     \
+    unsigned second = 8 << 8 | 16, third = 8 << 8 | 8;                                             \
+    OPAQUE(second)                                                                                 \
     OPAQUE(third)
 #define AT(k, member) offsetof(struct NAME(state), lane[k].member)
 /* Written out: left to choose, a compiler copies the halves or the address. */
-#define ROUND_OF(k, from, to)                                                                                     \
-    {                                                                                                             \
-        uint32_t byte, sum;                                                                                       \
-        __asm__ volatile("shrx %k[state], %[half], %[byte]\n\t"                                                   \
-                         "mov %c[box0](%[state], %q[byte], 4), %[sum]\n\t"                                        \
-                         "bextr %[second], %[half], %[byte]\n\t"                                                  \
-                         "add %c[box1](%[state], %q[byte], 4), %[sum]\n\t"                                        \
-                         "bextr %[third], %[half], %[byte]\n\t"                                                   \
-                         "xor %c[box2](%[state], %q[byte], 4), %[sum]\n\t"                                        \
-                         "movzbl %b[half], %[byte]\n\t"                                                           \
-                         "add %c[box3](%[state], %q[byte], 4), %[sum]\n\t"                                        \
-                         "xor %c[subkey](%[state]), %[other]\n\t"                                                 \
-                         "xor %[sum], %[other]"                                                                   \
-                         : [byte] "=&r"(byte), [sum] "=&r"(sum), [other] "+r"(to)                                 \
-                         : [half] "r"(from), [state] "r"(state), [second] "r"(second), [third] "r"(third),        \
-                           [box0] "i"(AT(k, box[0])), [box1] "i"(AT(k, box[1])), [box2] "i"(AT(k, box[2])),       \
-                           [box3] "i"(AT(k, box[3])), [subkey] "i"(AT(k, subkey[ROUND]))                          \
-                         : "cc", "memory");                                                                       \
+#define ROUND_OF(k, from, to)                                                                      \
+    {                                                                                              \
+        uint32_t byte, sum;                                                                        \
+        __asm__ volatile(                                                                          \
+            "shrx %k[state], %[half], %[byte]\n\t"                                                 \
+            "mov %c[box0](%[state], %q[byte], 4), %[sum]\n\t"                                      \
+            "bextr %[second], %[half], %[byte]\n\t"                                                \
+            "add %c[box1](%[state], %q[byte], 4), %[sum]\n\t"                                      \
+            "bextr %[third], %[half], %[byte]\n\t"                                                 \
+            "xor %c[box2](%[state], %q[byte], 4), %[sum]\n\t"                                      \
+            "movzbl %b[half], %[byte]\n\t"                                                         \
+            "add %c[box3](%[state], %q[byte], 4), %[sum]\n\t"                                      \
+            "xor %c[subkey](%[state]), %[other]\n\t"                                               \
+            "xor %[sum], %[other]"                                                                 \
+            : [byte] "=&r"(byte), [sum] "=&r"(sum), [other] "+r"(to)                               \
+            : [half] "r"(from), [state] "r"(state), [second] "r"(second), [third] "r"(third),      \
+              [box0] "i"(AT(k, box[0])), [box1] "i"(AT(k, box[1])), [box2] "i"(AT(k, box[2])),     \
+              [box3] "i"(AT(k, box[3])), [subkey] "i"(AT(k, subkey[ROUND]))                        \
+            : "cc", "memory");                                                                     \
     }
 #else
 #define TARGET
 #define BEFORE
-#define ROUND_OF(k, from, to)                                                                                     \
-    to ^= OF(k).subkey[ROUND] ^ (((OF(k).box[0][from >> 24] + OF(k).box[1][(uint8_t)(from >> 16)]) ^              \
-                                  OF(k).box[2][(uint8_t)(from >> 8)]) +                                           \
-                                 OF(k).box[3][(uint8_t)from]);
+#define ROUND_OF(k, from, to)                                                                      \
+    to ^=                                                                                          \
+        OF(k).subkey[ROUND] ^ (((OF(k).box[0][from >> 24] + OF(k).box[1][(uint8_t)(from >> 16)]) ^ \
+                                OF(k).box[2][(uint8_t)(from >> 8)]) +                              \
+                               OF(k).box[3][(uint8_t)from]);
 #endif
 
 #define HALVES(k) uint32_t left##k = 0, right##k = 0;
 #define BEGIN(k) left##k ^= OF(k).subkey[0];
 #define ODD(k) ROUND_OF(k, left##k, right##k)
 #define EVEN(k) ROUND_OF(k, right##k, left##k)
-#define PAIR(n)                                                                                                   \
-    {                                                                                                             \
-        enum { ROUND = n };                                                                                       \
-        EACH(ODD)                                                                                                 \
-    }                                                                                                             \
-    {                                                                                                             \
-        enum { ROUND = n + 1 };                                                                                   \
-        EACH(EVEN)                                                                                                \
+#define PAIR(n)                                                                                    \
+    {                                                                                              \
+        enum { ROUND = n };                                                                        \
+        EACH(ODD)                                                                                  \
+    }                                                                                              \
+    {                                                                                              \
+        enum { ROUND = n + 1 };                                                                    \
+        EACH(EVEN)                                                                                 \
     }
-#define FINISH(k)                                                                                                 \
-    {                                                                                                             \
-        uint32_t last = right##k ^ OF(k).subkey[17];                                                              \
-        right##k = left##k;                                                                                       \
-        left##k = last;                                                                                           \
+#define FINISH(k)                                                                                  \
+    {                                                                                              \
+        uint32_t last = right##k ^ OF(k).subkey[17];                                               \
+        right##k = left##k;                                                                        \
+        left##k = last;                                                                            \
     }
-#define ENCIPHER EACH(BEGIN) PAIR(1) PAIR(3) PAIR(5) PAIR(7) PAIR(9) PAIR(11) PAIR(13) PAIR(15) EACH(FINISH)
+#define ENCIPHER                                                                                   \
+    EACH(BEGIN) PAIR(1) PAIR(3) PAIR(5) PAIR(7) PAIR(9) PAIR(11) PAIR(13) PAIR(15) EACH(FINISH)
 
 /* The loop all the time goes to: replaces the state of every lane by the chain of its encipherments. */
 TARGET static void NAME(expand)(struct NAME(state) *state, uint32_t key[LANES][SUBKEYS])
@@ -124,8 +127,8 @@ TARGET static void NAME(expand)(struct NAME(state) *state, uint32_t key[LANES][S
             OF(k).subkey[i] ^= key[k][i];
     for (size_t i = 0; i < STATE_WORDS; i += 2) {
         ENCIPHER
-#define STORE(k)                                                                                                  \
-    OF(k).word[i] = left##k;                                                                                      \
+#define STORE(k)                                                                                   \
+    OF(k).word[i] = left##k;                                                                       \
     OF(k).word[i + 1] = right##k;
         EACH(STORE)
     }
@@ -136,11 +139,11 @@ TARGET static void NAME(encipher)(struct NAME(state) *state, size_t at)
 {
     BEFORE
     EACH(HALVES)
-#define TAKE(k)                                                                                                   \
-    left##k = state->text[k][at];                                                                                 \
+#define TAKE(k)                                                                                    \
+    left##k = state->text[k][at];                                                                  \
     right##k = state->text[k][at + 1];
-#define GIVE(k)                                                                                                   \
-    state->text[k][at] = left##k;                                                                                 \
+#define GIVE(k)                                                                                    \
+    state->text[k][at] = left##k;                                                                  \
     state->text[k][at + 1] = right##k;
     EACH(TAKE)
     ENCIPHER

@@ -6,16 +6,16 @@
 
 enum { SETTING_BYTES = 1 + BCRYPT_SALT_BYTES };
 
-PyDoc_STRVAR(
-    digests_doc,
-    "digests(passwords, settings, lanes, /)\n--\n\n"
-    "The 23-byte digests, joined, of a tuple of passwords. settings holds 17 bytes for each: cost, salt.\n"
-    "Neighbours of one cost share a group of up to `lanes` (1 to 6). Everything is checked first; the GIL is\n"
-    "released until all is done.");
+PyDoc_STRVAR(digests_doc,
+             "digests(passwords, settings, lanes, /)\n--\n\n"
+             "The 23-byte digests, joined, of a tuple of passwords.\n"
+             "settings holds 17 bytes for each: cost, salt. Neighbours of one cost share a group\n"
+             "of up to `lanes` (1 to 6). Everything is checked first; the GIL is released until\n"
+             "all is done.");
 
 /* Fills in the jobs; -1 with an exception set where an input is wrong. */
-static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settings, Py_ssize_t count,
-                char *digests)
+static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settings,
+                Py_ssize_t count, char *digests)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
         char *password;
@@ -24,7 +24,8 @@ static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settin
         if (PyBytes_AsStringAndSize(PyTuple_GetItem(passwords, i), &password, &length) < 0)
             return -1;
         if (length > BCRYPT_PASSWORD_MAX || cost < BCRYPT_COST_MIN || cost > BCRYPT_COST_MAX) {
-            PyErr_Format(PyExc_ValueError, "entry %zd: a password of %zd bytes at cost %u", i, length, cost);
+            PyErr_Format(PyExc_ValueError, "entry %zd: a password of %zd bytes at cost %u", i,
+                         length, cost);
             return -1;
         }
         jobs[i].password = (const uint8_t *)password;
@@ -58,7 +59,8 @@ static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
     const char *settings = PyBytes_AsString(joined);
     Py_ssize_t size = PyBytes_Size(joined), count = PyTuple_Size(passwords);
     if (size / SETTING_BYTES != count || size % SETTING_BYTES)
-        return PyErr_Format(PyExc_ValueError, "%zd bytes of settings for %zd passwords", size, count);
+        return PyErr_Format(PyExc_ValueError, "%zd bytes of settings for %zd passwords", size,
+                            count);
     if (lanes < 1 || lanes > BCRYPT_LANES_MAX)
         return PyErr_Format(PyExc_ValueError, "%d lanes", lanes);
 
@@ -80,7 +82,8 @@ static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
     return result;
 }
 
-static PyMethodDef methods[] = {{"digests", digests, METH_VARARGS, digests_doc}, {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {{"digests", digests, METH_VARARGS, digests_doc},
+                                {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef_Slot slots[] = {{0, NULL}};
 

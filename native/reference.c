@@ -44,7 +44,8 @@ static void expand(struct blowfish *state, const uint32_t key[SUBKEYS], const ui
         block[0] ^= salt[turn];
         block[1] ^= salt[turn + 1];
         encipher(state, block);
-        uint32_t *to = i < SUBKEYS ? &state->subkey[i] : &state->box[(i - SUBKEYS) / 256][(i - SUBKEYS) % 256];
+        uint32_t *to =
+            i < SUBKEYS ? &state->subkey[i] : &state->box[(i - SUBKEYS) / 256][(i - SUBKEYS) % 256];
         to[0] = block[0];
         to[1] = block[1];
     }

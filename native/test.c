@@ -32,7 +32,8 @@ static void check(int right, const char *what, unsigned lanes, unsigned code, un
 /* bcrypt's own base64: another alphabet, no padding, the same bits. */
 static void unbase64(uint8_t *to, size_t size, const char *text)
 {
-    static const char alphabet[] = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    static const char alphabet[] =
+        "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     uint32_t bits = 0;
     int held = 0;
     while (size) {
@@ -55,7 +56,8 @@ static void load(const char *path)
         exit(2);
     }
     while (fgets(line, sizeof line, file)) {
-        if (line[0] == '#' || vector_count == VECTORS_MAX || sscanf(line, "%*s %599s %63s", hex, hash) != 2)
+        if (line[0] == '#' || vector_count == VECTORS_MAX ||
+            sscanf(line, "%*s %599s %63s", hex, hash) != 2)
             continue;
         struct vector *v = &vectors[vector_count++];
         for (const char *at = hex; *at != '-' && *at; at += 2) {
@@ -79,7 +81,8 @@ static void run(struct vector *const *lane, unsigned lanes, unsigned code, const
     memset(digests, GUARD, sizeof digests);
     memset(scratch, 0, sizeof scratch);
     for (unsigned k = 0; k < lanes; k++)
-        jobs[k] = (struct bcrypt_job){lane[k]->password, lane[k]->length, lane[k]->salt, digests[k]};
+        jobs[k] =
+            (struct bcrypt_job){lane[k]->password, lane[k]->length, lane[k]->salt, digests[k]};
     bcrypt_group(jobs, lanes, lane[0]->cost, code, scratch + 1);
     for (unsigned k = 0; k < lanes; k++) {
         check(!memcmp(digests[k], lane[k]->digest, BCRYPT_DIGEST_BYTES), what, lanes, code, k);
@@ -177,13 +180,15 @@ static void test_bytes_are_not_sign_extended(void)
 {
     static struct vector made[2] = {{.password = "\xa3", .length = 1, .cost = 5},
                                     {.password = "\xff\xff\xa3", .length = 3, .cost = 5}};
-    struct vector *lane[BCRYPT_LANES_MAX] = {&made[0], &made[1], &made[0], &made[1], &made[1], &made[0]};
+    struct vector *lane[BCRYPT_LANES_MAX] = {&made[0], &made[1], &made[0],
+                                             &made[1], &made[1], &made[0]};
     uint8_t buggy[BCRYPT_DIGEST_BYTES];
     unbase64(buggy, sizeof buggy, "CE5elHaaO4EbggVDjb8P19RukzXSM3e");
     for (int i = 0; i < 2; i++) {
         unbase64(made[i].salt, BCRYPT_SALT_BYTES, "/OK.fbVrR/bpIqNJ5ianF.");
         answer(&made[i]);
-        check((memcmp(made[i].digest, buggy, sizeof buggy) == 0) == i, "sign extension", 1, BCRYPT_PLAIN, 0);
+        check((memcmp(made[i].digest, buggy, sizeof buggy) == 0) == i, "sign extension", 1,
+              BCRYPT_PLAIN, 0);
     }
     run_every_shape(lane, "sign extension");
 }
