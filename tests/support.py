@@ -91,6 +91,20 @@ def prepare(data_dir: Path) -> None:
     subprocess.run(["cp", "-Rp", prepared(), data_dir], check=True)  # noqa: S607
 
 
+def execute(url: str, *statements: str, database: str | None = None) -> None:
+    """Run statements one by one, each in a transaction of its own; `database` is in place of the URL's."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(url, database=database)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
 class DevNest:
     """`devnest serve` on a free port, in a session of its own: one server, one worker, cost 4, no limits.
 

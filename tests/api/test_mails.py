@@ -17,9 +17,7 @@ from tests.support import (
     PATIENCE_S,
     DevNest,
     confirm,
-    data_directory,
     eventually,
-    running,
     sign_in,
     sign_up,
 )
@@ -31,13 +29,6 @@ FORGOT = "/api/v1/auth/password/forgot"
 RESET = "/api/v1/auth/password/reset"
 NEW = "a new battery staple"
 AT_ONCE = 5  # mails to one box
-
-
-@pytest.fixture(scope="module")
-def limited() -> Iterator[DevNest]:
-    """A DevNest with limits."""
-    with data_directory() as data_dir, running(data_dir, "--limits") as process:
-        yield process
 
 
 @pytest.fixture

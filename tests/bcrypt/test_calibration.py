@@ -33,7 +33,7 @@ def test_best_without_a_kernel() -> None:
 
 def test_measured_here() -> None:
     """Every rate is there, and the whole is one JSON object."""
-    result = calibrate_machine(250, rounds=1)
+    result = calibrate_machine(250, 1, rounds=1)
     assert len(result.rates.kernel) == 6
     assert result.ratio == result.rates.of(result.lanes) / result.rates.pyca
     assert json.loads(json.dumps(result.as_dict()))["cost"] == result.cost
@@ -44,10 +44,10 @@ def test_measured_here() -> None:
 
 def test_cost_meets_the_target() -> None:
     """The batch is within the target and would not be at one cost more; there are bounds at both ends."""
-    result = calibrate_machine(250, rounds=1)
+    result = calibrate_machine(250, 1, rounds=1)
     assert result.target_met
     assert result.batch_ms <= 250 < 2 * result.batch_ms
-    least, most = calibrate_machine(1e-6, rounds=1), calibrate_machine(1e12, rounds=1)
+    least, most = calibrate_machine(1e-6, 1, rounds=1), calibrate_machine(1e12, 1, rounds=1)
     assert (least.cost, least.target_met) == (4, False)
     assert (most.cost, most.target_met) == (31, True)
 

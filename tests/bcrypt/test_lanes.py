@@ -93,6 +93,5 @@ def test_relative_cache_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) ->
 def test_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is read of the machine is there on every machine."""
     assert machine.cpu_model()
-    assert machine.usable_cores() >= 1
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
     assert machine.cpu_model()

@@ -1,35 +1,21 @@
 """A database that turns read-only, and one that is a standby until it is promoted; DevNest is not restarted."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-import asyncpg
 import httpx
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres
 from devnest.store.postgres.binaries import find_binaries, postgres_identity
-from tests.support import PASSWORD, data_directory, eventually, running, sign_in, sign_up
+from tests.support import PASSWORD, data_directory, eventually, execute, running, sign_in, sign_up
 
 CUT_ALL = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name LIKE 'devnest%' AND datname = current_database()
 """
-
-
-def execute(url: str, *statements: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(url)
-        try:
-            for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
-
-    asyncio.run(run())
 
 
 def unavailable(answer: httpx.Response) -> None:

@@ -1,6 +1,5 @@
 """A database that asks for a password and gives few rights: told in one line at the start, as 503 while serving."""
 
-import asyncio
 import re
 import subprocess
 import sys
@@ -9,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import asyncpg
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres
 from tests.cluster.test_serve import one_line, serve
-from tests.support import PASSWORD, data_directory, eventually, running, sign_in, sign_up
+from tests.support import PASSWORD, data_directory, eventually, execute, running, sign_in, sign_up
 
 SECRET = "qx1/qx2#qx3?qx4@%"
 OTHER = "zq1#zq2/zq3?zq4"
@@ -28,16 +26,7 @@ class Guarded:
 
     def execute(self, *statements: str, database: str = "postgres") -> None:
         """As its owner."""
-
-        async def run() -> None:
-            connection = await asyncpg.connect(self.postgres.url, database=database)
-            try:
-                for statement in statements:
-                    await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        asyncio.run(run())
+        execute(self.postgres.url, *statements, database=database)
 
     def make(self, *, owner: str) -> str:
         """A role with the password `SECRET`, and a database of the same name."""

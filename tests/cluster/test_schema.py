@@ -1,6 +1,5 @@
 """Databases with another encoding, another program's tables or another schema, seen by the commands."""
 
-import asyncio
 import signal
 import subprocess
 import sys
@@ -9,29 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from devnest.store import DataDirectory, EmbeddedPostgres
 from devnest.store.migrations import HEAD
 from tests.cluster.test_serve import one_line, serve
-from tests.support import DevNest, eventually, prepare, running
+from tests.support import DevNest, eventually, execute, prepare, running
 
 SERVED_BY_NEWER = f"UPDATE devnest_schema SET version_num = '9999', oldest_program = '{HEAD}'"  # noqa: S608 (a constant)
-
-
-def execute(url: str, *statements: str, database: str | None = None) -> None:
-    async def run() -> None:
-        connection = await (
-            asyncpg.connect(url, database=database) if database else asyncpg.connect(url)
-        )
-        try:
-            for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
-
-    asyncio.run(run())
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import bcrypt as pyca
 from devnest.bcrypt.backend import KERNEL, PROBLEM, with_kernel
 from devnest.bcrypt.encoding import COST_MAX, COST_MIN, SALT_BYTES, Setting
 from devnest.bcrypt.lanes import LANES_MAX
-from devnest.bcrypt.machine import cpu_model, usable_cores
+from devnest.bcrypt.machine import cpu_model
 
 __all__ = ["STATED_COST", "Calibration", "Rates", "calibrate_machine", "measure"]
 
@@ -103,9 +103,8 @@ def _duration_s(run: Callable[[], object], together: Barrier) -> float:
     return time.perf_counter() - start
 
 
-def calibrate_machine(target_ms: float, rounds: int = ROUNDS) -> Calibration:
-    """Measure, choose, and work out what it means here."""
-    cores = usable_cores()
+def calibrate_machine(target_ms: float, cores: int, rounds: int = ROUNDS) -> Calibration:
+    """Measure on so many cores at once, choose, and work out what it means here."""
     rates = measure(rounds, cores)
     lanes = rates.best()
     rate = rates.of(lanes)

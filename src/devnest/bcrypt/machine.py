@@ -1,6 +1,5 @@
-"""This machine, as far as hashing is concerned: its CPU and the usable cores."""
+"""This machine, as far as hashing is concerned: the name of its CPU."""
 
-import os
 import platform
 from pathlib import Path
 
@@ -20,10 +19,3 @@ def cpu_model() -> str:
     except OSError:  # not Linux
         pass
     return " ".join(found.values()) or platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """How many CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from devnest.bcrypt.calibration import Calibration, calibrate_machine
 from devnest.bcrypt.lanes import remember
+from devnest.pool import usable_cpus
 
 __all__ = ["calibrate"]
 
@@ -26,7 +27,7 @@ def calibrate(
     ] = False,
 ) -> None:
     """Measure bcrypt on this machine, remember the best lane count, and say which cost it affords."""
-    result = calibrate_machine(target_ms)
+    result = calibrate_machine(target_ms, usable_cpus())
     remembered = None if result.problem else _remember(result.lanes)
     if json:
         typer.echo(dumps(result.as_dict() | {"remembered": remembered is not None}))

@@ -13,9 +13,9 @@ import msgspec
 
 from devnest.cluster.control import MAX_LINE_BYTES, Report
 from devnest.cluster.start import SUPERVISORS
-from devnest.pool.runtime.interpreter import import_path, interpreter
+from devnest.pool.runtime.interpreter import how_it_ended, import_path, interpreter
 
-__all__ = ["Child", "ChildFailed", "how_it_ended"]
+__all__ = ["Child", "ChildFailed"]
 
 PROGRAM = "from devnest.cluster.start import main; main()"
 HANG_S = 60.0  # without a beat; the slowest hash on an event loop takes a few seconds
@@ -31,16 +31,6 @@ class ChildFailed(Exception):
         self.reason = reason
         self.status = status
         self.passing = passing
-
-
-def how_it_ended(code: int) -> str:
-    """What `waitpid` told of a process, in words: an exit status, or less than 0 the signal."""
-    if code >= 0:
-        return f"with status {code}"
-    try:
-        return f"by {signal.Signals(-code).name}"
-    except ValueError:  # most of the real-time signals have no name
-        return f"by signal {-code}"
 
 
 class Child:

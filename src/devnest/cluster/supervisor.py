@@ -16,9 +16,10 @@ from typing import Any
 
 import structlog
 
-from devnest.cluster.child import ChildFailed, how_it_ended
+from devnest.cluster.child import ChildFailed
 from devnest.cluster.keeper import Keeper
 from devnest.cluster.notify import notify, watchdog_interval_s
+from devnest.pool.runtime.interpreter import how_it_ended
 from devnest.process_registry import ProcessRegistry
 from devnest.store import EmbeddedPostgres, StoreError
 from devnest.streams import dropped_lines

@@ -5,7 +5,7 @@ is where its account, if there is one, has signed in. Whatever is done to one is
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -13,11 +13,10 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support import PASSWORD, DevNest, data_directory, running, sign_in, sign_up
+from tests.support import PASSWORD, DevNest, sign_in, sign_up
 
 LOGIN = "/api/v1/auth/login"
 ME = "/api/v1/users/me"
@@ -63,13 +62,6 @@ class Twin:
         )
         retry_after = int(answer.headers.get("retry-after", 0))
         return Said(answer.status_code, str(told), retry_after, began, time.monotonic())
-
-
-@pytest.fixture(scope="module")
-def limited() -> Iterator[DevNest]:
-    """A DevNest with limits."""
-    with data_directory() as data_dir, running(data_dir, "--limits") as process:
-        yield process
 
 
 def make_twins(devnest: DevNest) -> list[Twin]:

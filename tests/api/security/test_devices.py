@@ -12,19 +12,12 @@ from hypothesis import strategies as st
 
 from devnest.api.security import devices
 from devnest.api.security.devices import MAX_DEVICES, find_device, issue_device_token, new_device
-from tests.support import PASSWORD, DevNest, data_directory, running, sign_in, sign_up
+from tests.support import PASSWORD, DevNest, sign_in, sign_up
 
 LOGIN = "/api/v1/auth/login"
 STRANGER = "127.0.0.2"
 WRONG = "not the password"
 KEY = UUID(int=7)
-
-
-@pytest.fixture(scope="module")
-def limited() -> Iterator[DevNest]:
-    """A DevNest with limits."""
-    with data_directory() as data_dir, running(data_dir, "--limits") as process:
-        yield process
 
 
 @pytest.fixture

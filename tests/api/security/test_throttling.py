@@ -7,18 +7,11 @@ import httpx
 import psutil
 import pytest
 
-from tests.support import PASSWORD, DevNest, data_directory, eventually, running, sign_in, sign_up
+from tests.support import PASSWORD, DevNest, eventually, sign_in, sign_up
 
 LOGIN, REGISTER, REFRESH = "/api/v1/auth/login", "/api/v1/auth/register", "/api/v1/auth/refresh"
 ELSEWHERE = "127.0.0.2"
 WRONG = "not the password"
-
-
-@pytest.fixture(scope="module")
-def limited() -> Iterator[DevNest]:
-    """A DevNest with limits."""
-    with data_directory() as data_dir, running(data_dir, "--limits") as process:
-        yield process
 
 
 @pytest.fixture

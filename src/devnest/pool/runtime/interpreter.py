@@ -1,4 +1,4 @@
-"""How a fresh interpreter is started that imports exactly what this process can, from its first import on.
+"""How a fresh interpreter is started that imports exactly what this process can, and how it ended.
 
 Python puts the working directory, or that of the script, in front of the import path of `python -m` and `python -c`: a
 file `logging.py` there is run in place of the library's. `-P` leaves it out. Then the path is this process's own,
@@ -7,13 +7,16 @@ entry by entry, before anything is imported, and so are the switches that say wh
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["import_path", "interpreter"]
+import devnest
 
-_ROOT = str(Path(__file__).resolve().parents[2])
+__all__ = ["how_it_ended", "import_path", "interpreter"]
+
+_ROOT = str(Path(devnest.__file__).resolve().parents[1])
 # Of DevNest nothing may be found by then, where this process found it otherwise than by its path; then it is at the end
 # of that path, where it takes no other module's place.
 _START = """\
@@ -54,3 +57,13 @@ def _switches() -> list[str]:
     )
     switches = ["-P", *(switch for switch, is_set in given if is_set)]
     return [*switches, "-" + "O" * flags.optimize] if flags.optimize else switches
+
+
+def how_it_ended(status: int) -> str:
+    """Return an exit status in words; less than 0 it is that of a process which a signal ended."""
+    if status >= 0:
+        return f"with status {status}"
+    try:
+        return f"by {signal.Signals(-status).name}"
+    except ValueError:  # most of the real-time signals have no name
+        return f"by signal {-status}"

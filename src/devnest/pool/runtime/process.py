@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from devnest.pool.functions import Function
-from devnest.pool.runtime.interpreter import import_path, interpreter
+from devnest.pool.runtime.interpreter import how_it_ended, import_path, interpreter
 from devnest.pool.runtime.progress import ALL, Progress
 from devnest.pool.wire.channel import Channel
 from devnest.pool.wire.payload import Packed, Segment, pack
@@ -190,7 +190,11 @@ class ProcessWorker:
             if self._progress:
                 self._progress.close()
             status = self._process.wait()
-            how = "ended, its status is unknown" if self._is_status_lost else _how(status)
+            how = (
+                "ended, its status is unknown"
+                if self._is_status_lost
+                else f"ended {how_it_ended(status)}"
+            )
             self._events.worker_ended(self._id, how, begun=begun)
             return
         if grace_s <= 0:
@@ -216,12 +220,3 @@ class ProcessWorker:
     def _signal_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
