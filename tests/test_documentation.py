@@ -88,6 +88,17 @@ def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
+def test_the_modules_that_the_architecture_names_exist() -> None:
+    """The journeys lead through real files; a move has to take the page along."""
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", text)) - {"native/", "tests/test_layers.py"}
+    assert len(named) > 40
+    assert {name for name in named if not (ROOT / "src" / "devnest" / name).exists()} == set()
+    for journey in ("A password, from", "A post, from", "A request of a virtual user"):
+        steps = text.split(f"## {journey}", 1)[1].split("\n## ")[0].split("\n1. ", 1)[1]
+        assert all(".py`" in step for step in re.split(r"\n\d+\. ", steps)), journey
+
+
 def test_every_error_and_metric_is_explained() -> None:
     """Names are looked for in the source, so a new one needs its line in the reference."""
     source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
