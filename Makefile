@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # pip compiles what it installs, but not what it only points to; where Python may not write bytecode itself
 # (PYTHONDONTWRITEBYTECODE), each process would compile all of it anew.
 COMPILE := $(BIN)/python -m compileall -q
+# pip hides what a build prints; the import of devnest.bcrypt warns where the kernel is missing.
+TELL_OF_LANES = $(BIN)/python -W error::RuntimeWarning -c 'import devnest.bcrypt' 2> /dev/null || \
+  echo 'bcrypt runs without lanes, one hash at a time: install a C compiler, then run make clean and make again' >&2
 SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
@@ -97,8 +100,9 @@ $(VENV)/.made:
 
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.made
 	$(PIP) install --upgrade -c $(CONSTRAINTS) pip setuptools
-	$(PIP) install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) --editable .
+	$(PIP) install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) --editable '.[all]'
 	$(COMPILE) src
+	@$(TELL_OF_LANES)
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
@@ -109,5 +113,6 @@ $(VENV)/.installed-dev: $(SOURCES) | $(VENV)/.made
 	$(PIP) install --upgrade -c $(CONSTRAINTS) pip setuptools
 	$(PIP) install -c $(CONSTRAINTS) --build-constraint $(CONSTRAINTS) --editable '.[dev]'
 	$(COMPILE) src tests
+	@$(TELL_OF_LANES)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only --quiet -n 0 > /dev/null 2>&1 || true  # compiles tests its own way
 	@touch $@ $(VENV)/.installed

@@ -10,20 +10,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?>=(?P<floor>[0-9.]+)")
-RUN_TIME_EXTRAS = ("eddsa",)
+OWN_EXTRA = "devnest["
+RUN_TIME_EXTRAS = ("argon2", "eddsa", "load", "server")
 
 
 def floors() -> dict[str, str]:
-    """The lower bound of each dependency at run time, by its normalised name."""
+    """The lower bound of each dependency at run time, by its normalised name. An extra repeats what another has."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [
+    wanted = {
         *project["dependencies"],
         *(line for extra in RUN_TIME_EXTRAS for line in extras[extra]),
-    ]
-    found = [REQUIREMENT.match(line) for line in wanted]
+    }
+    found = [REQUIREMENT.match(line) for line in wanted if not line.startswith(OWN_EXTRA)]
     assert all(found), "a dependency without a lower bound"
-    return {normalised(match["name"]): match["floor"] for match in found if match}
+    lowest = {normalised(match["name"]): match["floor"] for match in found if match}
+    assert len(lowest) == len(found), "a dependency with two lower bounds"
+    return lowest
 
 
 def normalised(name: str) -> str:

@@ -11,6 +11,7 @@ import devnest
 ROOT = Path(devnest.__file__).parent
 BASE = {
     "addresses",
+    "extras",
     "logs",
     "metrics",
     "process_registry",
@@ -21,6 +22,7 @@ BASE = {
 }
 MAY_IMPORT = {
     "addresses": set[str](),
+    "extras": set[str](),
     "urls": set[str](),
     "settings": set[str](),
     "shared_memory": set[str](),
@@ -32,7 +34,7 @@ MAY_IMPORT = {
     "streams": set[str](),
     "logs": {"streams"},
     "bcrypt": set[str](),
-    "passwords": {"bcrypt"},
+    "passwords": {"bcrypt", "extras"},
     "hashing": {"bcrypt", "passwords", "pool"},
     "store": {"urls"},
     "mail": {"addresses", "urls"},

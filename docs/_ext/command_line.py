@@ -17,7 +17,7 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from devnest.cli import app as devnest
+from devnest.cli.commands import app as devnest
 
 EXTRA = re.compile(
     r"\s*\[([^\[\]]*)\]$"

@@ -6,11 +6,10 @@ import textwrap
 
 import pytest
 
+import devnest.bcrypt
 from tests.bcrypt.vectors import load
 
 USE = """
-import logging
-logging.basicConfig(format="%(levelname)s %(message)s")
 from devnest import bcrypt
 from devnest.bcrypt.backend import PROBLEM
 from devnest.bcrypt.hashing import CostTooHigh
@@ -55,10 +54,18 @@ sys.modules["devnest.bcrypt._kernel"] = types.SimpleNamespace(digests=digests)
 
 
 def run(*parts: str) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter, warnings as errors."""
+    """A fresh interpreter, warnings as errors but for the kernel's."""
     code = "".join(textwrap.dedent(part) for part in parts)
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "default:the bcrypt kernel:RuntimeWarning",
+            "-c",
+            code,
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -67,15 +74,26 @@ def run(*parts: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_the_kernel() -> None:
-    """One lane, one warning."""
+    """One lane, one warning that names the importing line and the remedy."""
     done = run(NO_KERNEL, USE)
     assert done.stdout.startswith("1 the bcrypt kernel is not compiled")
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith(
-        "WARNING the bcrypt kernel is not compiled: passwords are hashed by pyca/bcrypt"
+    (warning,) = done.stderr.splitlines()
+    line = (NO_KERNEL + USE).splitlines().index("from devnest import bcrypt") + 1
+    problem = (
+        "the bcrypt kernel is not compiled: passwords are hashed by pyca/bcrypt, one at a time"
     )
-    assert "install a C compiler" in done.stderr
-    assert "circular" not in done.stderr
+    assert warning.startswith(f"<string>:{line}: RuntimeWarning: {problem}")
+    assert "install a C compiler" in warning
+    assert "circular" not in warning
+
+
+def test_the_warning_can_be_hidden() -> None:
+    """By the filter that the package's docstring gives."""
+    code = (
+        'import warnings; warnings.filterwarnings("ignore", "the bcrypt kernel", RuntimeWarning)\n'
+    )
+    assert code.strip().removeprefix("import warnings; ") in str(devnest.bcrypt.__doc__)
+    assert run(code, NO_KERNEL, USE).stderr == ""
 
 
 def test_with_a_kernel_of_another_machine() -> None:
@@ -86,12 +104,13 @@ def test_with_a_kernel_of_another_machine() -> None:
 
 
 def test_with_a_wrong_kernel() -> None:
-    """One wrong digest in one width disables it, with an error in the log."""
+    """One wrong digest in one width disables it."""
     done = run(WRONG_KERNEL, USE)
     assert done.stdout.startswith("1 the bcrypt kernel computes wrong answers")
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith(
-        "ERROR the bcrypt kernel computes wrong answers on this machine and is not used"
+    assert (
+        "RuntimeWarning: the bcrypt kernel computes wrong answers on this machine and is not used"
+        in done.stderr
     )
 
 

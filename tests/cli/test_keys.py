@@ -8,7 +8,7 @@ import jwt
 import pytest
 from typer.testing import CliRunner
 
-from devnest.cli import app
+from devnest.cli.commands import app
 from devnest.keys import KEYS_FILE
 from tests.support import PATIENCE_S, DevNest, eventually, running, sign_in, sign_up
 

@@ -3,7 +3,8 @@
 from typer.testing import CliRunner
 
 from devnest import __version__
-from devnest.cli import COMMANDS, app
+from devnest.cli.commands import app
+from devnest.cli.names import COMMANDS
 
 
 def test_it_says_its_version_and_its_commands() -> None:

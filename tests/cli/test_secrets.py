@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from devnest.cli import app
+from devnest.cli.commands import app
 
 SECRET = "geheim"
 URLS = [

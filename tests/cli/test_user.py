@@ -9,7 +9,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from devnest.cli import app
+from devnest.cli.commands import app
 from tests.support import DevNest, eventually, prepare, running, sign_in, sign_up
 
 ME = "/api/v1/users/me"

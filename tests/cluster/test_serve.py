@@ -17,7 +17,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from devnest.cli import app
+from devnest.cli.commands import app
 from devnest.store import DataDirectory
 from devnest.store.postgres.log import MAX_LOG_BYTES
 from tests.metrics import total, until

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from devnest.cli import app
+from devnest.cli.commands import app
 from devnest.experiment import Session
 from tests.experiment.results import measured, session
 from tests.support import PATIENCE_S, data_directory, eventually

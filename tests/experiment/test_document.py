@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from devnest.cli import app
+from devnest.cli.commands import app
 from devnest.experiment import Run, Trouble, check_section, section, write_section
 from devnest.experiment.designs import DEFAULT_DESIGNS
 from devnest.load import BadPlan

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from devnest.cli import app
+from devnest.cli.commands import app
 from devnest.cli.files import refuse_unwritable
 from devnest.load import BadPlan, Result
 from devnest.load.progress import Progress

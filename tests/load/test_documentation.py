@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from devnest.cli import app
+from devnest.cli.commands import app
 from devnest.load import Plan, constant, run
 from devnest.load.metrics import METRICS
 from devnest.load.profiles import PROFILES

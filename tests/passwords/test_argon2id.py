@@ -159,3 +159,35 @@ def test_a_batch_of_both_gives_each_call_its_own_result() -> None:
     assert isinstance(second, str)
     assert second.startswith("$argon2id$")
     assert isinstance(third, ValueError)
+
+
+WITHOUT_ARGON2 = """
+import sys
+sys.modules["argon2"] = None  # to the import system it is not there
+from devnest.extras import MissingExtra
+from devnest.passwords import Guess, Hasher, InlineRunner, NewPassword, Scheme
+from devnest.passwords import compute_all, hash_password, verify_password
+assert verify_password("secret", hash_password("secret", 4))
+stored = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
+for asked in (
+    lambda: hash_password("secret", 4, Scheme.ARGON2ID),
+    lambda: verify_password("secret", stored),
+    lambda: Hasher(InlineRunner(), 4, Scheme.ARGON2ID),
+):
+    try:
+        asked()
+    except MissingExtra as error:
+        print(error)
+failed, hashed = compute_all([Guess("secret", stored), NewPassword("secret", 4)])
+print(type(failed).__name__, type(hashed).__name__)
+"""
+
+
+def test_without_argon2_cffi_the_error_names_the_extra() -> None:
+    """Where argon2id is asked for, and nowhere else; other calls of a batch are done."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ARGON2], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    line = "argon2id needs an extra that is not installed: pip install 'devnest[argon2]'\n"
+    assert done.stdout == 3 * line + "MissingExtra str\n"

@@ -4,7 +4,7 @@ At import a known answer is computed through every lane count this process may u
 answer is not used at all: a slow hash is a nuisance, a wrong one locks people out or in.
 """
 
-import logging
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -28,9 +28,11 @@ KNOWN = (
     (b"xhQPMmwh5ALzW", b"$2b$04$nQn78dV0hGHf5wUBe0zOFu8n07ZbWWOKoGasZKRspZxtt.vBRNMIy"),
 )
 
-REMEDY = "install a C compiler and DevNest again to have the lanes"
-
-log = logging.getLogger("devnest.bcrypt")
+CONSEQUENCE = "passwords are hashed by pyca/bcrypt, one at a time"
+REMEDY = (
+    "to have several at once, install a C compiler, and DevNest again "
+    "with pip's options --force-reinstall --no-deps --no-cache-dir"
+)
 
 
 def with_kernel(
@@ -69,18 +71,20 @@ def load() -> tuple[ModuleType | None, int, str]:
     try:
         kernel = import_module("devnest.bcrypt._kernel")
     except ModuleNotFoundError:
-        problem = "the bcrypt kernel is not compiled"
-        log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time; %s", problem, REMEDY)
-        return None, 1, problem
+        return _without_kernel("the bcrypt kernel is not compiled", REMEDY)
     except ImportError as error:  # compiled for another machine or another Python
-        problem = f"the bcrypt kernel cannot be loaded ({error})"
-        log.warning("%s: passwords are hashed by pyca/bcrypt, one at a time; %s", problem, REMEDY)
-        return None, 1, problem
+        return _without_kernel(f"the bcrypt kernel cannot be loaded ({error})", REMEDY)
     if not is_right(kernel):
-        problem = "the bcrypt kernel computes wrong answers on this machine"
-        log.error("%s and is not used: passwords are hashed by pyca/bcrypt, one at a time", problem)
-        return None, 1, problem
+        return _without_kernel(
+            "the bcrypt kernel computes wrong answers on this machine and is not used"
+        )
     return kernel, chosen(), ""
+
+
+def _without_kernel(problem: str, *remedy: str) -> tuple[None, int, str]:
+    """Warn, with the line that imports `devnest.bcrypt` as the place."""
+    warnings.warn(f"{problem}: {'; '.join([CONSEQUENCE, *remedy])}", RuntimeWarning, stacklevel=5)
+    return None, 1, problem
 
 
 KERNEL, LANES, PROBLEM = load()

@@ -10,6 +10,7 @@ import structlog
 import typer
 
 from devnest.addresses import MAX_PORT, host_and_port, trusted_network
+from devnest.bcrypt.backend import PROBLEM, REMEDY
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import BreachedList, HashCost, HashScheme, PasswordMinLength
 from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, sender, smtp_server
@@ -227,6 +228,8 @@ def serve(
     configure_logging(log_level)
     _warn_of_misspelt_variables(context)
     _warn_of_idle_options(context, hashing, database_url)
+    if PROBLEM:
+        log.warning("passwords are hashed one at a time", reason=PROBLEM, remedy=REMEDY)
     with reported():
         directory = data_dir or default_data_dir()
     settings = Settings(

@@ -7,6 +7,7 @@ other packages load where they find them: rich for tracebacks in colour, pydanti
 import gc
 import signal
 import sys
+import warnings
 from importlib import import_module
 
 from devnest.streams import move_to_background
@@ -26,6 +27,9 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS)
     move_to_background()
     gc.disable()
+    warnings.filterwarnings(
+        "ignore", "the bcrypt kernel", RuntimeWarning
+    )  # `devnest serve` has logged it
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type] # None: to the import system they are not there
     module = import_module(sys.argv[1])
     gc.enable()

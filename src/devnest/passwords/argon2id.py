@@ -10,13 +10,24 @@ import base64
 import re
 import secrets
 
-import argon2
-from argon2.low_level import Type, error_to_str, hash_secret, verify_secret
-
+from devnest.extras import MissingExtra
 from devnest.passwords.errors import UnusableHash
+
+try:
+    import argon2
+    from argon2.low_level import Type, error_to_str, hash_secret, verify_secret
+except ModuleNotFoundError as error:
+    if error.name != "argon2":
+        raise
+    IS_INSTALLED = False
+else:
+    IS_INSTALLED = True
+    # What argon2.h calls ARGON2_MEMORY_ALLOCATION_ERROR and ARGON2_THREAD_FAIL; argon2-cffi gives the text alone.
+    STARVED = (error_to_str(-22), error_to_str(-33))
 
 __all__ = [
     "PREFIX",
+    "check_installed",
     "decoy",
     "hash_secret_with_argon2id",
     "is_below_policy",
@@ -35,9 +46,6 @@ MAX_MEMORY_KIB = 256 * 1024
 MAX_PASSES = 16
 MAX_LANES = 16
 
-# What argon2.h calls ARGON2_MEMORY_ALLOCATION_ERROR and ARGON2_THREAD_FAIL; argon2-cffi gives the text alone.
-STARVED = (error_to_str(-22), error_to_str(-33))
-
 FORM = re.compile(
     r"\$argon2id\$v=19\$m=(?P<memory>[1-9]\d{0,6}),t=(?P<passes>[1-9]\d{0,2}),p=(?P<lanes>[1-9]\d{0,2})"
     r"\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,86}",  # salts of 8 to 64 bytes, digests of 16 to 64
@@ -45,8 +53,15 @@ FORM = re.compile(
 )
 
 
+def check_installed() -> None:
+    """Raise `MissingExtra` where argon2-cffi is not installed, which hashes and verifies."""
+    if not IS_INSTALLED:
+        raise MissingExtra("argon2id", "argon2")
+
+
 def hash_secret_with_argon2id(secret: bytes) -> str:
     """The stored form, with a new salt. Raises `MemoryError` where the memory or a thread cannot be had."""
+    check_installed()
     salt = secrets.token_bytes(SALT_BYTES)
     try:
         return hash_secret(secret, salt, PASSES, MEMORY_KIB, LANES, DIGEST_BYTES, Type.ID).decode(
@@ -59,6 +74,7 @@ def hash_secret_with_argon2id(secret: bytes) -> str:
 def verify_secret_with_argon2id(secret: bytes, stored: str) -> bool:
     """Whether the secret is the stored one; raises `UnusableHash` before any work, and `MemoryError` as above."""
     _parameters(stored)
+    check_installed()
     try:
         return verify_secret(stored.encode("ascii"), secret, Type.ID)
     except argon2.exceptions.VerifyMismatchError:

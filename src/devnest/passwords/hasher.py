@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Protocol
 
+from devnest.passwords.argon2id import check_installed
 from devnest.passwords.errors import UnusableHash
 from devnest.passwords.scheme import Guess, NewPassword, Scheme, compute, decoy, needs_rehash
 
@@ -66,10 +67,12 @@ class Hasher:
     """Hashes new passwords by one policy, and verifies so that an unknown account takes as long as a wrong password.
 
     The policy: a scheme, and bcrypt's cost. Stored hashes of either scheme are verified; one that is not by the policy
-    takes its own time, until a sign-in has it replaced.
+    takes its own time, until a sign-in has it replaced. Raises `MissingExtra` for argon2id without the extra `argon2`.
     """
 
     def __init__(self, runner: Runner, cost: int, scheme: Scheme = Scheme.BCRYPT) -> None:
+        if scheme is Scheme.ARGON2ID:
+            check_installed()
         self._run = runner
         self._cost = cost
         self._scheme = scheme.value

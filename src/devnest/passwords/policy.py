@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
+from devnest.extras import MissingExtra
+
 __all__ = ["BreachedFile", "BreachedPasswords", "Policy", "WeakPassword"]
 
 PLACES = 100  # of a list of breached passwords that are looked at before it is used
@@ -85,7 +87,10 @@ class BreachedFile:
 
 
 class Policy:
-    """What a new password has to be: at least `shortest` characters, and not easily guessed."""
+    """What a new password has to be: at least `shortest` characters, and not easily guessed.
+
+    Raises `MissingExtra` without the extra `server`, which brings the list of common passwords.
+    """
 
     def __init__(self, shortest: int = SHORTEST, breached: BreachedPasswords | None = None) -> None:
         self._shortest = shortest
@@ -143,7 +148,8 @@ def _common() -> frozenset[str]:
 def _module_alone(package: str, name: str) -> ModuleType:
     """A module without its package, whose other modules take twice as long to load and are not needed."""
     found = find_spec(package)
-    assert found is not None
+    if found is None:
+        raise MissingExtra("a password policy", "server")
     assert found.submodule_search_locations is not None
     file = Path(found.submodule_search_locations[0], f"{name}.py")
     spec = spec_from_file_location(f"{__name__}.{name}", file)

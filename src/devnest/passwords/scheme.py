@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from devnest import bcrypt
+from devnest.extras import MissingExtra
 from devnest.passwords import argon2id
 from devnest.passwords.errors import UnusableHash
 
@@ -90,13 +91,17 @@ class Guess(NamedTuple):
 def hash_password(password: str, cost: int, scheme: str = Scheme.BCRYPT) -> str:
     """The stored form of a password with a new salt: `$2b$…`, `$bcrypt-sha256$…` or `$argon2id$…`.
 
-    With bcrypt about 0.2 s at cost 12; each step of cost doubles it. Raises ValueError for a cost outside 4 to 18.
+    With bcrypt about 0.2 s at cost 12; each step of cost doubles it. Raises ValueError for a cost outside 4 to 18,
+    and `MissingExtra` for argon2id where the extra `argon2` is not installed.
     """
     return str(compute(NewPassword(password, cost, scheme)))
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """Whether the password is the one that was stored. Raises `UnusableHash` before any work."""
+    """Whether the password is the one that was stored.
+
+    Raises `UnusableHash` before any work, and `MissingExtra` for an argon2id hash without the extra `argon2`.
+    """
     return bool(compute(Guess(password, stored)))
 
 
@@ -118,7 +123,7 @@ def compute_all(calls: Sequence[NewPassword | Guess]) -> list[str | bool | Excep
                 prepared[index] = _prepare(call)
             else:
                 results[index] = _with_argon2id(call)
-        except (ValueError, MemoryError) as error:
+        except (ValueError, MemoryError, MissingExtra) as error:
             results[index] = error
     hashed = bcrypt.hashpw_many(
         [secret for secret, _ in prepared.values()], [salt for _, salt in prepared.values()]
