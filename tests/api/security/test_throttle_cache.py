@@ -60,6 +60,22 @@ def test_success_ends_it() -> None:
     known.refuse(ONE)
 
 
+def test_who_hammers_is_known_when_the_wait_has_ended_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For as long as the wait would have been believed. Who was refused once does not hammer."""
+    known = ThrottleCache()
+    known.remember(throttled(ONE, first=True))
+    assert not known.hammers(ONE)
+    known.remember(throttled(ONE))
+    known.forget(OTHER, ONE)
+    assert known.hammers(ONE)
+    assert not known.hammers(OTHER)
+    monkeypatch.setattr(throttle_cache, "MEMORY_S", 0)
+    known.remember(throttled(ONE))
+    assert not known.hammers(ONE)
+
+
 def test_what_it_was_called_waits_as_long() -> None:
     """It is known before the database is asked whose name it is; another name of the account is not."""
     known = ThrottleCache()

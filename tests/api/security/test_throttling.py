@@ -1,6 +1,7 @@
 """Throttling and the audit log, on a DevNest with its limits on."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import argon2
 import httpx
@@ -315,3 +316,53 @@ def test_hammering_does_not_fill_the_audit_log(limited: DevNest, client: httpx.C
     limited.query("DELETE FROM audit_log")
     assert statuses(client, "nobody-at-all", 20) == [429] * 20
     assert [row["reason"] for row in limited.query("SELECT reason FROM audit_log")] == ["throttled"]
+
+
+def test_nor_does_hammering_beside_right_sign_ins(
+    limited: DevNest, client: httpx.Client, username: str
+) -> None:
+    """A right sign-in ends a wait: refusals in the next one are written when a second has passed, not before."""
+    sign_up(client, username)
+
+    def is_unwritten() -> bool:
+        """Whether the next wait is not written; it may be where the machine took longer than a second."""
+        limited.forget_failures()
+        assert statuses(client, username, 10) == [401] * 10
+        refused_while_under_way(limited, client, username)
+        limited.query(
+            "UPDATE throttles SET blocked_until = now() + interval '1 hour', told = false WHERE told"
+        )
+        limited.query("DELETE FROM audit_log")
+        assert statuses(client, username, 3) == [429] * 3
+        return not limited.query("SELECT FROM audit_log")
+
+    eventually(is_unwritten)
+
+    def is_written() -> bool:
+        assert fail(client, username).status_code == 429
+        return [row["reason"] for row in limited.query("SELECT reason FROM audit_log")] == [
+            "throttled"
+        ]
+
+    eventually(is_written)
+
+
+def refused_while_under_way(devnest: DevNest, client: httpx.Client, username: str) -> None:
+    """Begin a wait with a right sign-in, hammer until that is answered, and so end the wait."""
+    workers = devnest.find("devnest.cluster.hashing_pool")[0].children()
+    with devnest.client() as holder, ThreadPoolExecutor(1) as thread:
+        for worker in workers:
+            worker.suspend()
+        try:
+            right = thread.submit(fail, holder, username, PASSWORD)
+            eventually(
+                lambda: bool(
+                    devnest.query("SELECT FROM throttles WHERE blocked_until > '-infinity'")
+                )
+            )
+            lengthen_waits(devnest)
+            assert statuses(client, username, 3) == [429] * 3
+        finally:
+            for worker in workers:
+                worker.resume()
+        assert right.result().status_code == 200

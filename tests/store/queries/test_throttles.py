@@ -138,6 +138,24 @@ async def test_refused_tries_do_not_lengthen_the_wait(database: Database, subjec
     assert await database.fetch(STATE, subject.key) == before
 
 
+async def test_who_was_told_is_not_the_first(database: Database, subject: Subject) -> None:
+    """Such a refusal marks nothing: the next one that is not told is the first. Addresses beside are told as ever."""
+    address = Subject(RULE, uuid4().hex)
+    await make_wait(database, subject)
+    first = []
+    for told in (True, False, True):
+        with pytest.raises(Throttled) as caught:
+            await charge(database, subject, told=told)
+        assert set(caught.value.waits) == {subject.key}
+        first.append(caught.value.first)
+    await make_wait(database, address)
+    for _ in range(2):
+        with pytest.raises(Throttled) as caught:
+            await charge(database, subject, beside=address, told=True)
+        first.append(caught.value.first)
+    assert first == [False, True, False, True, False]
+
+
 async def test_of_many_refusals_at_once_one_is_the_first(
     database: Database, subject: Subject
 ) -> None:

@@ -139,12 +139,14 @@ class Attempt:
         return self
 
     async def _begin(self, source: Subject | None, room: int | None) -> None:
+        services = self._request.services
         if self._own is not None:
+            told = services.throttle_cache.hammers(self._own)
             self._charge = await charge(
-                self._request.services.database, self._own, beside=source, room=room
+                services.database, self._own, beside=source, room=room, told=told
             )
         elif source is not None:
-            await check(self._request.services.database, source, room=room)
+            await check(services.database, source, room=room)
 
     async def __aexit__(
         self,

@@ -107,7 +107,12 @@ WHERE key = $1"""
 
 
 async def charge(
-    database: Database, subject: Subject, *, beside: Subject | None = None, room: int | None = None
+    database: Database,
+    subject: Subject,
+    *,
+    beside: Subject | None = None,
+    room: int | None = None,
+    told: bool = False,
 ) -> Charge:
     """Count one failure before it is one, or none and raise `Throttled` where the subject has to wait.
 
@@ -116,6 +121,7 @@ async def charge(
         subject: Whose failure it will be.
         beside: Who must not have to wait either, and is not charged.
         room: How many failures `beside` may have at most; None for any number.
+        told: Of the subject's wait enough has been told: its refusal is not the first, and nothing is written.
     """
     rows = await database.fetch(
         CHARGE, *_arguments(subject), beside.key if beside else None, _room(beside or subject, room)
@@ -123,7 +129,7 @@ async def charge(
     if not rows:  # a wait began in the same moment
         rows = await database.fetch(CHECK, subject.key, None)
     if not rows or rows[0]["ends_at"] is None:
-        raise await _throttled(database, rows)
+        raise await _throttled(database, rows, told=subject if told else None)
     return Charge(subject, rows[0]["ends_at"])
 
 
@@ -154,9 +160,15 @@ def _room(subject: Subject, room: int | None) -> timedelta | None:
     return None if room is None else (room + 0.5) * subject.rule.period
 
 
-async def _throttled(database: Database, waits: list[asyncpg.Record]) -> Throttled:
-    """The refusal; the first of a wait is marked, whichever server finds it."""
-    untold = [row["key"] for row in waits if row["told"] is False]
+async def _throttled(
+    database: Database, waits: list[asyncpg.Record], told: Subject | None = None
+) -> Throttled:
+    """The refusal; the first of a wait is marked, whichever server finds it, but for who is told already."""
+    untold = [
+        row["key"]
+        for row in waits
+        if row["told"] is False and (told is None or row["key"] != told.key)
+    ]
     first = bool(untold and await database.fetch(TELL, untold))
     longest = max((row["wait_s"] for row in waits), default=1.0)
     own = {row["key"]: row["wait_s"] for row in waits if row["told"] is not None}
