@@ -19,7 +19,7 @@ from litestar.params import JSONBody
 
 from devnest.api.http.bodies import NewComment
 from devnest.api.http.middleware import RequestMiddleware
-from devnest.api.http.problems import respond_to
+from devnest.api.http.problems import handle_exception
 from devnest.api.http.request import ApiRequest
 from devnest.cluster.connections import BODY as BODY_AWAITED
 from devnest.cluster.connections import MAX_HEAD_BYTES, BoundedProtocol
@@ -112,7 +112,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
         [small, huge, echo, unread, slow],
         state=State({"go": go}),
         request_class=ApiRequest,
-        exception_handlers={Exception: respond_to},
+        exception_handlers={Exception: handle_exception},
         logging_config=None,
         openapi_config=None,
     )

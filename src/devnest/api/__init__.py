@@ -1,9 +1,9 @@
-"""The HTTP interface: routes, their bodies and their errors."""
+"""The HTTP API of DevNest: routes, request bodies, errors, tokens and the OpenAPI document."""
 
 from devnest.api.app import create_app, create_management_app
 from devnest.api.http.bodies import Registration
-from devnest.api.http.middleware import not_http
-from devnest.api.http.patterns import in_words
+from devnest.api.http.middleware import invalid_http_response
+from devnest.api.http.patterns import describe_patterns
 from devnest.api.http.request import BODY_IS_LATE
 from devnest.api.searches import Searches
 from devnest.api.security.rehash import Rehasher
@@ -21,6 +21,6 @@ __all__ = [
     "TokenIssuer",
     "create_app",
     "create_management_app",
-    "in_words",
-    "not_http",
+    "describe_patterns",
+    "invalid_http_response",
 ]

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, their dependencies, and the frame around every request."""
+"""The ASGI application: the routes, and the middleware around them."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -13,7 +13,7 @@ from devnest.api.http.bodies import MAX_BODY_BYTES
 from devnest.api.http.cors import Cors
 from devnest.api.http.ids import canonical_id
 from devnest.api.http.middleware import RequestMiddleware
-from devnest.api.http.problems import respond_to
+from devnest.api.http.problems import handle_exception
 from devnest.api.http.request import ApiRequest
 from devnest.api.openapi.documentation import openapi_config
 from devnest.api.routes import auth, comments, health, jwks, passwords, posts, sessions, users
@@ -22,15 +22,19 @@ from devnest.api.services import Services
 
 __all__ = ["create_app", "create_management_app"]
 
-MANAGEMENT = [health.readyz, health.metrics]
+MANAGEMENT_ROUTES = [health.readyz, health.metrics]
 
 
 def create_app(
     services: Services, cors_origins: Sequence[str] = (), *, with_management: bool = True
 ) -> ASGIApp:
-    """The API on the given parts, which the caller opens and closes; for pages of these origins besides its own.
+    """Make the application of the public listener.
 
-    Without `with_management` the routes that only `create_management_app` should have are left out.
+    Args:
+        services: The parts behind the API, which the caller opens and closes.
+        cors_origins: The other origins whose pages may read responses, or `*` for all.
+        with_management: Whether `/readyz` and `/metrics` are part of it. False if a separate
+            listener serves `create_management_app`.
     """
     v1 = Router(
         "/api/v1",
@@ -44,7 +48,7 @@ def create_app(
             *comments.ROUTES,
         ],
     )
-    management = MANAGEMENT if with_management else []
+    management = MANAGEMENT_ROUTES if with_management else []
     app = _litestar(services, [v1, jwks.read_keys, health.healthz, *management], openapi_config())
     admitted = Admission(app, services.hasher, services.throttle_cache)
     return RequestMiddleware(
@@ -53,30 +57,37 @@ def create_app(
 
 
 def create_management_app(services: Services) -> ASGIApp:
-    """What an operator asks for, on a listener that the public does not reach."""
+    """Make the application of the management listener: `/healthz`, `/readyz` and `/metrics`.
+
+    Args:
+        services: The parts behind the API, which the caller opens and closes.
+    """
     return RequestMiddleware(
-        _litestar(services, [health.healthz, *MANAGEMENT], None), services.metrics
+        _litestar(services, [health.healthz, *MANAGEMENT_ROUTES], None), services.metrics
     )
 
 
 def _litestar(
     services: Services, routes: Sequence[ControllerRouterHandler], openapi: OpenAPIConfig | None
 ) -> Litestar:
-    parsers_map[UUID] = canonical_id  # of every `{…:uuid}`; what it refuses is a 404
+    parsers_map[UUID] = canonical_id  # for every `{…:uuid}` in a path; a ValueError becomes a 404
     app = Litestar(
         routes,
         request_class=type("ServedRequest", (ApiRequest,), {"services": services}),
         request_max_body_size=MAX_BODY_BYTES,
-        exception_handlers={Exception: respond_to},
+        exception_handlers={Exception: handle_exception},
         openapi_config=openapi,
         logging_config=None,
     )
-    _mend_options(app)
+    _list_all_methods(app)
     return app
 
 
-def _mend_options(app: Litestar) -> None:
-    """Let OPTIONS name every method of its path; Litestar answers with those known when the first was registered."""
+def _list_all_methods(app: Litestar) -> None:
+    """Let OPTIONS list every method of its path.
+
+    Litestar makes the OPTIONS handler of a path with its first route, and omits later methods.
+    """
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             handler, _ = route.route_handler_map["OPTIONS"]

@@ -1,4 +1,4 @@
-"""What the routes work with, handed over once at the start of a server."""
+"""`Services`: the parts behind the API, which a server builds once when it starts."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,27 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True)
 class Services:
-    """The parts behind the API of one server process. `pool`: None where passwords are hashed elsewhere."""
+    """The parts behind the API of one server process.
+
+    Attributes:
+        database: The connections of everything but searches.
+        hasher: Hashes and verifies passwords.
+        rehasher: Replaces outdated hashes after a sign-in.
+        tokens: Makes and verifies access tokens.
+        revoked: The sessions that have ended while their access tokens are still valid.
+        outbox: Sends mail after the response.
+        policy: Which new passwords are too weak.
+        metrics: Counts requests, for `/metrics`.
+        publisher: Stores posts; concurrent ones share a transaction.
+        opener: Stores new sessions; concurrent ones share a transaction.
+        tags: The most used tags.
+        searches: Searches posts, on a connection of its own.
+        pool: The worker pool; None if passwords are hashed in this process.
+        limited: Whether attempts and mails are limited. False with `devnest serve --no-limits`.
+        pages: Lets concurrent requests for the same page share a query.
+        throttle_cache: The clients that hammer, as this server knows them.
+        in_flight: How many passwords are being checked for each network.
+    """
 
     database: Database
     hasher: Hasher

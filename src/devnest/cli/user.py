@@ -61,7 +61,7 @@ def create(
     What `devnest serve` asks of a new password holds here too; both read the same environment variables.
     """
     # The API's rules for names; imported here, since it takes a third of a second.
-    from devnest.api import Registration, in_words
+    from devnest.api import Registration, describe_patterns
 
     asked = sys.stdin.isatty()
     try:
@@ -82,7 +82,7 @@ def create(
             )
             asyncio.run(policy.check(password, (username, email)))
         except msgspec.ValidationError as error:
-            raise Refused(in_words(str(error))) from None
+            raise Refused(describe_patterns(str(error))) from None
         except WeakPassword as weak:
             raise Refused(f"the password is {weak}") from None
 

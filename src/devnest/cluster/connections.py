@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from devnest.addresses import TrustedProxies, canonical, subscriber_network
-from devnest.api import BODY_IS_LATE, not_http
+from devnest.api import BODY_IS_LATE, invalid_http_response
 from devnest.cluster.receive_buffers import ReceiveBuffers
 from devnest.cluster.request_heads import (
     HOST,
@@ -258,7 +258,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._awaited = None
         self._stop_timer()
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
-            self.transport.write(not_http(*fault, self.server_state.default_headers))
+            self.transport.write(invalid_http_response(*fault, self.server_state.default_headers))
             self.transport.close()
         else:
             self.cycle.keep_alive = False

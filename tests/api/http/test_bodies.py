@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from devnest.api.http.bodies import MAX_BRACKETS, MAX_STRINGS, Login, NewPost, read
+from devnest.api.http.bodies import MAX_BRACKETS, MAX_STRINGS, Login, NewPost, decode_body
 from devnest.api.http.problems import ProblemError
 from tests.support import DevNest
 
@@ -124,7 +124,7 @@ def test_strings_and_brackets_are_counted_right(
         for name, limit in (("MAX_STRINGS", 8), ("MAX_BRACKETS", 12), ("MAX_DEPTH", 4)):
             patch.setattr(f"devnest.api.http.bodies.{name}", limit)
         try:
-            assert isinstance(read(body, of), of)
+            assert isinstance(decode_body(body, of), of)
         except ProblemError as problem:
             kind, errors = problem.kind, problem.errors or []
         else:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devnest.api.http.etags import MAX_CONDITION_BYTES, conditions, entity_tag
+from devnest.api.http.etags import MAX_CONDITION_BYTES, entity_tag, read_conditions
 from devnest.api.http.problems import ProblemError
 
 Times = st.datetimes(datetime(1971, 1, 1), datetime(3000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (hypothesis wants it so)
@@ -30,10 +30,10 @@ def test_a_tag_is_found_among_any_others(
     for tags, is_there in ((mine, True), (listed, tag.strip('"') in others)):
         parts = [comma.join(tags[:lines]), comma.join(tags[lines:])]
         headers = [(b"if-match", part.encode("latin-1")) for part in parts if part]
-        found = conditions([(b"host", b"x"), *headers]).if_match
+        found = read_conditions([(b"host", b"x"), *headers]).if_match
         assert (found is not None and found.has(tag)) is is_there
         assert found is None or (at in found.versions) is is_there
-    assert conditions(headers).if_none_match is None
+    assert read_conditions(headers).if_none_match is None
 
 
 @given(
@@ -45,7 +45,7 @@ def test_a_tag_is_found_among_any_others(
 def test_any_header_is_read(lines: list[bytes]) -> None:
     """Garbage lists nothing of ours, and never fails."""
     for name in (b"if-match", b"if-none-match"):
-        found = conditions([(name, line) for line in lines])
+        found = read_conditions([(name, line) for line in lines])
         of = found.if_match if name == b"if-match" else found.if_none_match
         assert (of is None) == (not lines)
         if of is not None:
@@ -55,6 +55,6 @@ def test_any_header_is_read(lines: list[bytes]) -> None:
 
 def test_a_list_that_is_too_long_is_refused() -> None:
     """One byte more than it may have."""
-    assert conditions([(b"if-match", b" " * MAX_CONDITION_BYTES)]).if_match is not None
+    assert read_conditions([(b"if-match", b" " * MAX_CONDITION_BYTES)]).if_match is not None
     with pytest.raises(ProblemError, match="too long"):
-        conditions([(b"if-match", b" " * (MAX_CONDITION_BYTES + 1))])
+        read_conditions([(b"if-match", b" " * (MAX_CONDITION_BYTES + 1))])

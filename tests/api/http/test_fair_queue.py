@@ -113,11 +113,11 @@ async def test_a_full_queue_refuses_whoever_has_most_in_it(callers: Callers) -> 
 async def test_nobody_waits_longer_than_the_patience(callers: Callers) -> None:
     """And whoever gave up is in nobody's way."""
     await callers.ask("a")
-    callers.queue._patience_s = 0.01
+    callers.queue._max_wait_s = 0.01
     impatient = await callers.ask("b")
     with pytest.raises(FairQueueFull):
         await impatient
-    callers.queue._patience_s = PATIENCE_S
+    callers.queue._max_wait_s = PATIENCE_S
     await callers.ask("c")
     await callers.end_all()
     assert "".join(callers.began) == "ac"
@@ -125,7 +125,7 @@ async def test_nobody_waits_longer_than_the_patience(callers: Callers) -> None:
 
 async def test_after_a_turn_there_is_a_rest() -> None:
     """As long as it took, or a multiple of that; nobody who has had a turn waits for it."""
-    queue, loop = FairQueue(1, 10, PATIENCE_S, rest=2.0), asyncio.get_running_loop()
+    queue, loop = FairQueue(1, 10, PATIENCE_S, pause_factor=2.0), asyncio.get_running_loop()
     times = list[float]()
 
     async def work() -> None:
@@ -205,7 +205,7 @@ def test_no_turn_is_lost(running: int, waiting: int, history: list[tuple[str, in
         for task in callers.tasks:
             with suppress(FairQueueFull, asyncio.CancelledError):
                 await task
-        assert (callers.queue._free, callers.queue.waiting, len(callers.queue._lines)) == (
+        assert (callers.queue._free, callers.queue.waiting, len(callers.queue._queues)) == (
             running,
             0,
             0,

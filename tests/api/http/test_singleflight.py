@@ -29,12 +29,12 @@ def desk() -> Desk:
     return Desk()
 
 
-async def test_who_asks_during_a_round_shares_the_next(desk: Desk) -> None:
+async def test_who_asks_during_a_load_shares_the_next(desk: Desk) -> None:
     """Its look-up begins after they asked."""
-    rounds = SingleFlight[int](rest=0)
-    first = asyncio.create_task(rounds.ask("q", desk.look_up))
+    flights = SingleFlight[int](pause_factor=0)
+    first = asyncio.create_task(flights.get("q", desk.look_up))
     await settle()
-    later = [asyncio.create_task(rounds.ask("q", desk.look_up)) for _ in range(10)]
+    later = [asyncio.create_task(flights.get("q", desk.look_up)) for _ in range(10)]
     await settle()
     assert len(desk.open) == 1
     desk.open[0].set_result(1)
@@ -44,13 +44,13 @@ async def test_who_asks_during_a_round_shares_the_next(desk: Desk) -> None:
     assert not any(task.done() for task in later)
     desk.open[1].set_result(2)
     assert await asyncio.gather(*later) == [2] * 10
-    assert not rounds._last
+    assert not flights._newest
 
 
 async def test_other_questions_do_not_wait(desk: Desk) -> None:
-    """SingleFlight are of one question."""
-    rounds = SingleFlight[int](rest=0)
-    tasks = [asyncio.create_task(rounds.ask(question, desk.look_up)) for question in "abc"]
+    """A load is for one key."""
+    flights = SingleFlight[int](pause_factor=0)
+    tasks = [asyncio.create_task(flights.get(question, desk.look_up)) for question in "abc"]
     await settle()
     assert len(desk.open) == 3
     for number, future in enumerate(desk.open):
@@ -58,12 +58,12 @@ async def test_other_questions_do_not_wait(desk: Desk) -> None:
     assert await asyncio.gather(*tasks) == [0, 1, 2]
 
 
-async def test_a_failure_is_told_to_all_of_its_round_and_to_no_other(desk: Desk) -> None:
-    """The next round is another question to the database."""
-    rounds = SingleFlight[int](rest=0)
-    first = asyncio.create_task(rounds.ask("q", desk.look_up))
+async def test_a_failure_is_told_to_all_of_its_load_and_to_no_other(desk: Desk) -> None:
+    """The next load is another question to the database."""
+    flights = SingleFlight[int](pause_factor=0)
+    first = asyncio.create_task(flights.get("q", desk.look_up))
     await settle()
-    second = asyncio.create_task(rounds.ask("q", desk.look_up))
+    second = asyncio.create_task(flights.get("q", desk.look_up))
     desk.open[0].set_exception(OSError("gone"))
     with pytest.raises(OSError, match="gone"):
         await first
@@ -79,10 +79,10 @@ async def test_who_leaves_takes_nothing_along(
     desk: Desk, ends: Callable[[asyncio.Future[int]], None]
 ) -> None:
     """Not the answer of the others, and no warning about an answer that nobody heard."""
-    rounds = SingleFlight[int](rest=0)
-    leaver, stayer = (asyncio.create_task(rounds.ask("q", desk.look_up)) for _ in range(2))
+    flights = SingleFlight[int](pause_factor=0)
+    leaver, stayer = (asyncio.create_task(flights.get("q", desk.look_up)) for _ in range(2))
     await settle()
-    next_one = asyncio.create_task(rounds.ask("q", desk.look_up))
+    next_one = asyncio.create_task(flights.get("q", desk.look_up))
     await settle()
     leaver.cancel()
     ends(desk.open[0])
@@ -93,12 +93,12 @@ async def test_who_leaves_takes_nothing_along(
     await settle()
     desk.open[1].set_exception(OSError("nobody hears this"))
     await settle()
-    assert not rounds._last
+    assert not flights._newest
 
 
-async def test_a_chain_of_rounds_is_as_long_as_the_questions_last() -> None:
+async def test_a_chain_of_loads_is_as_long_as_the_questions_last() -> None:
     """Asked without a pause, each answer is newer than its question."""
-    rounds = SingleFlight[int](rest=0)
+    flights = SingleFlight[int](pause_factor=0)
     clock = 0
 
     async def tick() -> int:
@@ -113,13 +113,13 @@ async def test_a_chain_of_rounds_is_as_long_as_the_questions_last() -> None:
             before = clock
             assert await ask() > before
 
-    await asyncio.gather(*(reader(lambda: rounds.ask("q", tick)) for _ in range(8)))
+    await asyncio.gather(*(reader(lambda: flights.get("q", tick)) for _ in range(8)))
     assert clock < 8 * 50
 
 
-async def test_a_question_of_several_rests_after_its_round() -> None:
+async def test_a_key_of_several_callers_pauses_after_its_load() -> None:
     """As long as the look-up took, or a multiple of it; other questions do not, nor does who asks alone."""
-    rounds = SingleFlight[float](rest=1)
+    flights = SingleFlight[float](pause_factor=1)
     loop = asyncio.get_running_loop()
 
     async def look_up() -> float:
@@ -127,11 +127,11 @@ async def test_a_question_of_several_rests_after_its_round() -> None:
         await asyncio.sleep(0.005)
         return began_at
 
-    alone = await rounds.ask("q", look_up)
-    assert not rounds._rested_at
-    first, _ = await asyncio.gather(rounds.ask("q", look_up), rounds.ask("q", look_up))
+    alone = await flights.get("q", look_up)
+    assert not flights._paused_until
+    first, _ = await asyncio.gather(flights.get("q", look_up), flights.get("q", look_up))
     second, third, other = await asyncio.gather(
-        *(rounds.ask(question, look_up) for question in ("q", "q", "r"))
+        *(flights.get(question, look_up) for question in ("q", "q", "r"))
     )
     assert second == third
     assert second - first >= 0.009  # of 0.01, for timers are not exact
@@ -140,9 +140,9 @@ async def test_a_question_of_several_rests_after_its_round() -> None:
 
 async def test_after_a_failure_there_is_no_rest(desk: Desk) -> None:
     """The next one asks at once."""
-    rounds = SingleFlight[int](rest=1000)
+    flights = SingleFlight[int](pause_factor=1000)
     for _ in range(3):
-        asking = asyncio.create_task(rounds.ask("q", desk.look_up))
+        asking = asyncio.create_task(flights.get("q", desk.look_up))
         await settle()
         desk.open[-1].set_exception(OSError("gone"))
         with pytest.raises(OSError, match="gone"):
@@ -152,25 +152,25 @@ async def test_after_a_failure_there_is_no_rest(desk: Desk) -> None:
 
 async def test_what_rests_is_bounded() -> None:
     """Questions come from clients."""
-    rounds = SingleFlight[int]()
+    flights = SingleFlight[int]()
 
     async def look_up() -> int:
         return 1
 
     for number in range(3000):
-        await asyncio.gather(rounds.ask(number, look_up), rounds.ask(number, look_up))
-    assert 0 < len(rounds._rested_at) <= 1000
+        await asyncio.gather(flights.get(number, look_up), flights.get(number, look_up))
+    assert 0 < len(flights._paused_until) <= 1000
 
 
 async def test_the_end_of_the_loop_is_no_error() -> None:
     """A look-up that is cancelled from outside, as all are when a server ends, says nothing."""
-    rounds, loop = SingleFlight[None](), asyncio.get_running_loop()
+    flights, loop = SingleFlight[None](), asyncio.get_running_loop()
     failed: list[object] = []
     loop.set_exception_handler(lambda _, context: failed.append(context))
-    asking = asyncio.create_task(rounds.ask("q", asyncio.Event().wait))  # type: ignore[arg-type]
+    asking = asyncio.create_task(flights.get("q", asyncio.Event().wait))  # type: ignore[arg-type]
     await settle()
-    rounds._last["q"].task.cancel()
+    flights._newest["q"].task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert not failed
-    assert not rounds._last
+    assert not flights._newest

@@ -1,9 +1,13 @@
-"""Request bodies: what they may hold, and how they are read.
+"""Request bodies: their types, and the function that decodes them.
 
-A body is decoded straight into its type by msgspec, strictly: a number is no string, an unknown field is an error.
-msgspec stops at what does not fit, so nothing deeper than the types, which have two levels, is ever built. But it
-builds a list whole before it counts it, and to name all mistakes every field is built. So what is expensive is counted
-first: strings before anything is decoded, brackets before mistakes are named. A small body pays one count of a byte.
+msgspec decodes a body straight into its type, and strictly: a number is not accepted as a string,
+and an unknown field is an error. Decoding stops at the first value that does not fit. The types
+have two levels, so nothing deeper is ever built.
+
+Two steps could still be expensive. msgspec builds a list completely before it checks the length,
+and this module decodes every field to report all mistakes at once. So it counts first: strings
+before anything is decoded, and brackets before mistakes are reported. A small body costs one count
+of a byte.
 """
 
 from array import array
@@ -22,10 +26,10 @@ __all__ = [
     "NAME",
     "TAG",
     "AccountChange",
-    "AddressProof",
+    "AccountDeletion",
     "EmailAddress",
-    "Farewell",
-    "Forgotten",
+    "EmailConfirmation",
+    "ForgottenPassword",
     "Login",
     "NewComment",
     "NewPost",
@@ -38,15 +42,20 @@ __all__ = [
     "Tag",
     "Tokens",
     "Username",
-    "read",
+    "decode_body",
 ]
 
-MAX_BODY_BYTES = 1024 * 1024  # the longest post, every character escaped, is 600 kB
-MAX_STRINGS = 256  # of a body, names of fields included: ten times what the largest has, so that mistakes are named
-MAX_BRACKETS = 1024  # of a body that does not fit, outside strings; one that does has four
-MAX_DEPTH = 32  # levels of a body that does not fit; one that does has two
+# The body of any request. The longest post has 600 kB with every character escaped.
+MAX_BODY_BYTES = 1024 * 1024
+# The strings in a body, names of fields included. A valid body has 15 at most (a post with ten
+# tags). The limit is far above, so that a client with too many learns which field is wrong.
+MAX_STRINGS = 256
+# The brackets outside strings in a body that is not valid. With more, its mistakes are not
+# listed. A valid body has 4 at most.
+MAX_BRACKETS = 1024
+MAX_DEPTH = 32  # levels of a body that is not valid; a valid one has 2
 BRACKETS = b"[{]}"
-STEPS = bytes.maketrans(BRACKETS, b"\x01\x01\xff\xff")  # as signed bytes 1 and -1
+DEPTH_STEPS = bytes.maketrans(BRACKETS, b"\x01\x01\xff\xff")  # as signed bytes: 1 and -1
 NOT_BRACKETS = bytes(set(range(256)) - set(BRACKETS))
 
 NAME: dict[str, Any] = {"min_length": 3, "max_length": 32, "pattern": patterns.NAME}
@@ -75,8 +84,8 @@ Body = Annotated[
 
 
 class Registration(Struct, frozen=True, forbid_unknown_fields=True):
-    """A new account. Names are unique whatever their case; a password may be any text of 8 to 1024 characters
-    that is not easily guessed.
+    """A new account. Usernames and e-mail addresses are unique regardless of case. A password may
+    be any text of 8 to 1024 characters that is not easy to guess.
     """
 
     username: Username
@@ -85,8 +94,8 @@ class Registration(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Login(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who signs in: `email` or `username`, one of them, and the password. `device_token`: what the last sign-in on this
-    device answered.
+    """The credentials of a sign-in: either `email` or `username`, and the password. `device_token`
+    is the token that the previous sign-in on this device returned, if there was one.
     """
 
     password: AnyPassword
@@ -96,63 +105,67 @@ class Login(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if (self.email is UNSET) == (self.username is UNSET):
-            raise ValueError("give email or username, one of them")
+            raise ValueError("give either email or username")
 
     @property
     def name(self) -> str:
-        """Whichever was given."""
+        """The e-mail address or the username, whichever was given."""
         return self.email or self.username or ""
 
 
 class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
-    """The newest refresh token of a session."""
+    """The newest refresh token of your session."""
 
     refresh_token: TokenText
 
 
 class PasswordChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """The password that is, and the one that will be."""
+    """Your current password, and the new one."""
 
     current: AnyPassword
     new: Password
 
 
 class AccountChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change of your account; the rest stays. Either change needs the current password."""
+    """The fields of your account to change. A field that you leave out stays as it is. Changing the
+    username or the e-mail address requires `password`, your current password.
+    """
 
     username: Username | UnsetType = UNSET
     email: EmailAddress | UnsetType = UNSET
     password: AnyPassword | UnsetType = UNSET
 
 
-class Farewell(Struct, frozen=True, forbid_unknown_fields=True):
-    """Your current password, to show that it is you who wants to go."""
+class AccountDeletion(Struct, frozen=True, forbid_unknown_fields=True):
+    """Your current password, which confirms the deletion of your account."""
 
     password: AnyPassword
 
 
-class Forgotten(Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose password is forgotten."""
+class ForgottenPassword(Struct, frozen=True, forbid_unknown_fields=True):
+    """The e-mail address of the account whose password is forgotten."""
 
     email: EmailAddress
 
 
 class PasswordReset(Struct, frozen=True, forbid_unknown_fields=True):
-    """A mailed token, and the password that will be."""
+    """The token from a mail, and the new password."""
 
     token: TokenText
     new: Password
 
 
-class AddressProof(Struct, frozen=True, forbid_unknown_fields=True):
-    """A token from a mail. `password` is the one that will be, where the token comes from outside a session."""
+class EmailConfirmation(Struct, frozen=True, forbid_unknown_fields=True):
+    """The token from a mail. `password` is the new password of the account. It is required when an
+    address is confirmed for the first time without an access token of the account.
+    """
 
     token: TokenText
     password: Password | UnsetType = UNSET
 
 
 class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
-    """A post to publish. A tag given twice counts once."""
+    """A post to publish. A tag that is listed twice counts once."""
 
     title: Title
     body: Body
@@ -160,7 +173,7 @@ class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change of a post; the rest stays."""
+    """The fields of a post to change. A field that you leave out stays as it is."""
 
     title: Title | UnsetType = UNSET
     body: Body | UnsetType = UNSET
@@ -168,7 +181,7 @@ class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewComment(Struct, frozen=True, forbid_unknown_fields=True):
-    """A comment to write."""
+    """A comment to publish."""
 
     body: Annotated[
         str, Meta(min_length=1, max_length=5_000, pattern=patterns.TEXT, examples=["Well said."])
@@ -176,7 +189,9 @@ class NewComment(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """A new session. Send `access_token` as `Authorization: Bearer …`; it ends after `expires_in` seconds."""
+    """The tokens of a session. Send `access_token` in the header `Authorization: Bearer …`. It
+    expires after `expires_in` seconds. `/auth/refresh` exchanges `refresh_token` for a new pair.
+    """
 
     access_token: str
     token_type: str
@@ -184,26 +199,31 @@ class Tokens(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-def read(body: bytes, of: Any) -> Any:
+def decode_body(body: bytes, expected: Any) -> Any:
     """Decode a body.
 
     Args:
-        body: As it was sent.
-        of: The type it is to have.
+        body: The body as it was sent.
+        expected: The type that it has to have.
+
+    Returns:
+        A value of that type.
 
     Raises:
-        ProblemError: 400 where it is no JSON or nested too deep, else 422 with every wrong field, or with none where
-            there is too much to tell.
+        ProblemError: 400 if the body is not JSON or is nested too deeply. 422 if it does not fit
+            the type; the problem lists every wrong field, unless the body has too many parts.
     """
     try:
         if body.count(b'"') > 2 * MAX_STRINGS:
             _check_shape(body)
         try:
-            return _decoder(of).decode(body)
+            return _decoder(expected).decode(body)
         except msgspec.ValidationError as error:
             if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
                 _check_shape(body)
-            errors = _field_errors(body, of) or [FieldError("", patterns.in_words(str(error)))]
+            errors = _field_errors(body, expected) or [
+                FieldError("", patterns.describe_patterns(str(error)))
+            ]
             raise _invalid(errors) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError(
@@ -212,21 +232,23 @@ def read(body: bytes, of: Any) -> Any:
 
 
 @cache
-def _decoder(of: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(of)
+def _decoder(expected: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(expected)
 
 
 def _check_shape(body: bytes) -> None:
-    """Raise what is wrong with a body that is nested too deep, or has too many strings or brackets.
+    """Raise the problem of a body that is nested too deeply or has too many strings or brackets.
 
-    Nothing is looked at beyond as many as there may be, so what comes later is too much, not too deep.
+    The check stops at the limits, so in a body with too many parts the depth of the later ones is
+    not known.
     """
-    # Between two quotes that are not escaped is a string; one piece more than there may be is what is not looked at.
+    # Unescaped quotes alternate between the beginning and the end of a string, so every second
+    # piece is outside strings. The piece after the limit holds the rest of the body.
     pieces = body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MAX_STRINGS + 1)
     outside_strings = b"".join(pieces[: 2 * MAX_STRINGS + 1 : 2])
-    steps = outside_strings.translate(STEPS, NOT_BRACKETS)
+    steps = outside_strings.translate(DEPTH_STEPS, NOT_BRACKETS)
     if MAX_DEPTH + 1 in accumulate(array("b", steps[:MAX_BRACKETS])):
-        detail = f"the body is nested deeper than {MAX_DEPTH} levels"
+        detail = f"the body is nested more than {MAX_DEPTH} levels deep"
         raise ProblemError(400, detail, kind="urn:devnest:depth")
     if len(pieces) > 2 * MAX_STRINGS + 1:
         detail = f"more than {MAX_STRINGS} strings, names of fields included"
@@ -235,7 +257,7 @@ def _check_shape(body: bytes) -> None:
     else:
         return
     with suppress(RecursionError):
-        msgspec.json.decode(body, type=msgspec.Raw)  # what is no JSON is told so
+        msgspec.json.decode(body, type=msgspec.Raw)  # raises if the body is not JSON
     raise _invalid([FieldError("", detail)])
 
 
@@ -243,14 +265,14 @@ def _invalid(errors: list[FieldError]) -> ProblemError:
     return ProblemError(422, "the body is not valid", kind="urn:devnest:invalid", errors=errors)
 
 
-def _field_errors(body: bytes, of: type[Struct]) -> list[FieldError]:
-    """Every wrong field; msgspec itself stops at the first."""
+def _field_errors(body: bytes, expected: type[Struct]) -> list[FieldError]:
+    """List every wrong field; msgspec itself stops at the first one."""
     try:
         given = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except msgspec.ValidationError:  # no object; nothing at all, it may turn out here
+    except msgspec.ValidationError:  # not an object, or not JSON, for which the next line raises
         msgspec.json.decode(body, type=msgspec.Raw)
         return []
-    fields = {field.encode_name: field for field in msgspec.structs.fields(of)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(expected)}
     errors = [FieldError(name[:64], "unknown field") for name in given.keys() - fields.keys()][:10]
     for name, field in fields.items():
         if name not in given:
@@ -260,5 +282,5 @@ def _field_errors(body: bytes, of: type[Struct]) -> list[FieldError]:
         try:
             msgspec.json.decode(given[name], type=field.type)
         except msgspec.ValidationError as error:
-            errors.append(FieldError(name, patterns.in_words(str(error))))
+            errors.append(FieldError(name, patterns.describe_patterns(str(error))))
     return sorted(errors, key=lambda error: error.field)

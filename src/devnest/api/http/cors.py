@@ -1,9 +1,11 @@
-"""Cross-origin requests: which other sites' pages may read the answers of `/api/`.
+"""Cross-origin requests: which other sites' pages may read the responses of `/api/`.
 
-The protocol is https://fetch.spec.whatwg.org/#http-cors-protocol.
-Off unless origins are named; then this stands before the routes and answers a browser's preflight by itself. Litestar
-has the like, but matches origins by pattern and leaves `Vary` out of answers that a cache may keep. Credentials are
-never allowed: DevNest has no cookie, and a page sends its access token as a header, which it has to know.
+The protocol is https://fetch.spec.whatwg.org/#http-cors-protocol. It is off unless the operator
+names origins. `Cors` then runs before the router and answers a browser's preflight request itself.
+
+Litestar has a CORS middleware too, but it matches origins by pattern, and it omits `Vary` from
+responses that a cache may keep. Credentials are never allowed: DevNest sets no cookie, and a page
+sends its access token in a header, so it has to know the token already.
 """
 
 from collections.abc import Iterable
@@ -11,24 +13,31 @@ from collections.abc import Iterable
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["ALLOWED", "Cors"]
+__all__ = ["CORS_HEADERS", "Cors"]
 
-ALLOWED = "cors"  # the name of an answer's headers in the scope's state, for answers that do not pass here
+# The key in a scope's state under which `Cors` leaves its headers, for the responses that
+# `RequestMiddleware` sends from outside it.
+CORS_HEADERS = "cors"
 
-COVERED = "/api/"  # metrics and health are nobody's page's business
+PREFIX = "/api/"  # no page of another site needs health checks or metrics
 PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
     (
         b"access-control-allow-headers",
         b"Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id",
     ),
-    (b"access-control-max-age", b"7200"),  # the longest that Chromium keeps it
+    (b"access-control-max-age", b"7200"),  # Chromium caches a preflight response for 2 h at most
 ]
-READABLE = (b"access-control-expose-headers", b"ETag, Location, Retry-After, X-Request-Id")
+EXPOSED = (b"access-control-expose-headers", b"ETag, Location, Retry-After, X-Request-Id")
 
 
 class Cors:
-    """ASGI middleware that lets pages of exactly these origins in, or of all with `*`."""
+    """ASGI middleware that lets pages of other origins read the responses of `/api/`.
+
+    Args:
+        app: The application behind it.
+        origins: The origins that are allowed, compared exactly, or `*` for all.
+    """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
         self._app = app
@@ -36,11 +45,12 @@ class Cors:
         self._any = b"*" in self._origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or not scope["path"].startswith(COVERED):
+        """Answer a preflight request, or pass a request on and add headers to its response."""
+        if scope["type"] != ScopeType.HTTP or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"])
-        allowed = scope["state"][ALLOWED] = self._allowed(given.get(b"origin"))
+        allowed = scope["state"][CORS_HEADERS] = self._headers_for(given.get(b"origin"))
         if (
             scope["method"] == "OPTIONS"
             and b"access-control-request-method" in given
@@ -63,11 +73,11 @@ class Cors:
 
         await self._app(scope, receive, send_with_origin)
 
-    def _allowed(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        """What the answer says to this origin; a cache must not give one origin's answer to another."""
+    def _headers_for(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        """The CORS headers for this origin; `Vary` keeps caches from mixing up two origins."""
         if self._any:
-            return [(b"access-control-allow-origin", b"*"), READABLE]
+            return [(b"access-control-allow-origin", b"*"), EXPOSED]
         varies = (b"vary", b"Origin")
         if origin is None or origin not in self._origins:
             return [varies]
-        return [varies, (b"access-control-allow-origin", origin), READABLE]
+        return [varies, (b"access-control-allow-origin", origin), EXPOSED]

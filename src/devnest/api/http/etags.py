@@ -1,11 +1,13 @@
-"""ETags of posts, and the requests that depend on them (RFC 9110, 13).
+"""ETags of posts, and conditional requests (RFC 9110, section 13).
 
-A tag is the time of the last change, so that an edit can be made of exactly what was read. An answer names the author
-besides, who may get another name: so the tag has a part for it, which no edit depends on.
+A tag names the time of a post's last change, so that a client can edit exactly the version that
+it has read. A response also shows the author's username, which may change without a change of the
+post. The tag therefore has a second part for the username. Edits compare the first part only.
 
-A proxy that compresses an answer changes its tag, to `W/"…"` (nginx, HAProxy) or `"…-gzip"` (Apache, Caddy). We give
-strong tags alone, and each names one version whatever was done to its bytes: so a tag of ours counts in these forms
-too, also in `If-Match`, which could never be met behind such a proxy else (docs/decisions/0007).
+A proxy that compresses a response changes its tag, to `W/"…"` (nginx, HAProxy) or `"…-gzip"`
+(Apache, Caddy). DevNest sends only strong tags, and each names one version of the post, however
+its bytes are encoded. DevNest therefore accepts its own tags in these forms as well, even in
+`If-Match`: otherwise `If-Match` would always fail behind such a proxy (docs/decisions/0007).
 """
 
 import re
@@ -16,69 +18,77 @@ from zlib import crc32
 
 from devnest.api.http.problems import FieldError, ProblemError
 
-__all__ = ["Conditions", "conditions", "entity_tag"]
+__all__ = ["Conditions", "entity_tag", "read_conditions"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-ONE = timedelta(microseconds=1)
-MAX_CONDITION_BYTES = 4096  # of all lines of one field: more than a hundred tags
-TAG = re.compile(rb'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')  # RFC 9110, 8.8.3
-# What stands in a tag of ours; 14 digits reach beyond the year 4000.
-OURS = re.compile(rb"(([1-9a-f][0-9a-f]{0,13})-[0-9a-f]{8})(?:-(?:gzip|br|zstd|deflate))?")
+MICROSECOND = timedelta(microseconds=1)
+MAX_CONDITION_BYTES = 4096  # all lines of one field together; room for more than a hundred tags
+ENTITY_TAG = re.compile(rb'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')  # RFC 9110, 8.8.3
+# The text between the quotes of a tag made by `entity_tag`: microseconds since 1970 and the CRC of
+# the username, both in hexadecimal, and a proxy's suffix. 14 digits reach beyond the year 4000.
+OWN_TAG = re.compile(rb"(([1-9a-f][0-9a-f]{0,13})-[0-9a-f]{8})(?:-(?:gzip|br|zstd|deflate))?")
 
 
-class Tags(NamedTuple):
-    """What a field lists."""
+class ListedTags(NamedTuple):
+    """The tags in an `If-Match` or `If-None-Match` field."""
 
-    is_any: bool  # `*`
-    ours: dict[
-        str, datetime
-    ]  # the tags that can be ours, without quotes, and the version that each names
+    is_any: bool  # the field is `*`
+    own: dict[str, datetime]  # by tag without quotes: the time of last change that it names
 
     @property
     def versions(self) -> list[datetime]:
-        """The times of the last change that are listed."""
-        return list(self.ours.values())
+        """The times of last change that the field lists."""
+        return list(self.own.values())
 
     def has(self, tag: str) -> bool:
-        """Whether an ETag of ours is listed, in any form a proxy may have given it."""
-        return self.is_any or tag.strip('"') in self.ours
+        """Whether the field lists this ETag, in any form that a proxy may have given it."""
+        return self.is_any or tag.strip('"') in self.own
 
 
 class Conditions(NamedTuple):
-    """What a request depends on; None where it does not."""
+    """The preconditions of a request. A field that the request does not have is None."""
 
-    if_match: Tags | None
-    if_none_match: Tags | None
+    if_match: ListedTags | None
+    if_none_match: ListedTags | None
 
     @property
-    def among(self) -> list[datetime] | None:
-        """The versions of which one is to be changed; None: any."""
+    def allowed_versions(self) -> list[datetime] | None:
+        """The times of last change that a post may have to be changed; None if any will do."""
         return None if self.if_match is None or self.if_match.is_any else self.if_match.versions
 
     @property
-    def not_among(self) -> list[datetime]:
-        """The versions that are not to be changed."""
+    def excluded_versions(self) -> list[datetime]:
+        """The times of last change at which the post must not be changed."""
         return [] if self.if_none_match is None else self.if_none_match.versions
 
     @property
     def excludes_all(self) -> bool:
-        """Whether there is no version that could be changed."""
+        """Whether no version may be changed: `If-None-Match: *`."""
         return self.if_none_match is not None and self.if_none_match.is_any
 
 
 def entity_tag(updated_at: datetime, author: str) -> str:
-    """The strong ETag of a post that was last changed then, by an author who is called so now."""
-    return f'"{(updated_at - EPOCH) // ONE:x}-{crc32(author.encode()):08x}"'
-
-
-def conditions(headers: Iterable[tuple[bytes, bytes]]) -> Conditions:
-    """Read the conditions of a request.
+    """Make the strong ETag of a post.
 
     Args:
-        headers: All of the request's, names in lower case. Several lines of a field are one list (RFC 9110, 5.3).
+        updated_at: The time of the post's last change.
+        author: The author's username now.
+
+    Returns:
+        The tag with its quotes.
+    """
+    return f'"{(updated_at - EPOCH) // MICROSECOND:x}-{crc32(author.encode()):08x}"'
+
+
+def read_conditions(headers: Iterable[tuple[bytes, bytes]]) -> Conditions:
+    """Read the preconditions of a request.
+
+    Args:
+        headers: All headers of the request, names in lower case. Several lines of one field
+            count as one list (RFC 9110, 5.3).
 
     Raises:
-        ProblemError: 400 for a list that is too long.
+        ProblemError: 400 if a field is longer than `MAX_CONDITION_BYTES`.
     """
     match, none_match = list[bytes](), list[bytes]()
     for name, value in headers:
@@ -86,10 +96,10 @@ def conditions(headers: Iterable[tuple[bytes, bytes]]) -> Conditions:
             match.append(value)
         elif name == b"if-none-match":
             none_match.append(value)
-    return Conditions(_tags("If-Match", match), _tags("If-None-Match", none_match))
+    return Conditions(_listed("If-Match", match), _listed("If-None-Match", none_match))
 
 
-def _tags(field: str, lines: list[bytes]) -> Tags | None:
+def _listed(field: str, lines: list[bytes]) -> ListedTags | None:
     if not lines:
         return None
     listed = b", ".join(lines)
@@ -98,6 +108,8 @@ def _tags(field: str, lines: list[bytes]) -> Tags | None:
         raise ProblemError(
             400, "a condition is too long", kind="urn:devnest:parameter", errors=errors
         )
-    ours = [OURS.fullmatch(tag) for tag in TAG.findall(listed)]
-    versions = {match[1].decode(): EPOCH + int(match[2], 16) * ONE for match in ours if match}
-    return Tags(listed.strip() == b"*", versions)
+    own = [OWN_TAG.fullmatch(tag) for tag in ENTITY_TAG.findall(listed)]
+    versions = {
+        match[1].decode(): EPOCH + int(match[2], 16) * MICROSECOND for match in own if match
+    }
+    return ListedTags(listed.strip() == b"*", versions)

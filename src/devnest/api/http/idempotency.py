@@ -1,15 +1,18 @@
-"""`Idempotency-Key`: a client that lost an answer sends the same request again, and it is done once.
+"""`Idempotency-Key`: a client that lost a response can repeat its request, and it is done once.
 
-A key belongs to its caller, and to the operation and its arguments as the router has read them, so that every spelling
-of a path is the same request. Keys of others are others. The caller is the account; who registers has none yet, so
-there it is the network the request came from, as the throttles see it (an IPv6 /64). Within it a stranger would have to
-guess the key, and would then learn what he sent himself.
+A key belongs to its caller, to the operation, and to the operation's arguments as the router has
+parsed them, so every spelling of a path is the same request. Two callers may use the same key
+without effect on each other. The caller is the account. A registration has no account yet, so its
+caller is the network of the client's address, as for throttling (a /64 for IPv6). Another client
+in that network would have to guess the key, and would then learn only what it sent itself.
 
-The body counts by a SHA-256 of what it means, spaces and order aside. A password is not in it: a fast hash of a body
-with a password is what somebody with a copy of the database would guess at, thousands of times faster than at bcrypt.
-HMAC under the signing key would move that to whoever has the data directory as well, and forget every key when the
-signing key is rotated. So whoever registers again with a key shows the password by the slow hash that is stored
-anyway, throttled like a sign-in (see `devnest.api.routes.auth`).
+A retry must have the same body, apart from spaces and the order of fields. The database keeps a
+SHA-256 of the body's content for that comparison. The password is not part of it: with a copy of
+the database, an attacker could test guesses against a fast hash thousands of times faster than
+against bcrypt. An HMAC under the signing key would still be open to anyone who has the data
+directory, and every key would be lost when the signing key is rotated. So a client that repeats a
+registration proves its password against the slow hash that the account has anyway, and such a
+retry is throttled like a sign-in (see `devnest.api.routes.auth`).
 """
 
 import hashlib
@@ -21,30 +24,30 @@ from devnest.api.http.problems import FieldError, ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.store import Claim
 
-__all__ = ["IDEMPOTENCY_KEY", "claim_of"]
+__all__ = ["IDEMPOTENCY_KEY", "read_claim"]
 
-IDEMPOTENCY_KEY = "^[\\x21-\\x7e]{1,128}$"  # visible ASCII; a UUID has 36
-ALLOWED = re.compile(IDEMPOTENCY_KEY.removesuffix("$"))
+IDEMPOTENCY_KEY = "^[\\x21-\\x7e]{1,128}$"  # visible ASCII; a UUID has 36 characters
+VALID_KEY = re.compile(IDEMPOTENCY_KEY.removesuffix("$"))
 
 
-def claim_of(request: ApiRequest, caller: object, asked: object) -> Claim | None:
-    """Read what a request's key stands for.
+def read_claim(request: ApiRequest, caller: object, content: object) -> Claim | None:
+    """Read the idempotency key of a request.
 
     Args:
-        request: A request that the router has found the route of.
-        caller: Whose key it is.
-        asked: What the body means.
+        request: A request that the router has matched to a route.
+        caller: Whose key it is; its `str` identifies the caller.
+        content: The content of the body, without passwords; msgspec has to be able to encode it.
 
     Returns:
-        The claim, None where the request has no key.
+        The claim that the store keeps with the response, or None if the request has no key.
 
     Raises:
-        ProblemError: 400 for what is no key, and for two.
+        ProblemError: 400 if the key is not valid, or if the header is there twice.
     """
     given = [value for name, value in request.scope["headers"] if name == b"idempotency-key"]
     if not given:
         return None
-    if len(given) > 1 or not ALLOWED.fullmatch(key := given[0].decode("latin-1")):
+    if len(given) > 1 or not VALID_KEY.fullmatch(key := given[0].decode("latin-1")):
         errors = [FieldError("Idempotency-Key", "once, 1 to 128 visible ASCII characters")]
         raise ProblemError(
             400, "the idempotency key is not valid", kind="urn:devnest:parameter", errors=errors
@@ -52,5 +55,5 @@ def claim_of(request: ApiRequest, caller: object, asked: object) -> Claim | None
     operation = (request.scope["method"], request.scope["path_template"], request.path_params)
     scope = msgspec.json.encode((*operation, str(caller), key))
     return Claim(
-        hashlib.sha256(scope).digest(), hashlib.sha256(msgspec.json.encode(asked)).digest()
+        hashlib.sha256(scope).digest(), hashlib.sha256(msgspec.json.encode(content)).digest()
     )

@@ -1,4 +1,4 @@
-"""Ids in paths, in their one spelling: what looks different is something else, to caches, keys and logs too."""
+"""Ids in paths, which have exactly one spelling, so that caches, logs and keys can compare them."""
 
 from uuid import UUID
 
@@ -6,9 +6,16 @@ __all__ = ["canonical_id"]
 
 
 def canonical_id(text: str) -> UUID:
-    """Read an id as answers have it, 32 small hexadecimal digits in five groups; raises `ValueError` for other forms.
+    """Read an id in the form that responses use.
 
-    `UUID` itself also takes capitals, braces, `urn:uuid:`, hyphens anywhere, underscores, and digits of other scripts.
+    `UUID` alone also accepts capitals, braces, `urn:uuid:`, misplaced hyphens, underscores, and
+    the digits of other scripts.
+
+    Args:
+        text: 32 lower-case hexadecimal digits in five groups.
+
+    Raises:
+        ValueError: The text has another form.
     """
     found = UUID(text)
     if str(found) != text:

@@ -1,4 +1,4 @@
-"""Around every request: its id, its log line, its place in the metrics, and an answer of last resort."""
+"""`RequestMiddleware`: request ids, log lines, metrics, and a response for unexpected errors."""
 
 import asyncio
 import random
@@ -12,40 +12,49 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from devnest.api.http.cors import ALLOWED
-from devnest.api.http.problems import PROBLEM_JSON, ProblemError, problem_response
+from devnest.api.http.cors import CORS_HEADERS
+from devnest.api.http.problems import PROBLEM_JSON, ProblemError, encode_problem
 from devnest.logs import request_log
 from devnest.metrics import NO_ROUTE, Metrics
 
-__all__ = ["RequestMiddleware", "not_http"]
+__all__ = ["RequestMiddleware", "invalid_http_response"]
 
 SLASHES = re.compile("/{2,}")
-GIVEN_ID = re.compile(
-    rb"[A-Za-z0-9._-]{8,64}"
-)  # what a proxy may send; anything else could forge log lines
-# OWASP REST Security Cheat Sheet. Strict-Transport-Security is for what terminates TLS.
-SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+# The request ids that are accepted from a proxy. Other characters could forge lines of the log.
+VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+# From OWASP's REST Security Cheat Sheet. Strict-Transport-Security is left to the proxy that
+# terminates TLS.
+SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 CONTENT_SECURITY_POLICY = b"content-security-policy"
 STRICT_POLICY = (CONTENT_SECURITY_POLICY, b"default-src 'none'; frame-ancestors 'none'")
-SECRET = ("/api/v1/auth/", "/api/v1/users/me")  # no cache may keep an answer of these
-API = "/api/"
-# Litestar remembers the last 1,024 queries and paths, read and unread. RFC 9112, 3, wants 8,000 bytes to be enough.
+# No cache may keep a response under these paths.
+NO_STORE_PREFIXES = ("/api/v1/auth/", "/api/v1/users/me")
+API_PREFIX = "/api/"
+# The path and the query together. RFC 9112, section 3, recommends to support at least 8,000 bytes.
+# Litestar caches the last 1,024 paths and queries, raw and parsed, so they need a bound.
 MAX_TARGET_BYTES = 16 * 1024
-MAX_PARAMETERS = 32  # of a query; the route with most knows five
-TOO_LONG = ProblemError(414, f"the request's target has more than {MAX_TARGET_BYTES:,} bytes")
-TOO_MANY = ProblemError(
+MAX_PARAMETERS = 32  # the parameters of a query; no route has more than five
+TARGET_TOO_LONG = ProblemError(
+    414, f"the request's target has more than {MAX_TARGET_BYTES:,} bytes"
+)
+TOO_MANY_PARAMETERS = ProblemError(
     400, f"the query has more than {MAX_PARAMETERS} parameters", kind="urn:devnest:parameter"
 )
-NOTHING_THERE = ProblemError(404, "there is nothing at this path")
+NOT_FOUND = ProblemError(404, "there is nothing at this path")
 FAILED = ProblemError(500, "the server failed; the log has the reason under this request id")
-ENDING = ProblemError(
-    503, "the server ends", kind="urn:devnest:ending", headers={"Retry-After": "1"}
+STOPPING = ProblemError(
+    503, "the server is stopping", kind="urn:devnest:ending", headers={"Retry-After": "1"}
 )
 log = structlog.get_logger("devnest.api")
 
 
 class RequestMiddleware:
-    """ASGI middleware, outermost, so that it sees the errors of everything inside."""
+    """The outermost ASGI middleware, which sees every request and every error inside it.
+
+    Args:
+        app: The application behind it.
+        metrics: Where requests are counted.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -53,6 +62,7 @@ class RequestMiddleware:
         self._request_log = request_log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, add the common headers to its response, then log and count it."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
@@ -61,7 +71,7 @@ class RequestMiddleware:
             (
                 v.decode()
                 for k, v in scope["headers"]
-                if k == b"x-request-id" and GIVEN_ID.fullmatch(v)
+                if k == b"x-request-id" and VALID_REQUEST_ID.fullmatch(v)
             ),
             "",
         )
@@ -70,7 +80,7 @@ class RequestMiddleware:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         method, status = scope["method"], 0
         refusal = _refusal(scope)
-        if method == "HEAD":  # a GET whose body uvicorn does not send (RFC 9110, 9.3.2)
+        if method == "HEAD":  # the same as GET, and uvicorn leaves out the body (RFC 9110, 9.3.2)
             scope = {**scope, "method": "GET"}
         headers = _headers(scope["path"], request_id)
         self._metrics.active_requests += 1
@@ -87,18 +97,18 @@ class RequestMiddleware:
                 await self._app(scope, receive, send_with_id)
             else:
                 await _send_problem(send_with_id, refusal, scope)
-        except asyncio.CancelledError:  # the server ends, and has waited for this long enough
+        except asyncio.CancelledError:  # the server is stopping, and its grace period is over
             if status != 0:
                 raise
-            await _send_problem(send_with_id, ENDING, scope)
-        except Exception as error:  # what the API's own handler could not answer
+            await _send_problem(send_with_id, STOPPING, scope)
+        except Exception as error:  # `handle_exception` answers all others
             log.exception("unexpected error", exc_info=error)
             if status == 0:
                 await _send_problem(send_with_id, FAILED, scope)
         finally:
             elapsed_s = time.perf_counter() - started
             self._metrics.active_requests -= 1
-            # The router leaves the template, never the path: "/posts/{post_id}" is one label, whatever the id.
+            # The template, such as "/posts/{post_id}", so that ids do not become labels.
             self._metrics.request(method, scope.get("path_template", NO_ROUTE), status, elapsed_s)
             self._request_log.info(
                 "request",
@@ -111,32 +121,33 @@ class RequestMiddleware:
 
 
 def _refusal(scope: Scope) -> ProblemError | None:
-    """Make the path one in the eyes of everything that looks at it, and tell what is wrong with the target, if any.
+    """Normalize the path in the scope, and return the problem with the request's target, if any.
 
-    Outside the API a route has one spelling: a proxy that denies `/metrics` may not know `//metrics` or `/%6detrics`.
+    Outside `/api/` a route has exactly one spelling. Otherwise a proxy that denies `/metrics`
+    might let `//metrics` or `/%6detrics` through.
     """
     query = scope.get("query_string", b"")
     if len(scope.get("raw_path") or b"") + len(query) > MAX_TARGET_BYTES:
-        return TOO_LONG
+        return TARGET_TOO_LONG
     if query.count(b"&") >= MAX_PARAMETERS:
-        return TOO_MANY
+        return TOO_MANY_PARAMETERS
     if "//" in scope["path"]:
         scope["path"] = SLASHES.sub("/", scope["path"])
     path = scope["path"]
-    if path.startswith(API) or (path[-1:] != "/" and scope["raw_path"] == path.encode()):
+    if path.startswith(API_PREFIX) or (path[-1:] != "/" and scope["raw_path"] == path.encode()):
         return None
-    return NOTHING_THERE
+    return NOT_FOUND
 
 
 def _new_id() -> str:
-    """Nothing depends on its being hard to guess, and asking the kernel for randomness is a tenth of a refusal."""
+    """Make a random id. It need not be hard to guess, so it does not cost a call to the kernel."""
     return f"{random.getrandbits(128):032x}"
 
 
 def _headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
-    """What every answer carries, besides its own."""
-    headers = [(b"x-request-id", request_id.encode()), *SAFE]
-    if path.startswith(SECRET):
+    """The headers that are added to every response."""
+    headers = [(b"x-request-id", request_id.encode()), *SAFE_HEADERS]
+    if path.startswith(NO_STORE_PREFIXES):
         headers.append((b"cache-control", b"no-store"))
     return headers
 
@@ -144,34 +155,50 @@ def _headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
 def _complete(
     given: Iterable[tuple[bytes, bytes]], headers: list[tuple[bytes, bytes]]
 ) -> list[tuple[bytes, bytes]]:
-    """Add what every answer carries, and the strict policy unless the route has given its own."""
+    """Add the common headers, and the strict policy unless the route has set its own."""
     complete = [*given, *headers]
     if all(name != CONTENT_SECURITY_POLICY for name, _ in given):
         complete.append(STRICT_POLICY)
     return complete
 
 
-def not_http(status: int, detail: str, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The answer to what is no HTTP request, as it goes over the wire, with an id that is in the log too."""
+def invalid_http_response(
+    status: int, detail: str, default_headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    """Make the response to bytes that are not a valid HTTP request, and log them with its id.
+
+    Args:
+        status: The HTTP status.
+        detail: What is wrong.
+        default_headers: The headers that the server adds to every response.
+
+    Returns:
+        The response as it goes over the connection, which has to be closed after it.
+    """
     request_id = _new_id()
     log.info("not HTTP", reason=detail, request_id=request_id)
-    body, _ = problem_response(ProblemError(status, detail, kind="urn:devnest:http"), request_id)
+    body, _ = encode_problem(ProblemError(status, detail, kind="urn:devnest:http"), request_id)
     headers = [
-        *default_headers, *_headers("", request_id), STRICT_POLICY, (b"content-type", PROBLEM_JSON.encode()),
-        (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
-    ]  # fmt: skip
+        *default_headers,
+        *_headers("", request_id),
+        STRICT_POLICY,
+        (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
     line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
     return b"".join((line, *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body))
 
 
 async def _send_problem(send: Send, problem: ProblemError, scope: Scope) -> None:
     state: dict[str, Any] = scope["state"]
-    body, extra = problem_response(problem, state["request_id"])
+    body, extra = encode_problem(problem, state["request_id"])
     headers = [
         (b"content-type", PROBLEM_JSON.encode()),
         (b"content-length", str(len(body)).encode()),
     ]
-    headers += state.get(ALLOWED, [])  # a page of another site would see no answer at all
+    # Without them, the browser would hide the problem from a page of another site.
+    headers += state.get(CORS_HEADERS, [])
     headers += [(name.encode(), value.encode()) for name, value in extra.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,4 +1,4 @@
-"""Pages: how many items and how many bytes one holds, and where the next one begins."""
+"""Pages of items: how many items and bytes one may hold, and where the next one begins."""
 
 from collections.abc import Sequence
 from typing import Annotated, Protocol
@@ -15,63 +15,65 @@ from devnest.api.http.response import encode
 __all__ = ["DEFAULT_LIMIT", "MAX_PAGE_BYTES", "Limit", "encode_page"]
 
 DEFAULT_LIMIT = "20"
-MAX_LIMIT = 100  # the pattern in `texts` says the same
-# Of the items of a page in JSON, a page with one item aside. A post has at most 302 kB, so three of the largest fit;
-# a hundred posts of 10 kB fit too.
+MAX_LIMIT = 100  # `patterns.LIMIT` has to say the same
+# The JSON of a page's items. A page with a single item may be larger. Three posts of the largest
+# size (302 kB) fit, and a hundred posts of 10 kB.
 MAX_PAGE_BYTES = 1024 * 1024
+# The bodies of all items of a page. Up to here the JSON nearly always fits: a character takes 6
+# bytes at most, and 2 more for each are left for the other fields.
+MAX_SMALL_CHARS = MAX_PAGE_BYTES // 8
 
-# A text with a pattern, not a number: msgspec reads `1e1` and `10.0` as numbers too.
+# A text with a pattern instead of a number, because msgspec also reads `1e1` and `10.0` as 10.
 Limit = Annotated[
     str,
     Parameter(
         pattern=patterns.LIMIT,
-        description="Items, at most; a page of large ones has fewer",
+        description="The maximum number of items. A page of large items has fewer.",
         schema_extra={
-            "type": OpenAPIType.INTEGER, "minimum": 1, "maximum": MAX_LIMIT, "default": int(DEFAULT_LIMIT),
+            "type": OpenAPIType.INTEGER,
+            "minimum": 1,
+            "maximum": MAX_LIMIT,
+            "default": int(DEFAULT_LIMIT),
             "pattern": None,
         },
     ),
-]  # fmt: skip
-
-
-# Of the bodies of a page, in characters: below, six bytes for each leave room for all the rest, as a rule.
-MAX_SMALL_CHARACTERS = MAX_PAGE_BYTES // 8
+]
 
 
 class Item(Protocol):
-    """What a page lists."""
+    """An item of a page."""
 
     @property
     def id(self) -> UUID:
-        """The next page's cursor is made of it."""
+        """The cursor of the next page is made from it."""
 
     @property
     def body(self) -> str:
-        """The largest part of it."""
+        """The text that makes up most of the item's JSON."""
 
 
-class Encoded(msgspec.Struct):
-    """A page, or one whose items are in JSON already."""
+class EncodedPage(msgspec.Struct):
+    """A page as it is sent; its items may be encoded already."""
 
     items: Sequence[Item] | list[msgspec.Raw]
     next_cursor: str | None
 
 
 def encode_page(found: Sequence[Item], limit: int) -> bytes:
-    """Encode as many items as a page may hold, in number and in bytes, at least one.
+    """Encode as many items as a page may hold, and at least one if there is one.
 
     Args:
-        found: The items from the page's beginning on. There are more of them than the page holds, unless they are the
-            last ones: a page that holds all of them has no next.
+        found: The items from the beginning of the page on. It has to hold at least one item more
+            than the page, unless these are the last items: if the page holds all of `found`, its
+            `next_cursor` is null.
         limit: How many items the page may hold.
 
     Returns:
-        The page in JSON, of at most `MAX_PAGE_BYTES` and some brackets, or of one item.
+        The page in JSON. Its items have `MAX_PAGE_BYTES` at most, or there is only one item.
     """
     items = found[:limit]
-    if (
-        sum([len(item.body) for item in items]) <= MAX_SMALL_CHARACTERS
-    ):  # nearly always, and half the work
+    # Encoding all items at once is half the work of encoding one at a time.
+    if sum([len(item.body) for item in items]) <= MAX_SMALL_CHARS:
         page = _encode(items, found)
         if len(page) <= MAX_PAGE_BYTES:
             return page
@@ -87,7 +89,9 @@ def encode_page(found: Sequence[Item], limit: int) -> bytes:
 
 
 def _encode(items: Sequence[Item] | list[msgspec.Raw], found: Sequence[Item]) -> bytes:
-    """The page, with the cursor after its last item where that is not the last of all."""
+    """Encode a page, with a cursor unless its last item is the last of all."""
     return encode(
-        Encoded(items, encode_cursor(found[len(items) - 1].id) if len(items) < len(found) else None)
+        EncodedPage(
+            items, encode_cursor(found[len(items) - 1].id) if len(items) < len(found) else None
+        )
     )

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 `application/problem+json`; the table of HTTP statuses is here and nowhere else."""
+"""Errors as `application/problem+json` (RFC 9457), with the table from exceptions to statuses."""
 
 import math
 from http import HTTPStatus
@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Scope
 
 from devnest.api.http.fair_queue import FairQueueFull
-from devnest.api.http.patterns import in_words
+from devnest.api.http.patterns import describe_patterns
 from devnest.api.http.response import Reply
 from devnest.pool import PoolError, PoolFull
 from devnest.store import (
@@ -32,30 +32,34 @@ __all__ = [
     "InvalidToken",
     "Problem",
     "ProblemError",
-    "answer_to",
-    "problem_response",
-    "respond_to",
+    "encode_problem",
+    "error_reply",
+    "handle_exception",
 ]
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_TYPE = (b"content-type", PROBLEM_JSON.encode())
-CLIENT_CLOSED_REQUEST = 499  # nginx's, for the log and the metrics; there is nobody to send it to
+CLIENT_CLOSED_REQUEST = 499  # as in nginx; only the log and the metrics show it
 log = structlog.get_logger("devnest.api")
 
 
 class InvalidToken(Exception):
-    """A bearer token is missing, broken, forged or expired."""
+    """A bearer token is malformed, forged or expired, or its session has ended."""
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """What is wrong with one field of a request."""
+    """A mistake in a field, parameter or header of the request. `field` is empty if the mistake
+    concerns the whole body.
+    """
 
     field: str
     detail: str
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error's body. `type` is `about:blank` where the status says all, else a `urn:devnest:` name."""
+    """The body of an error. `type` is a `urn:devnest:` name, or `about:blank` if the status says
+    everything. `request_id` is also in the server's log. `errors` lists the fields that are wrong.
+    """
 
     type: str
     title: str
@@ -66,11 +70,19 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ClientGone(Exception):
-    """The client disconnected before its answer; nobody reads what is sent now."""
+    """The client disconnected before the response was sent."""
 
 
 class ProblemError(Exception):
-    """A refusal with its whole answer: raised by a route, sent as it is."""
+    """An error whose response is known where it is raised.
+
+    Args:
+        status: The HTTP status.
+        detail: What is wrong, for the person who reads the response.
+        kind: The problem's `type`.
+        errors: The fields that are wrong.
+        headers: Further headers of the response.
+    """
 
     def __init__(
         self,
@@ -89,13 +101,18 @@ class ProblemError(Exception):
         self.headers = headers or {}
 
 
-def respond_to(request: Request[Any, Any, Any], error: Exception) -> Reply[Problem]:
-    """Litestar's way to ask for `answer_to`."""
-    return answer_to(error, request.scope)
+def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Reply[Problem]:
+    """Call `error_reply` with the arguments of a Litestar exception handler."""
+    return error_reply(error, request.scope)
 
 
-def answer_to(error: Exception, scope: Scope) -> Reply[Problem]:
-    """The answer to any exception a request can end with."""
+def error_reply(error: Exception, scope: Scope) -> Reply[Problem]:
+    """Make the response to any exception that ends a request, and log it if it is the server's.
+
+    Args:
+        error: The exception.
+        scope: The request's ASGI scope.
+    """
     if isinstance(error, ClientGone):
         return Reply(b"", status=CLIENT_CLOSED_REQUEST, content_type=PROBLEM_TYPE)
     problem = _as_problem(error)
@@ -103,12 +120,12 @@ def answer_to(error: Exception, scope: Scope) -> Reply[Problem]:
         log.error("unexpected error", path=scope["path"], exc_info=error)
     elif problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         log.info("refused", reason=str(error) or type(error).__name__)
-    body, headers = problem_response(problem, scope["state"].get("request_id", ""))
+    body, headers = encode_problem(problem, scope["state"].get("request_id", ""))
     return Reply(body, status=problem.status, content_type=PROBLEM_TYPE, headers=headers)
 
 
-def problem_response(problem: ProblemError, request_id: str) -> tuple[bytes, dict[str, str]]:
-    """The body and the extra headers of a problem."""
+def encode_problem(problem: ProblemError, request_id: str) -> tuple[bytes, dict[str, str]]:
+    """Make the body and the further headers of a problem's response."""
     body = Problem(
         problem.kind,
         HTTPStatus(problem.status).phrase,
@@ -149,11 +166,13 @@ def _as_problem(error: Exception) -> ProblemError:
             | PoolError()
             | MemoryError()
         ):
-            return _not_now(error)
+            return _retry_later(error)
         case ValidationException():
             extra: list[dict[str, str]] = list(error.extra or [])  # type: ignore[arg-type]
-            errors = [FieldError(e.get("key", ""), in_words(e.get("message", ""))) for e in extra]
-            if [error.field for error in errors] == ["data"]:  # Litestar's name for it
+            errors = [
+                FieldError(e.get("key", ""), describe_patterns(e.get("message", ""))) for e in extra
+            ]
+            if [error.field for error in errors] == ["data"]:  # Litestar's name of the body
                 return ProblemError(400, "the body is missing", kind="urn:devnest:malformed")
             return ProblemError(
                 400, "a parameter is not valid", kind="urn:devnest:parameter", errors=errors
@@ -166,7 +185,7 @@ def _as_problem(error: Exception) -> ProblemError:
             )
 
 
-def _not_now(
+def _retry_later(
     error: Throttled
     | RenamedTooOften
     | DatabaseUnavailable
@@ -175,7 +194,7 @@ def _not_now(
     | PoolError
     | MemoryError,
 ) -> ProblemError:
-    """A refusal with a time to come back."""
+    """Make the problem of a request that may succeed later, with `Retry-After`."""
     status, retry_after = 503, 1.0
     match error:
         case Throttled():
@@ -195,13 +214,13 @@ def _not_now(
         case PoolFull():
             retry_after, detail, kind = (
                 error.retry_after,
-                "too many passwords wait to be hashed",
+                "too many passwords are waiting to be hashed",
                 "full",
             )
-        case MemoryError():  # argon2id's, as a rule
+        case MemoryError():  # nearly always raised by argon2id, which needs the most memory
             detail, kind = "the service is out of memory", "memory"
         case _:
-            detail, kind = "the password could not be hashed now", "full"
+            detail, kind = "the password could not be hashed; try again", "full"
     headers = {"Retry-After": str(math.ceil(retry_after))}
     return ProblemError(status, detail, kind=f"urn:devnest:{kind}", headers=headers)
 
@@ -209,6 +228,6 @@ def _not_now(
 def _detail(error: HTTPException) -> str:
     return {
         404: "there is nothing at this path",
-        405: "this path does not know that method",
+        405: "this path does not support this method",
         413: "the request body is too large",
     }.get(error.status_code, error.detail)

@@ -1,4 +1,4 @@
-"""A request as the routes see it: its body in their types, who sent it, and the parts they work with."""
+"""`ApiRequest`: a request with its decoded body, its sender and the services that routes use."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ from litestar import Request
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from devnest.addresses import subscriber_network
-from devnest.api.http.bodies import MAX_BODY_BYTES, read
+from devnest.api.http.bodies import MAX_BODY_BYTES, decode_body
 from devnest.api.http.problems import ClientGone, ProblemError
 from devnest.mail import Sender
 from devnest.store import Origin
@@ -20,88 +20,101 @@ if TYPE_CHECKING:
 
 __all__ = ["BODY_IS_LATE", "ApiRequest", "Principal", "header"]
 
-BODY_IS_LATE = (
-    "body_is_late"  # in a request's state: the server has given up waiting for the rest of the body
-)
+# The server sets this key in a request's state when it stops waiting for the rest of the body.
+BODY_IS_LATE = "body_is_late"
+# A longer name is cut, because the audit log stores it with every event.
+MAX_USER_AGENT_CHARS = 256
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request speaks for."""
+    """The account and the session that a request is authenticated for."""
 
     account_id: UUID
     session_id: UUID
-    issued_at: float = field(default=0.0, compare=False)  # Unix time, s
+    issued_at: float = field(default=0.0, compare=False)  # of its access token, in Unix time
 
 
 class ApiRequest(Request[Any, Any, Any]):
-    """Litestar's request with some things added. `services`: the parts behind the API; each app has a class of its own.
+    """Litestar's request with the things that routes need.
 
-    Properties, not injected dependencies: Litestar resolves several of those in a task group, which costs a light
-    route a tenth of its time.
+    They are properties and not injected dependencies: Litestar resolves several dependencies in a
+    task group, which takes a tenth of the time of a light route (docs/decisions/0005).
+
+    Attributes:
+        services: The parts behind the API. Each application makes a subclass with its own.
     """
 
     services: "Services"
 
     @property
     def principal(self) -> Principal:
-        """Who the request speaks for, on a route where `authenticate` comes first."""
+        """Who the request is authenticated for, on routes that run `authenticate` first."""
         principal: Principal = self.scope["state"]["principal"]
         return principal
 
     @property
     def user_agent(self) -> str | None:
-        """What the client calls itself, without anything that could confuse a log or a database."""
-        given = header(self.scope, b"user-agent")[:256]
+        """The `User-Agent` header, shortened, without characters that cannot be printed."""
+        given = header(self.scope, b"user-agent")[:MAX_USER_AGENT_CHARS]
         if not given.isprintable():
             given = "".join(character for character in given if character.isprintable())
         return given or None
 
     @property
     def client_address(self) -> str:
-        """Whose request it is, as far as fairness goes."""
+        """The client's address in canonical form, behind trusted proxies; empty if unknown."""
         return self.client.host if self.client else ""
 
     @property
     def network(self) -> str:
-        """The same for those who have more than one address."""
+        """The client's address, or its /64 for IPv6: one client for throttling and fairness."""
         return subscriber_network(self.client_address)
 
     @property
     def sender(self) -> Sender:
-        """Who causes the mail that comes of the request."""
+        """Who causes a mail that this request leads to; the outbox is fair between senders."""
         principal: Principal | None = self.scope["state"].get("principal")
         return Sender(self.network, "" if principal is None else str(principal.account_id))
 
     @property
     def origin(self) -> Origin:
-        """What the audit log says of where it came from."""
+        """Where the request came from, for the audit log."""
         return Origin(self.client_address, self.user_agent, self.scope["state"].get("request_id"))
 
-    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of some work, which is cancelled where the client disconnects first.
+    async def cancel_on_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine, and cancel it if the client disconnects first.
 
-        For work that is worth it: a hash or a search that waits in its queue leaves it. A body that has not been read
-        is dropped. Raises `ClientGone`.
+        It is meant for work that waits in a queue, such as a hash or a search, because cancelling
+        takes it out of the queue. Parts of the body that nobody has read are discarded.
+
+        Raises:
+            ClientGone: The client has disconnected.
         """
         working = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(self._leaving())
+        disconnecting = asyncio.ensure_future(self._wait_for_disconnect())
         try:
-            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, disconnecting), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise ClientGone
             return working.result()
         finally:
             working.cancel()
-            leaving.cancel()
+            disconnecting.cancel()
 
-    async def _leaving(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
     async def body(self) -> bytes:
-        """The body, of at most 1 MiB; raises `ProblemError` 413 and 408. Litestar's own way costs ten times as much."""
+        """Read the whole body, of `MAX_BODY_BYTES` at most; Litestar's own method is slower.
+
+        Raises:
+            RequestEntityTooLarge: The body is larger, or announced to be.
+            ProblemError: 408 if the rest of the body did not arrive in time.
+            ClientGone: The client has disconnected.
+        """
         if not isinstance(self._body, bytes):
             announced = header(self.scope, b"content-length")
             if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
@@ -123,36 +136,51 @@ class ApiRequest(Request[Any, Any, Any]):
         if BODY_IS_LATE in self.scope["state"]:
             headers = {"Connection": "close"}
             raise ProblemError(
-                408, "the body took too long to come", kind="urn:devnest:slow", headers=headers
+                408, "the body took too long to arrive", kind="urn:devnest:slow", headers=headers
             )
         return b"".join(parts)
 
     async def json(self) -> Any:
-        """The body, decoded straight into the type of the route's `data`; raises `ProblemError` 415, 400 or 422."""
+        """Decode the body into the type of the route's `data` parameter.
+
+        Raises:
+            ProblemError: 415 for another media type or a content coding, 400 if the body is not
+                JSON, 422 if it does not fit the type, and the errors of `body`.
+        """
         media_type = header(self.scope, b"content-type").partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise ProblemError(
                 415, "the body has to be application/json", kind="urn:devnest:media-type"
             )
-        if _is_coded(self.scope):
-            detail, headers = "the body has to be sent as it is", {"Accept-Encoding": "identity"}
+        if _has_content_coding(self.scope):
+            detail = "the body must not have a Content-Encoding"
+            headers = {"Accept-Encoding": "identity"}
             raise ProblemError(415, detail, kind="urn:devnest:content-encoding", headers=headers)
         field = self.route_handler.parsed_data_field
         assert field is not None
         body = await self.body()
-        self._body = b""  # nobody asks again, and a request may wait for half a minute
-        return read(body, field.annotation)
+        # A request may wait for its hash for half a minute, and nobody reads the body again.
+        self._body = b""
+        return decode_body(body, field.annotation)
 
 
-def _is_coded(scope: Any) -> bool:
-    """Whether the content is compressed, say. Several lines are one list, and `identity` is no coding."""
+def _has_content_coding(scope: Any) -> bool:
+    """Whether the body is compressed or encoded otherwise; `identity` does not count."""
     lines = [value for name, value in scope["headers"] if name == b"content-encoding"]
     codings = b",".join(lines).lower().split(b",") if lines else []
     return any(coding.strip() not in (b"", b"identity") for coding in codings)
 
 
 def header(scope: Any, name: bytes) -> str:
-    """One header's value or nothing, without a mapping of all."""
+    """Look up one header without building a mapping of all of them.
+
+    Args:
+        scope: The request's ASGI scope.
+        name: The header's name in lower case.
+
+    Returns:
+        The value of the first such header, or an empty string.
+    """
     for key, value in scope["headers"]:
         if key == name:
             return value.decode("latin-1")  # type: ignore[no-any-return]

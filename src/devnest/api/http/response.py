@@ -1,4 +1,4 @@
-"""An answer in JSON, made at once."""
+"""`Reply`: a JSON response that is encoded once and sends itself."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,10 +16,17 @@ encode = msgspec.json.Encoder().encode
 
 
 class Reply(Response[T]):
-    """Litestar's response for an answer of ours: a value that msgspec can encode, or its encoded bytes.
+    """A Litestar response with a value that msgspec can encode.
 
-    Litestar builds a response twice, copying headers, cookies and encoders that no route here has: as much work as all
-    the rest of a light request. This one keeps the type for the OpenAPI document, and is itself what answers.
+    Litestar builds each response twice, and copies headers, cookies and encoders that no route
+    here uses. This class skips that: the object that a route returns is also the ASGI application
+    that sends the response. Its type parameter still tells the OpenAPI document what is sent.
+
+    Args:
+        content: The value, or its encoded bytes.
+        headers: Further headers.
+        status: The status; 0 stands for the route's own.
+        content_type: The complete header.
     """
 
     def __init__(
@@ -35,17 +42,18 @@ class Reply(Response[T]):
         self._status = status
         self._content_type = content_type
 
-    def to_asgi_response(self, *_: Any, status_code: int = 0, **__: Any) -> "Reply[T]":  # type: ignore[override]
-        """Itself, with the route's status where it has none of its own."""
+    def to_asgi_response(  # type: ignore[override]
+        self, *_: Any, status_code: int = 0, **__: Any
+    ) -> "Reply[T]":
+        """Return this object, with the route's status if it has none of its own."""
         self._status = self._status or status_code
         return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+        """Send the response."""
         headers = []
-        if (
-            self._status != HTTPStatus.NOT_MODIFIED
-        ):  # those would be of the content that is not sent (RFC 9110, 15.4.5)
+        # With 304 they would describe the content that is not sent (RFC 9110, 15.4.5).
+        if self._status != HTTPStatus.NOT_MODIFIED:
             headers = [self._content_type, (b"content-length", b"%d" % len(self._body))]
         if self._headers:
             headers += [

@@ -3,7 +3,7 @@
 from litestar import post
 
 from devnest.api.http.bodies import Login, Registration, Tokens
-from devnest.api.http.idempotency import claim_of
+from devnest.api.http.idempotency import read_claim
 from devnest.api.http.problems import ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
@@ -56,7 +56,7 @@ class SignedIn(Tokens, frozen=True):
 )
 async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
     """Usernames and e-mail addresses are unique whatever their case."""
-    claim = claim_of(request, request.network, (data.username, data.email))
+    claim = read_claim(request, request.network, (data.username, data.email))
     if earlier := await _earlier(request, claim):
         return Reply(await _again(request, data, earlier))
     await check_strength(

@@ -7,7 +7,7 @@ from litestar import delete, get, post
 
 from devnest.api.http.bodies import NewComment
 from devnest.api.http.cursors import Cursor, decode_cursor
-from devnest.api.http.idempotency import claim_of
+from devnest.api.http.idempotency import read_claim
 from devnest.api.http.pages import DEFAULT_LIMIT, MAX_PAGE_BYTES, Limit, encode_page
 from devnest.api.http.problems import ProblemError
 from devnest.api.http.request import ApiRequest
@@ -37,7 +37,7 @@ class CommentPage(msgspec.Struct, frozen=True):
 async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Reply[Comment]:
     """The answer is sent after the comment is on disk."""
     author_id = request.principal.account_id
-    claim = claim_of(request, author_id, data)
+    claim = read_claim(request, author_id, data)
     written = await create_comment(request.services.database, post_id, author_id, data.body, claim)
     if written is None:
         raise ProblemError(404, "there is no such post")

@@ -5,11 +5,17 @@ from uuid import UUID
 from litestar import post
 from msgspec import UNSET
 
-from devnest.api.http.bodies import AddressProof, Forgotten, PasswordChange, PasswordReset, Tokens
+from devnest.api.http.bodies import (
+    EmailConfirmation,
+    ForgottenPassword,
+    PasswordChange,
+    PasswordReset,
+    Tokens,
+)
 from devnest.api.http.problems import FieldError, ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
-from devnest.api.mails import send_moved, send_notice, send_reset
+from devnest.api.mails import send_address_changed, send_notice, send_reset
 from devnest.api.openapi.documentation import BEARER, answers
 from devnest.api.security.audit import audit
 from devnest.api.security.authentication import authenticate
@@ -102,7 +108,7 @@ async def _replace(
     summary="Ask for a way to set a new password",
     responses=answers(400, 408, 413, 415, 422, 429, 503),
 )
-async def forgot(data: Forgotten, request: ApiRequest) -> None:
+async def forgot(data: ForgottenPassword, request: ApiRequest) -> None:
     """The same answer in the same time for every address; where there is an account, a mail follows."""
     await count_failure(request, Event.PASSWORD_FORGOT)
     send_reset(request, data.email)
@@ -135,7 +141,7 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     security=[{}, *BEARER],
     responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
 )
-async def verify(data: AddressProof, request: ApiRequest) -> None:
+async def verify(data: EmailConfirmation, request: ApiRequest) -> None:
     """With the token that was mailed there. A changed address takes effect now.
 
     With an access token of the account, this is all, and `password` does not matter. Without one the token proves who
@@ -161,7 +167,7 @@ async def verify(data: AddressProof, request: ApiRequest) -> None:
             request, Event.EMAIL_VERIFY, "password", data.password, data.token, proof
         )
     if proof.email_before is not None and folded(proof.email_before) != folded(proof.email):
-        send_moved(request, proof)
+        send_address_changed(request, proof)
 
 
 async def _is_inside(request: ApiRequest, account_id: UUID) -> bool:
@@ -179,7 +185,7 @@ async def _set_password(
     """Give the account to whoever has the token; what it proved was looked up before the password was hashed."""
     services = request.services
     await check_strength(services.policy, field, password, (proof.username, proof.email))
-    password_hash = await request.unless_gone(
+    password_hash = await request.cancel_on_disconnect(
         services.hasher.hash(password, client=request.network)
     )
     purpose = Purpose.RESET if event is Event.PASSWORD_RESET else Purpose.VERIFY

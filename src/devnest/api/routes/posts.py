@@ -13,8 +13,8 @@ from msgspec import UNSET
 from devnest.api.http import patterns
 from devnest.api.http.bodies import NAME, TAG, NewPost, PostChange
 from devnest.api.http.cursors import Cursor, decode_cursor
-from devnest.api.http.etags import conditions, entity_tag
-from devnest.api.http.idempotency import claim_of
+from devnest.api.http.etags import entity_tag, read_conditions
+from devnest.api.http.idempotency import read_claim
 from devnest.api.http.pages import DEFAULT_LIMIT, MAX_PAGE_BYTES, Limit, encode_page
 from devnest.api.http.problems import ProblemError
 from devnest.api.http.request import ApiRequest
@@ -61,7 +61,7 @@ async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
     draft = Draft(
         request.principal.account_id, data.title, data.body, list(dict.fromkeys(data.tags))
     )
-    if claim := claim_of(request, draft.author_id, data):
+    if claim := read_claim(request, draft.author_id, data):
         published = await create_post(request.services.database, *draft, claim)
     else:
         published = await request.services.publisher(draft)
@@ -100,12 +100,12 @@ async def read_page(
     }
     if q is not None:
         search = services.searches.find(request.network, q, most + 1, **asked)
-        return Reply(encode_page(await request.unless_gone(search), most))
+        return Reply(encode_page(await request.cancel_on_disconnect(search), most))
 
     async def encoded() -> bytes:
         return encode_page(await list_posts(services.database, most + 1, **asked), most)
 
-    return Reply(await services.pages.ask((limit, cursor, author, tag), encoded))
+    return Reply(await services.pages.get((limit, cursor, author, tag), encoded))
 
 
 @get(
@@ -117,7 +117,7 @@ async def read_page(
 )
 async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     """One post by its id. With `If-None-Match`, only if it is another version than the one that you have."""
-    wanted, known = conditions(request.scope["headers"])
+    wanted, known = read_conditions(request.scope["headers"])
     found = await find_post(request.services.database, post_id)
     if found is None:
         raise ProblemError(404, "there is no such post")
@@ -140,15 +140,15 @@ async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
 )
 async def edit_post(post_id: UUID, data: PostChange, request: ApiRequest) -> Reply[Post]:
     """With `If-Match`, only of the version that you read: no change of somewhere else is lost."""
-    wanted = conditions(request.scope["headers"])
+    wanted = read_conditions(request.scope["headers"])
     if wanted.excludes_all:
         raise await _refusal(request, post_id)
     changed = await change_post(
         request.services.database,
         post_id,
         request.principal.account_id,
-        wanted.among,
-        not_among=wanted.not_among,
+        wanted.allowed_versions,
+        not_among=wanted.excluded_versions,
         title=data.title or None,
         body=data.body or None,
         tags=None if data.tags is UNSET else list(dict.fromkeys(data.tags)),
@@ -169,10 +169,14 @@ async def edit_post(post_id: UUID, data: PostChange, request: ApiRequest) -> Rep
 )
 async def remove_post(post_id: UUID, request: ApiRequest) -> None:
     """Its comments go with it."""
-    wanted = conditions(request.scope["headers"])
+    wanted = read_conditions(request.scope["headers"])
     account_id = request.principal.account_id
     if wanted.excludes_all or not await delete_post(
-        request.services.database, post_id, account_id, wanted.among, not_among=wanted.not_among
+        request.services.database,
+        post_id,
+        account_id,
+        wanted.allowed_versions,
+        not_among=wanted.excluded_versions,
     ):
         raise await _refusal(request, post_id)
 

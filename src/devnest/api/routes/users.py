@@ -5,11 +5,11 @@ import re
 from litestar import delete, get, patch
 from msgspec import UNSET, UnsetType
 
-from devnest.api.http.bodies import NAME, AccountChange, Farewell
+from devnest.api.http.bodies import NAME, AccountChange, AccountDeletion
 from devnest.api.http.problems import FieldError, ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
-from devnest.api.mails import send_farewell, send_notice, send_proposal, shortened
+from devnest.api.mails import send_change_verification, send_deleted, send_notice, shortened
 from devnest.api.openapi.documentation import BEARER, answers
 from devnest.api.security.audit import audit
 from devnest.api.security.authentication import authenticate
@@ -140,7 +140,7 @@ async def _ask_for_address(
     request: ApiRequest, account: Account, email: str, password_hash: str
 ) -> None:
     """Mail a code to the new address, and word of it to the old one."""
-    send_proposal(request, account.id, email, password_hash)
+    send_change_verification(request, account.id, email, password_hash)
     if _is_other(account, email):
         what = f"someone gave your password and asked to change your e-mail address at DevNest to {shortened(email)}."
         await send_notice(request, account.id, what)
@@ -162,7 +162,7 @@ def _is_other(account: Account, email: str) -> bool:
     before_request=authenticate,
     responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
 )
-async def delete_me(data: Farewell, request: ApiRequest) -> None:
+async def delete_me(data: AccountDeletion, request: ApiRequest) -> None:
     """For good. Your sessions end everywhere; your posts and comments stay without your name.
 
     To take them with you, delete them first. Nobody can register your name for 90 days.
@@ -185,7 +185,7 @@ async def delete_me(data: Farewell, request: ApiRequest) -> None:
         account_id=account_id,
         session_id=request.principal.session_id,
     )
-    send_farewell(request, found)
+    send_deleted(request, found)
 
 
 async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:

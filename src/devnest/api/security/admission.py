@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from devnest.addresses import subscriber_network
 from devnest.api.http.bodies import Login
-from devnest.api.http.problems import answer_to
+from devnest.api.http.problems import error_reply
 from devnest.api.security.throttle_cache import ThrottleCache
 from devnest.api.security.throttling import address, typed
 from devnest.passwords import Hasher
@@ -52,7 +52,7 @@ class Admission:
                 self._hasher.check_room(source)
             except (Throttled, PoolError) as error:
                 scope["path_template"] = scope["path"]
-                await answer_to(error, scope)(scope, receive, send)
+                await error_reply(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -106,7 +106,7 @@ class Attempt:
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether the password is the stored one."""
         request = self._request
-        matches = await request.unless_gone(
+        matches = await request.cancel_on_disconnect(
             request.services.hasher.verify(password, stored, client=request.network)
         )
         self._checked = True
@@ -115,7 +115,7 @@ class Attempt:
     async def hash(self, password: str) -> str:
         """The hash of a new password."""
         request = self._request
-        return await request.unless_gone(
+        return await request.cancel_on_disconnect(
             request.services.hasher.hash(password, client=request.network)
         )
 
