@@ -1,10 +1,11 @@
-"""The messages that account holders get. Each is made after the answer, in the outbox.
+"""The mails to account holders; the outbox writes and sends them after the response.
 
-A mail holds a token and no link: which page takes it is the front end's business, and a link made from a request's
-Host header would be the sender's to choose.
+A mail contains a token and no link. Only the front end knows which of its pages takes the token,
+and a link made from a request's `Host` header could be chosen by an attacker.
 
-Anyone can have mail sent to any address. So mails to an address that nobody has confirmed are counted for its mailbox,
-hold nothing but a code, no name that somebody chose, and are no notices: those go to confirmed addresses alone.
+Anyone can make DevNest send mail to any address. Therefore a mail to an address that nobody has
+confirmed contains only a code, and no text that a user has chosen, and the number of such mails is
+limited for each mailbox. Notices about changes go only to confirmed addresses.
 """
 
 from email.message import Message
@@ -30,16 +31,17 @@ from devnest.store import (
 )
 
 __all__ = [
-    "send_farewell",
-    "send_moved",
+    "send_address_changed",
+    "send_change_verification",
+    "send_deleted",
     "send_notice",
-    "send_proposal",
     "send_reset",
     "send_verification",
     "shortened",
 ]
 
-# Of an address that somebody chose, in a mail to somebody else: enough to tell which it is, too little for a letter.
+# An address in a mail to another person. That is enough to recognize it, but too little for a user
+# to send a message to a stranger in the form of an address.
 MAX_EMAIL_CHARS = 64
 log = structlog.get_logger("devnest.api")
 
@@ -49,52 +51,69 @@ this is the code that confirms your e-mail address at DevNest:
 
 {token}
 
-It is good for 24 hours. Enter it where you are signed in, or set a new password with it: that ends all sessions there
-are. If you did not make this account, give the code to nobody. You may ignore this mail, or take the account that way.
+The code is valid for 24 hours. Enter it where you are signed in. You can also set a new password
+with it, which ends all sessions of the account.
+
+If you did not create this account, do not give the code to anyone. You can ignore this mail, or
+take the account over: set a new password with the code.
 """
 RESET = """Hello{name},
 
-someone, we hope you, asked to set a new password for your account at DevNest. This is the code for it:
+someone asked to set a new password for your account at DevNest. If it was you, this is the code:
 
 {token}
 
-It is good once, for 30 minutes. If it was not you, ignore this mail: nothing has changed.
+The code is valid once, for 30 minutes. If it was not you, ignore this mail. Nothing has changed.
 """
 NOTICE = """Hello {username},
 
 {what}
 
-If it was not you, set a new password now (ask for a code with "forgot password") and sign out everywhere.
+If it was not you, set a new password now: ask for a code with "forgot password". Then sign out
+everywhere.
 """
-MOVED = """Hello,
+ADDRESS_CHANGED = """Hello,
 
-the e-mail address of your account at DevNest is {email} from now on. This was the last mail to this one.
+the e-mail address of your account at DevNest is {email} from now on. This is the last mail to this
+address.
 
-If it was not you, tell whoever runs this service now: the new address can ask for a new password, this one no longer.
+If it was not you, contact the operator of this service now. A new password for the account can only
+be requested with the new address.
 """
-FAREWELL = """Hello {username},
+DELETED = """Hello {username},
 
-your account at DevNest was deleted with your password. What you published stays, without your name.
+your account at DevNest was deleted, after someone entered your password. Your posts and comments
+stay, without your name.
 
-This was the last mail.
+This is the last mail.
 """
 
 
-def send_farewell(request: ApiRequest, account: Login) -> None:
-    """Tell who was the account's holder that it has gone."""
+def send_deleted(request: ApiRequest, account: Login) -> None:
+    """Tell the former holder of an account that it was deleted, if the address was confirmed.
+
+    Args:
+        request: The request that deleted the account.
+        account: What the account was before.
+    """
     if account.email is not None and account.confirmed:
         _send(
             request,
             account.email,
             "Your account was deleted",
-            FAREWELL.format(username=account.username),
+            DELETED.format(username=account.username),
         )
 
 
-def send_moved(request: ApiRequest, proof: Proof) -> None:
-    """Tell the old address that another has taken its place."""
+def send_address_changed(request: ApiRequest, proof: Proof) -> None:
+    """Tell the old address that the account has a new one, if the old one was confirmed.
+
+    Args:
+        request: The request that confirmed the new address.
+        proof: The account, with its old and its new address.
+    """
     if proof.email_before is not None and proof.before_confirmed:
-        text = MOVED.format(email=shortened(proof.email))
+        text = ADDRESS_CHANGED.format(email=shortened(proof.email))
         _send(request, proof.email_before, "Your e-mail address was changed", text)
 
 
@@ -108,7 +127,13 @@ def _send(request: ApiRequest, email: str, subject: str, text: str) -> None:
 
 
 def send_verification(request: ApiRequest, email: str, token: str) -> None:
-    """Ask whoever reads a new account's address to confirm it; the token is stored already."""
+    """Send the code that confirms the address of a new account.
+
+    Args:
+        request: The registration.
+        email: The address.
+        token: The code, which is stored already.
+    """
     services = request.services
 
     async def job() -> Message | None:
@@ -117,8 +142,18 @@ def send_verification(request: ApiRequest, email: str, token: str) -> None:
     services.outbox.put(job, sender=request.sender)
 
 
-def send_proposal(request: ApiRequest, account_id: UUID, email: str, password_hash: str) -> None:
-    """Ask whoever reads `email` to confirm that address for an account, whose password had this hash when asked."""
+def send_change_verification(
+    request: ApiRequest, account_id: UUID, email: str, password_hash: str
+) -> None:
+    """Send the code that makes an address the new address of an account.
+
+    Args:
+        request: The request to change the address.
+        account_id: The account.
+        email: The new address.
+        password_hash: The hash that the password was checked against. No code is made if the
+            account has another hash by the time the mail is written.
+    """
     services = request.services
 
     async def job() -> Message | None:
@@ -139,7 +174,12 @@ async def _verification(services: Services, email: str, token: str) -> Message |
 
 
 def send_reset(request: ApiRequest, email: str) -> None:
-    """A reset token to the account with this address, if there is one and it is not disabled."""
+    """Send the code that sets a new password, if the address has an account that is not disabled.
+
+    Args:
+        request: The request for it.
+        email: The address that the client gave.
+    """
     services = request.services
 
     async def job() -> Message | None:
@@ -162,7 +202,7 @@ def send_reset(request: ApiRequest, email: str) -> None:
 
 
 async def _is_allowed(services: Services, allowance: Allowance, email: str) -> bool:
-    """Count a mail for its mailbox. Whoever had it sent is told nothing."""
+    """Count a mail for its mailbox; the client does not learn whether the mail is sent."""
     if not services.limited or await claim_mail(services.database, allowance, email):
         return True
     log.info("mail withheld, its mailbox had enough", allowance=allowance.name)
@@ -170,9 +210,17 @@ async def _is_allowed(services: Services, allowance: Allowance, email: str) -> b
 
 
 async def send_notice(request: ApiRequest, account_id: UUID, what: str) -> None:
-    """Tell the account's holder what was changed, at a confirmed address: the one that the account has now.
+    """Tell the account's holder about a change, if the account's address is confirmed.
 
-    By the time the mail is written a thief may have moved the account.
+    The address is looked up now, because an attacker could change it before the mail is written.
+
+    Args:
+        request: The request that made the change.
+        account_id: The account.
+        what: The change, as the first sentence of the mail.
+
+    Raises:
+        DatabaseUnavailable: The database does not answer.
     """
     account = await find_confirmed(request.services.database, account_id)
     if account is not None:
@@ -181,7 +229,7 @@ async def send_notice(request: ApiRequest, account_id: UUID, what: str) -> None:
 
 
 def shortened(email: str) -> str:
-    """An address, quoted; of a long one the beginning and the end."""
+    """Quote an address; of one longer than `MAX_EMAIL_CHARS` keep the beginning and the end."""
     if len(email) > MAX_EMAIL_CHARS:
         half = MAX_EMAIL_CHARS // 2
         email = f"{email[:half]}…{email[-half:]}"
