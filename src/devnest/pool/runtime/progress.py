@@ -28,7 +28,7 @@ class Progress:
     @staticmethod
     def create() -> int:
         """Return the descriptor of a new page."""
-        fd = os.memfd_create("devnest.pool", os.MFD_CLOEXEC)
+        fd = os.memfd_create("devnest.pool.progress", os.MFD_CLOEXEC)
         os.ftruncate(fd, mmap.PAGESIZE)
         return fd
 
