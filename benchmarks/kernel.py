@@ -56,7 +56,7 @@ def kernel_rates(cost: int, seconds: float, processes: int, nice: int) -> float:
 if __name__ == "__main__":
     priority = Priority()
     priority.lower(int(sys.argv[3]))
-    while not priority.settle():
+    while not priority.retry():
         time.sleep(0.05)
     print("ready", flush=True)
     sys.stdin.read()

@@ -117,7 +117,7 @@ async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(
 ) -> None:
     """After one refusal by the pool, for a while without asking it, and told to come back when the pool said."""
     monkeypatch.setattr("devnest.hashing.REST_S", 600.0)
-    monkeypatch.setattr("devnest.pool.core.estimates.RETRY_UNKNOWN_S", 900.0)
+    monkeypatch.setattr("devnest.pool.core.estimates.DEFAULT_RETRY_AFTER_S", 900.0)
     async with Pool(workers=1, max_queue=4) as pool:
         runner = PoolRunner(pool)
         hasher = Hasher(runner, 10)

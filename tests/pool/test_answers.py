@@ -9,7 +9,7 @@ import pytest
 
 from devnest.pool import NotPicklable, Pool, PoolServer, RemotePool, WorkerCrashed, WorkerTraceback
 from devnest.pool.calls import open_answer
-from devnest.pool.errors import MAX_TOLD_CHARS
+from devnest.pool.errors import MAX_REPR_CHARS
 from devnest.pool.runtime.worker import MAX_TRACEBACK_CHARS
 from devnest.pool.wire.payload import pack
 from devnest.pool.wire.protocol import FAILED, OK, SKIPPED
@@ -132,7 +132,7 @@ async def test_an_exception_that_misbehaves(
     assert isinstance(caught.value.__cause__, WorkerTraceback)
     assert len(str(caught.value.__cause__)) < MAX_TRACEBACK_CHARS + 100
     if error is NotPicklable:
-        assert len(str(caught.value)) < 2 * MAX_TOLD_CHARS + 200
+        assert len(str(caught.value)) < 2 * MAX_REPR_CHARS + 200
 
 
 async def test_a_result_that_ends_its_worker_when_it_is_pickled(pool: AnyPool) -> None:

@@ -25,7 +25,7 @@ from devnest.pool import (
     pure,
 )
 from devnest.pool.functions import batched
-from devnest.pool.wire.payload import LARGE_BYTES
+from devnest.pool.wire.payload import MIN_SEGMENT_BYTES
 from tests.pool import work
 from tests.pool.conftest import descriptors
 from tests.pool.support import until
@@ -328,7 +328,7 @@ async def test_keys_take_turns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("clock", [{"timeout": 600}, {"deadline": 600}])
 async def test_what_is_done_is_not_kept(clock: dict[str, Any], tmp_path: Path) -> None:
     """Arguments and results go with their call, not when its timeout or deadline would have come."""
-    large = b"x" * LARGE_BYTES
+    large = b"x" * MIN_SEGMENT_BYTES
     async with Pool(workers=1) as pool:
         assert await pool.run(work.echo, large, **clock) == large
         (running,) = await busy(pool, tmp_path / "gate")

@@ -37,7 +37,7 @@ from devnest.pool import (
 from devnest.pool import client as client_module
 from devnest.pool import server as server_module
 from devnest.pool.functions import Function
-from devnest.pool.wire.payload import LARGE_BYTES, pack_call
+from devnest.pool.wire.payload import MIN_SEGMENT_BYTES, pack_call
 from devnest.pool.wire.peer import connect, is_same_user, parse_url
 from devnest.pool.wire.protocol import (
     MAX_FRAME_BYTES,
@@ -172,7 +172,7 @@ async def test_call_too_large_for_the_server_is_refused(
 @pytest.mark.parametrize("clock", [{"timeout": 600}, {"deadline": 600}])
 async def test_what_is_done_is_not_kept(pool: RemotePool, clock: dict[str, Any]) -> None:
     """Neither by the server nor by its client, although the call's clock runs on."""
-    large = b"x" * LARGE_BYTES
+    large = b"x" * MIN_SEGMENT_BYTES
     assert await pool.run(work.echo, large, **clock) == large
     await until(
         lambda: (
@@ -262,7 +262,7 @@ async def test_only_what_is_allowed_runs(socket_path: Path) -> None:
 async def test_functions_of_a_clients_script_are_refused(server: PoolServer) -> None:
     """The server's workers know another main script, or none."""
     with pytest.raises(InvalidTask, match="main script"):
-        server.check("__main__:f")
+        server.check_allowed("__main__:f")
 
 
 async def test_stats_cross_the_server(pool: RemotePool, server: PoolServer) -> None:
@@ -335,7 +335,7 @@ async def test_socket_file_that_goes_is_made_again(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     """Whatever removed it: new clients find the server, those it has stay, and its file goes with it as ever."""
-    monkeypatch.setattr(server_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(server_module, "SOCKET_CHECK_S", 0.01)
     path = socket_path.parent / "runtime" / "pool.sock"
     async with PoolServer(path, workers=1) as server, Pool.connect(server.url) as old:
         path.unlink()
@@ -567,7 +567,7 @@ async def test_start_says_why_there_was_no_greeting(
     data: bytes, reason: str, socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection is no server yet."""
-    monkeypatch.setattr(client_module, "GREETING_S", 0.0)
+    monkeypatch.setattr(client_module, "MIN_GREETING_S", 0.0)
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -581,7 +581,7 @@ async def test_start_does_not_wait_for_ever_for_a_greeting(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel connects to a process that hangs."""
-    monkeypatch.setattr(client_module, "GREETING_S", 0.1)
+    monkeypatch.setattr(client_module, "MIN_GREETING_S", 0.1)
     with socket.socket(socket.AF_UNIX) as hanging:
         hanging.bind(str(socket_path))
         hanging.listen()
@@ -771,7 +771,7 @@ async def test_calls_given_up_count_until_the_server_knows(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that hangs: what waits to be sent to it has a bound, and once it goes on there is room again."""
-    monkeypatch.setattr(client_module, "MAX_OPEN", 50)
+    monkeypatch.setattr(client_module, "MAX_OPEN_CALLS", 50)
     async with (
         serving(socket_path, "--workers", "1") as server,
         Pool.connect(f"unix://{socket_path}") as pool,

@@ -9,7 +9,7 @@ from devnest.pool.errors import (
     PoolError,
     WorkerCrashed,
     WorkerTraceback,
-    told,
+    safe_repr,
 )
 from devnest.pool.wire.payload import Packed, pack_call, unpack
 from devnest.pool.wire.protocol import OK
@@ -17,7 +17,7 @@ from devnest.pool.wire.protocol import OK
 __all__ = ["Outcome", "open_answer", "pack_arguments"]
 
 # An exception may be of these and an ordinary one at once. An event loop ends at the first two.
-_ENDS_THE_CALLER = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
+_CONTROL_FLOW_ERRORS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
 
 
 class Outcome:
@@ -35,7 +35,7 @@ def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
     try:
         return pack_call(args, kwargs)
     except Exception as error:
-        raise InvalidTask(f"the arguments cannot be pickled: {told(error)}") from error
+        raise InvalidTask(f"the arguments cannot be pickled: {safe_repr(error)}") from error
 
 
 def open_answer(answer: object) -> Any:
@@ -45,30 +45,30 @@ def open_answer(answer: object) -> Any:
     if isinstance(answer, Outcome):
         if answer.error is None:
             return answer.value
-        harmless = _harmless(answer.error)
-        if harmless is answer.error:
-            raise harmless
-        raise harmless from answer.error
+        to_raise = _safe_to_raise(answer.error)
+        if to_raise is answer.error:
+            raise to_raise
+        raise to_raise from answer.error
     tag, packed = cast(tuple[int, Packed], answer)
     try:
         content = unpack(packed)
     except BaseException as error:  # whatever it is, it is the answer's
         cause = error if issubclass(type(error), Exception) else None
-        raise NotPicklable(f"the answer could not be unpickled: {told(error)}") from cause
+        raise NotPicklable(f"the answer could not be unpickled: {safe_repr(error)}") from cause
     if tag == OK:
         return content
     raised, text = content if type(content) is tuple and len(content) == 2 else (None, None)
     if not issubclass(type(raised), BaseException) or type(text) is not str:
-        raise NotPicklable(f"the answer of a task that failed is {told(content)}")
-    raise _harmless(cast(BaseException, raised)) from WorkerTraceback(text)
+        raise NotPicklable(f"the answer of a task that failed is {safe_repr(content)}")
+    raise _safe_to_raise(cast(BaseException, raised)) from WorkerTraceback(text)
 
 
-def _harmless(error: BaseException) -> Exception:
+def _safe_to_raise(error: BaseException) -> Exception:
     """Return a task's exception, or what stands for one that would end or cancel its caller.
 
     Its type is asked: an object may say of itself what it likes.
     """
     kind = type(error)
-    if issubclass(kind, Exception) and not issubclass(kind, _ENDS_THE_CALLER):
+    if issubclass(kind, Exception) and not issubclass(kind, _CONTROL_FLOW_ERRORS):
         return cast(Exception, error)
-    return WorkerCrashed(f"the task raised {told(error)}")
+    return WorkerCrashed(f"the task raised {safe_repr(error)}")

@@ -1,10 +1,11 @@
 """The machine's shared pool, as a process that uses it sees it.
 
-Calls are kept here until they are answered, so a server that dies is no more than a pause: its client
-connects to the next one and sends again what is still needed. A call leaves only after the server's greeting,
-so one that a full server turned away has not run, and goes on waiting. A call that had been sent and may have
-run is sent again only where its function is pure. Request ids are never used twice, and a reply to an id that
-is not open on this very connection ends the connection: no reply can reach another caller.
+Calls are kept here until they are answered, so a server that dies is no more than a pause: its
+client connects to the next one and sends again what is still needed. A call leaves only after the
+server's greeting, so one that a full server turned away has not run, and goes on waiting. A call
+that had been sent and may have run is sent again only where its function is pure. Request ids are
+never used twice, and a reply to an id that is not open on this very connection ends the connection:
+no reply can reach another caller.
 """
 
 import asyncio
@@ -48,11 +49,18 @@ from devnest.pool.wire.replies import read_reply
 
 __all__ = ["RemotePool"]
 
-MAX_OPEN = 10_000  # calls of one client that are not answered yet, with those it gave up and the server holds still
-MAX_SENDS = 16  # of one pure call, to one server after another, each of which greeted and then went
-RETRY_FIRST_S, MAX_RETRY_S = 0.02, 0.1  # between attempts to connect
-GREETING_S = 5.0  # that a server may take to greet a client that starts, however short its patience
-DEADLINE_SLACK_S = 0.05  # the server reports a deadline first, unless it hangs
+# Calls of one client without an answer, and cancelled ones that the server has not confirmed. It
+# bounds memory while a server is away or does not read.
+MAX_OPEN_CALLS = 10_000
+# Sends of one pure call. Each server before the last greeted and then died, so the call may be the
+# cause.
+MAX_SENDS = 16
+# Delay between attempts to connect. It starts at the minimum and doubles.
+MIN_RETRY_S, MAX_RETRY_S = 0.02, 0.1
+# A starting client that is connected waits this long for the greeting, even with less patience.
+MIN_GREETING_S = 5.0
+# A client waits this much longer than the deadline, so that the server usually reports it.
+DEADLINE_SLACK_S = 0.05
 
 
 class _Call:
@@ -131,9 +139,9 @@ class RemotePool:
         try:
             await self._wait_for_greeting(self._patience)
             if self._wire is not None:
-                await self._wait_for_greeting(GREETING_S - self._patience)
+                await self._wait_for_greeting(MIN_GREETING_S - self._patience)
             if not self._greeted.is_set():
-                raise self._absent()
+                raise self._no_server_error()
         except BaseException:  # the block is not entered, so nobody else would end the attempts
             await self.close(force=True)
             raise
@@ -141,8 +149,8 @@ class RemotePool:
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
         """Take no more calls, wait for the answers to those there are and disconnect.
 
-        With ``force``, or after ``deadline`` seconds, calls without an answer raise :class:`PoolClosed` and
-        the server drops them.
+        With ``force``, or after ``deadline`` seconds, calls without an answer raise
+        :class:`PoolClosed` and the server drops them.
         """
         self._state = "closed"
         try:
@@ -199,11 +207,11 @@ class RemotePool:
         if self._state != "open":
             raise PoolClosed("the connection to the pool is not open")
         if (
-            len(self._open) + len(self._dropped) >= MAX_OPEN
+            len(self._open) + len(self._dropped) >= MAX_OPEN_CALLS
         ):  # the frames of the latter may still be here, unsent
-            raise PoolFull(1.0, f"{MAX_OPEN} calls of this process wait already")
+            raise PoolFull(1.0, f"{MAX_OPEN_CALLS} calls of this process wait already")
         if self._channel is None and now > self._away_since + self._patience:
-            raise self._absent()
+            raise self._no_server_error()
         loop = asyncio.get_running_loop()
         call = _Call(next(self._ids), submission, loop.create_future(), now + self._patience)
         call.deadline_at = now + deadline_s
@@ -213,11 +221,11 @@ class RemotePool:
             raise InvalidTask(f"the call cannot be sent: {error}") from error
         self._open[call.request_id] = call
         if deadline_s < math.inf:
-            self._watch(call, call.deadline_at + DEADLINE_SLACK_S)
+            self._check_at(call, call.deadline_at + DEADLINE_SLACK_S)
         if self._channel is not None:
             self._send(call, data, segments)
         else:
-            self._watch(call, call.gives_up_at)
+            self._check_at(call, call.gives_up_at)
         del data, segments  # not to be kept while it waits
         try:
             return await call.future
@@ -231,7 +239,7 @@ class RemotePool:
         if received.kind == Kind.HELLO:
             if self._channel is not None:
                 raise WireError("the server greeted twice")
-            self._welcomed(read_greeting(received))
+            self._on_greeting(read_greeting(received))
             return
         if self._channel is None:
             raise WireError("the first frame was no greeting")
@@ -270,7 +278,7 @@ class RemotePool:
             async with asyncio.timeout(wait_s):
                 await self._greeted.wait()
 
-    def _welcomed(self, max_frame_bytes: int) -> None:
+    def _on_greeting(self, max_frame_bytes: int) -> None:
         self._channel = self._wire
         self._max_frame_bytes = max_frame_bytes
         self._greeted.set()
@@ -294,11 +302,11 @@ class RemotePool:
         if self._channel is None:  # it took no call in: it has not been back
             self._refusal = reason
         else:
-            self._went_away(reason)
+            self._on_server_gone(reason)
         if self._state == "open" or self._open:
             self._connector = asyncio.get_running_loop().create_task(self._connect())
 
-    def _went_away(self, reason: str) -> None:
+    def _on_server_gone(self, reason: str) -> None:
         self._channel = None
         self._refusal = ""
         self._dropped.clear()
@@ -306,7 +314,7 @@ class RemotePool:
         for call in list(self._open.values()):
             if call.may_be_sent_again():
                 call.gives_up_at = now + self._patience
-                self._watch(call, call.gives_up_at)
+                self._check_at(call, call.gives_up_at)
             else:
                 self._finish(
                     call,
@@ -318,12 +326,12 @@ class RemotePool:
         sock = None
         while sock is None:
             await asyncio.sleep(self._retry_s)
-            self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or RETRY_FIRST_S)
+            self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or MIN_RETRY_S)
             sock = await connect(loop, self._path)
         self._wire = Channel(loop, sock, self._received, self._lost)
         self._wire.send(frame(Kind.HELLO, VERSION))
 
-    def _absent(self) -> PoolClosed:
+    def _no_server_error(self) -> PoolClosed:
         refusal = f"; the last connection: {self._refusal}" if self._refusal else ""
         return PoolClosed(
             f"no pool server of this user answered at {self._path} for {self._patience:g} s{refusal}"
@@ -331,7 +339,7 @@ class RemotePool:
 
     # Time.
 
-    def _watch(self, call: _Call, when: float) -> None:
+    def _check_at(self, call: _Call, when: float) -> None:
         next_at = self._timers.next_at()
         self._timers.add(when, call.request_id)
         if next_at is None or when < next_at or self._timer is None:
@@ -344,9 +352,9 @@ class RemotePool:
         next_at = self._timers.next_at()
         if next_at is not None:
             delay_s = max(0.0, next_at - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         now = time.monotonic()
         try:
             while (request_id := self._timers.pop_due(now)) is not None:
@@ -361,7 +369,7 @@ class RemotePool:
                     lost = WorkerCrashed(
                         f"the pool server went away with the task and did not return: {self._path}"
                     )
-                    self._finish(call, lost if call.sends else self._absent())
+                    self._finish(call, lost if call.sends else self._no_server_error())
         finally:  # without a timer no other call would ever be looked at
             self._set_timer()
 

@@ -10,10 +10,10 @@ __all__ = [
     "TaskTimeout",
     "WorkerCrashed",
     "WorkerTraceback",
-    "told",
+    "safe_repr",
 ]
 
-MAX_TOLD_CHARS = 500  # of what somebody's object says of itself, in a message of ours
+MAX_REPR_CHARS = 500  # of what somebody's object says of itself, in a message of ours
 
 
 class PoolError(Exception):
@@ -70,10 +70,10 @@ class WorkerTraceback(Exception):
         return f"in the worker:\n{self.text}"
 
 
-def told(value: object) -> str:
+def safe_repr(value: object) -> str:
     """Return what an object says of itself, in a line of bounded length, whatever its ``__repr__`` does."""
     try:
-        text = str.__getitem__(repr(value), slice(MAX_TOLD_CHARS + 1))
-        return text if len(text) <= MAX_TOLD_CHARS else f"{text[:MAX_TOLD_CHARS]}…"
+        text = str.__getitem__(repr(value), slice(MAX_REPR_CHARS + 1))
+        return text if len(text) <= MAX_REPR_CHARS else f"{text[:MAX_REPR_CHARS]}…"
     except BaseException:
         return f"a {type.__repr__(type(value))} that cannot say what it is"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-WARM_FUNCTIONS = 64  # that a replacement imports before it says it is ready
+MAX_WARM_FUNCTIONS = 64  # that a replacement imports before it says it is ready
 
 
 class Pool:
@@ -62,12 +62,12 @@ class Pool:
             raise InvalidTask(f"kind must be 'process' or 'thread', not {kind!r}")
         if kind == "thread" and (nice or max_rss is not None):
             raise InvalidTask("nice and max_rss are for processes")
-        least, most = _sizes(workers, min_workers, max_workers)
+        minimum, maximum = _sizes(workers, min_workers, max_workers)
         self._is_process = kind == "process"
         self._nice = nice
         self._limits = Limits(
-            least,
-            most,
+            minimum,
+            maximum,
             max_queue,
             idle_timeout,
             max_tasks,
@@ -75,7 +75,7 @@ class Pool:
             max_rss,
             boot_timeout,
             can_kill=self._is_process,
-            can_ride=self._is_process and HAS_PROGRESS,
+            can_coalesce=self._is_process and HAS_PROGRESS,
         )
         self._engine: Engine | None = None
         self._functions: dict[Callable[..., Any], Function] = {}
@@ -189,8 +189,8 @@ class Pool:
         max_workers: int | None = None,
     ) -> None:
         """Have more or fewer workers from now on; those too many go when they are idle."""
-        least, most = _sizes(workers, min_workers, max_workers)
-        self._limits = dataclasses.replace(self._limits, min_workers=least, max_workers=most)
+        minimum, maximum = _sizes(workers, min_workers, max_workers)
+        self._limits = dataclasses.replace(self._limits, min_workers=minimum, max_workers=maximum)
         self.engine().resize(self._limits)
 
     def engine(self) -> Engine:
@@ -211,7 +211,7 @@ class Pool:
     def warm(self, name: str) -> None:
         """Have workers that start from now on import a function before they say they are ready."""
         if name not in self._warm:
-            if len(self._warm) >= WARM_FUNCTIONS:
+            if len(self._warm) >= MAX_WARM_FUNCTIONS:
                 del self._warm[next(iter(self._warm))]
             self._warm[name] = None
 
@@ -237,5 +237,5 @@ def _sizes(
         if min_workers is not None or max_workers is not None:
             raise InvalidTask("give workers, or min_workers and max_workers")
         return workers, workers
-    most = max_workers if max_workers is not None else max(usable_cpus(), min_workers or 0)
-    return (min_workers if min_workers is not None else most), most
+    maximum = max_workers if max_workers is not None else max(usable_cpus(), min_workers or 0)
+    return (min_workers if min_workers is not None else maximum), maximum

@@ -37,13 +37,15 @@ from devnest.pool.wire.replies import write_reply
 
 __all__ = ["PoolServer"]
 
-MAX_CLIENTS = 1024
-MAX_UNREAD_BYTES = (
-    256 * 1024 * 1024
-)  # replies, with memory files, that a client does not take; then it is sent away
-HELLO_TIMEOUT_S = 10.0
-ACCEPT_PAUSE_S = 0.1
-LOOK_S = 1.0  # how often the server looks whether its socket's file is still there; a client waits longer than that
+MAX_CLIENTS = 1024  # connections at a time; each costs a descriptor and memory for its replies
+# Replies that one client has not read, with their memory files. Beyond it the client is
+# disconnected.
+MAX_UNREAD_BYTES = 256 * 1024 * 1024
+HELLO_TIMEOUT_S = 10.0  # from accepting a connection to the client's greeting
+ACCEPT_PAUSE_S = 0.1  # before the next accept, after one failed for lack of descriptors
+# Interval of the check that the socket file still exists. A client's patience is 10 s by default,
+# so calls survive the loss of the file.
+SOCKET_CHECK_S = 1.0
 
 _log = logging.getLogger("devnest.pool")
 
@@ -51,10 +53,10 @@ _log = logging.getLogger("devnest.pool")
 class PoolServer:
     """One :class:`Pool` for all processes of this user that connect to ``path``.
 
-    ``allow`` names what may be called, as ``"package.module"`` or ``"package.module:function"``; by default
-    everything importable. It narrows mistakes and not attacks: arguments are pickles, and whoever can connect
-    is this very user. ``max_frame_bytes`` bounds a frame from a client; large payloads lie beside it, in
-    memory files. The other options are those of :class:`Pool`.
+    ``allow`` names what may be called, as ``"package.module"`` or ``"package.module:function"``; by
+    default everything importable. It narrows mistakes and not attacks: arguments are pickles, and
+    whoever can connect is this very user. ``max_frame_bytes`` bounds a frame from a client; large
+    payloads lie beside it, in memory files. The other options are those of :class:`Pool`.
     """
 
     def __init__(
@@ -77,8 +79,8 @@ class PoolServer:
         self._clients: dict[int, _Client] = {}
         self._ids = itertools.count(1)  # 0 is the source of calls of the own process
         self._inode = 0
-        self._look_timer: asyncio.TimerHandle | None = None
-        self._is_away_told = False
+        self._check_timer: asyncio.TimerHandle | None = None
+        self._has_warned = False
 
     def __repr__(self) -> str:
         return f"<PoolServer {self._path} clients={len(self._clients)} {self._pool!r}>"
@@ -110,7 +112,7 @@ class PoolServer:
             await self._pool.close(force=True)
             raise
         self._listen()
-        self._look_later()
+        self._schedule_socket_check()
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
         """Remove the socket file, accept nobody any more, and close as :meth:`Pool.close` does."""
@@ -131,12 +133,14 @@ class PoolServer:
         self._listener.setblocking(False)
         self._inode = self._path.stat().st_ino
 
-    def _look_later(self) -> None:
-        self._look_timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+    def _schedule_socket_check(self) -> None:
+        self._check_timer = asyncio.get_running_loop().call_later(
+            SOCKET_CHECK_S, self._check_socket_file
+        )
 
-    def _look(self) -> None:
+    def _check_socket_file(self) -> None:
         """Listen anew where the socket's file has gone: something has cleaned its directory up, or removed it."""
-        self._look_later()
+        self._schedule_socket_check()
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(self._path.stat().st_mode):  # ours, or a successor's
                 return
@@ -147,17 +151,17 @@ class PoolServer:
         try:
             self._bind()
         except OSError as error:
-            if not self._is_away_told:
+            if not self._has_warned:
                 _log.warning("the socket's file has gone, and cannot be made again: %s", error)
-            self._is_away_told = True
+            self._has_warned = True
             return
-        self._is_away_told = False
+        self._has_warned = False
         self._listen()
         _log.warning("the socket's file had gone, and was made again: %s", self._path)
 
     def _stop_listening(self) -> None:
-        if self._look_timer is not None:
-            self._look_timer.cancel()
+        if self._check_timer is not None:
+            self._check_timer.cancel()
         if self._listener is None:
             return
         with contextlib.suppress(OSError):
@@ -198,7 +202,7 @@ class PoolServer:
         """Return the running engine."""
         return self._pool.engine()
 
-    def check(self, name: str) -> None:
+    def check_allowed(self, name: str) -> None:
         """Raise :class:`InvalidTask` where a client may not call a function."""
         module = name.partition(":")[0]
         if module in ("__main__", "__pool_main__"):
@@ -212,7 +216,7 @@ class PoolServer:
         """Have workers import a function that has worked."""
         self._pool.warm(name)
 
-    def gone(self, client_id: int) -> None:
+    def forget(self, client_id: int) -> None:
         """Forget a client."""
         self._clients.pop(client_id, None)
 
@@ -277,7 +281,7 @@ class _Client:
         )
         try:
             check_options(call.timeout_s, call.priority, call.key)
-            self._server.check(call.function.name)
+            self._server.check_allowed(call.function.name)
             self._server.engine().submit(task)
         except PoolError as error:
             self._send(received.id, error)
@@ -311,7 +315,7 @@ class _Client:
         if reason != "closed by the other side":
             _log.warning("client %d of the pool is gone: %s", self._id, reason)
         self._greeting.cancel()
-        self._server.gone(self._id)
+        self._server.forget(self._id)
         tasks, self._tasks = self._tasks, {}
         for task in tasks.values():
             self._server.engine().orphan(task)

@@ -20,12 +20,12 @@ from devnest.pool import (
     WorkerCrashed,
 )
 from devnest.pool.core.actions import Action, Answer, Hold, Kill, Reclaim, Send, Start, Stop
-from devnest.pool.core.backlog import MAX_RIDERS
+from devnest.pool.core.backlog import MAX_COALESCED_CALLS
 from devnest.pool.core.limits import Limits, WorkerState
 from devnest.pool.core.queue import AGEING_S
 from devnest.pool.core.scheduler import Scheduler
 from devnest.pool.core.tasks import Task, TaskState
-from devnest.pool.core.workers import STALL_S
+from devnest.pool.core.workers import HOLD_AFTER_S
 from devnest.pool.functions import Function
 from devnest.pool.runtime.progress import ALL
 
@@ -65,7 +65,7 @@ class History(RuleBasedStateMachine):
             max_age=max_age,
             boot_timeout=5.0,
             can_kill=can_kill,
-            can_ride=can_kill,
+            can_coalesce=can_kill,
         )
         self.scheduler = Scheduler(self.limits, self.now, jitter=lambda: 0.5)
         self.tasks: list[Task] = []
@@ -275,7 +275,7 @@ class History(RuleBasedStateMachine):
         assert send.worker_id not in self.batches, "two batches for one worker"
         functions = {task.function for task in send.batch}
         assert len(functions) == 1
-        assert 1 <= len(send.batch) <= (functions.pop().max_size or MAX_RIDERS)
+        assert 1 <= len(send.batch) <= (functions.pop().max_size or MAX_COALESCED_CALLS)
         for task in send.batch:
             assert task.state is TaskState.RUNNING
             assert task not in self.answers
@@ -325,14 +325,14 @@ class History(RuleBasedStateMachine):
             return
         queue = self.scheduler.backlog.queue
         lengths = Counter(map(owner, queue))
-        assert queue.longest() == max(lengths.values(), default=0)
+        assert queue.longest_length() == max(lengths.values(), default=0)
         for source, key in itertools.product(range(2), "abc"):
             assert queue.length_of(source, key) == lengths[source, key]
         if queue:
-            last = queue.last_of_longest()
+            last = queue.newest_of_longest()
             waiting = set(queue)
             line = [task for task in self.tasks if task in waiting and owner(task) == owner(last)]
-            assert len(line) == queue.longest()
+            assert len(line) == queue.longest_length()
             assert last == max(line, key=lambda task: (task.priority, line.index(task)))
 
     @invariant()
@@ -459,18 +459,18 @@ def test_no_client_starves() -> None:
 
 def test_quick_calls_ride_together_and_slow_ones_do_not() -> None:
     """What is known to be quick shares a frame; what is slow, unknown or has a clock does not."""
-    bench = Bench(can_ride=True)
+    bench = Bench(can_coalesce=True)
     bench.submit()
     (send,) = bench.sends()
     waiting = [bench.submit() for _ in range(20)]
     bench.finish(send, took=100e-6)
     (send,) = bench.sends()
-    assert send.batch == waiting[:MAX_RIDERS]
+    assert send.batch == waiting[:MAX_COALESCED_CALLS]
     bench.finish(send, took=1.0)
     (send,) = bench.sends()
     assert len(send.batch) == 1
 
-    bench = Bench(can_ride=True)
+    bench = Bench(can_coalesce=True)
     bench.submit()
     (send,) = bench.sends()
     tasks = [
@@ -486,14 +486,14 @@ def test_quick_calls_ride_together_and_slow_ones_do_not() -> None:
 
 def test_calls_behind_a_stalled_one_are_taken_back() -> None:
     """A quick function that takes long this once holds up nobody."""
-    bench = Bench(workers=1, can_ride=True)
+    bench = Bench(workers=1, can_coalesce=True)
     bench.submit()
     (send,) = bench.sends()
     waiting = [bench.submit(), bench.submit(), bench.submit()]
     bench.finish(send, took=100e-6)
     (send,) = bench.sends()
     assert send.batch == waiting
-    bench.now += STALL_S
+    bench.now += HOLD_AFTER_S
     assert bench.dispatch() == [Hold(send.worker_id)]
     bench.now += 1.0
     assert bench.dispatch() == [Reclaim(send.worker_id)]

@@ -24,8 +24,8 @@ from devnest.pool import (
     WorkerCrashed,
 )
 from devnest.pool.functions import Function
-from devnest.pool.wire.channel import JOIN_BYTES, Channel
-from devnest.pool.wire.payload import LARGE_BYTES, Packed, Segment, pack, pack_call, unpack
+from devnest.pool.wire.channel import MAX_JOINED_BYTES, Channel
+from devnest.pool.wire.payload import MIN_SEGMENT_BYTES, Packed, Segment, pack, pack_call, unpack
 from devnest.pool.wire.protocol import (
     Frame,
     FrameReader,
@@ -189,7 +189,7 @@ def test_damaged_reply_is_refused(body: bytes) -> None:
         read_reply(Frame(Kind.REPLY, 1, body, []))
 
 
-LARGE = b"0123456789abcdef" * (LARGE_BYTES // 8)
+LARGE = b"0123456789abcdef" * (MIN_SEGMENT_BYTES // 8)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ LARGE = b"0123456789abcdef" * (LARGE_BYTES // 8)
         (LARGE, True),
         (bytearray(LARGE), True),
         ([LARGE, "beside"], True),
-        ("x" * LARGE_BYTES, True),
+        ("x" * MIN_SEGMENT_BYTES, True),
         (list(range(200_000)), True),
         ({"a": (1, None)}, False),
     ],
@@ -209,7 +209,7 @@ def test_payload_round_trip(value: Any, is_large: bool) -> None:
     """Small in the frame, large beside it; the same object either way."""
     packed = pack(value)
     assert (packed.segment is not None) == is_large
-    assert len(packed.data) < LARGE_BYTES
+    assert len(packed.data) < MIN_SEGMENT_BYTES
     again = unpack(packed)
     assert again == value
     assert type(again) is type(value)
@@ -289,7 +289,7 @@ async def test_descriptors_come_with_their_own_frame() -> None:
     segment = Segment(os.memfd_create("test"))
     left, right = socket.socketpair()
     with left, right:
-        socket.send_fds(left, [bytes(JOIN_BYTES)], [segment.fd])
+        socket.send_fds(left, [bytes(MAX_JOINED_BYTES)], [segment.fd])
         first_cut = len(receive(right)[0])
     left, right = socket.socketpair()
     received: list[Frame] = []

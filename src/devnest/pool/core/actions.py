@@ -1,4 +1,4 @@
-"""What the scheduler asks of the engine."""
+"""The actions that the scheduler asks the engine to take."""
 
 from typing import NamedTuple
 
@@ -19,32 +19,30 @@ class Send(NamedTuple):
     worker_id: int
     batch_id: int
     batch: list[Task]
-    payloads: list[
-        object
-    ]  # of the batch: a task may be given up, which lets go of its own, before it is sent
+    payloads: list[object]  # held here because a task that is cancelled drops its own payload
 
 
 class Answer(NamedTuple):
-    """Give a task its answer: a worker's reply or a :class:`PoolError`."""
+    """Give a task its answer: a worker's reply or a `PoolError`."""
 
     task: Task
     answer: object
 
 
 class Stop(NamedTuple):
-    """Let an idle worker leave by itself."""
+    """Ask an idle worker to exit."""
 
     worker_id: int
 
 
 class Hold(NamedTuple):
-    """Let a worker begin no further call of its batch."""
+    """Keep a worker from beginning further calls of its batch."""
 
     worker_id: int
 
 
 class Reclaim(NamedTuple):
-    """Say, by the scheduler's ``held``, how far a worker that was held had come."""
+    """Report to `Scheduler.held` which call of its batch a held worker began last."""
 
     worker_id: int
 

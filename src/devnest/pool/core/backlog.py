@@ -1,4 +1,4 @@
-"""The tasks that no worker has: which of them are taken in, and which go next, alone or together."""
+"""The backlog: admission of new tasks, and the choice of the tasks that a worker gets next."""
 
 import math
 from collections import OrderedDict
@@ -10,20 +10,22 @@ from devnest.pool.core.stats import Recorder
 from devnest.pool.core.tasks import Task, TaskState
 from devnest.pool.errors import PoolFull
 
-__all__ = ["MAX_RIDERS", "Backlog"]
+__all__ = ["MAX_COALESCED_CALLS", "Backlog"]
 
-MAX_RIDERS = 16  # quick calls of one function in a frame
-QUICK_S, RIDE_S = 500e-6, 2e-3  # what a quick call may take, and all that ride together
+# Short calls of one function without time limits may go to a worker in one frame. Each bound keeps
+# the calls of a frame from waiting long for each other.
+MAX_COALESCED_CALLS = 16  # in one frame
+MAX_QUICK_CALL_S = 500e-6  # mean run time up to which a call counts as short
+MAX_COALESCED_S = 2e-3  # expected run time of all calls in one frame
 
 
 class Backlog:
-    """The queue, those that wait for another run, and what is known of each function's cost."""
+    """Queued tasks, tasks to be retried, and the estimated cost of each function."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.queue = Queue()
-        self.retries: OrderedDict[Task, None] = (
-            OrderedDict()
-        )  # sent again, alone, before anything else
+        # Tasks that are sent again. Each goes before every queued task, in a batch of its own.
+        self.retries: OrderedDict[Task, None] = OrderedDict()
         self.estimates = Estimates()
         self._recorder = recorder
 
@@ -40,14 +42,28 @@ class Backlog:
     def admit(
         self, task: Task, limits: Limits, *, idle: int, workers: int, now: float
     ) -> Task | None:
-        """Take a task in, or raise :class:`PoolFull`; return the task that lost its place to it, if one did."""
+        """Add a task to the queue.
+
+        Args:
+            task: The new task.
+            limits: The limits of the pool.
+            idle: The number of idle workers.
+            workers: The number of idle and busy workers.
+            now: The present time.
+
+        Returns:
+            The waiting task that lost its place to the new one, or `None`.
+
+        Raises:
+            PoolFull: The queue is full, or the task is expected to miss its deadline.
+        """
         task.enqueued_at = now
         task.cost_s = self.estimates.task_s(task.function)
         displaced = None
-        if idle <= len(self):  # it will have to wait
+        if idle <= len(self):  # no idle worker is left for this task
             self._check_deadline(task, max(1, workers), now)
             if len(self) - idle >= limits.max_queue:
-                displaced = self._make_backlog(task, max(1, workers))
+                displaced = self._displace(task, max(1, workers))
         self.queue.push(task)
         return displaced
 
@@ -59,42 +75,47 @@ class Backlog:
             self.queue.remove(task)
 
     def put_back(self, task: Task) -> None:
-        """Have a task wait for another run. It was admitted before, so it takes nobody's place."""
+        """Let an admitted task wait for another attempt, whatever `max_queue` says."""
         task.state = TaskState.WAITING
         task.run_until = math.inf
         self.retries[task] = None
         self._recorder.retried += 1
 
     def next_batch(self, limits: Limits, *, idle: int, now: float) -> list[Task]:
-        """Take out what one of so many idle workers is to get: its fair share of what may go together."""
-        # A task that is sent again goes alone: if it was the one that killed its worker, it harms no other.
+        """Remove and return one worker's even share of the backlog, with `idle` workers idle."""
+        # A retried task goes alone: if it killed its first worker, it takes no other task with it.
         if self.retries:
             task, _ = self.retries.popitem(last=False)
             return [task]
         task = self.queue.pop(now)
-        size = task.function.max_size or self._riders(task, limits)
+        size = task.function.max_size or self._coalesced_size(task, limits)
         share = min(size, -(-(1 + self.queue.count_of(task.function)) // idle)) if size > 1 else 1
         if share < 2:
             return [task]
         return [
             task,
-            *self.queue.pop_more(task.function, share - 1, now, clocks=task.function.max_size > 0),
+            *self.queue.pop_more(task.function, share - 1, now, timed=task.function.max_size > 0),
         ]
 
-    def full(self, workers: int) -> PoolFull:
-        """Return the refusal of a full queue, with the time in which what waits should be done."""
+    def refuse_full(self, workers: int) -> PoolFull:
+        """Return the error for a full queue, with the expected time until the queue is empty."""
         self._recorder.refused["full"] += 1
         return PoolFull(self.estimates.retry_after_s(self.queue.cost_s() / workers))
 
-    def _riders(self, task: Task, limits: Limits) -> int:
-        """Return how many calls of an ordinary function may share a frame: several only where they are quick.
+    def _coalesced_size(self, task: Task, limits: Limits) -> int:
+        """Return how many calls of an unbatched function may share a frame: 1 if they are long.
 
-        A task with a clock rides alone, so that its clock counts nobody else's run.
+        A task with a timeout or a deadline is sent alone, since its time limits must not include
+        the run time of other calls.
         """
-        if not limits.can_ride or task.has_clock():
+        if not limits.can_coalesce or task.is_timed():
             return 1
         task_s = self.estimates.task_s(task.function)
-        return min(MAX_RIDERS, int(RIDE_S / task_s)) if 0 < task_s < QUICK_S else 1
+        return (
+            min(MAX_COALESCED_CALLS, int(MAX_COALESCED_S / task_s))
+            if 0 < task_s < MAX_QUICK_CALL_S
+            else 1
+        )
 
     def _check_deadline(self, task: Task, workers: int, now: float) -> None:
         if task.deadline_at < math.inf:
@@ -106,14 +127,15 @@ class Backlog:
                     "it would not be answered before its deadline",
                 )
 
-    def _make_backlog(self, task: Task, workers: int) -> Task:
-        """Find a task to give its place to a new one: the newest of the key that waits with most.
+    def _displace(self, task: Task, workers: int) -> Task:
+        """Remove and return the newest task of the key with the most waiting tasks.
 
-        Without it one key fills the queue, and taking turns helps only those who are in it.
+        Taking turns helps only keys that have a task in the queue. Without displacement, one key
+        could fill the queue and keep all other keys out.
         """
-        if self.queue.longest() < self.queue.length_of(task.source, task.key) + 2:
-            raise self.full(workers)
-        last = self.queue.last_of_longest()
+        if self.queue.longest_length() < self.queue.length_of(task.source, task.key) + 2:
+            raise self.refuse_full(workers)
+        last = self.queue.newest_of_longest()
         self.queue.remove(last)
         last.end()
         return last

@@ -1,4 +1,4 @@
-"""What the pool knows of one worker, and the limits that its workers and its queue are kept within."""
+"""The limits that a pool is given, and the scheduler's record of one worker."""
 
 import dataclasses
 import enum
@@ -12,7 +12,11 @@ __all__ = ["Limits", "Worker", "WorkerState"]
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How many workers and waiting tasks, and how long a worker stays; checked when made."""
+    """The limits of a pool's workers and queue, checked when the object is made.
+
+    `Pool` documents the options. `can_kill` is false for threads. `can_coalesce` allows several
+    short calls of one function in one frame.
+    """
 
     min_workers: int
     max_workers: int
@@ -23,7 +27,7 @@ class Limits:
     max_rss: int | None = None
     boot_timeout: float = 60.0
     can_kill: bool = True
-    can_ride: bool = False  # quick calls may share a frame
+    can_coalesce: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_workers <= self.max_workers or self.max_workers < 1:
@@ -37,17 +41,17 @@ class Limits:
 
 
 class WorkerState(enum.Enum):
-    """Where a worker is; ``docs/decisions/0020-pool.md`` draws the transitions."""
+    """The state of a worker; `docs/decisions/0020-pool.md` has the transitions."""
 
     STARTING = enum.auto()
     IDLE = enum.auto()
     BUSY = enum.auto()
-    STOPPING = enum.auto()  # told to go; it leaves by itself
+    STOPPING = enum.auto()  # was asked to exit, and exits by itself
     KILLED = enum.auto()
 
 
 class Worker:
-    """The record of a worker, changed by the workers alone; the process or thread itself is the engine's."""
+    """The record of a worker. `Workers` alone changes it; the engine owns the process or thread."""
 
     __slots__ = (
         "batch",
@@ -55,7 +59,7 @@ class Worker:
         "boot_until",
         "hold_at",
         "id",
-        "idle_look_at",
+        "idle_check_at",
         "idle_since",
         "is_held",
         "kill_at",
@@ -74,19 +78,18 @@ class Worker:
         self.sent_at = 0.0
         self.idle_since = 0.0
         self.tasks_left = math.inf
-        # The moments at which the workers has to look at it.
+        # Times at which `Workers` has to check this worker.
         self.boot_until = boot_until
-        self.idle_look_at = (
-            math.inf
-        )  # at most one at a time: a busy pool does not set one for each task
+        # Set at most once at a time, so that a busy pool does not add a timer for each task.
+        self.idle_check_at = math.inf
         self.retire_at = math.inf
-        self.kill_at = math.inf  # nobody waits for its batch any more
+        self.kill_at = math.inf  # the caller of its batch has gone; the worker is killed by then
         self.kill_reason = ""
-        self.hold_at = math.inf  # quick calls ride together and should all be done by then
+        self.hold_at = math.inf  # coalesced calls that have not begun by then go to other workers
         self.is_held = False
 
     def is_awaited(self) -> bool:
-        """Whether anyone waits for a task of its batch."""
+        """Whether any task of its batch still has a caller."""
         return any(task.state is TaskState.RUNNING for task in self.batch)
 
     def __repr__(self) -> str:

@@ -1,10 +1,11 @@
-"""Waiting tasks in the order they are to run: by aged priority, then keys in turns, then by arrival.
+"""The order of waiting tasks: by aged priority, then sources and keys in turns, then by arrival.
 
-A level holds one priority. In it each source (a client of the shared pool) takes turns with the other
-sources, and inside a source each key takes turns with the other keys; inside a key the order is that of
-arrival. Which level goes next is decided by the task each level would give: its priority less one for every
-``AGEING_S`` it has waited. So every task that is next in its level gains on the more urgent levels until it
-goes, and then the next one does.
+All tasks of one priority form a level. Inside a level, the sources (clients of a shared pool) take
+turns. Inside a source, the keys take turns. Inside a key, tasks run in order of arrival.
+
+To choose between levels, the queue compares the next task of each level: its priority, less one for
+every `AGEING_S` seconds that it has waited. So the next task of every level gains on more urgent
+levels until it runs, and no task starves.
 """
 
 from collections import Counter, OrderedDict
@@ -15,14 +16,14 @@ from devnest.pool.functions import Function
 
 __all__ = ["AGEING_S", "Queue"]
 
-AGEING_S = 1.0  # waiting this long is worth one step of priority
+AGEING_S = 1.0  # waiting this long raises a task by one step of priority, so that none starves
 
-_Line = OrderedDict[Task, None]  # ordered, and a task is taken out of the middle in O(1)
+_KeyQueue = OrderedDict[Task, None]  # in order of arrival; any task can be removed in O(1)
 _Owner = tuple[int, str]  # source and key
 
 
 class Queue:
-    """A bounded queue is its owner's business; this one only orders. Not for use from several threads."""
+    """An unbounded queue that only decides the order; its owner bounds it. Not thread-safe."""
 
     def __init__(self) -> None:
         self._levels: dict[int, _Level] = {}
@@ -36,8 +37,8 @@ class Queue:
     def __iter__(self) -> Iterator[Task]:
         for level in self._levels.values():
             for keys in level.turns.values():
-                for line in keys.values():
-                    yield from line
+                for key_queue in keys.values():
+                    yield from key_queue
 
     def count_by_priority(self) -> dict[int, int]:
         """Return how many tasks wait in each priority that has any."""
@@ -48,7 +49,7 @@ class Queue:
         return self._functions[function]
 
     def push(self, task: Task) -> None:
-        """Put a task at the end of its key's line."""
+        """Add a task behind the waiting tasks of its key."""
         level = self._levels.get(task.priority)
         if level is None:
             level = self._levels[task.priority] = _Level()
@@ -58,7 +59,7 @@ class Queue:
         self._length += 1
 
     def remove(self, task: Task) -> None:
-        """Take a waiting task out, wherever it is, in O(1)."""
+        """Remove a waiting task in O(1), wherever it is."""
         level = self._levels[task.priority]
         level.remove(task)
         if not level.length:
@@ -70,7 +71,7 @@ class Queue:
         self._length -= 1
 
     def pop(self, now: float) -> Task:
-        """Take out the task whose turn it is."""
+        """Remove and return the next task."""
         if len(self._levels) == 1:
             (level,) = self._levels.values()
         else:
@@ -81,51 +82,50 @@ class Queue:
         return task
 
     def pop_more(
-        self, function: Function, size: int, now: float, *, clocks: bool = True
+        self, function: Function, size: int, now: float, *, timed: bool = True
     ) -> list[Task]:
-        """Take out up to ``size`` more tasks of one function, none of them ahead of its own key's line.
+        """Remove and return up to `size` more tasks of a function, each the first of its key.
 
-        Without ``clocks``, only tasks that have no timeout and no deadline.
+        Unless `timed` is true, only tasks without a timeout and without a deadline are taken.
         """
         taken: list[Task] = []
         for level in self._in_order(now):
-            while len(taken) < size and (task := level.next(function, clocks=clocks)):
+            while len(taken) < size and (task := level.next(function, timed=timed)):
                 self._take(level, task)
                 taken.append(task)
         return taken
 
-    def longest(self) -> int:
-        """Return the length of the longest line, all priorities together, in O(1)."""
-        return self._lengths.longest()
+    def longest_length(self) -> int:
+        """Return the largest number of tasks that one key has in all priorities, in O(1)."""
+        return self._lengths.longest_length()
 
-    def last_of_longest(self) -> Task:
-        """Return the newest of the least urgent tasks of a longest line, without a look at the other lines."""
+    def newest_of_longest(self) -> Task:
+        """Return the newest of the least urgent tasks of a key that has the most tasks."""
         source, key = self._lengths.owner_of_longest()
-        _, line = max(
-            (priority, line)
+        _, key_queue = max(
+            (priority, key_queue)
             for priority, level in self._levels.items()
-            if (line := level.line(source, key))
+            if (key_queue := level.key_queue(source, key))
         )
-        return next(reversed(line))
+        return next(reversed(key_queue))
 
     def length_of(self, source: int, key: str) -> int:
-        """Return how many tasks of a key wait, in all priorities."""
+        """Return how many tasks of a key wait in all priorities."""
         return self._lengths.of((source, key))
 
     def cost_ahead(self, priority: int, source: int, key: str) -> float:
-        """Estimate the seconds of work that would go before a task that joined now."""
+        """Estimate the seconds of work that would run before a task submitted now."""
         cost = sum(level.cost_s for other, level in self._levels.items() if other < priority)
         own = self._levels.get(priority)
         if own is None:
             return cost
         keys = sum(len(keys) for keys in own.turns.values())
-        ahead = (
-            len(own.line(source, key) or ()) + 1
-        ) * keys  # each of the other keys goes once for each of ours
+        # For each waiting task of this key, every other key runs one task first.
+        ahead = (len(own.key_queue(source, key) or ()) + 1) * keys
         return cost + own.cost_s * min(1.0, ahead / own.length)
 
     def cost_s(self) -> float:
-        """Return the expected seconds of work of all that wait."""
+        """Return the expected seconds of work of all waiting tasks."""
         return sum(level.cost_s for level in self._levels.values())
 
     def _in_order(self, now: float) -> list["_Level"]:
@@ -137,12 +137,12 @@ class Queue:
 
 
 class _Level:
-    """The tasks of one priority: source → key → line, the first of each being the one whose turn it is."""
+    """The tasks of one priority by source and key; the first source and its first key go next."""
 
     __slots__ = ("cost_s", "length", "turns")
 
     def __init__(self) -> None:
-        self.turns: OrderedDict[int, OrderedDict[str, _Line]] = OrderedDict()
+        self.turns: OrderedDict[int, OrderedDict[str, _KeyQueue]] = OrderedDict()
         self.length = 0
         self.cost_s = 0.0
 
@@ -150,31 +150,31 @@ class _Level:
         keys = self.turns.get(task.source)
         if keys is None:
             keys = self.turns[task.source] = OrderedDict()
-        line = keys.get(task.key)
-        if line is None:
-            line = keys[task.key] = OrderedDict()
-        line[task] = None
+        key_queue = keys.get(task.key)
+        if key_queue is None:
+            key_queue = keys[task.key] = OrderedDict()
+        key_queue[task] = None
         self.length += 1
         self.cost_s += task.cost_s
 
     def remove(self, task: Task) -> None:
         keys = self.turns[task.source]
-        line = keys[task.key]
-        del line[task]
-        if not line:
+        key_queue = keys[task.key]
+        del key_queue[task]
+        if not key_queue:
             del keys[task.key]
             if not keys:
                 del self.turns[task.source]
         self.length -= 1
         self.cost_s = max(0.0, self.cost_s - task.cost_s)
 
-    def next(self, function: Function | None = None, *, clocks: bool = True) -> Task | None:
-        """Return the head of the first line in turn, or of the first whose head is of this function."""
+    def next(self, function: Function | None = None, *, timed: bool = True) -> Task | None:
+        """Return the next task, or the next one of `function` that is the first of its key."""
         for keys in self.turns.values():
-            for line in keys.values():
-                head = next(iter(line))
+            for key_queue in keys.values():
+                head = next(iter(key_queue))
                 if function is None or (
-                    head.function == function and (clocks or not head.has_clock())
+                    head.function == function and (timed or not head.is_timed())
                 ):
                     return head
         return None
@@ -188,31 +188,32 @@ class _Level:
         assert head is not None
         return head.priority - (now - head.enqueued_at) / AGEING_S
 
-    def line(self, source: int, key: str) -> _Line | None:
+    def key_queue(self, source: int, key: str) -> _KeyQueue | None:
         keys = self.turns.get(source)
         return keys.get(key) if keys else None
 
 
 class _Lengths:
-    """How many tasks each source has of each key, and who has most: kept, not counted when the queue is full."""
+    """The number of tasks of each source and key, and which has the most, each found in O(1)."""
 
     __slots__ = ("_by_length", "_lengths")
 
     def __init__(self) -> None:
         self._lengths: dict[_Owner, int] = {}
-        self._by_length: list[dict[_Owner, None]] = [{}]  # by number of tasks; none are kept for 0
+        self._by_length: list[dict[_Owner, None]] = [
+            {}
+        ]  # index: number of tasks; index 0 stays empty
 
     def of(self, owner: _Owner) -> int:
         return self._lengths.get(owner, 0)
 
-    def longest(self) -> int:
+    def longest_length(self) -> int:
         return len(self._by_length) - 1
 
     def owner_of_longest(self) -> _Owner:
         longest = self._by_length[-1]
-        owner, _ = (
-            longest.popitem()
-        )  # unlike the first of an iteration, not behind all that were deleted
+        # Not `next(iter(longest))`, which would step over every entry deleted before.
+        owner, _ = longest.popitem()
         longest[owner] = None
         return owner
 

@@ -1,13 +1,15 @@
 """Every decision of the pool, as a state machine without I/O and without a clock.
 
-The engine tells it what happened and when: a task was submitted or given up, a worker is ready, answered or
-died, time passed. Each method returns what is to be done about it: send a batch, answer a task, start, stop
-or kill a worker. So all of it can be tested by random histories. ``docs/decisions/0020-pool.md`` has the
-states.
+The engine reports what happened and when: a task was submitted or cancelled, a worker became ready,
+replied or died, time passed. Each method returns the actions to take: send a batch, answer a task,
+or start, stop or kill a worker. Tests can therefore check every decision with random histories.
+`docs/decisions/0020-pool.md` has the states.
 
-Tasks are handed out by ``dispatch`` alone, which the engine calls once at the end of a turn of its event
-loop: everything that became known in that turn takes part in the decision. A task leaves the queue only for
-an idle worker, so until then it can be cancelled, expire or be overtaken.
+Only `dispatch` hands out tasks. The engine calls it once at the end of each event loop iteration,
+so a decision takes into account everything that happened in that iteration. A task stays in the
+queue until a worker is idle; until then it can be cancelled, expire or be overtaken. The
+alternative, sending tasks ahead to busy workers, would save a round trip but make a task wait
+behind a slow one while other workers are idle.
 """
 
 import math
@@ -26,11 +28,11 @@ from devnest.pool.functions import MAX_BATCH
 
 __all__ = ["Scheduler"]
 
-MAX_CRASHES = 2  # a task that killed so many workers is not tried again
+MAX_CRASHES = 2  # workers that one pure task may kill: a task that did is not tried again
 
 
 class Scheduler:
-    """Owns every task's state, the backlog of waiting tasks and the workers that runs them. Not for several threads."""
+    """The owner of all task states, of the backlog and of the worker records. Not thread-safe."""
 
     def __init__(
         self, limits: Limits, now: float, jitter: Callable[[], float] = random.random
@@ -50,25 +52,25 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Tasks that no worker has."""
+        """The number of tasks that no worker has."""
         return len(self.backlog)
 
     @property
     def ended(self) -> bool:
-        """Whether the pool was closed and nothing of it is left."""
+        """Whether the pool was closed and has neither tasks nor workers left."""
         return self.workers.closing and not self.workers.all and not self.waiting
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether ``dispatch`` would find nothing to do after a worker's answer."""
-        return self.workers.is_settled and not self.workers.is_elastic and not self.waiting
+    def can_skip_dispatch(self) -> bool:
+        """Whether `dispatch` would find nothing to do after a worker's reply."""
+        return self.workers.is_right_size and not self.workers.is_elastic and not self.waiting
 
     def next_at(self) -> float:
-        """When ``dispatch`` has to be called at the latest; infinity where nothing is to come."""
+        """Return the time by which `dispatch` has to be called; infinity for never."""
         return min(self._timers.next_at(), self.workers.timers.next_at())
 
     def stats(self, now: float) -> Stats:
-        """Return the present reading."""
+        """Return the present statistics."""
         workers = self.workers
         return self.recorder.read(
             now,
@@ -81,10 +83,16 @@ class Scheduler:
             running=sum(len(worker.batch) for worker in workers.busy.values()),
         )
 
-    # What callers do.
+    # Events from callers.
 
     def submit(self, task: Task, now: float) -> list[Action]:
-        """Take a task in, or raise the pool's error at once."""
+        """Add a task.
+
+        Raises:
+            PoolClosed: The pool is closing.
+            DeadlineExceeded: The deadline has already passed.
+            PoolFull: The queue is full, or the task is expected to miss its deadline.
+        """
         if self.workers.closing:
             raise self._refuse("closed", PoolClosed("the pool is closed"))
         if task.deadline_at <= now:
@@ -96,21 +104,21 @@ class Scheduler:
             task, self.workers.limits, idle=idle, workers=workers, now=now
         )
         if displaced is not None:
-            self._actions.append(Answer(displaced, self.backlog.full(max(1, workers))))
+            self._actions.append(Answer(displaced, self.backlog.refuse_full(max(1, workers))))
         if task.deadline_at < math.inf:
             task.start_by = self.backlog.estimates.start_by(task, now)
             self._timers.add(task.start_by, task)
         return self._take_actions()
 
     def cancel(self, task: Task) -> list[Action]:
-        """Drop a task whose caller no longer waits; it gets no answer. One that is done is left alone."""
+        """Drop a task without an answer: its caller no longer waits. A finished task is ignored."""
         if task.state is not TaskState.DONE:
             self.recorder.cancelled += 1
             self._drop(task, "cancel")
         return self._take_actions()
 
     def orphan(self, task: Task, now: float) -> list[Action]:
-        """Drop a task whose client has gone; if it runs it may go on for a while."""
+        """Drop a task whose client disconnected; a running one may go on for `MAX_ORPHAN_RUN_S`."""
         if task.state is not TaskState.RUNNING:
             return self.cancel(task)
         task.end()
@@ -121,15 +129,15 @@ class Scheduler:
         return self._take_actions()
 
     def resize(self, limits: Limits) -> list[Action]:
-        """Work with other limits from the next dispatch on."""
+        """Replace the limits; the next `dispatch` applies them."""
         self.workers.limits = limits
-        self.workers.is_settled = False
+        self.workers.is_right_size = False
         return self._take_actions()
 
     def close(self, *, force: bool) -> list[Action]:
-        """Take no more tasks; with ``force``, give up those there are and end the workers."""
+        """Accept no more tasks; with `force`, fail all present tasks and kill the workers."""
         self.workers.closing = True
-        self.workers.is_settled = False
+        self.workers.is_right_size = False
         if force:
             error = PoolClosed("the pool was closed before the task was answered")
             self._answer_waiting(error)
@@ -141,13 +149,13 @@ class Scheduler:
                     self.workers.end(worker, WorkerState.KILLED)
         return self._take_actions()
 
-    # What workers do.
+    # Events from workers.
 
     def ready(self, worker_id: int, now: float) -> list[Action]:
-        """A worker has booted."""
+        """Record that a worker has booted."""
         worker = self.workers.all.get(worker_id)
         if worker is not None and worker.state is WorkerState.STARTING:
-            self.workers.booted(worker, now)
+            self.workers.record_ready(worker, now)
         return self._take_actions()
 
     def done(
@@ -160,27 +168,27 @@ class Scheduler:
         failed: int = 0,
         rss: int = 0,
     ) -> list[Action]:
-        """A worker answered its batch. An answer to anything but its present batch is ignored."""
+        """Record a worker's reply to its batch; a reply to any other batch is ignored."""
         worker = self.workers.all.get(worker_id)
         if worker is None or worker.state is not WorkerState.BUSY or worker.batch_id != batch_id:
             return self._take_actions()
         batch = worker.batch
-        assert len(answers) >= len(batch)  # more: some of them were taken back
+        assert len(answers) >= len(batch)  # more, if the last tasks of the batch were reclaimed
         for task, answer in zip(batch, answers, strict=False):
             if task.state is TaskState.RUNNING and answer is not None:
                 self._answer(task, answer)
-            elif task.state is TaskState.RUNNING:  # it was held just before it began
+            elif task.state is TaskState.RUNNING:  # the worker was held before it began this task
                 self.backlog.put_back(task)
         self.backlog.estimates.learn(batch[0].function, now - worker.sent_at, len(batch))
         self.recorder.ran(now - worker.sent_at, now)
         self.recorder.failed += failed
         self.workers.release(worker, now, rss=rss)
-        if self.is_quiet:
+        if self.can_skip_dispatch:
             self.workers.note_sizes(now)
         return self._take_actions()
 
     def held(self, worker_id: int, batch_id: int, begun: int) -> list[Action]:
-        """A worker that was held has begun its batch up to this index; the rest of it runs elsewhere."""
+        """Take the tasks behind index `begun` back from a held worker, to run elsewhere."""
         worker = self.workers.all.get(worker_id)
         if worker is not None and worker.state is WorkerState.BUSY and worker.batch_id == batch_id:
             for task in worker.batch[begun + 1 :]:
@@ -190,15 +198,20 @@ class Scheduler:
         return self._take_actions()
 
     def died(self, worker_id: int, how: str, now: float, *, begun: int = MAX_BATCH) -> list[Action]:
-        """A worker ended, and this is how. What it ran is answered, or waits for its second run.
+        """Record the end of a worker, and answer or retry the tasks of its batch.
 
-        Of its batch it had begun the tasks up to the index ``begun``; the others may safely run elsewhere.
+        Args:
+            worker_id: The worker.
+            how: How it ended, for error messages.
+            now: The present time.
+            begun: The index of the last task that it had begun. The tasks behind it certainly did
+                not run, so they may run elsewhere.
         """
         worker = self.workers.all.get(worker_id)
         if worker is None:
             return self._take_actions()
         batch = worker.batch
-        self.workers.lost(worker, how, now)
+        self.workers.record_end(worker, how, now)
         for index, task in enumerate(batch):
             if task.state is TaskState.RUNNING:
                 task.crashes += index <= begun
@@ -208,28 +221,28 @@ class Scheduler:
                     self._answer(
                         task, WorkerCrashed(f"the worker {how} while it ran {task.function.name}")
                     )
-        self._give_up_without_workers(now)
+        self._fail_waiting_without_workers(now)
         return self._take_actions()
 
-    # The end of a turn.
+    # The end of an event loop iteration.
 
     def dispatch(self, now: float) -> list[Action]:
-        """Do what is due, hand waiting work to idle workers, and mend the number of workers."""
+        """Handle due timers, give tasks to idle workers, and adjust the number of workers."""
         if self.next_at() <= now:
             while (task := self._timers.pop_due(now)) is not None:
                 self._expire(task, now)
-            self.workers.look(now)
+            self.workers.check_due(now)
         while self.workers.idle and self.backlog:
             self._send(
                 self.backlog.next_batch(self.workers.limits, idle=len(self.workers.idle), now=now),
                 now,
             )
-        self.workers.mend(now)
+        self.workers.adjust_size(now)
         return self._take_actions()
 
     def _send(self, batch: list[Task], now: float) -> None:
         self._batches += 1
-        worker = self.workers.engage(batch, self._batches, now)
+        worker = self.workers.assign(batch, self._batches, now)
         for task in batch:
             task.state = TaskState.RUNNING
             task.worker_id, task.batch_id = worker.id, self._batches
@@ -244,8 +257,8 @@ class Scheduler:
         )
 
     def _expire(self, task: Task, now: float) -> None:
-        # 1. Its deadline has passed, or will before it can be done: nobody needs the answer, waiting or running. A
-        # worker that began it now would be wasted on it, and a long queue would have nothing but such work done.
+        # 1. The deadline has passed, or will pass before a waiting task can be done. Running it
+        # would waste a worker; with a long queue, workers would run nothing but such late tasks.
         running = task.state is TaskState.RUNNING
         if task.deadline_at <= now or (not running and task.start_by <= now):
             self._drop(task, "deadline")
@@ -256,8 +269,8 @@ class Scheduler:
             )
             self._actions.append(Answer(task, DeadlineExceeded(text)))
             self.recorder.refused["expired"] += 1
-        # 2. It runs, and has used up its time: it and all those of its batch of which that is true are at
-        # fault.
+        # 2. The task has run longer than its timeout. Every task of its batch for which that is
+        # true fails with it.
         elif task.state is TaskState.RUNNING and task.run_until <= now:
             worker = self.workers.all[task.worker_id]
             for other in worker.batch:
@@ -266,18 +279,18 @@ class Scheduler:
                         other, TaskTimeout(f"{other.function.name} ran longer than its timeout")
                     )
             if self.workers.limits.can_kill:
-                for other in worker.batch:  # those that still wait for an answer run again
+                for other in worker.batch:  # tasks within their timeout run again
                     if other.state is TaskState.RUNNING:
                         self.backlog.put_back(other)
                 self.workers.kill(worker, "timeout")
 
-    # Small steps, each of which leaves the records consistent.
+    # Helpers; each leaves the records consistent.
 
     def _take_actions(self) -> list[Action]:
         if not self._actions:
             return []
         actions = self._actions.copy()
-        self._actions.clear()  # the workers has the same list
+        self._actions.clear()  # `Workers` appends to the same list
         return actions
 
     def _refuse(self, reason: str, error: PoolError) -> PoolError:
@@ -296,8 +309,8 @@ class Scheduler:
             self.backlog.take_out(task)
             self._answer(task, error)
 
-    def _give_up_without_workers(self, now: float) -> None:
-        """Where no worker can be started, say so to those that wait; later calls have the next start to hope for."""
+    def _fail_waiting_without_workers(self, now: float) -> None:
+        """Fail the waiting tasks if no worker can be started; later tasks wait for a new start."""
         if self.backlog and self.workers.cannot_start(now):
             self._answer_waiting(
                 WorkerCrashed(
@@ -313,11 +326,11 @@ class Scheduler:
             return
         worker = self.workers.all[task.worker_id]
         if self.workers.limits.can_kill and not worker.is_awaited():
-            self.workers.give_up(worker, reason, self.backlog.estimates.batch_s(task.function))
+            self.workers.abandon(worker, reason, self.backlog.estimates.batch_s(task.function))
 
 
 def _is_live(when: float, task: Task) -> bool:
-    """Whether a task still has something to expect at this moment."""
+    """Whether a timer of a task still matters."""
     if task.state is TaskState.WAITING and when == task.start_by:
         return True
     return task.state is not TaskState.DONE and when in (task.deadline_at, task.run_until)

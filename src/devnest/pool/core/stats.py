@@ -1,4 +1,4 @@
-"""What a pool counts and times: totals since its start, and histograms also over the last minute."""
+"""Counters and latency histograms of a pool, since its start and over the last minute."""
 
 import dataclasses
 from bisect import bisect_left
@@ -8,30 +8,44 @@ from typing import Any
 
 __all__ = ["BATCH_BOUNDS", "BOUNDS_S", "Histogram", "Recorder", "Stats"]
 
-# Upper bounds of the histograms' buckets: 1, 2.5 and 5 of each decade from 10 microseconds to 100 seconds.
+# Upper bounds of the buckets of wait and run times: 1, 2.5 and 5 of each decade, 10 µs to 100 s.
 BOUNDS_S = (*(digit * 10.0**power for power in range(-5, 2) for digit in (1.0, 2.5, 5.0)), 100.0)
 
-# Upper bounds of a batch's size in tasks: every lane count of a hash, and what larger batches need.
+# Upper bounds of the buckets of batch sizes, in tasks: each small size, then powers of two.
 BATCH_BOUNDS = (1, 2, 3, 4, 5, 6, 8, 16, 32, 64, 128, 256)
 
 WINDOW_S = 60.0
-SLICES = 12  # the window moves in steps of 5 seconds
+WINDOW_SLICES = 12  # the window of `WINDOW_S` moves in steps of a twelfth of it: 5 s
 
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """How long something took: ``counts[i]`` times up to ``BOUNDS_S[i]`` seconds, the last beyond."""
+    """A latency histogram.
+
+    Attributes:
+        counts: The number of times in each bucket. `counts[i]` has times up to
+            `devnest.pool.core.stats.BOUNDS_S[i]` seconds, and the last one has all longer times.
+        sum_s: The sum of all times, in seconds.
+    """
 
     counts: tuple[int, ...]
     sum_s: float
 
     @property
     def count(self) -> int:
-        """How many times were recorded."""
+        """The number of recorded times."""
         return sum(self.counts)
 
     def quantile(self, share: float) -> float:
-        """Return an upper bound, in seconds, of the given share of the times; 0 where there are none."""
+        """Return an upper bound for a share of the times.
+
+        Args:
+            share: The share of the times, from 0 to 1: 0.99 for the 99th percentile.
+
+        Returns:
+            The upper bound of the bucket in which that share is reached, in seconds; infinity in
+            the last bucket, 0 for an empty histogram.
+        """
         wanted = share * self.count
         seen = 0
         for count, bound in zip(self.counts, (*BOUNDS_S, float("inf")), strict=True):
@@ -43,7 +57,36 @@ class Histogram:
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-    """One reading of a pool. ``docs/reference/pool.md`` says what each field means."""
+    """The statistics of a pool at one moment.
+
+    Counters count since the start of the pool.
+
+    Attributes:
+        workers: Workers that are starting, idle or busy.
+        idle: Workers that wait for a task.
+        busy: Workers that run a batch.
+        starting: Workers that are not ready yet.
+        queued: Waiting tasks.
+        queued_by_priority: Waiting tasks of each priority that has any.
+        running: Tasks of the batches that are running.
+        done: Tasks that were answered.
+        failed: Answered tasks that ended in an exception of their own or of the pool.
+        cancelled: Tasks that their callers gave up.
+        retried: Tasks that were sent to a worker once more.
+        refused: Tasks that were not run to their end, by reason: `full`, `estimate` (of the wait),
+            `deadline` (passed before the call), `expired` (later), `closed`.
+        restarts: Workers that were replaced, by reason: `crash`, `boot`, `timeout`, `cancel`,
+            `deadline`, `tasks`, `age`, `rss`.
+        utilisation: The busy share of the workers' time in the last minute, from 0 to 1.
+        mean_batch: The mean number of tasks in a batch.
+        batch_counts: The number of batches by size. `batch_counts[i]` has batches of up to
+            `devnest.pool.core.stats.BATCH_BOUNDS[i]` tasks, and the last one has all larger ones.
+        batched: The number of tasks in all these batches.
+        wait: Times from the call to the start of the run.
+        run: Run times of batches.
+        wait_last_minute: The same as `wait`, for the last minute.
+        run_last_minute: The same as `run`, for the last minute.
+    """
 
     workers: int
     idle: int
@@ -60,20 +103,27 @@ class Stats:
     restarts: Mapping[str, int]
     utilisation: float
     mean_batch: float
-    batch_counts: tuple[int, ...]  # batches of up to BATCH_BOUNDS[i] tasks, the last beyond
-    batched: int  # tasks in all of them
+    batch_counts: tuple[int, ...]
+    batched: int
     wait: Histogram
     run: Histogram
     wait_last_minute: Histogram
     run_last_minute: Histogram
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the reading as what JSON can hold; priorities become strings there."""
+        """Return the statistics as a dictionary that JSON can represent.
+
+        JSON turns the keys of `queued_by_priority` into strings; `from_dict` turns them back.
+        """
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Stats":
-        """Return the reading that :meth:`as_dict` gave, also after a trip through JSON."""
+        """Return the statistics from a dictionary that `as_dict` made.
+
+        Args:
+            data: The dictionary, which may have been converted to JSON and back.
+        """
         fields = dict(data)
         fields["queued_by_priority"] = {
             int(key): value for key, value in data["queued_by_priority"].items()
@@ -84,7 +134,11 @@ class Stats:
         return cls(**fields)
 
     def prometheus(self, prefix: str = "pool") -> str:
-        """Return the reading in Prometheus' text format."""
+        """Return the statistics in the Prometheus text format.
+
+        Args:
+            prefix: The first part of each metric's name, before an underscore.
+        """
         lines: list[str] = []
         for name in ("workers", "idle", "busy", "starting", "running", "utilisation", "mean_batch"):
             lines += [f"# TYPE {prefix}_{name} gauge", f"{prefix}_{name} {getattr(self, name)}"]
@@ -121,7 +175,7 @@ def _buckets(
 
 
 class _Slice:
-    """What was seen in one step of the window."""
+    """Everything recorded in one step of the window."""
 
     __slots__ = ("busy_s", "run", "run_s", "until", "wait", "wait_s", "worker_s")
 
@@ -142,7 +196,7 @@ class _Slice:
 
 
 class Recorder:
-    """Collects what :class:`Stats` reports. The scheduler owns it and tells it the time."""
+    """Collects what `Stats` reports; the scheduler owns it and passes the time in."""
 
     def __init__(self, now: float) -> None:
         self.done = self.failed = self.cancelled = self.retried = 0
@@ -152,16 +206,16 @@ class Recorder:
         self.restarts: Counter[str] = Counter()
         self._busy = self._workers = 0
         self._at = now
-        self._past = _Slice(now)  # all that has left the window
-        self._slices = [_Slice(now + WINDOW_S / SLICES)]
+        self._past = _Slice(now)  # the sum of all slices that have left the window
+        self._slices = [_Slice(now + WINDOW_S / WINDOW_SLICES)]
 
     def sizes(self, busy: int, workers: int, now: float) -> None:
-        """Note how many workers there are and how many of them run something, from now on."""
+        """Record the number of workers and of busy workers from now on."""
         self._integrate(self._newest(now), now)
         self._busy, self._workers = busy, workers
 
     def sent(self, waits_s: list[float], now: float) -> None:
-        """Note a batch that was sent, by how long each of its tasks had waited."""
+        """Record a batch that was sent, by how long each of its tasks had waited."""
         newest = self._newest(now)
         for wait_s in waits_s:
             newest.wait[bisect_left(BOUNDS_S, wait_s)] += 1
@@ -171,13 +225,13 @@ class Recorder:
         self._batch_counts[bisect_left(BATCH_BOUNDS, len(waits_s))] += 1
 
     def ran(self, run_s: float, now: float) -> None:
-        """Note a batch that was answered."""
+        """Record a batch that was answered."""
         newest = self._newest(now)
         newest.run[bisect_left(BOUNDS_S, run_s)] += 1
         newest.run_s += run_s
 
     def read(self, now: float, **sizes: Any) -> Stats:
-        """Return everything noted so far, with the sizes of the moment that the caller knows."""
+        """Return everything recorded so far, with the present numbers of workers and tasks."""
         self._advance(now)
         window = _Slice(now)
         for part in self._slices:
@@ -210,19 +264,17 @@ class Recorder:
 
     def _advance(self, now: float) -> None:
         newest = self._slices[-1]
-        if (
-            now - newest.until > WINDOW_S
-        ):  # nothing happened for a whole window: start it anew, just before now
+        if now - newest.until > WINDOW_S:  # the whole window has passed: restart it just before now
             self._drop(len(self._slices))
             self._slices = [newest := _Slice(now)]
             newest.worker_s, newest.busy_s = WINDOW_S * self._workers, WINDOW_S * self._busy
             self._at = now
         while now >= newest.until:
             self._integrate(newest, newest.until)
-            newest = _Slice(newest.until + WINDOW_S / SLICES)
+            newest = _Slice(newest.until + WINDOW_S / WINDOW_SLICES)
             self._slices.append(newest)
         self._integrate(newest, now)
-        self._drop(len(self._slices) - SLICES)
+        self._drop(len(self._slices) - WINDOW_SLICES)
 
     def _integrate(self, part: _Slice, until: float) -> None:
         elapsed = max(0.0, until - self._at)

@@ -1,4 +1,4 @@
-"""One call given to the pool, and what can become of it."""
+"""A task, its states, and the checks of its options."""
 
 import enum
 import math
@@ -10,22 +10,23 @@ from devnest.pool.functions import Function
 
 __all__ = ["PRIORITIES", "Task", "TaskState", "check_options", "seconds"]
 
-PRIORITIES = range(-100, 101)  # lower goes first; fits the wire's signed byte
+PRIORITIES = range(-100, 101)  # lower goes first; the protocol sends a priority as a signed byte
 
 
 class TaskState(enum.Enum):
-    """Where a task is; ``docs/decisions/0020-pool.md`` draws the transitions."""
+    """The state of a task; `docs/decisions/0020-pool.md` has the transitions."""
 
     WAITING = enum.auto()
     RUNNING = enum.auto()
-    DONE = enum.auto()  # answered, or given up by its caller
+    DONE = enum.auto()  # answered, cancelled or orphaned
 
 
 class Task:
-    """A call: what its caller wants of it, and the scheduler's notes about it.
+    """One call: what the caller asked for, and the scheduler's notes.
 
-    The upper half never changes, but that a task that is done lets go of what it carried: clocks know of it until
-    they ring. The lower half is the scheduler's alone.
+    The fields that the constructor takes do not change, except that a finished task drops its
+    payload and its `answer`: timers may refer to it long after. Only the scheduler changes the
+    other fields.
     """
 
     __slots__ = (
@@ -60,54 +61,54 @@ class Task:
         deadline_at: float = math.inf,
     ) -> None:
         self.function = function
-        self.payload = payload  # opaque to the scheduler
-        self.answer = (
-            answer  # called once, with a worker's reply or a PoolError; never after a cancel
-        )
+        self.payload = payload  # not read by the scheduler
+        # Called once, with a worker's reply or a `PoolError`; never after a cancel.
+        self.answer = answer
         self.priority = priority
         self.key = key
-        self.source = source  # the client it came from; 0 in the pool's own process
+        self.source = source  # the client that sent it; 0 for the pool's own process
         self.timeout_s = timeout_s
         self.deadline_at = deadline_at
 
         self.state = TaskState.WAITING
         self.enqueued_at = 0.0
-        self.start_by = math.inf  # begun later, it is not expected to be done by its deadline
-        self.cost_s = 0.0  # seconds of a worker it is expected to take
+        self.start_by = math.inf  # a later start would probably miss the deadline
+        self.cost_s = 0.0  # expected seconds of a worker's time
         self.crashes = 0
         self.batch_id = 0
         self.worker_id = 0
         self.run_until = math.inf
 
     def end(self) -> None:
-        """Note that it is done, and let go of its arguments."""
+        """Mark the task as done and drop its arguments."""
         self.state = TaskState.DONE
         self.payload = None
 
-    def give(self, answer: object) -> None:
-        """Give the answer to whoever waits for it, and let go of both."""
-        give, self.answer = self.answer, _nobody
-        give(answer)
+    def deliver(self, answer: object) -> None:
+        """Call `answer` and drop it, so that the task does not keep its caller alive."""
+        deliver, self.answer = self.answer, _discard
+        deliver(answer)
 
-    def has_clock(self) -> bool:
-        """Whether it has a timeout or a deadline."""
+    def is_timed(self) -> bool:
+        """Whether the task has a timeout or a deadline."""
         return self.timeout_s < math.inf or self.deadline_at < math.inf
 
     def __repr__(self) -> str:
-        return f"<Task {self.function.name} {self.state.name.lower()} priority={self.priority} key={self.key!r}>"
+        function, state = self.function.name, self.state.name.lower()
+        return f"<Task {function} {state} priority={self.priority} key={self.key!r}>"
 
 
-def _nobody(_answer: object) -> None:
-    """Stand for a caller that has its answer."""
+def _discard(_answer: object) -> None:
+    """Do nothing: the `answer` of a task whose caller has been answered."""
 
 
 def seconds(name: str, value: float | None) -> float:
-    """Return an option of ``run`` that is a time; infinity for none. Raises :class:`InvalidTask`."""
+    """Return a time option of `run` in seconds, infinity for `None`, or raise `InvalidTask`."""
     if value is None:
         return math.inf
     try:
         time_s = float(value) if isinstance(value, numbers.Real) else math.nan
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer beyond the range of floats
         time_s = math.nan
     if math.isnan(time_s):
         raise InvalidTask(f"{name} must be a number of seconds")
@@ -115,7 +116,7 @@ def seconds(name: str, value: float | None) -> float:
 
 
 def check_options(timeout_s: float, priority: int, key: str | None) -> None:
-    """Raise :class:`InvalidTask` where an option of ``run`` is out of its range or cannot be sent."""
+    """Raise `InvalidTask` if an option of `run` is out of range or cannot be sent."""
     if not timeout_s > 0:
         raise InvalidTask(f"timeout must be more than 0 seconds, not {timeout_s}")
     if not isinstance(priority, int) or priority not in PRIORITIES:

@@ -1,4 +1,4 @@
-"""Moments at which there is something to do, soonest first."""
+"""Timers without a clock: a heap of times at which something has to be checked."""
 
 import heapq
 import itertools
@@ -10,39 +10,40 @@ __all__ = ["Timers"]
 
 T = TypeVar("T")
 
-_SLACK = 64  # below this many entries stale ones are not worth looking for
+MIN_SWEEP_ENTRIES = 64  # a smaller heap is never swept: its stale entries cost next to nothing
 
 
 class Timers(Generic[T]):
-    """A heap of moments. An entry whose subject no longer needs it is stale: skipped when its time comes.
+    """A heap of times and subjects. An entry that no longer matters is stale and is skipped.
 
-    ``is_live`` tells a stale entry; whenever the heap has doubled since the last sweep the stale ones are
-    thrown out, so it stays within twice the number of live entries however many tasks come and go.
+    `is_live` says whether an entry still matters. When the heap has doubled since the last sweep,
+    all stale entries are removed. So its size stays within twice the number of live entries, or
+    `MIN_SWEEP_ENTRIES`, however many tasks come and go.
     """
 
     def __init__(self, is_live: Callable[[float, T], bool]) -> None:
         self._is_live = is_live
         self._heap: list[tuple[float, int, T]] = []
-        self._numbers = itertools.count()  # ties go by age, and subjects are never compared
-        self._sweep_at = _SLACK
+        self._numbers = itertools.count()  # breaks ties, so that subjects are never compared
+        self._sweep_at = MIN_SWEEP_ENTRIES
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def add(self, when: float, subject: T) -> None:
-        """Ask for ``subject`` at ``when``."""
+        """Add a timer for `subject` at `when`."""
         if len(self._heap) >= self._sweep_at:
             self._heap = [entry for entry in self._heap if self._is_live(entry[0], entry[2])]
             heapq.heapify(self._heap)
-            self._sweep_at = max(_SLACK, 2 * len(self._heap))
+            self._sweep_at = max(MIN_SWEEP_ENTRIES, 2 * len(self._heap))
         heapq.heappush(self._heap, (when, next(self._numbers), subject))
 
     def next_at(self) -> float:
-        """Return the soonest moment, stale or not; infinity where there is none."""
+        """Return the earliest time, stale or not; infinity if there is none."""
         return self._heap[0][0] if self._heap else math.inf
 
     def pop_due(self, now: float) -> T | None:
-        """Take out the next subject whose moment has come; None where there is none."""
+        """Remove and return the next due subject, or `None`."""
         while self._heap and self._heap[0][0] <= now:
             when, _, subject = heapq.heappop(self._heap)
             if self._is_live(when, subject):

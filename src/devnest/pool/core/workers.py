@@ -1,7 +1,7 @@
-"""The workers a pool has: how many there should be, which of them go and why, and when the next may start.
+"""The workers of a pool: how many there should be, which ones end and why, and when one may start.
 
-Only the scheduler calls this, and like the scheduler it has no I/O and no clock: what is to be done goes to the
-list of actions that both write to. ``docs/decisions/0020-pool.md`` draws a worker's states.
+Only the scheduler calls this module. Like the scheduler it has no I/O and no clock: it appends to
+the scheduler's list of actions. `docs/decisions/0020-pool.md` has the states of a worker.
 """
 
 import itertools
@@ -16,21 +16,26 @@ from devnest.pool.core.timers import Timers
 
 __all__ = ["Workers"]
 
-BACKOFF_FIRST_S = 0.1  # before the second start in a row that led to nothing
+# From the second death in a row on, the next start is delayed. The delay doubles up to the maximum.
+MIN_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
-START_PATIENCE_S = (
-    5.0  # starts may fail for so long before the tasks that wait for one are failed too
-)
-JITTER = (
-    0.2  # recycling limits vary by this share, so that workers started together do not go together
-)
-SETTLE_S = 0.01  # from saying stop to a worker until it has certainly seen that, or told that it begins a call
-STALL_S = 0.05  # after so long those that have not begun are taken back
-ORPHAN_S = 10.0  # how long a running task whose client has gone may go on
+# When starts have failed for this long, the waiting tasks fail too. A shorter failure may be a
+# passing shortage of memory or processes.
+MAX_START_FAILURE_S = 5.0
+# Recycling limits are lowered by up to this share, drawn for each worker, so that workers that
+# started together are not replaced together.
+RECYCLE_JITTER = 0.2
+# Coalesced calls that have not begun after this time are given to other workers. A whole frame is
+# expected to take `backlog.MAX_COALESCED_S`, 2 ms, so a call ahead of them must have stalled.
+HOLD_AFTER_S = 0.05
+# Time from `Hold` to `Reclaim`. By then the worker has seen the stop flag, or has published the
+# call that it was about to begin; `runtime/progress.py` explains it.
+RECLAIM_DELAY_S = 0.01
+MAX_ORPHAN_RUN_S = 10.0  # a task whose client disconnected is killed after running so much longer
 
 
 class Workers:
-    """Every worker that has not ended yet, by state."""
+    """The records of all workers that have not ended yet, by state."""
 
     def __init__(
         self,
@@ -41,59 +46,53 @@ class Workers:
         jitter: Callable[[], float],
     ) -> None:
         self.limits = limits
-        self.closing = False  # no tasks come any more, so nobody is kept for them
+        self.closing = False  # no tasks will come, so `min_workers` no longer counts
         self.all: dict[int, Worker] = {}
         self.starting: dict[int, Worker] = {}
-        self.idle: dict[
-            int, Worker
-        ] = {}  # the last one in is the first to get work, so that spare ones stay idle
+        # Last in, first out: spare workers stay idle, and can end after `idle_timeout`.
+        self.idle: dict[int, Worker] = {}
         self.busy: dict[int, Worker] = {}
-        self.retiring: dict[
-            int, Worker
-        ] = {}  # idle or busy ones that go as soon as their replacement is ready
+        self.retiring: dict[int, Worker] = {}  # idle or busy ones that end once they are replaced
         self.next_start_at = 0.0
-        self._boot_s = 0.0  # what the last start took
-        self.is_settled = (
-            False  # whether there are as many as there should be, unless more tasks wait
-        )
-        self.is_elastic = False  # whether idle ones may go
-        self.timers: Timers[Worker | Workers] = Timers(
-            self._is_live
-        )  # the workers: a start that had to wait
-        self._start_alarm_at = 0.0
-        self._failures = 0  # deaths since a worker last did anything useful
-        self._failing_since = math.inf  # the first failed start since a worker last booted
+        self._boot_s = 0.0  # duration of the last start
+        self.is_right_size = False  # whether nothing has to start or end unless more tasks wait
+        self.is_elastic = False  # whether idle workers may end
+        # A timer for `Workers` itself is for a delayed start.
+        self.timers: Timers[Worker | Workers] = Timers(self._is_live)
+        self._start_timer_at = 0.0
+        self._failures = 0  # deaths since a worker last answered a batch
+        self._failing_since = math.inf  # the first failed start since a worker last became ready
         self.start_failure = ""  # how the last start failed
         self._sizes = (0, 0)
         self._ids = itertools.count(1)
-        self._waiting = waiting  # the tasks that no worker has
+        self._waiting = waiting  # the backlog
         self._recorder = recorder
         self._actions = actions
         self._jitter = jitter
 
     @property
     def size(self) -> int:
-        """Workers that count towards the wanted number."""
+        """The number of workers, without those that are retiring."""
         return len(self.starting) + len(self.idle) + len(self.busy) - len(self.retiring)
 
-    # What workers do.
+    # Events.
 
-    def booted(self, worker: Worker, now: float) -> None:
-        """Note that a worker said it is ready, and draw when it is to be recycled."""
+    def record_ready(self, worker: Worker, now: float) -> None:
+        """Record that a worker is ready, and draw its recycling limits."""
         del self.starting[worker.id]
         self._boot_s = now - (worker.boot_until - self.limits.boot_timeout)
         worker.boot_until = self._failing_since = math.inf
         if self.limits.max_tasks is not None:
-            worker.tasks_left = max(1, round(self._vary(self.limits.max_tasks)))
+            worker.tasks_left = max(1, round(self._with_jitter(self.limits.max_tasks)))
         if self.limits.max_age is not None:
-            worker.retire_at = now + self._vary(self.limits.max_age)
+            worker.retire_at = now + self._with_jitter(self.limits.max_age)
             self.timers.add(worker.retire_at, worker)
-        self._rest(worker, now)
+        self._make_idle(worker, now)
         self._watch_idle(worker, now)
-        self.is_settled = False
+        self.is_right_size = False
 
-    def engage(self, batch: list[Task], batch_id: int, now: float) -> Worker:
-        """Give a batch to the worker that was busy last."""
+    def assign(self, batch: list[Task], batch_id: int, now: float) -> Worker:
+        """Give a batch to the worker that was busy most recently."""
         _, worker = self.idle.popitem()
         self.busy[worker.id] = worker
         worker.state = WorkerState.BUSY
@@ -102,23 +101,24 @@ class Workers:
         worker.is_held = False
         worker.tasks_left -= len(batch)
         if len(batch) > 1 and not batch[0].function.max_size:
-            worker.hold_at = now + STALL_S
+            worker.hold_at = now + HOLD_AFTER_S
             self.timers.add(worker.hold_at, worker)
         return worker
 
     def release(self, worker: Worker, now: float, *, rss: int) -> None:
-        """A worker has answered its batch: it is idle, or goes if its time has come."""
+        """Record that a worker answered its batch: it becomes idle, or stops if it is surplus."""
         self._failures = 0
-        self._rest(worker, now)
+        self._make_idle(worker, now)
         self._recycle_if_due(worker, rss)
-        if not self.is_settled and worker in self._surplus():
-            # At once: a busy pool would have the next task for it. No waiting task was taken in on its account.
+        if not self.is_right_size and worker in self._surplus():
+            # Stop it now, or a busy pool would give it the next task. It was not counted as idle,
+            # so no waiting task was admitted because of it.
             self.end(worker, WorkerState.STOPPING)
         elif self.is_elastic:
             self._watch_idle(worker, now)
 
     def is_needed(self, worker_id: int) -> bool:
-        """Whether a worker has not been told to go."""
+        """Whether a worker has not been asked to end."""
         worker = self.all.get(worker_id)
         return worker is not None and worker.state in (
             WorkerState.STARTING,
@@ -127,38 +127,44 @@ class Workers:
         )
 
     def cannot_start(self, now: float) -> bool:
-        """Whether there is no worker, and has been none that started for longer than a passing shortage lasts."""
-        return now - self._failing_since >= START_PATIENCE_S and not self.idle and not self.busy
+        """Whether no worker is ready and starts have failed for `MAX_START_FAILURE_S`."""
+        return now - self._failing_since >= MAX_START_FAILURE_S and not self.idle and not self.busy
 
-    def lost(self, worker: Worker, how: str, now: float) -> None:
-        """A worker has ended, as it was told to or not."""
+    def record_end(self, worker: Worker, how: str, now: float) -> None:
+        """Record that a worker has ended, whether it was asked to or not."""
         if self.is_needed(worker.id):
             is_starting = worker.state is WorkerState.STARTING
             self._recorder.restarts["boot" if is_starting else "crash"] += 1
             if is_starting:
                 self._note_failed_start(how, now)
             self._note_failure(now)
-        self._dismiss(worker, WorkerState.KILLED)
+        self._deregister(worker, WorkerState.KILLED)
         del self.all[worker.id]
-        self.is_settled = False
+        self.is_right_size = False
 
-    # What ends them.
+    # Ending workers.
 
     def end(self, worker: Worker, state: WorkerState) -> None:
-        """Have a worker go: by itself, or at once. Whoever calls has seen to the tasks of its batch."""
-        self._dismiss(worker, state)
+        """Stop or kill a worker, according to `state`; the caller has taken care of its batch."""
+        self._deregister(worker, state)
         self._actions.append(Kill(worker.id) if state is WorkerState.KILLED else Stop(worker.id))
-        self.is_settled = False
+        self.is_right_size = False
 
     def kill(self, worker: Worker, reason: str) -> None:
-        """End a worker on purpose, which counts as a restart for that reason."""
+        """Kill a worker and count a restart for that reason."""
         self._recorder.restarts[reason] += 1
         self.end(worker, WorkerState.KILLED)
 
-    def give_up(self, worker: Worker, reason: str, batch_s: float) -> None:
-        """Nobody waits for a worker's batch any more, which should take so long (0: nobody knows).
+    def abandon(self, worker: Worker, reason: str, batch_s: float) -> None:
+        """Kill a worker whose batch nobody waits for, unless it will probably finish soon.
 
-        It is killed, unless it should be done before a replacement could be ready: then it has twice the usual time.
+        A batch that is expected to take less time than a replacement needs to start may run for
+        twice its expected time.
+
+        Args:
+            worker: The worker.
+            reason: Under which reason a kill counts as a restart.
+            batch_s: The expected run time of the batch in seconds; 0 if it is unknown.
         """
         if 0 < batch_s <= self._boot_s:
             self._kill_later(worker, reason, worker.sent_at + 2 * batch_s)
@@ -166,21 +172,21 @@ class Workers:
             self.kill(worker, reason)
 
     def orphan(self, worker: Worker, now: float) -> None:
-        """The same where it was the client that went: its batch has ``ORPHAN_S``."""
-        self._kill_later(worker, "cancel", now + ORPHAN_S)
+        """Kill a worker of a disconnected client after `MAX_ORPHAN_RUN_S`, if it still runs."""
+        self._kill_later(worker, "cancel", now + MAX_ORPHAN_RUN_S)
 
     def _kill_later(self, worker: Worker, reason: str, when: float) -> None:
         worker.kill_reason = reason
         worker.kill_at = when
         self.timers.add(when, worker)
 
-    def look(self, now: float) -> None:
-        """Look at the workers whose moment has come."""
+    def check_due(self, now: float) -> None:
+        """Check all workers whose timers are due."""
         while (subject := self.timers.pop_due(now)) is not None:
             if isinstance(subject, Worker):
-                self._look_at(subject, now)
+                self._check(subject, now)
 
-    def _look_at(self, worker: Worker, now: float) -> None:
+    def _check(self, worker: Worker, now: float) -> None:
         if worker.boot_until <= now and worker.state is WorkerState.STARTING:
             self._note_failed_start(f"was not ready within {self.limits.boot_timeout:g} s", now)
             self._note_failure(now)
@@ -190,15 +196,15 @@ class Workers:
         if worker.kill_at <= now and worker.state is WorkerState.BUSY and not worker.is_awaited():
             self.kill(worker, worker.kill_reason)
         if worker.hold_at <= now and worker.state is WorkerState.BUSY:
-            worker.hold_at = math.inf if worker.is_held else now + SETTLE_S
+            worker.hold_at = math.inf if worker.is_held else now + RECLAIM_DELAY_S
             if not worker.is_held:
                 self.timers.add(worker.hold_at, worker)
             self._actions.append(Reclaim(worker.id) if worker.is_held else Hold(worker.id))
             worker.is_held = True
-        if worker.idle_look_at <= now:
-            worker.idle_look_at = math.inf
+        if worker.idle_check_at <= now:
+            worker.idle_check_at = math.inf
             idle_until = worker.idle_since + self.limits.idle_timeout
-            # A task that was taken in on its account, in this very turn, is not left without it.
+            # A task may have been admitted in this event loop iteration because the worker is idle.
             is_free = worker.state is WorkerState.IDLE and len(self.idle) > len(self._waiting)
             if is_free and idle_until <= now and self._is_spare(worker):
                 self.end(worker, WorkerState.STOPPING)
@@ -206,27 +212,29 @@ class Workers:
                 self._watch_idle(worker, now)
 
     def _watch_idle(self, worker: Worker, now: float) -> None:
-        """Have a worker that the pool may spare looked at when it can have been idle long enough."""
+        """Set a timer for the time at which a worker will have been idle for `idle_timeout`."""
         if (
             self.is_elastic
-            and worker.idle_look_at == math.inf
+            and worker.idle_check_at == math.inf
             and worker.state in (WorkerState.IDLE, WorkerState.BUSY)
         ):
             idle_until = worker.idle_since + self.limits.idle_timeout
-            worker.idle_look_at = idle_until if idle_until > now else now + self.limits.idle_timeout
-            self.timers.add(worker.idle_look_at, worker)
+            worker.idle_check_at = (
+                idle_until if idle_until > now else now + self.limits.idle_timeout
+            )
+            self.timers.add(worker.idle_check_at, worker)
 
     def _is_live(self, when: float, subject: "Worker | Workers") -> bool:
         if isinstance(subject, Workers):
-            return when == self._start_alarm_at
-        look_at = (
+            return when == self._start_timer_at
+        moments = (
             subject.boot_until,
-            subject.idle_look_at,
+            subject.idle_check_at,
             subject.retire_at,
             subject.kill_at,
             subject.hold_at,
         )
-        return subject.id in self.all and when in look_at
+        return subject.id in self.all and when in moments
 
     def _recycle_if_due(self, worker: Worker, rss: int) -> None:
         if worker.tasks_left <= 0:
@@ -237,33 +245,35 @@ class Workers:
     def _retire(self, worker: Worker, reason: str) -> None:
         if worker.id not in self.retiring:
             self.retiring[worker.id] = worker
-            self.is_settled = False
+            self.is_right_size = False
             self._recorder.restarts[reason] += 1
 
-    # How many there are.
+    # The number of workers.
 
-    def mend(self, now: float) -> None:
-        """Make the workers as many as they should be while so many tasks wait as do."""
-        if not self.is_settled:
+    def adjust_size(self, now: float) -> None:
+        """Start or end workers, according to the limits and the number of waiting tasks."""
+        if not self.is_right_size:
             for worker in self._surplus():
                 self.end(
                     worker,
                     WorkerState.KILLED if worker.id in self.starting else WorkerState.STOPPING,
                 )
-        if not self.is_settled or (self._waiting and self.size < self.limits.max_workers):
-            self._hire(now)
+        if not self.is_right_size or (self._waiting and self.size < self.limits.max_workers):
+            self._start_missing(now)
         self.note_sizes(now)
 
     def note_sizes(self, now: float) -> None:
-        """Tell the recorder how many workers there are, and how many of them are busy."""
+        """Tell the recorder the numbers of workers and busy workers, if they changed."""
         sizes = len(self.busy), len(self.busy) + len(self.idle)
         if sizes != self._sizes:
             self._sizes = sizes
             self._recorder.sizes(*sizes, now)
 
-    def _hire(self, now: float) -> None:
-        # Anything that ends with a batch is looked at again when one does.
-        self.is_settled = not (self.closing or self.retiring or self.size > self.limits.max_workers)
+    def _start_missing(self, now: float) -> None:
+        # A surplus or retiring worker may be busy: check again when it has answered its batch.
+        self.is_right_size = not (
+            self.closing or self.retiring or self.size > self.limits.max_workers
+        )
         was_elastic, self.is_elastic = (
             self.is_elastic,
             self.limits.min_workers < self.limits.max_workers,
@@ -273,9 +283,9 @@ class Workers:
                 self._watch_idle(worker, now)
         missing = self._wanted() - self.size
         if missing > 0 and now < self.next_start_at:
-            self.is_settled = False
-            if self._start_alarm_at != self.next_start_at:
-                self._start_alarm_at = self.next_start_at
+            self.is_right_size = False
+            if self._start_timer_at != self.next_start_at:
+                self._start_timer_at = self.next_start_at
                 self.timers.add(self.next_start_at, self)
             return
         for _ in range(missing):
@@ -285,15 +295,15 @@ class Workers:
             self._actions.append(Start(worker.id))
 
     def _wanted(self) -> int:
-        least = 0 if self.closing else self.limits.min_workers
+        minimum = 0 if self.closing else self.limits.min_workers
         unmet = max(0, len(self._waiting) - len(self.starting) - len(self.idle))
-        return min(self.limits.max_workers, max(least, self.size + unmet))
+        return min(self.limits.max_workers, max(minimum, self.size + unmet))
 
     def _surplus(self) -> list[Worker]:
-        """Return the workers that are to go now, none of them busy; when all is done that is everyone."""
+        """Return the workers to end now, none of them busy; when closing without tasks, all."""
         if self.closing and not self._waiting:
             return [*self.starting.values(), *self.idle.values()]
-        # A retiring worker goes when fewer replacements are awaited than there are workers that retire.
+        # Each worker that is starting or still to be started keeps one retiring worker in service.
         awaited = len(self.starting) + max(0, self._wanted() - self.size)
         replaced = list(self.retiring.values())[: max(0, len(self.retiring) - awaited)]
         gone = [worker for worker in replaced if worker.state is WorkerState.IDLE]
@@ -304,20 +314,20 @@ class Workers:
         )
 
     def _is_spare(self, worker: Worker) -> bool:
-        """Whether an idle worker may go without the pool falling below its least size."""
+        """Whether an idle worker may end without going below `min_workers`."""
         return self.size > self.limits.min_workers or worker.id in self.retiring
 
-    # Small steps.
+    # Helpers.
 
-    def _rest(self, worker: Worker, now: float) -> None:
+    def _make_idle(self, worker: Worker, now: float) -> None:
         self.busy.pop(worker.id, None)
         worker.state = WorkerState.IDLE
         worker.idle_since = now
         worker.batch = []
         self.idle[worker.id] = worker
 
-    def _dismiss(self, worker: Worker, state: WorkerState) -> None:
-        """Take a worker out of service; it is remembered until it has ended."""
+    def _deregister(self, worker: Worker, state: WorkerState) -> None:
+        """Take a worker out of service; `all` keeps it until it has ended."""
         for group in (self.starting, self.idle, self.busy, self.retiring):
             group.pop(worker.id, None)
         worker.state = state
@@ -328,11 +338,11 @@ class Workers:
         self._failing_since = min(self._failing_since, now)
 
     def _note_failure(self, now: float) -> None:
-        """Count a death. From the second in a row on, the next start waits, longer each time up to a limit."""
+        """Count a death, and delay the next start from the second death in a row on."""
         self._failures += 1
         if self._failures > 1:
-            delay_s = min(MAX_BACKOFF_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 2, 30))
+            delay_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2.0 ** min(self._failures - 2, 30))
             self.next_start_at = now + delay_s
 
-    def _vary(self, limit: float) -> float:
-        return limit * (1.0 - JITTER * self._jitter())
+    def _with_jitter(self, limit: float) -> float:
+        return limit * (1.0 - RECYCLE_JITTER * self._jitter())

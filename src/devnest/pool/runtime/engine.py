@@ -55,32 +55,31 @@ class Engine:
         self.scheduler = Scheduler(limits, time.monotonic())
         self.workers: dict[int, WorkerHandle] = {}
         self._start_worker = start_worker
-        self._turn_is_due = False
+        self._is_dispatch_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._first_worker: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
-        self._last_end = "did not start"
 
     def submit(self, task: Task) -> None:
         """Take a task in, or raise the pool's error at once; ``task.answer`` is called later."""
         self._perform(self.scheduler.submit(task, time.monotonic()))
-        self.end_turn_soon()
+        self.dispatch_soon()
 
     def cancel(self, task: Task) -> None:
         """Drop a task; it is not answered."""
         self._perform(self.scheduler.cancel(task))
-        self.end_turn_soon()
+        self.dispatch_soon()
 
     def orphan(self, task: Task) -> None:
         """Drop a task whose client has gone."""
         self._perform(self.scheduler.orphan(task, time.monotonic()))
-        self.end_turn_soon()
+        self.dispatch_soon()
 
     def resize(self, limits: Limits) -> None:
         """Go on with other limits."""
         self._perform(self.scheduler.resize(limits))
-        self.end_turn_soon()
+        self.dispatch_soon()
 
     def stats(self) -> Stats:
         """Return the present reading."""
@@ -88,37 +87,37 @@ class Engine:
 
     async def start(self) -> None:
         """Start the least number of workers, and wait for the first of them to be ready or to fail."""
-        self.end_turn_soon()
+        self.dispatch_soon()
         if self.scheduler.workers.limits.min_workers:
             await asyncio.shield(self._first_worker)
 
     async def close(self, *, force: bool, deadline: float | None) -> None:
         """Take no more tasks, wait for those there are at most ``deadline`` seconds, end all workers."""
         self._perform(self.scheduler.close(force=force))
-        self.end_turn_soon()
+        self.dispatch_soon()
         try:
             async with asyncio.timeout(None if force else deadline):
                 await asyncio.shield(self._ended)
         except (TimeoutError, asyncio.CancelledError) as reason:
             # Out of time, or whoever waits wants to be gone: end it now, and still leave nothing behind.
             self._perform(self.scheduler.close(force=True))
-            self.end_turn_soon()
+            self.dispatch_soon()
             await asyncio.shield(self._ended)
             if isinstance(reason, asyncio.CancelledError):
                 raise
 
-    def end_turn_soon(self) -> None:
+    def dispatch_soon(self) -> None:
         """Have the scheduler dispatch when this turn of the loop is over."""
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            self.loop.call_soon(self._end_turn)
+        if not self._is_dispatch_due:
+            self._is_dispatch_due = True
+            self.loop.call_soon(self._dispatch)
 
     # What workers tell.
 
     def worker_ready(self, worker_id: int) -> None:
         """See :class:`Events`."""
         self._perform(self.scheduler.ready(worker_id, time.monotonic()))
-        self.end_turn_soon()
+        self.dispatch_soon()
         self._resolve_first()
 
     def worker_done(
@@ -130,8 +129,8 @@ class Engine:
                 worker_id, batch_id, answers, time.monotonic(), failed=failed, rss=rss
             )
         )
-        if not self.scheduler.is_quiet:
-            self.end_turn_soon()
+        if not self.scheduler.can_skip_dispatch:
+            self.dispatch_soon()
 
     def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
         """See :class:`Events`."""
@@ -139,27 +138,27 @@ class Engine:
         if self.scheduler.workers.is_needed(worker_id):
             _log.warning("worker %d %s", worker_id, how)
         self._perform(self.scheduler.died(worker_id, how, time.monotonic(), begun=begun))
-        self.end_turn_soon()
+        self.dispatch_soon()
         self._resolve_first()
 
     # One turn.
 
-    def _end_turn(self) -> None:
-        self._turn_is_due = False
+    def _dispatch(self) -> None:
+        self._is_dispatch_due = False
         self._perform(self.scheduler.dispatch(time.monotonic()))
         next_at = self.scheduler.next_at()
         if next_at < self._timer_at:
             self._cancel_timer()
             self._timer_at = next_at
-            self._timer = self.loop.call_later(max(0.0, next_at - time.monotonic()), self._ring)
+            self._timer = self.loop.call_later(max(0.0, next_at - time.monotonic()), self._on_timer)
         if self.scheduler.ended and not self._ended.done():
             self._cancel_timer()
             self._resolve_first()
             self._ended.set_result(None)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._cancel_timer()
-        self._end_turn()
+        self._dispatch()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -170,7 +169,7 @@ class Engine:
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
             if isinstance(action, Answer):
-                action.task.give(action.answer)
+                action.task.deliver(action.answer)
             elif isinstance(action, Start):
                 self._start(action.worker_id)
             elif (worker := self.workers.get(action.worker_id)) is None:
@@ -184,7 +183,7 @@ class Engine:
             elif isinstance(action, Reclaim):
                 batch_id = self.scheduler.workers.all[action.worker_id].batch_id
                 self._perform(self.scheduler.held(action.worker_id, batch_id, worker.begun))
-                self.end_turn_soon()
+                self.dispatch_soon()
             else:
                 worker.kill()
 

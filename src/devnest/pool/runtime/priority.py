@@ -29,28 +29,28 @@ class Priority:
     """
 
     def __init__(self) -> None:
-        self._wanted: int | None = None  # the session's, while the kernel does not take it
+        self._pending_nice: int | None = None  # the session's, while the kernel does not take it
 
     def lower(self, by: int) -> None:
-        """Stand back by so much, from now on or from when `settle` says so."""
+        """Stand back by so much, from now on or from when retry() says so."""
         nice = os.nice(by)
         _ask_for_long_slices(nice)
         if os.getsid(0) == os.getpid():  # else it is others' session too
-            self._wanted = nice
-            self.settle()
+            self._pending_nice = nice
+            self.retry()
 
-    def settle(self) -> bool:
+    def retry(self) -> bool:
         """Try again: from processes that are not root's the kernel takes one change in 0.1 s, of all of them."""
-        if self._wanted is None:
+        if self._pending_nice is None:
             return True
         try:
             with open(AUTOGROUP, "w") as autogroup:  # noqa: PTH123 (pathlib would take a worker as long as all the rest here)
-                autogroup.write(str(self._wanted))
+                autogroup.write(str(self._pending_nice))
         except BlockingIOError:
             return False
         except OSError:
             pass  # there is no such feature
-        self._wanted = None
+        self._pending_nice = None
         return True
 
 

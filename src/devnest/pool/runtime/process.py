@@ -35,7 +35,7 @@ HAS_PROGRESS = hasattr(os, "memfd_create")
 
 STOP_GRACE_S = 1.0  # for leaving by itself: exit handlers, threads that a task left
 EXIT_GRACE_S = 0.2  # between the end of the wire and that of the process
-POLL_FIRST_S, MAX_POLL_S = 0.001, 0.02
+MIN_POLL_S, MAX_POLL_S = 0.001, 0.02
 
 _PROGRAM = """\
 from devnest.pool.runtime.worker import main
@@ -145,7 +145,7 @@ class ProcessWorker:
         """Kill the process and all that its tasks started in its group."""
         self._channel.close()
         self._signal_group()
-        self._await_end(0.0, POLL_FIRST_S)
+        self._await_end(0.0, MIN_POLL_S)
 
     def hold(self) -> None:
         """Let the process begin no further call of its batch."""
@@ -179,7 +179,7 @@ class ProcessWorker:
         self._is_unread = unread
         # The wire closes a moment before the process has ended. A process that lives on without it is
         # useless.
-        self._await_end(STOP_GRACE_S if self._is_stopping else EXIT_GRACE_S, POLL_FIRST_S)
+        self._await_end(STOP_GRACE_S if self._is_stopping else EXIT_GRACE_S, MIN_POLL_S)
 
     def _await_end(self, grace_s: float, delay_s: float) -> None:
         if self._timer is not None:

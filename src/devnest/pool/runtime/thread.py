@@ -24,7 +24,7 @@ class ThreadWorker:
         self._loop = loop
         self._id = worker_id
         self._events = events
-        self._mail: queue.SimpleQueue[tuple[int, Function, Sequence[Call]] | None] = (
+        self._inbox: queue.SimpleQueue[tuple[int, Function, Sequence[Call]] | None] = (
             queue.SimpleQueue()
         )
         self._thread = threading.Thread(
@@ -34,15 +34,15 @@ class ThreadWorker:
 
     def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
         """Send a batch, of one function."""
-        self._mail.put((batch_id, function, cast(Sequence[Call], payloads)))
+        self._inbox.put((batch_id, function, cast(Sequence[Call], payloads)))
 
     def stop(self) -> None:
         """Let the thread end."""
-        self._mail.put(None)
+        self._inbox.put(None)
 
     def kill(self) -> None:
         """Give the thread up: it ends when the function it runs returns."""
-        self._mail.put(None)
+        self._inbox.put(None)
         self._loop.call_soon(self._end, "was given up")
 
     def hold(self) -> None:
@@ -54,14 +54,14 @@ class ThreadWorker:
         return ALL
 
     def _serve(self) -> None:
-        self._tell(self._events.worker_ready, self._id)
-        while (mail := self._mail.get()) is not None:
-            batch_id, function, calls = mail
+        self._notify(self._events.worker_ready, self._id)
+        while (message := self._inbox.get()) is not None:
+            batch_id, function, calls = message
             outcomes = _run(function, calls)
             failed = sum(outcome.error is not None for outcome in outcomes)
-            self._tell(self._done, batch_id, outcomes, failed)
-            del mail, calls, outcomes  # not to be kept alive until the next batch
-        self._tell(self._ended)
+            self._notify(self._done, batch_id, outcomes, failed)
+            del message, calls, outcomes  # not to be kept alive until the next batch
+        self._notify(self._ended)
 
     def _done(self, batch_id: int, outcomes: Sequence[Outcome], failed: int) -> None:
         self._events.worker_done(self._id, batch_id, outcomes, failed=failed, rss=0)
@@ -73,7 +73,7 @@ class ThreadWorker:
     def _end(self, how: str) -> None:
         self._events.worker_ended(self._id, how, begun=ALL)
 
-    def _tell(self, event: Callable[..., None], *args: Any) -> None:
+    def _notify(self, event: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed while this thread ran on
             self._loop.call_soon_threadsafe(event, *args)
 

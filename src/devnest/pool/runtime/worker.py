@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from devnest.pool.errors import NotPicklable, WorkerCrashed, told
+from devnest.pool.errors import NotPicklable, WorkerCrashed, safe_repr
 from devnest.pool.functions import MAIN_NAME, loading_main, resolve
 from devnest.pool.runtime.priority import Priority
 from devnest.pool.runtime.progress import ALL, Progress
@@ -53,7 +53,7 @@ def main(wire_fd: int, lifeline_fd: int, progress_fd: int | None = None) -> None
     )  # Ctrl-C is for the parent, which decides what it means
     os.set_inheritable(wire_fd, False)
     os.set_inheritable(lifeline_fd, False)
-    _die_with(lifeline_fd)
+    _die_with_parent(lifeline_fd)
     wire = socket.socket(fileno=wire_fd)
     # A child that a task forks must not keep the wire open: its end is the pool's notice of this worker's
     # death.
@@ -68,7 +68,7 @@ def main(wire_fd: int, lifeline_fd: int, progress_fd: int | None = None) -> None
             if os.getpid() != own_pid:
                 os._exit(0)
             _send(wire, reply, segments)
-            priority.settle()
+            priority.retry()
 
 
 def _frames(wire: socket.socket, reader: FrameReader) -> Iterator[Frame]:
@@ -86,7 +86,7 @@ def _send(wire: socket.socket, data: bytes, segments: list[Segment]) -> None:
     wire.sendall(data)
 
 
-def _die_with(lifeline_fd: int) -> None:
+def _die_with_parent(lifeline_fd: int) -> None:
     fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
     if sys.platform == "linux":
         fcntl.fcntl(
@@ -135,7 +135,7 @@ class _Main(types.ModuleType):
 
     def __init__(self, path: str | None, module: str | None) -> None:
         super().__init__("__main__")
-        self._where = path, module
+        self._source = path, module
         self._namespace: dict[str, Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -153,7 +153,7 @@ class _Main(types.ModuleType):
     def _load(self) -> dict[str, Any]:
         import runpy  # few need it, and every worker would load it
 
-        path, module = self._where
+        path, module = self._source
         sys.modules[MAIN_NAME] = self  # classes of the script are pickled under that name
         with loading_main():
             if module is not None:
@@ -223,15 +223,15 @@ def _run_many(
         if is_pure and len(calls) > 1:  # find out which of them it was
             return [answer for call in calls for answer in _run_many(func, [call], is_pure)]
         return [_failure(error)] * len(calls)
-    return [_given(result) for result in results]
+    return [_pack_entry(result) for result in results]
 
 
-def _given(result: Any) -> tuple[int, Packed]:
+def _pack_entry(result: Any) -> tuple[int, Packed]:
     """Return the answer for an entry of a batch's list. Its type is asked: it may say of itself what it likes."""
     if issubclass(type(result), Exception):
         return _failure(result)
     if issubclass(type(result), BaseException):
-        return _failure(WorkerCrashed(f"the task gave {told(result)}"), result)
+        return _failure(WorkerCrashed(f"the task gave {safe_repr(result)}"), result)
     return _success(result)
 
 
@@ -239,7 +239,7 @@ def _success(result: Any) -> tuple[int, Packed]:
     try:
         return OK, pack(result)
     except BaseException as error:
-        return _failure(NotPicklable(f"the result could not be pickled: {told(error)}"), error)
+        return _failure(NotPicklable(f"the result could not be pickled: {safe_repr(error)}"), error)
 
 
 def _failure(error: Exception, seen: BaseException | None = None) -> tuple[int, Packed]:
@@ -250,9 +250,11 @@ def _failure(error: Exception, seen: BaseException | None = None) -> tuple[int, 
             packed
         )  # an exception with arguments of its own may pickle and yet not come back
         if not issubclass(type(raised), Exception):
-            raise TypeError(f"it comes back as {told(raised)}")
+            raise TypeError(f"it comes back as {safe_repr(raised)}")
     except BaseException as problem:
-        lost = NotPicklable(f"the exception could not be pickled ({told(problem)}): {told(error)}")
+        lost = NotPicklable(
+            f"the exception could not be pickled ({safe_repr(problem)}): {safe_repr(error)}"
+        )
         packed = pack((lost, text))
     return FAILED, packed
 
@@ -262,7 +264,7 @@ def _traceback_of(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
     except BaseException:
-        return told(error)
+        return safe_repr(error)
     half = MAX_TRACEBACK_CHARS // 2
     return text if len(text) <= MAX_TRACEBACK_CHARS else f"{text[:half]}\n…\n{text[-half:]}"
 

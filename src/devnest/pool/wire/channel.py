@@ -12,7 +12,9 @@ from devnest.pool.wire.protocol import MAX_FRAME_BYTES, Frame, FrameReader, Wire
 
 __all__ = ["Channel"]
 
-JOIN_BYTES = 64 * 1024  # small frames are joined up to this size, larger ones are sent as they are
+MAX_JOINED_BYTES = (
+    64 * 1024
+)  # small frames are joined up to this size, larger ones are sent as they are
 
 
 _Piece = tuple[bytes | memoryview, Sequence[Segment], int]  # the last: bytes in the memory files
@@ -125,11 +127,11 @@ class Channel:
 
     def _next_piece(self) -> _Piece:
         data, segments, file_bytes = self._out.popleft()
-        if not self._out or len(data) >= JOIN_BYTES:
+        if not self._out or len(data) >= MAX_JOINED_BYTES:
             return data, segments, file_bytes
         pieces, size = [data], len(data)
         # Descriptors go with the first byte of what is sent, and the kernel may deliver the frames before theirs alone.
-        while self._out and size < JOIN_BYTES and not self._out[0][1]:
+        while self._out and size < MAX_JOINED_BYTES and not self._out[0][1]:
             data, _, _ = self._out.popleft()
             pieces.append(data)
             size += len(data)

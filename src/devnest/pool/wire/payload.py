@@ -21,10 +21,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["LARGE_BYTES", "Packed", "Segment", "pack", "pack_call", "unpack"]
+__all__ = ["MIN_SEGMENT_BYTES", "Packed", "Segment", "pack", "pack_call", "unpack"]
 
-LARGE_BYTES = 256 * 1024  # from here on a memory file costs less than a socket
-ALIGNMENT = 64  # of each buffer in the file, for vector instructions
+MIN_SEGMENT_BYTES = 256 * 1024  # from here on a memory file costs less than a socket
+ALIGNMENT_BYTES = 64  # of each buffer in the file, for vector instructions
 
 _HAS_MEMFD = sys.platform == "linux" and hasattr(os, "memfd_create")
 _SEALS = 0x0F  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
@@ -65,7 +65,7 @@ class _Large:
 
 def pack(value: Any) -> Packed:
     """Pickle a value; raises whatever its pickling raises."""
-    if type(value) in (bytes, bytearray) and len(value) >= LARGE_BYTES:
+    if type(value) in (bytes, bytearray) and len(value) >= MIN_SEGMENT_BYTES:
         value = _Large(value)
     buffers: list[memoryview] = []
 
@@ -74,13 +74,13 @@ def pack(value: Any) -> Packed:
             view = buffer.raw()
         except BufferError:  # not contiguous
             return True
-        if view.nbytes < LARGE_BYTES:
+        if view.nbytes < MIN_SEGMENT_BYTES:
             return True
         buffers.append(view)
         return False
 
     data = pickle.dumps(value, 5, buffer_callback=keep_inside if _HAS_MEMFD else None)
-    if not _HAS_MEMFD or (not buffers and len(data) < LARGE_BYTES):
+    if not _HAS_MEMFD or (not buffers and len(data) < MIN_SEGMENT_BYTES):
         return Packed(data)
     try:
         return _to_segment([memoryview(data), *buffers])
@@ -90,9 +90,11 @@ def pack(value: Any) -> Packed:
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
     """Pickle a call's arguments. A large ``bytes`` that is itself an argument travels out of band too."""
-    if any(type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES for arg in args):
+    if any(type(arg) in (bytes, bytearray) and len(arg) >= MIN_SEGMENT_BYTES for arg in args):
         args = tuple(
-            _Large(arg) if type(arg) in (bytes, bytearray) and len(arg) >= LARGE_BYTES else arg
+            _Large(arg)
+            if type(arg) in (bytes, bytearray) and len(arg) >= MIN_SEGMENT_BYTES
+            else arg
             for arg in args
         )
     return pack((args, kwargs) if kwargs else (args,))
@@ -137,4 +139,4 @@ def _to_segment(parts: list[memoryview]) -> Packed:
 
 
 def _aligned(length: int) -> int:
-    return -(-length // ALIGNMENT) * ALIGNMENT or ALIGNMENT
+    return -(-length // ALIGNMENT_BYTES) * ALIGNMENT_BYTES or ALIGNMENT_BYTES

@@ -102,15 +102,15 @@ class FrameReader:
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._rest = bytearray()
+        self._buffer = bytearray()
         self._segments: deque[Segment] = deque()
 
     def feed(self, data: bytes, segments: Iterable[Segment] = ()) -> list[Frame]:
         """Return the frames that these bytes complete; raises :class:`WireError` for anything else."""
         self._segments.extend(segments)
-        if self._rest:
-            self._rest += data
-            source: bytes | bytearray = self._rest
+        if self._buffer:
+            self._buffer += data
+            source: bytes | bytearray = self._buffer
         else:
             source = data
         frames, at = [], 0
@@ -130,12 +130,12 @@ class FrameReader:
             at = end
         if source is data:
             if at < len(data):
-                self._rest += data[at:]
+                self._buffer += data[at:]
         else:
-            del self._rest[:at]
+            del self._buffer[:at]
         # Descriptors come with their frame's first byte at the earliest, so only an unfinished frame may own
         # any.
-        if len(self._segments) > (MAX_DESCRIPTORS if self._rest else 0):
+        if len(self._segments) > (MAX_DESCRIPTORS if self._buffer else 0):
             raise WireError("descriptors came that belong to no frame")
         return frames
 
