@@ -157,6 +157,37 @@ async def test_what_is_not_ours_is_refused_and_not_touched(empty: str, statement
     assert await ask(empty, EVERYTHING) == before
 
 
+@pytest.mark.parametrize(
+    ("version", "oldest"),
+    [(None, None), ("", ""), ("13", "0001"), ("0009.5", "0001"), ("zzz", "0001"), (HEAD, "zzz")],
+)
+async def test_a_mark_that_no_devnest_wrote_is_refused(
+    empty: str, version: str | None, oldest: str | None
+) -> None:
+    """Be it of a later revision in the order of texts, or of none."""
+    connection = await asyncpg.connect(empty)
+    await connection.execute("CREATE TABLE devnest_schema (version_num text, oldest_program text)")
+    await connection.execute("INSERT INTO devnest_schema VALUES ($1, $2)", version, oldest)
+    await connection.close()
+    with pytest.raises(DatabaseUnfit, match="not as DevNest makes it"):
+        await migrate(empty)
+    async with Database(empty) as database:
+        with pytest.raises(DatabaseUnfit, match="not as DevNest makes it"):
+            await check_schema(database)
+
+
+@pytest.mark.parametrize(
+    "setting", ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+)
+async def test_limits_of_the_database_are_not_for_migrations(empty: str, setting: str) -> None:
+    """A table may be large, and what reads it may have to end first."""
+    connection = await asyncpg.connect(empty)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET {setting} = 1")
+    await connection.close()
+    assert await migrate(empty)
+
+
 async def test_extensions_of_the_host_are_nobodys(empty: str) -> None:
     """Providers put some into every database."""
     await ask(empty, "CREATE EXTENSION pg_stat_statements; CREATE EXTENSION hstore")

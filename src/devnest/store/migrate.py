@@ -19,6 +19,12 @@ __all__ = ["ensure_database", "migrate"]
 IGNORES_CASE = "SELECT to_tsvector('simple', 'Ü') @@ websearch_to_tsquery('simple', 'ü')"
 LOCK = 0x6465766E657374  # "devnest": one migration at a time on a database
 NOT_OURS = ("3F", "42")  # no schema to make tables in, or no right to: trying again does not help
+# A migration takes as long as it takes: the limits of the role or the database are for other statements.
+PATIENT = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
 log = structlog.get_logger("devnest.store")
 
 
@@ -84,7 +90,9 @@ def _upgrade(url: str) -> None:
 
     async def upgrade() -> None:
         engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=lambda: connect(url), poolclass=NullPool
+            "postgresql+asyncpg://",
+            async_creator=lambda: connect(url, server_settings=PATIENT),
+            poolclass=NullPool,
         )
         try:
             async with engine.begin() as connection:

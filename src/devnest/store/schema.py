@@ -6,6 +6,7 @@ migrated already. Alembic keeps the revision there too (`migrations/env.py`), no
 another program's Alembic would share.
 """
 
+import re
 from typing import NamedTuple
 
 import asyncpg
@@ -57,6 +58,9 @@ END $$
 """
 
 
+REVISION = re.compile("[0-9]{4}")  # what `migrations/versions` call themselves, from 0001 on
+
+
 class Schema(NamedTuple):
     """The row of `devnest_schema`."""
 
@@ -91,7 +95,7 @@ async def read_schema(database: Database) -> Schema | None:
     if await database.fetch_value(f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"):
         columns = "version_num::text, oldest_program::text"
         rows = await _rows(database, f"SELECT {columns} FROM {VERSION_TABLE}")  # noqa: S608 # our own names
-        if len(rows) != 1:
+        if len(rows) != 1 or not all(REVISION.fullmatch(value or "") for value in rows[0]):
             raise DatabaseUnfit(f"its table {VERSION_TABLE} is not as DevNest makes it")
         return Schema(*rows[0])
     # One more than there are in an unmarked one tells it from any other.
