@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -78,27 +77,3 @@ def test_without_a_compiler_the_build_succeeds(source: Path, tmp_path: Path) -> 
     assert "devnest/bcrypt/__init__.py" in names
     assert not [name for name in names if name.endswith(".so")]
     assert 'building extension "devnest.bcrypt._kernel" failed' in said
-
-
-@needs_compiler
-def test_source_distribution_builds_one_binary_for_all_versions(
-    source: Path, tmp_path: Path
-) -> None:
-    """The source distribution has the headers, and its wheel is tagged for every Python from 3.11."""
-    code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
-    subprocess.run(
-        [sys.executable, "-c", code, tmp_path],
-        cwd=source,
-        check=True,
-        capture_output=True,
-        timeout=280,
-    )
-    (archive,) = tmp_path.glob("*.tar.gz")
-    folder = archive.name.removesuffix(".tar.gz")
-    with tarfile.open(archive) as tar:
-        assert {f"{folder}/native/{name}" for name in ("lanes.h", "vectors.txt", "pi.py")} <= set(
-            tar.getnames()
-        )
-    name, names, _ = build_wheel(archive, tmp_path / "wheel")
-    assert "-cp311-abi3-" in name
-    assert "devnest/bcrypt/_kernel.abi3.so" in names
