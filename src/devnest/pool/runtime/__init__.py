@@ -1,1 +1,1 @@
-"""What the pool does in the world: its event loop, its worker processes and threads."""
+"""Effects: the event loop, and the processes and threads that run tasks."""

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use."""
+"""The number of CPUs that this process may use."""
 
 import math
 import os
@@ -10,7 +10,18 @@ __all__ = ["usable_cpus"]
 def usable_cpus(
     cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """Return the CPUs of this process's affinity mask, or its control group's quota where that is less."""
+    """Return the number of CPUs that this process may use.
+
+    This is the size of its CPU affinity mask, or the CPU quota of its control groups (version 1 or
+    2) rounded up, if that is less.
+
+    Args:
+        cgroup_root: The directory at which control groups are mounted.
+        membership: The file that names the control groups of this process.
+
+    Returns:
+        At least 1.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = _cgroup_quota(cgroup_root, membership)
@@ -18,7 +29,7 @@ def usable_cpus(
 
 
 def _cgroup_quota(root: Path, membership: Path) -> float:
-    """Return the smallest CPU quota of the group and of the groups around it; infinity where none is set."""
+    """Return the smallest CPU quota of the process's group and its ancestors; infinity for none."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -43,5 +54,5 @@ def _ratio(*files: Path) -> float:
     try:
         quota, period = " ".join(file.read_text() for file in files).split()
         return float(quota) / float(period) if float(quota) > 0 else math.inf
-    except (OSError, ValueError):  # not there, or "max": no quota
+    except (OSError, ValueError):  # no such file, or "max": no quota
         return math.inf

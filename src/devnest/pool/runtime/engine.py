@@ -1,4 +1,4 @@
-"""Puts the scheduler's decisions into effect on an event loop: workers, timers, answers."""
+"""Carries out the scheduler's decisions on an event loop: workers, timers, answers."""
 
 import asyncio
 import functools
@@ -22,27 +22,27 @@ _log = logging.getLogger("devnest.pool")
 
 
 class WorkerHandle(Protocol):
-    """A worker of either kind."""
+    """A worker process or thread, as the engine uses it."""
 
     def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
-        """Send a batch."""
+        """Send a batch of calls of one function."""
 
     def stop(self) -> None:
-        """Let it leave."""
+        """Ask the worker to exit when it is idle."""
 
     def kill(self) -> None:
-        """End it."""
+        """End the worker now."""
 
     def hold(self) -> None:
-        """Let it begin no further call of its batch."""
+        """Keep the worker from beginning further calls of its batch."""
 
     @property
     def begun(self) -> int:
-        """The index of the newest call of its batch that it has begun."""
+        """The index of the last call of the batch that the worker has begun."""
 
 
 class Engine:
-    """The scheduler, its workers and its clock. Everything happens on one event loop."""
+    """The scheduler with its clock, timer and workers; everything happens on one event loop."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Engine:
         start_worker: Callable[[int, Events], WorkerHandle],
     ) -> None:
         self.loop = loop
-        # Not loop.time(): uvloop's moves in whole milliseconds.
+        # Not `loop.time()`, which has only milliseconds on uvloop.
         self.scheduler = Scheduler(limits, time.monotonic())
         self.workers: dict[int, WorkerHandle] = {}
         self._start_worker = start_worker
@@ -62,44 +62,45 @@ class Engine:
         self._ended: asyncio.Future[None] = loop.create_future()
 
     def submit(self, task: Task) -> None:
-        """Take a task in, or raise the pool's error at once; ``task.answer`` is called later."""
+        """Submit a task, whose `answer` is called later; raises as `Scheduler.submit` does."""
         self._perform(self.scheduler.submit(task, time.monotonic()))
         self.dispatch_soon()
 
     def cancel(self, task: Task) -> None:
-        """Drop a task; it is not answered."""
+        """Drop a task, without an answer."""
         self._perform(self.scheduler.cancel(task))
         self.dispatch_soon()
 
     def orphan(self, task: Task) -> None:
-        """Drop a task whose client has gone."""
+        """Drop a task whose client disconnected."""
         self._perform(self.scheduler.orphan(task, time.monotonic()))
         self.dispatch_soon()
 
     def resize(self, limits: Limits) -> None:
-        """Go on with other limits."""
+        """Replace the limits."""
         self._perform(self.scheduler.resize(limits))
         self.dispatch_soon()
 
     def stats(self) -> Stats:
-        """Return the present reading."""
+        """Return the present statistics."""
         return self.scheduler.stats(time.monotonic())
 
     async def start(self) -> None:
-        """Start the least number of workers, and wait for the first of them to be ready or to fail."""
+        """Start `min_workers` workers, and wait until the first one is ready or has failed."""
         self.dispatch_soon()
         if self.scheduler.workers.limits.min_workers:
             await asyncio.shield(self._first_worker)
 
     async def close(self, *, force: bool, deadline: float | None) -> None:
-        """Take no more tasks, wait for those there are at most ``deadline`` seconds, end all workers."""
+        """Accept no more tasks, wait up to `deadline` seconds for the others, end the workers."""
         self._perform(self.scheduler.close(force=force))
         self.dispatch_soon()
         try:
             async with asyncio.timeout(None if force else deadline):
                 await asyncio.shield(self._ended)
         except (TimeoutError, asyncio.CancelledError) as reason:
-            # Out of time, or whoever waits wants to be gone: end it now, and still leave nothing behind.
+            # The time is up or the waiting caller was cancelled. Kill the workers, and wait until
+            # they have ended, so that no process is left behind.
             self._perform(self.scheduler.close(force=True))
             self.dispatch_soon()
             await asyncio.shield(self._ended)
@@ -107,15 +108,15 @@ class Engine:
                 raise
 
     def dispatch_soon(self) -> None:
-        """Have the scheduler dispatch when this turn of the loop is over."""
+        """Schedule one dispatch at the end of this event loop iteration."""
         if not self._is_dispatch_due:
             self._is_dispatch_due = True
             self.loop.call_soon(self._dispatch)
 
-    # What workers tell.
+    # Events from workers.
 
     def worker_ready(self, worker_id: int) -> None:
-        """See :class:`Events`."""
+        """See `Events`."""
         self._perform(self.scheduler.ready(worker_id, time.monotonic()))
         self.dispatch_soon()
         self._resolve_first()
@@ -123,7 +124,7 @@ class Engine:
     def worker_done(
         self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int
     ) -> None:
-        """See :class:`Events`."""
+        """See `Events`."""
         self._perform(
             self.scheduler.done(
                 worker_id, batch_id, answers, time.monotonic(), failed=failed, rss=rss
@@ -133,7 +134,7 @@ class Engine:
             self.dispatch_soon()
 
     def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
-        """See :class:`Events`."""
+        """See `Events`."""
         self.workers.pop(worker_id, None)
         if self.scheduler.workers.is_needed(worker_id):
             _log.warning("worker %d %s", worker_id, how)
@@ -141,7 +142,7 @@ class Engine:
         self.dispatch_soon()
         self._resolve_first()
 
-    # One turn.
+    # Dispatching.
 
     def _dispatch(self) -> None:
         self._is_dispatch_due = False
@@ -173,7 +174,7 @@ class Engine:
             elif isinstance(action, Start):
                 self._start(action.worker_id)
             elif (worker := self.workers.get(action.worker_id)) is None:
-                pass  # it could not be started; its end is on the way
+                pass  # it could not be started, and `worker_ended` is scheduled
             elif isinstance(action, Send):
                 worker.send(action.batch_id, action.batch[0].function, action.payloads)
             elif isinstance(action, Stop):
@@ -193,7 +194,7 @@ class Engine:
         except (
             OSError,
             RuntimeError,
-        ) as error:  # no process, thread or descriptor to be had now; tried again later
+        ) as error:  # a shortage of processes, threads or descriptors; the scheduler tries again
             how = f"could not be started: {error}"
             self.loop.call_soon(functools.partial(self.worker_ended, worker_id, how, begun=0))
 

@@ -1,8 +1,9 @@
 """How a fresh interpreter is started that imports exactly what this process can, and how it ended.
 
-Python puts the working directory, or that of the script, in front of the import path of `python -m` and `python -c`: a
-file `logging.py` there is run in place of the library's. `-P` leaves it out. Then the path is this process's own,
-entry by entry, before anything is imported, and so are the switches that say what else is looked at.
+Python puts the working directory, or the script's, first in the import path of `python -m` and
+`python -c`, so a file `logging.py` there would replace the standard library's. `-P` prevents that.
+The program then takes over the import path of this process, before it imports anything. The
+interpreter also gets the same switches for environment variables and site packages.
 """
 
 import contextlib
@@ -17,8 +18,8 @@ import devnest
 __all__ = ["how_it_ended", "import_path", "interpreter"]
 
 _ROOT = str(Path(devnest.__file__).resolve().parents[1])
-# Of DevNest nothing may be found by then, where this process found it otherwise than by its path; then it is at the end
-# of that path, where it takes no other module's place.
+# DevNest must be importable even if this process found it by other means than `sys.path`. In that
+# case its directory comes last in the path, where it cannot hide other modules.
 _START = """\
 import sys
 entries = int(sys.argv[1])
@@ -28,21 +29,20 @@ del sys.argv[1 : 2 + entries]
 
 
 def import_path() -> list[str]:
-    """Return ``sys.path`` as this process uses it now: absolute, without what the import system passes over."""
+    """Return the present `sys.path` with absolute entries, without those that imports ignore."""
     return list(_entries())
 
 
 def _entries() -> Iterator[str]:
     for entry in sys.path:
-        if isinstance(entry, str):  # anything else is passed over
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # "" is the working directory, which may have been removed
+        if isinstance(entry, str):  # imports ignore all other types
+            # "" is the working directory, which may have been removed.
+            with contextlib.suppress(FileNotFoundError):
                 yield os.path.abspath(entry)  # noqa: PTH100 (Path("") is ".")
 
 
 def interpreter(program: str, arguments: Sequence[str], path: Sequence[str]) -> list[str]:
-    """Return the command that runs a program with some arguments and this import path."""
+    """Return the command that runs a program with the given arguments and import path."""
     path = path if _ROOT in path else [*path, _ROOT]
     return [sys.executable, *_switches(), "-c", _START + program, str(len(path)), *path, *arguments]
 
@@ -60,7 +60,7 @@ def _switches() -> list[str]:
 
 
 def how_it_ended(status: int) -> str:
-    """Return an exit status in words; less than 0 it is that of a process which a signal ended."""
+    """Return an exit status in words; a negative one is the number of the signal that ended it."""
     if status >= 0:
         return f"with status {status}"
     try:

@@ -1,4 +1,4 @@
-"""CPU priority that also counts where Linux schedules by session, and for whoever wakes."""
+"""CPU priority of a worker, effective also where Linux schedules by session."""
 
 import os
 import struct
@@ -7,55 +7,65 @@ import sys
 __all__ = ["Priority"]
 
 AUTOGROUP = "/proc/self/autogroup"
+# The number of the system call sched_setattr(2) on 64-bit machines.
 SCHED_SETATTR = {
     "x86_64": 314,
     "aarch64": 274,
     "riscv64": 274,
-}  # number of the system call, on 64 bits
+}
 ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # struct sched_attr, linux/sched/types.h
-MAX_SLICE_NS = 100_000_000  # that Linux takes
+MAX_SLICE_NS = 100_000_000  # the longest time slice that Linux accepts
 
 
 class Priority:
     """The CPU priority of this process and of the session that it leads.
 
-    Where Linux groups processes by session (sched(7), "The autogroup feature": on by default, unless something like
-    systemd has grouped them by cgroup), nice counts only among those of one session, and every session has an equal
-    share. So the session is made as nice as the process.
+    Where Linux groups processes by session, nice values count only inside a session, and all
+    sessions get equal shares (sched(7), "The autogroup feature"; on by default, unless systemd, for
+    example, groups processes by cgroup). Therefore the session gets the same nice value as the
+    process.
 
-    Linux 6.12 and newer lets a process finish its time slice even where somebody wakes who is to get more of the CPU,
-    unless that one asks for shorter slices. So this one asks for the longest: its share stays the same, and who wakes
-    runs at once.
+    Since Linux 6.12, a process may finish its time slice although another process, entitled to more
+    of the CPU, wakes up. The other one preempts it only if its own slices are shorter. Therefore
+    this process asks for the longest slices: its share stays the same, and others run as soon as
+    they wake up.
     """
 
     def __init__(self) -> None:
-        self._pending_nice: int | None = None  # the session's, while the kernel does not take it
+        self._pending_nice: int | None = None  # of the session, until the kernel accepts it
 
     def lower(self, by: int) -> None:
-        """Stand back by so much, from now on or from when retry() says so."""
+        """Raise the nice value of the process, and of its session once the kernel accepts it."""
         nice = os.nice(by)
         _ask_for_long_slices(nice)
-        if os.getsid(0) == os.getpid():  # else it is others' session too
+        if os.getsid(0) == os.getpid():  # otherwise other processes share the session
             self._pending_nice = nice
             self.retry()
 
     def retry(self) -> bool:
-        """Try again: from processes that are not root's the kernel takes one change in 0.1 s, of all of them."""
+        """Try again to set the session's nice value; return whether nothing is left to do.
+
+        Linux accepts one such change in 0.1 s from all processes without CAP_SYS_ADMIN together.
+        """
         if self._pending_nice is None:
             return True
         try:
-            with open(AUTOGROUP, "w") as autogroup:  # noqa: PTH123 (pathlib would take a worker as long as all the rest here)
+            # Importing pathlib would take a worker as long as everything else in this module.
+            with open(AUTOGROUP, "w") as autogroup:  # noqa: PTH123
                 autogroup.write(str(self._pending_nice))
         except BlockingIOError:
             return False
         except OSError:
-            pass  # there is no such feature
+            pass  # this kernel has no autogroups
         self._pending_nice = None
         return True
 
 
 def _ask_for_long_slices(nice: int) -> None:
-    """As sched(7) has it: the "runtime" of an ordinary process. Older kernels take no notice, others may refuse."""
+    """Ask for the longest slices: the "runtime" that sched(7) describes for ordinary processes.
+
+    Older kernels ignore it, and a kernel may refuse it; both leave the default slices.
+    """
     number = SCHED_SETATTR.get(os.uname().machine)
     if (
         sys.platform == "linux"
@@ -63,7 +73,7 @@ def _ask_for_long_slices(nice: int) -> None:
         and sys.maxsize > 1 << 32
         and os.sched_getscheduler(0) == os.SCHED_OTHER
     ):
-        import ctypes  # most workers are as urgent as everybody else, and start without it
+        import ctypes  # only workers with a nice value need it, and the others start faster without
 
         asked = ATTRIBUTES.pack(ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, MAX_SLICE_NS, 0, 0)
         ctypes.CDLL(None).syscall(number, 0, asked, 0)

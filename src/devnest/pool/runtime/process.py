@@ -1,4 +1,4 @@
-"""A worker process as the engine sees it: start, send, stop, kill, and notice its end."""
+"""A worker process as the engine uses it: start, send, stop, kill, and notice its end."""
 
 import asyncio
 import contextlib
@@ -33,8 +33,12 @@ __all__ = ["HAS_PROGRESS", "Events", "ProcessWorker", "boot_frame"]
 _TAGS = {OK, FAILED, SKIPPED}
 HAS_PROGRESS = hasattr(os, "memfd_create")
 
-STOP_GRACE_S = 1.0  # for leaving by itself: exit handlers, threads that a task left
-EXIT_GRACE_S = 0.2  # between the end of the wire and that of the process
+# After a request to exit, until the process is killed: exit handlers and threads of tasks may run.
+STOP_GRACE_S = 1.0
+# After the connection has closed, until the process is killed: it is useless without its
+# connection.
+EXIT_GRACE_S = 0.2
+# Interval of the checks whether a process has ended. It starts at the minimum and doubles.
 MIN_POLL_S, MAX_POLL_S = 0.001, 0.02
 
 _PROGRAM = """\
@@ -44,22 +48,28 @@ main(*map(int, sys.argv[1:]))
 
 
 class Events(Protocol):
-    """What a worker tells the engine."""
+    """What a worker reports to the engine."""
 
     def worker_ready(self, worker_id: int) -> None:
-        """It has booted."""
+        """The worker has booted."""
 
     def worker_done(
         self, worker_id: int, batch_id: int, answers: Sequence[object], *, failed: int, rss: int
     ) -> None:
-        """It answered a batch."""
+        """The worker answered a batch; `failed` of its calls raised, `rss` is in bytes or 0."""
 
     def worker_ended(self, worker_id: int, how: str, *, begun: int) -> None:
-        """It is gone, its last event; of its batch it had begun the calls up to this index (-1: none)."""
+        """The worker has ended: its last event.
+
+        Args:
+            worker_id: The worker.
+            how: How it ended, in words.
+            begun: The index of the last call of its batch that it had begun; -1 for none.
+        """
 
 
 def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
-    """Return the frame that makes a worker like this process."""
+    """Return the frame that makes a worker import and run like this process."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     main_path = getattr(main, "__file__", None)
@@ -74,7 +84,11 @@ def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
 
 
 class ProcessWorker:
-    """Owns a process in a session of its own, the wire to it, and its lifeline."""
+    """Owns a process in a session of its own, its connection, and its lifeline.
+
+    The lifeline is a socket pair on which nothing is sent. The kernel kills the worker's process
+    group when this end closes, however this process dies (`worker.py`).
+    """
 
     def __init__(
         self,
@@ -109,7 +123,8 @@ class ProcessWorker:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=fds,
-                    # Ctrl-C is not for it, what its tasks start ends with it, and nice needs it (priority.py)
+                    # Ctrl-C does not reach it, its group is killed with it, and `nice` needs it
+                    # (`priority.py`).
                     start_new_session=True,
                 )
             except OSError:
@@ -123,38 +138,38 @@ class ProcessWorker:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The process id."""
         return self._process.pid
 
     def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
-        """Send a batch, of one function."""
+        """Send a batch of calls of one function."""
         if self._progress:
             self._progress.reset()
-        self._is_unread = self._channel.is_closed  # it died, and its end has not been noticed yet
+        self._is_unread = self._channel.is_closed  # it died, and its end is still to be noticed
         self._sent = len(payloads)
         packed = cast(Sequence[Packed], payloads)
         self._channel.send_now(*write_batch(batch_id, function, packed, max_rss=self._reports_rss))
 
     def stop(self) -> None:
-        """Let the process leave by itself, and kill it if it does not."""
+        """Ask the process to exit, and kill it if it does not."""
         self._is_stopping = True
         self._channel.shut_down_sending()
         self._timer = self._loop.call_later(STOP_GRACE_S, self.kill)
 
     def kill(self) -> None:
-        """Kill the process and all that its tasks started in its group."""
+        """Kill the process and all processes that its tasks started in its group."""
         self._channel.close()
         self._signal_group()
         self._await_end(0.0, MIN_POLL_S)
 
     def hold(self) -> None:
-        """Let the process begin no further call of its batch."""
+        """Keep the process from beginning further calls of its batch."""
         if self._progress:
             self._progress.stop()
 
     @property
     def begun(self) -> int:
-        """The index of the newest call of its batch that it has begun."""
+        """The index of the last call of the batch that the process has begun."""
         if self._is_unread:
             return -1
         return self._progress.begun if self._progress else ALL
@@ -166,7 +181,8 @@ class ProcessWorker:
             items = read_items(received.body, 8, received.segments)
             if len(items) != self._sent or not _TAGS.issuperset([tag for tag, _ in items]):
                 raise WireError(
-                    f"a worker gave {len(items)} answers to {self._sent} calls, or one of another kind"
+                    f"a worker gave {len(items)} answers to {self._sent} calls, "
+                    f"or one with an unknown tag"
                 )
             answers = [None if item[0] == SKIPPED else item for item in items]
             failed = sum(tag == FAILED for tag, _ in items)
@@ -177,7 +193,7 @@ class ProcessWorker:
 
     def _wire_lost(self, _reason: str, unread: bool) -> None:
         self._is_unread = unread
-        # The wire closes a moment before the process has ended. A process that lives on without it is
+        # The connection closes shortly before the process ends. A process that survives it is
         # useless.
         self._await_end(STOP_GRACE_S if self._is_stopping else EXIT_GRACE_S, MIN_POLL_S)
 
@@ -209,12 +225,12 @@ class ProcessWorker:
         try:
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return False
-        except (
-            ChildProcessError
-        ):  # SIGCHLD is ignored here, so the kernel has reaped it; the lifeline ends its group
+        except ChildProcessError:
+            # This process ignores SIGCHLD, so the kernel has reaped it; the lifeline ends its
+            # group.
             self._is_status_lost = True
             return True
-        self._signal_group()  # while it is not reaped, the group's number cannot belong to anybody else
+        self._signal_group()  # until it is reaped, no other process group can have its number
         return True
 
     def _signal_group(self) -> None:

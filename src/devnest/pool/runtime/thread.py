@@ -1,4 +1,4 @@
-"""A worker thread as the engine sees it, for functions that release the interpreter lock."""
+"""A worker thread as the engine uses it, for functions that release the interpreter lock."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class ThreadWorker:
-    """Owns a daemon thread and the mailbox it reads."""
+    """Owns a daemon thread and the queue from which it takes batches."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, worker_id: int, events: Events) -> None:
         self._loop = loop
@@ -33,24 +33,24 @@ class ThreadWorker:
         self._thread.start()
 
     def send(self, batch_id: int, function: Function, payloads: Sequence[object]) -> None:
-        """Send a batch, of one function."""
+        """Send a batch of calls of one function."""
         self._inbox.put((batch_id, function, cast(Sequence[Call], payloads)))
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Ask the thread to end when it is idle."""
         self._inbox.put(None)
 
     def kill(self) -> None:
-        """Give the thread up: it ends when the function it runs returns."""
+        """Abandon the thread: it ends when its present function returns."""
         self._inbox.put(None)
         self._loop.call_soon(self._end, "was given up")
 
     def hold(self) -> None:
-        """Do nothing: calls do not ride together to threads."""
+        """Do nothing, since calls to threads are never coalesced."""
 
     @property
     def begun(self) -> int:
-        """Every call of its batch."""
+        """All calls of its batch."""
         return ALL
 
     def _serve(self) -> None:
@@ -60,7 +60,7 @@ class ThreadWorker:
             outcomes = _run(function, calls)
             failed = sum(outcome.error is not None for outcome in outcomes)
             self._notify(self._done, batch_id, outcomes, failed)
-            del message, calls, outcomes  # not to be kept alive until the next batch
+            del message, calls, outcomes  # or they would live until the next batch
         self._notify(self._ended)
 
     def _done(self, batch_id: int, outcomes: Sequence[Outcome], failed: int) -> None:
@@ -74,7 +74,7 @@ class ThreadWorker:
         self._events.worker_ended(self._id, how, begun=ALL)
 
     def _notify(self, event: Callable[..., None], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed while this thread ran on
+        with contextlib.suppress(RuntimeError):  # the loop was closed before the thread ended
             self._loop.call_soon_threadsafe(event, *args)
 
 
@@ -88,7 +88,7 @@ def _run(function: Function, calls: Sequence[Call]) -> list[Outcome]:
 def _run_one(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
     try:
         return Outcome(func(*args, **kwargs))
-    except BaseException as error:  # whatever it is, it is the task's, and the thread lives on
+    except BaseException as error:  # whatever a task raises, the thread goes on
         return Outcome(None, error)
 
 
@@ -103,5 +103,5 @@ def _run_many(
         if is_pure and len(calls) > 1:
             return [outcome for call in calls for outcome in _run_many(func, [call], is_pure)]
         return [Outcome(None, error)] * len(calls)
-    # Its type is asked: an object may say of itself what it likes.
+    # `type`, not `isinstance`, which an object can deceive by its `__class__`.
     return [Outcome(None, r) if issubclass(type(r), BaseException) else Outcome(r) for r in results]

@@ -1,8 +1,9 @@
-"""What runs in a worker process: silence standard streams, boot, say ready, then receive, run, reply.
+"""The program of a worker process: boot, report ready, then receive, run and answer batches.
 
-It is started by exec, so nothing of its parent is in it but two sockets: the wire, and the lifeline, on which
-nothing is ever sent. The kernel is asked to kill this process's group when the lifeline's other end closes,
-which happens when the parent dies in whatever way; no thread is needed for it, and no task can block it.
+The process starts by exec and inherits only two sockets and, on Linux, the page of `progress.py`.
+One socket is the connection to the pool. The other is the lifeline, on which nothing is ever sent:
+when its other end closes, because the pool's process has died in whatever way, the kernel kills the
+process group of this worker. That needs no thread, and no task can block it.
 """
 
 import contextlib
@@ -38,34 +39,33 @@ from devnest.pool.wire.protocol import (
 
 __all__ = ["main"]
 
-MAX_TRACEBACK_CHARS = 64 * 1024  # of an exception whose message is a document, say
+MAX_TRACEBACK_CHARS = 64 * 1024  # bounds a reply when an exception's message is a whole document
 _F_SETSIG = 10  # linux/fcntl.h
 
 
 def main(wire_fd: int, lifeline_fd: int, progress_fd: int | None = None) -> None:
-    """Serve the pool at the other end of the wire until it closes."""
+    """Serve the pool until it closes the connection."""
     progress = None
     if progress_fd is not None:
         progress = Progress(progress_fd)
         os.close(progress_fd)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the parent, which decides what it means
+    # Ctrl-C is for the pool's process, which decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_inheritable(wire_fd, False)
     os.set_inheritable(lifeline_fd, False)
     _die_with_parent(lifeline_fd)
     wire = socket.socket(fileno=wire_fd)
-    # A child that a task forks must not keep the wire open: its end is the pool's notice of this worker's
-    # death.
+    # A child that a task forks must not keep the connection open. The pool notices the death of
+    # this worker by its end.
     os.register_at_fork(after_in_child=wire.close)
     reader = FrameReader()
     priority = Priority()
     own_pid = os.getpid()
-    # 1. The pool has gone: leave in the ordinary way. 2. A forked child came back into this loop: end it.
+    # A connection error means that the pool has gone: exit normally.
     with contextlib.suppress(ConnectionError):
         for received in _frames(wire, reader):
             reply, segments = _handle(received, progress, priority)
-            if os.getpid() != own_pid:
+            if os.getpid() != own_pid:  # a child that a task forked returned into this loop
                 os._exit(0)
             _send(wire, reply, segments)
             priority.retry()
@@ -89,9 +89,8 @@ def _send(wire: socket.socket, data: bytes, segments: list[Segment]) -> None:
 def _die_with_parent(lifeline_fd: int) -> None:
     fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
     if sys.platform == "linux":
-        fcntl.fcntl(
-            lifeline_fd, _F_SETSIG, signal.SIGKILL
-        )  # elsewhere SIGIO, whose default is also to end
+        # Other systems send SIGIO, which also ends a process by default.
+        fcntl.fcntl(lifeline_fd, _F_SETSIG, signal.SIGKILL)
     flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
     fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
 
@@ -120,18 +119,18 @@ def boot(
     nice: int,
     names: list[str],
 ) -> None:
-    """Become like the parent: its import path, its script; then import what will be needed."""
+    """Take over the parent's import path and script, then import the functions in use."""
     sys.path[:] = path
     if nice:
         priority.lower(nice)
     sys.modules["__main__"] = _Main(main_path, main_module)
     for name in names:
-        with contextlib.suppress(BaseException):  # the task itself will say what is wrong
+        with contextlib.suppress(BaseException):  # a task that calls it will report the error
             _function(name)
 
 
 class _Main(types.ModuleType):
-    """Stands for the parent's ``__main__``, and runs its script when something of it is first asked for."""
+    """Stands in for the parent's `__main__`; the first use of an attribute runs its script."""
 
     def __init__(self, path: str | None, module: str | None) -> None:
         super().__init__("__main__")
@@ -151,10 +150,10 @@ class _Main(types.ModuleType):
             ) from None
 
     def _load(self) -> dict[str, Any]:
-        import runpy  # few need it, and every worker would load it
+        import runpy  # not at the top: few workers need it, and all would start more slowly
 
         path, module = self._source
-        sys.modules[MAIN_NAME] = self  # classes of the script are pickled under that name
+        sys.modules[MAIN_NAME] = self  # classes of the script are pickled under this name
         with loading_main():
             if module is not None:
                 return runpy.run_module(module, run_name=MAIN_NAME)
@@ -174,7 +173,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 def _run(batch: Batch, progress: Progress | None) -> list[tuple[int, Packed]]:
-    """Return an answer for each payload, whatever goes wrong with it."""
+    """Return an answer for each payload, also for those that fail."""
     payloads = batch.payloads
     try:
         func = _function(batch.name)
@@ -220,14 +219,15 @@ def _run_many(
         if len(results) != len(calls):
             raise ValueError(f"a batch of {len(calls)} calls gave {len(results)} results")
     except Exception as error:
-        if is_pure and len(calls) > 1:  # find out which of them it was
+        if is_pure and len(calls) > 1:  # run the calls one by one to find those that fail
             return [answer for call in calls for answer in _run_many(func, [call], is_pure)]
         return [_failure(error)] * len(calls)
     return [_pack_entry(result) for result in results]
 
 
 def _pack_entry(result: Any) -> tuple[int, Packed]:
-    """Return the answer for an entry of a batch's list. Its type is asked: it may say of itself what it likes."""
+    """Return the answer for one entry of a batched function's list of results."""
+    # `type`, not `isinstance`, which an object can deceive by its `__class__`.
     if issubclass(type(result), Exception):
         return _failure(result)
     if issubclass(type(result), BaseException):
@@ -246,9 +246,8 @@ def _failure(error: Exception, seen: BaseException | None = None) -> tuple[int, 
     text = _traceback_of(error if seen is None else seen)
     try:
         packed = pack((error, text))
-        raised, _ = unpack(
-            packed
-        )  # an exception with arguments of its own may pickle and yet not come back
+        # An exception with a constructor of its own may pickle and yet fail to unpickle.
+        raised, _ = unpack(packed)
         if not issubclass(type(raised), Exception):
             raise TypeError(f"it comes back as {safe_repr(raised)}")
     except BaseException as problem:
@@ -260,7 +259,7 @@ def _failure(error: Exception, seen: BaseException | None = None) -> tuple[int, 
 
 
 def _traceback_of(error: BaseException) -> str:
-    """Return the traceback's text, without its middle where it is very long, whatever the exception does."""
+    """Return the traceback's text, shortened in its middle, even if the exception misbehaves."""
     try:
         text = "".join(traceback.format_exception(error))
     except BaseException:
@@ -270,12 +269,12 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _rss() -> int:
-    """Return this process's resident memory in bytes."""
+    """Return the resident memory of this process in bytes."""
     try:
-        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  (half the time of Path.read_bytes)
+        # Half the time of `Path.read_bytes`.
+        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         resource = importlib.import_module("resource")
-        return int(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        )  # bytes on macOS, and the peak
+        # In bytes on macOS, and the peak rather than the present size.
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
