@@ -10,7 +10,7 @@ import pytest
 
 from devnest import bcrypt
 from devnest.bcrypt import _kernel
-from devnest.bcrypt.backend import CALL_ENTRIES
+from devnest.bcrypt.backend import MAX_CALL_PASSWORDS
 
 SALT = b"$2b$04$abcdefghijklmnopqrstuu"
 TOO_MUCH = b"$2b$31$abcdefghijklmnopqrstuu"
@@ -62,7 +62,7 @@ def test_cost_is_bounded_before_any_work() -> None:
 
 def test_all_entries_are_checked_before_any_work() -> None:
     """The last is bad, far beyond what one call of the kernel holds: none is computed, it would take an hour."""
-    many = CALL_ENTRIES + 100
+    many = MAX_CALL_PASSWORDS + 100
     with pytest.raises(bcrypt.CostTooHigh) as caught:
         bcrypt.hashpw_many(
             [b"a"] * many, [SALT.replace(b"$04$", b"$12$")] * (many - 1) + [TOO_MUCH], max_cost=12
@@ -72,8 +72,8 @@ def test_all_entries_are_checked_before_any_work() -> None:
 
 def test_order_is_kept_across_calls_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch larger than one call holds is split without a seam."""
-    assert CALL_ENTRIES > 7
-    monkeypatch.setattr("devnest.bcrypt.backend.CALL_ENTRIES", 7)
+    assert MAX_CALL_PASSWORDS > 7
+    monkeypatch.setattr("devnest.bcrypt.backend.MAX_CALL_PASSWORDS", 7)
     passwords = [b"%d" % index for index in range(40)]
     salts = [bcrypt.gensalt(4 + index % 3) for index in range(40)]
     assert bcrypt.hashpw_many(passwords, salts) == list(map(bcrypt.hashpw, passwords, salts))

@@ -46,7 +46,7 @@ def test_bad_setting_is_named_and_not_used(
 ) -> None:
     """One clear line, then as if it were not set."""
     monkeypatch.setenv(lanes.VARIABLE, value)
-    assert lanes.chosen() == lanes.LANES_UNMEASURED
+    assert lanes.chosen() == lanes.DEFAULT_LANES
     assert len(caplog.records) == 1
     assert "is not a number from 1 to 6" in caplog.text
 
@@ -60,7 +60,7 @@ def test_unsound_entry_is_as_good_as_none(entry: object) -> None:
     """Values out of bounds or of another type."""
     path = lanes.remember(2)
     path.write_text(json.dumps({lanes.this_machine(): entry}))
-    assert lanes.chosen() == lanes.LANES_UNMEASURED
+    assert lanes.chosen() == lanes.DEFAULT_LANES
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_garbage_is_as_good_as_nothing(content: bytes) -> None:
     """Whatever is in the file; calibration then replaces it."""
     path = lanes.remember(2)
     path.write_bytes(content)
-    assert lanes.chosen() == lanes.LANES_UNMEASURED
+    assert lanes.chosen() == lanes.DEFAULT_LANES
     lanes.remember(3)
     assert lanes.chosen() == 3
 
@@ -79,7 +79,7 @@ def test_cache_that_cannot_be_read_or_written(cache: Path, monkeypatch: pytest.M
     """A file where the directory should be stands for every cache out of reach, for root too."""
     (cache / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "file"))
-    assert lanes.chosen() == lanes.LANES_UNMEASURED
+    assert lanes.chosen() == lanes.DEFAULT_LANES
     with pytest.raises(OSError, match="file"):
         lanes.remember(2)
 
@@ -87,7 +87,7 @@ def test_cache_that_cannot_be_read_or_written(cache: Path, monkeypatch: pytest.M
 def test_relative_cache_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the XDG specification asks."""
     monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
-    assert lanes.memory() == Path.home() / ".cache" / "devnest" / "lanes.json"
+    assert lanes.calibration_file() == Path.home() / ".cache" / "devnest" / "lanes.json"
 
 
 def test_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from devnest import bcrypt
 from devnest.bcrypt import _kernel
 from devnest.bcrypt.backend import with_kernel
 from devnest.bcrypt.encoding import parse
-from devnest.bcrypt.lanes import LANES_MAX
+from devnest.bcrypt.lanes import MAX_LANES
 from tests.bcrypt.vectors import load
 
 
@@ -25,7 +25,7 @@ def test_vectors_as_one_batch() -> None:
     assert bcrypt.checkpw_many(passwords, hashes) == [True] * len(hashes)
 
 
-@pytest.mark.parametrize("lanes", range(1, LANES_MAX + 1))
+@pytest.mark.parametrize("lanes", range(1, MAX_LANES + 1))
 def test_every_width_and_position(lanes: int) -> None:
     """Each vector in every lane of every width, beside lanes with other passwords and salts."""
     for cost in (4, 5):

@@ -1,12 +1,17 @@
-"""Several bcrypt hashes at once on one core: pyca/bcrypt's gensalt, hashpw and checkpw, and the same for many.
+"""bcrypt, up to six hashes at once on one core, with the functions of pyca/bcrypt.
 
-The speed comes from `hashpw_many` and `checkpw_many`: see docs/explanation/lanes.md. Where the kernel was not
-compiled at installation, the same functions run on pyca/bcrypt, and LANES is 1. The first import in a process says so
-by a RuntimeWarning whose text begins with "the bcrypt kernel". To hide it, call this before the import::
+`gensalt`, `hashpw` and `checkpw` give the same results and raise the same errors as pyca/bcrypt.
+The speed comes from `hashpw_many` and `checkpw_many`, which interleave several hashes on one core
+(docs/explanation/lanes.md).
+
+Where the kernel was not compiled at installation, the same functions run on pyca/bcrypt, and
+`LANES` is 1. The first import in a process then issues a `RuntimeWarning` whose text begins with
+"the bcrypt kernel". To hide it, call this before the import::
 
     warnings.filterwarnings("ignore", "the bcrypt kernel", RuntimeWarning)
 
-The warning has no class of its own, for a class of this package could not be named before the import that warns.
+The warning is a plain `RuntimeWarning` because a class defined in this package could not be named
+before the import that issues it.
 """
 
 from devnest.bcrypt.backend import LANES as _LANES
@@ -16,4 +21,4 @@ from devnest.bcrypt.hashing import CostTooHigh, checkpw, checkpw_many, hashpw, h
 __all__ = ["LANES", "CostTooHigh", "checkpw", "checkpw_many", "gensalt", "hashpw", "hashpw_many"]
 
 LANES = _LANES
-"""Hashes interleaved on one core by this process: set by DEVNEST_LANES or `devnest calibrate`."""
+"""Hashes that this process interleaves on one core, as `DEVNEST_LANES` or `devnest calibrate` says."""

@@ -1,7 +1,8 @@
-"""Where hashes are computed: the compiled kernel if it is there and right, else pyca/bcrypt.
+"""Chooses what computes the hashes: the compiled kernel where it works, else pyca/bcrypt.
 
-At import a known answer is computed through every lane count this process may use. A kernel with one wrong
-answer is not used at all: a slow hash is a nuisance, a wrong one locks people out or in.
+At import the kernel hashes known passwords once with each possible number of lanes. If a single
+answer is wrong, the kernel is not used at all: a slow hash is a nuisance, but a wrong one locks
+people out, or lets others in.
 """
 
 import warnings
@@ -12,13 +13,14 @@ from types import ModuleType
 import bcrypt as pyca
 
 from devnest.bcrypt.encoding import Setting, parse
-from devnest.bcrypt.lanes import LANES_MAX, chosen
+from devnest.bcrypt.lanes import MAX_LANES, chosen
 
 DIGEST_BYTES = 23
-# Entries per call of the kernel: bounds what a batch holds beside its inputs and results (about 5 MiB).
-CALL_ENTRIES = 1 << 16
+# Passwords per call of the kernel. It bounds the memory that a batch needs beside its inputs and
+# results to about 5 MiB.
+MAX_CALL_PASSWORDS = 1 << 16
 
-# From pyca/bcrypt's tests.
+# Passwords and hashes from pyca/bcrypt's own tests.
 KNOWN = (
     (b"Kk4DQuMMfZL9o", b"$2b$04$cVWp4XaNU8a4v1uMRum2SO026BWLIoQMD/TXg5uZV.0P.uO8m3YEm"),
     (b"9IeRXmnGxMYbs", b"$2b$04$pQ7gRO7e6wx/936oXhNjrOUNOHL1D0h1N2IDbJZYs.1ppzSof6SPy"),
@@ -38,11 +40,15 @@ REMEDY = (
 def with_kernel(
     kernel: ModuleType, lanes: int, passwords: Sequence[bytes], settings: Sequence[Setting]
 ) -> list[bytes]:
-    """The hashes, in the order of the passwords; equal costs are brought together to share groups."""
+    """Return the hashes, in the order of the passwords.
+
+    Passwords of equal cost are hashed together, since lanes that finish at different times waste
+    work.
+    """
     order = sorted(range(len(passwords)), key=lambda index: settings[index].cost)
     hashes = [b""] * len(passwords)
-    for start in range(0, len(order), CALL_ENTRIES):
-        part = order[start : start + CALL_ENTRIES]
+    for start in range(0, len(order), MAX_CALL_PASSWORDS):
+        part = order[start : start + MAX_CALL_PASSWORDS]
         digests = kernel.digests(
             tuple(passwords[index] for index in part),
             b"".join(b"%c%s" % settings[index][1:] for index in part),
@@ -55,19 +61,20 @@ def with_kernel(
 
 
 def is_right(kernel: ModuleType) -> bool:
-    """Whether the known answers come out of every group size."""
+    """Return whether the kernel gives the known answers with every number of lanes."""
     passwords = [password for password, _ in KNOWN]
     answers = [answer for _, answer in KNOWN]
     settings = [parse(answer) for answer in answers]
     return all(
         with_kernel(kernel, width, passwords[:width], settings[:width]) == answers[:width]
-        for width in range(1, LANES_MAX + 1)
+        for width in range(1, MAX_LANES + 1)
     )
 
 
 def load() -> tuple[ModuleType | None, int, str]:
-    """The kernel, or None and why; and the lanes to use, one where there is no kernel."""
-    # By its full name: `from devnest.bcrypt import _kernel` would report a circular import where it is missing.
+    """Return the kernel, the lanes and ""; without a usable kernel None, 1 and the reason."""
+    # `from devnest.bcrypt import _kernel` would report a circular import where the kernel is
+    # missing.
     try:
         kernel = import_module("devnest.bcrypt._kernel")
     except ModuleNotFoundError:
@@ -82,7 +89,7 @@ def load() -> tuple[ModuleType | None, int, str]:
 
 
 def _without_kernel(problem: str, *remedy: str) -> tuple[None, int, str]:
-    """Warn, with the line that imports `devnest.bcrypt` as the place."""
+    """Issue the warning, located at the line that imports `devnest.bcrypt`."""
     warnings.warn(f"{problem}: {'; '.join([CONSEQUENCE, *remedy])}", RuntimeWarning, stacklevel=5)
     return None, 1, problem
 
@@ -91,7 +98,7 @@ KERNEL, LANES, PROBLEM = load()
 
 
 def hash_all(passwords: Sequence[bytes], settings: Sequence[Setting]) -> list[bytes]:
-    """The hashes of passwords that were checked, in their order."""
+    """Return the hashes of checked passwords, in their order."""
     if KERNEL is None:
         return [
             pyca.hashpw(password, setting.text())

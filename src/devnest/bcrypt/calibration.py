@@ -1,7 +1,8 @@
-"""Measures bcrypt on this machine: every lane count beside pyca/bcrypt, and what follows.
+"""Measures bcrypt on this machine with each number of lanes, beside pyca/bcrypt.
 
-All cores hash at once, as they do where many sign in: two that are threads of one core share its units and its level-1
-cache, and what is best for one alone may not be for both.
+All CPUs hash at once, as they do on a busy server. Two CPUs may be threads of one core, which share
+its execution units and its level-1 cache, so the best number for one alone may not be the best for
+both.
 """
 
 import statistics
@@ -15,35 +16,40 @@ from threading import Barrier
 import bcrypt as pyca
 
 from devnest.bcrypt.backend import KERNEL, PROBLEM, with_kernel
-from devnest.bcrypt.encoding import COST_MAX, COST_MIN, SALT_BYTES, Setting
-from devnest.bcrypt.lanes import LANES_MAX
+from devnest.bcrypt.encoding import MAX_COST, MIN_COST, SALT_BYTES, Setting
+from devnest.bcrypt.lanes import MAX_LANES
 from devnest.bcrypt.machine import cpu_model
 
 __all__ = ["STATED_COST", "Calibration", "Rates", "calibrate_machine", "measure"]
 
-STATED_COST = 10  # rates are stated for this cost; one more halves them
-RUN_COST = 8  # and measured at this one: tens of milliseconds a run
-ROUNDS = 5
-START_S = 10.0  # for the threads of a run to be there
-NEAR_BEST = 0.98  # of two lane counts this close the smaller one: its batches are done sooner
+STATED_COST = 10  # rates are given for this cost; one more halves them
+RUN_COST = 8  # the cost that is measured: a run takes tens of milliseconds
+ROUNDS = 5  # runs of each number of lanes; the median counts
+MAX_START_S = 10.0  # until all threads of a run have started
+NEAR_BEST = 0.98  # the smallest number of lanes with this share of the best rate is chosen
 
-PASSWORDS = [b"correct horse battery staple %d" % lane for lane in range(LANES_MAX)]
-SETTINGS = [Setting(b"2b", RUN_COST, bytes([lane]) * SALT_BYTES) for lane in range(LANES_MAX)]
+PASSWORDS = [b"correct horse battery staple %d" % lane for lane in range(MAX_LANES)]
+SETTINGS = [Setting(b"2b", RUN_COST, bytes([lane]) * SALT_BYTES) for lane in range(MAX_LANES)]
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Hashes per second of a core at STATED_COST; `kernel` has one rate for each lane count from 1."""
+    """Hashes per second of one core at cost 10.
+
+    Attributes:
+        pyca: The rate of pyca/bcrypt.
+        kernel: The kernel's rate with 1, 2, … lanes; empty where there is no kernel.
+    """
 
     pyca: float
     kernel: list[float]
 
     def of(self, lanes: int) -> float:
-        """The rate of full groups of so many lanes."""
+        """Return the rate with all of so many lanes in use."""
         return self.kernel[lanes - 1] if self.kernel else self.pyca
 
     def best(self) -> int:
-        """The lane count these rates speak for; one where there is no kernel."""
+        """Return the number of lanes to use; 1 where there is no kernel."""
         if not self.kernel:
             return 1
         enough = NEAR_BEST * max(self.kernel)
@@ -52,42 +58,65 @@ class Rates:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `devnest calibrate` tells."""
+    """The result of `devnest calibrate`.
+
+    Attributes:
+        cpu: The name of the CPU.
+        cores: How many CPUs hashed at once.
+        problem: Why there is no kernel; empty where there is one.
+        stated_cost: The cost that `rates` are given for.
+        rates: Hashes per second of one CPU.
+        lanes: The number of lanes to use.
+        ratio: The rate with these lanes over that of pyca/bcrypt.
+        target_ms: The time that was asked for, for a full batch.
+        target_met: Whether the lowest cost is within that time.
+        cost: The highest cost whose full batch is within that time.
+        batch_ms: How long a full batch takes at that cost.
+        sign_ins_per_s: Passwords per second of all CPUs at that cost.
+    """
 
     cpu: str
     cores: int
-    problem: str  # why there is no kernel; empty where there is one
+    problem: str
     stated_cost: int
     rates: Rates
     lanes: int
-    ratio: float  # best rate over pyca/bcrypt's
+    ratio: float
     target_ms: float
-    target_met: bool  # whether even the lowest cost is within the target
-    cost: int  # the highest whose batch is done within the target
-    batch_ms: float  # one full batch at that cost
-    sign_ins_per_s: float  # at that cost, of all cores
+    target_met: bool
+    cost: int
+    batch_ms: float
+    sign_ins_per_s: float
 
     def as_dict(self) -> dict[str, object]:
-        """For --json."""
+        """Return all of it as a dictionary, for `--json`."""
         return asdict(self)
 
 
 def measure(rounds: int = ROUNDS, cores: int = 1) -> Rates:
-    """Every lane count and pyca/bcrypt, alternating, on so many cores at once; medians of a core's rate."""
+    """Measure pyca/bcrypt and each number of lanes, one after another, several times.
+
+    Args:
+        rounds: How many times.
+        cores: How many threads hash at once.
+
+    Returns:
+        The medians of one core's rates.
+    """
     runs: list[tuple[int, Callable[[], object]]] = [
         (1, partial(pyca.hashpw, PASSWORDS[0], SETTINGS[0].text()))
     ]
     if KERNEL is not None:
         runs += [
             (lanes, partial(with_kernel, KERNEL, lanes, PASSWORDS[:lanes], SETTINGS[:lanes]))
-            for lanes in range(1, LANES_MAX + 1)
+            for lanes in range(1, MAX_LANES + 1)
         ]
     seen: list[list[float]] = [[] for _ in runs]
-    with ThreadPoolExecutor(cores) as threads:  # hashing holds no interpreter lock
+    with ThreadPoolExecutor(cores) as threads:  # hashing releases the GIL
         for _ in range(rounds):
             for rates, (hashes, run) in zip(seen, runs, strict=True):
                 durations_s = threads.map(
-                    _duration_s, cores * [run], cores * [Barrier(cores, timeout=START_S)]
+                    _duration_s, cores * [run], cores * [Barrier(cores, timeout=MAX_START_S)]
                 )
                 rates.append(
                     _stated(statistics.mean(hashes / duration_s for duration_s in durations_s))
@@ -104,15 +133,21 @@ def _duration_s(run: Callable[[], object], together: Barrier) -> float:
 
 
 def calibrate_machine(target_ms: float, cores: int, rounds: int = ROUNDS) -> Calibration:
-    """Measure on so many cores at once, choose, and work out what it means here."""
+    """Measure this machine, and choose the number of lanes and the cost.
+
+    Args:
+        target_ms: How long a full batch may take.
+        cores: How many CPUs hash at once.
+        rounds: How many times each number of lanes is measured.
+    """
     rates = measure(rounds, cores)
     lanes = rates.best()
     rate = rates.of(lanes)
     stated_ms = 1000 * lanes / rate
-    costs = range(COST_MIN, COST_MAX + 1)
+    costs = range(MIN_COST, MAX_COST + 1)
     batch_ms = {cost: stated_ms * 2.0 ** (cost - STATED_COST) for cost in costs}
     within: Sequence[int] = [cost for cost in costs if batch_ms[cost] <= target_ms]
-    cost = max(within, default=COST_MIN)
+    cost = max(within, default=MIN_COST)
     return Calibration(
         cpu=cpu_model(),
         cores=cores,

@@ -1,4 +1,4 @@
-"""How many lanes to use on this machine: by setting, as calibrated, or five."""
+"""How many lanes this process uses: `DEVNEST_LANES`, else the calibrated number, else five."""
 
 import json
 import logging
@@ -9,16 +9,16 @@ from pathlib import Path
 from devnest import __version__
 from devnest.bcrypt.machine import cpu_model
 
-LANES_MAX = 6
+MAX_LANES = 6  # the kernel's own limit: the state of more lanes would not fit the level-1 cache
+DEFAULT_LANES = 5  # on a machine that was not calibrated; docs/explanation/lanes.md has the figures
 VARIABLE = "DEVNEST_LANES"
-LANES_UNMEASURED = 5  # where nothing was measured: docs/explanation/lanes.md has the figures
-FILE_BYTES_MAX = 1 << 20
+MAX_FILE_BYTES = 1 << 20  # read of the file; one that remember() wrote has a few hundred bytes
 
 log = logging.getLogger("devnest.bcrypt")
 
 
-def memory() -> Path:
-    """The file that holds each machine's calibrated lane count."""
+def calibration_file() -> Path:
+    """Return the file that holds the calibrated lane count of each machine."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (
         (Path(base) if Path(base).is_absolute() else Path.home() / ".cache")
@@ -28,49 +28,59 @@ def memory() -> Path:
 
 
 def this_machine() -> str:
-    """The key of this machine in the file: a home may be shared, and kernels and compilers change."""
+    """Return the key of this machine in the file.
+
+    Machines may share a home directory, and the best number changes with the CPU and the kernel.
+    """
     return f"{cpu_model()} | {platform.system()} {platform.release()} | devnest {__version__}"
 
 
 def _entries() -> dict[str, object]:
-    """What the file holds; nothing where it is missing or is not what remember() writes."""
+    """Return what the file holds, or nothing where it is missing or damaged."""
     try:
-        with memory().open(encoding="utf-8") as file:
-            entries = json.loads(file.read(FILE_BYTES_MAX))
+        with calibration_file().open(encoding="utf-8") as file:
+            entries = json.loads(file.read(MAX_FILE_BYTES))
     except (OSError, ValueError, RecursionError, RuntimeError):  # RuntimeError: no home directory
         return {}
     return entries if isinstance(entries, dict) else {}
 
 
 def remembered() -> int | None:
-    """The lane count calibrated on this machine, if there is a sound one."""
+    """Return the lane count calibrated on this machine, or None."""
     match _entries().get(this_machine()):
-        case {"lanes": int(lanes)} if 1 <= lanes <= LANES_MAX:
+        case {"lanes": int(lanes)} if 1 <= lanes <= MAX_LANES:
             return lanes
     return None
 
 
 def remember(lanes: int) -> Path:
-    """Keep the lane count for this machine's next processes; OSError where it cannot be written."""
-    path = memory()
+    """Store the lane count for this machine's next processes.
+
+    Returns:
+        The file it was written to.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = calibration_file()
     entries = _entries() | {this_machine(): {"lanes": lanes}}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        temporary.replace(path)  # whole or not at all, for whoever reads it now
+        temporary.replace(path)  # a reader sees the old file or the new one, never a part
     finally:
         temporary.unlink(missing_ok=True)
     return path
 
 
 def chosen() -> int:
-    """The lanes for this process: DEVNEST_LANES, else what was calibrated, else five."""
-    lanes = remembered() or LANES_UNMEASURED
+    """Return the lanes for this process. A bad value of `DEVNEST_LANES` is logged and ignored."""
+    lanes = remembered() or DEFAULT_LANES
     wanted = os.environ.get(VARIABLE, "")
     if not wanted:
         return lanes
-    if wanted in map(str, range(1, LANES_MAX + 1)):
+    if wanted in map(str, range(1, MAX_LANES + 1)):
         return int(wanted)
-    log.warning("%s=%r is not a number from 1 to %d; using %d", VARIABLE, wanted, LANES_MAX, lanes)
+    log.warning("%s=%r is not a number from 1 to %d; using %d", VARIABLE, wanted, MAX_LANES, lanes)
     return lanes

@@ -1,15 +1,15 @@
-"""This machine, as far as hashing is concerned: the name of its CPU."""
+"""The name of this machine's CPU."""
 
 import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-# Lines that name a CPU: x86 has the first; on ARM the other two, numbers, do.
+# The lines that name a CPU: the first on x86, the numbers of the other two on ARM.
 NAMING = ("model name", "CPU implementer", "CPU part")
 
 
 def cpu_model() -> str:
-    """The CPU's name, as far as the system tells it."""
+    """Return the CPU's name, as exactly as the system tells it."""
     found: dict[str, str] = {}
     try:
         for line in CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""Passwords: hash, verify, and tell when a stored hash should be replaced."""
+"""Hashes and verifies passwords, and tells when a stored hash should be replaced."""
 
 from devnest.passwords.errors import UnusableHash
 from devnest.passwords.hasher import Hasher, InlineRunner, Runner, ThreadRunner, Work

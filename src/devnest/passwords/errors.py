@@ -1,7 +1,10 @@
-"""What can be wrong with a stored password."""
+"""The errors of stored passwords."""
 
 __all__ = ["UnusableHash"]
 
 
 class UnusableHash(ValueError):
-    """A stored hash is in no known format, or asks for more work than allowed. The message does not quote it."""
+    """A stored hash has no known format, or asks for more work than allowed.
+
+    The message does not quote it.
+    """

@@ -1,4 +1,4 @@
-"""Passwords for a service: the same functions as awaitables, on whatever runs them."""
+"""Hashing and verifying for a service: awaitable, on the event loop, on threads or in a pool."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -13,40 +13,49 @@ __all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner", "Work"]
 
 
 class Work(Enum):
-    """What a hash is for; where there is a queue, lower goes first."""
+    """What a hash is for. The value is its priority in a queue, where lower goes first."""
 
-    AWAITED = 0  # by whoever signs in, registers or changes a password: one queue for all of them
-    REHASH = 10  # nobody waits for it
+    AWAITED = 0  # a client waits for it, to sign in, to register or to change a password
+    REHASH = 10  # the replacement of a stored hash, which nobody waits for
 
     @property
     def priority(self) -> int:
-        """Its place in the queue."""
+        """Return its priority in a queue."""
         return self.value
 
 
 class Runner(Protocol):
-    """What runs the work: `compute`, awaited; what for and for whom is a hint."""
+    """Runs `compute` somewhere, and awaits its result.
+
+    `work` and `client`, which say what and whom the work is for, may order a queue.
+    """
 
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool: ...
 
     def check_room(self, client: str) -> None:
-        """Raise at once what a call for this client would raise for want of room; costs nothing."""
+        """Raise the error that a call for this client would raise now because a queue is full."""
 
 
 class InlineRunner:
-    """Runs the work on the event loop, which answers nobody meanwhile: the experiment's "before"."""
+    """Runs the work on the event loop, which serves nobody else meanwhile.
+
+    It is the "before" of the experiment.
+    """
 
     def check_room(self, client: str) -> None:
-        """There is no queue."""
+        """Do nothing: there is no queue."""
 
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
         return compute(call)
 
 
 class ThreadRunner:
-    """Runs the work on threads of its own, so that a burst of hashes does not take the event loop's default ones.
+    """Runs the work on threads of its own, so that the event loop's default threads stay free.
 
-    At most `threads` run at once; the others wait in order. bcrypt releases the GIL.
+    bcrypt releases the GIL while it hashes.
+
+    Args:
+        threads: How many hashes run at once; the others wait in order.
     """
 
     def __init__(self, threads: int) -> None:
@@ -56,18 +65,26 @@ class ThreadRunner:
         return await asyncio.get_running_loop().run_in_executor(self._executor, compute, call)
 
     def check_room(self, client: str) -> None:
-        """The queue has no bound but the connections there are."""
+        """Do nothing: the queue has no bound."""
 
     def close(self) -> None:
-        """Drop what waits; what runs ends by itself."""
+        """Drop the work that waits, and let running work end by itself."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class Hasher:
-    """Hashes new passwords by one policy, and verifies so that an unknown account takes as long as a wrong password.
+    """Hashes new passwords, and verifies passwords against stored hashes of either scheme.
 
-    The policy: a scheme, and bcrypt's cost. Stored hashes of either scheme are verified; one that is not by the policy
-    takes its own time, until a sign-in has it replaced. Raises `MissingExtra` for argon2id without the extra `argon2`.
+    An unknown account takes as long as a wrong password. A stored hash of another scheme or cost
+    takes its own time, until a sign-in replaces it.
+
+    Args:
+        runner: Where the work is done.
+        cost: bcrypt's cost for new passwords.
+        scheme: The scheme for new passwords.
+
+    Raises:
+        MissingExtra: The scheme is argon2id, and the extra `argon2` is not installed.
     """
 
     def __init__(self, runner: Runner, cost: int, scheme: Scheme = Scheme.BCRYPT) -> None:
@@ -79,19 +96,43 @@ class Hasher:
         self._decoy = decoy(cost, scheme)
 
     def check_room(self, client: str) -> None:
-        """Raise the runner's refusal, where it is known already, before a request costs anything."""
+        """Raise the error that a call for this client would raise now because a queue is full.
+
+        A server asks this before it spends anything else on a request.
+        """
         self._run.check_room(client)
 
     async def hash(self, password: str, *, client: str = "", work: Work = Work.AWAITED) -> str:
-        """The stored form of a new password. `client`: whose request it is; clients take turns."""
+        """Hash a new password.
+
+        Args:
+            password: Of any length.
+            client: Whose request it is; a queue serves clients in turn.
+            work: What the hash is for.
+
+        Returns:
+            The stored form.
+        """
         return str(await self._run(NewPassword(password, self._cost, self._scheme), work, client))
 
     def is_below_policy(self, stored: str) -> bool:
-        """Whether a stored hash ought to be replaced."""
+        """Return whether a stored hash should be replaced by a new one."""
         return needs_rehash(stored, self._cost, self._scheme)
 
     async def verify(self, password: str, stored: str | None, *, client: str = "") -> bool:
-        """Whether the password is the stored one; `stored` is None where there is no account."""
+        """Return whether the password is the one that was stored.
+
+        Args:
+            password: Of any length.
+            stored: The stored form, or None where there is no account: then the answer is False,
+                after as much work.
+            client: Whose request it is; a queue serves clients in turn.
+
+        Raises:
+            UnusableHash: The stored form has no known format or asks for too much work; raised
+            after
+                the work of a usual hash.
+        """
         checked = self._decoy if stored is None else stored
         try:
             matches = await self._run(Guess(password, checked), Work.AWAITED, client)

@@ -1,9 +1,9 @@
 """Which new passwords are accepted, after NIST SP 800-63B-4, 3.1.1.2.
 
-Length in code points after normalization, any character, nothing about kinds of characters. Refused is what is
-guessed first: common passwords, the account's and the service's own names, and little variations of both. Where a
-list of breached passwords is given, those too. The whole password is compared, never a part of it, so that a phrase
-may hold any word.
+A password needs a number of code points after normalization, and may have any characters. It is
+refused if it is among the first that are guessed: common passwords, the names of the account and of
+the service, and small variations of both, and passwords of a list of breached ones, where one is
+given. Only the whole password is compared, so a phrase may contain any word.
 """
 
 import asyncio
@@ -22,33 +22,40 @@ from devnest.extras import MissingExtra
 
 __all__ = ["BreachedFile", "BreachedPasswords", "Policy", "WeakPassword"]
 
-PLACES = 100  # of a list of breached passwords that are looked at before it is used
+SAMPLES = 100  # lines of a list of breached passwords that are checked before it is used
 HASH_LINE = re.compile(rb"[0-9A-F]{40}[:\r\n]?")
-SHORTEST = 8  # the least that OWASP ASVS 5 (6.2.1) allows
+MIN_CHARS = 8  # OWASP ASVS 5 (6.2.1) allows no shorter limit
 SERVICE = "devnest"
-SHORT_UNIT = 4  # a password that repeats so few characters over and over is as weak as they are
-TRIMMINGS = 4  # so many digits and signs around a common word do not hide it
-SHORTEST_WORD = 3  # of those that count as a name
+MAX_UNIT_CHARS = 4  # a password that only repeats so few characters is as weak as they are
+MAX_TRIMMED_CHARS = 4  # so many digits and signs around a common password do not make it better
+MIN_NAME_CHARS = 3  # shorter parts of a name are not looked for
 SIGNS = "0123456789 !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 PLAIN = str.maketrans("013457$@!", "oieastsai")
 
 
 class WeakPassword(ValueError):
-    """A new password is refused; the message says why and does not quote it."""
+    """A new password is refused. The message says why and does not quote it."""
 
 
 class BreachedPasswords(Protocol):
-    """What knows passwords that were made public."""
+    """A list of passwords that were made public."""
 
     async def holds(self, sha1: bytes) -> bool:
-        """Whether a password with this SHA-1 is among them."""
+        """Return whether it has a password with this SHA-1."""
 
 
 class BreachedFile:
-    """Breached passwords in a file: lines of an upper-case SHA-1 in hexadecimal and `:count`, sorted.
+    """A file of breached passwords, in the form of the download of Have I Been Pwned.
 
-    That is the form in which Have I Been Pwned gives its list for download. It is searched by halving, in place.
-    Raises ValueError for a file that is not of this form at a hundred places, or not sorted: it would find nothing.
+    Each line is a SHA-1 in upper-case hexadecimal and `:count`; lines are sorted. The file is
+    mapped and searched in place.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: A hundred sampled lines are not of this form, or not sorted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +64,7 @@ class BreachedFile:
             with path.open("rb") as file:
                 self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         places = sorted(
-            {self._begin(len(self._lines) * place // PLACES) for place in range(PLACES)}
+            {self._begin(len(self._lines) * place // SAMPLES) for place in range(SAMPLES)}
         )
         samples = [self._lines[place : place + 41].upper() for place in places]
         if not samples[0] or not all(HASH_LINE.fullmatch(sample) for sample in samples):
@@ -66,11 +73,11 @@ class BreachedFile:
             raise ValueError("its lines are not sorted by hash")
 
     def _begin(self, place: int) -> int:
-        """Where the line of this place begins."""
+        """Return where the line at this place begins."""
         return self._lines.rfind(b"\n", 0, place) + 1
 
     async def holds(self, sha1: bytes) -> bool:
-        """About 35 reads, which may touch the disk, so on a thread."""
+        """Return whether the file has this SHA-1. A thread looks, since that may touch the disk."""
         return await asyncio.to_thread(self._search, sha1.hex().upper().encode())
 
     def _search(self, wanted: bytes) -> bool:
@@ -87,18 +94,26 @@ class BreachedFile:
 
 
 class Policy:
-    """What a new password has to be: at least `shortest` characters, and not easily guessed.
+    """Accepts new passwords that are long enough and not easily guessed.
 
-    Raises `MissingExtra` without the extra `server`, which brings the list of common passwords.
+    Args:
+        shortest: The fewest code points.
+        breached: Passwords that were made public, which are refused too.
+
+    Raises:
+        MissingExtra: The extra `server`, which brings the list of common passwords, is not
+        installed.
     """
 
-    def __init__(self, shortest: int = SHORTEST, breached: BreachedPasswords | None = None) -> None:
+    def __init__(
+        self, shortest: int = MIN_CHARS, breached: BreachedPasswords | None = None
+    ) -> None:
         self._shortest = shortest
         self._breached = breached
         _common()  # read the list now, not at the first registration
 
     async def check(self, password: str, names: Iterable[str]) -> None:
-        """Raise `WeakPassword` for a password not to be used by the account with these names."""
+        """Raise `WeakPassword` for a password that an account with these names should not use."""
         text = unicodedata.normalize("NFKC", password)
         if len(text) < self._shortest:
             raise WeakPassword(f"shorter than {self._shortest} characters")
@@ -106,7 +121,7 @@ class Policy:
             text.casefold(), {SERVICE, *(part for name in names for part in _parts(name))}
         ):
             raise WeakPassword(reason)
-        # SHA-1 is what the lists are made of; it protects nothing here.
+        # The lists have SHA-1 digests; here it protects nothing.
         sha1 = hashlib.sha1(text.encode(), usedforsecurity=False).digest()
         if self._breached is not None and await self._breached.holds(sha1):
             raise WeakPassword("known from a data breach")
@@ -114,11 +129,11 @@ class Policy:
 
 def _weakness(text: str, names: set[str]) -> str | None:
     unit = text[: (text + text).find(text, 1)]
-    if len(unit) < len(text) and len(unit) <= SHORT_UNIT:
+    if len(unit) < len(text) and len(unit) <= MAX_UNIT_CHARS:
         return "a few characters over and over"
     forms = {text, unit, text.translate(PLAIN)}
     core = text.strip(SIGNS)
-    if len(text) - len(core) <= TRIMMINGS:
+    if len(text) - len(core) <= MAX_TRIMMED_CHARS:
         forms |= {core, core.translate(PLAIN)}
     if forms & _common():
         return "one of the most common passwords"
@@ -128,25 +143,25 @@ def _weakness(text: str, names: set[str]) -> str | None:
 
 
 def _parts(name: str) -> list[str]:
-    """A name, of an address what stands before and after the @, and each without the digits around it."""
+    """Return a name, both sides of an address, and each of these without digits around it."""
     parts = [name.casefold(), *name.casefold().split("@")]
     return [
         part
         for whole in parts
         for part in (whole, whole.strip(SIGNS))
-        if len(part) >= SHORTEST_WORD
+        if len(part) >= MIN_NAME_CHARS
     ]
 
 
 @cache
 def _common() -> frozenset[str]:
-    """30,000 passwords, most common first in the list that zxcvbn carries."""
-    # Not at the import: workers have no policy, and need neither the time nor the memory.
+    """Return the 30,000 common passwords of zxcvbn."""
+    # Not at the import: a worker of the pool has no policy, and would spend time and memory on it.
     return frozenset(_module_alone("zxcvbn", "frequency_lists").FREQUENCY_LISTS["passwords"])
 
 
 def _module_alone(package: str, name: str) -> ModuleType:
-    """A module without its package, whose other modules take twice as long to load and are not needed."""
+    """Load a module without its package, whose other modules are slow to load and not needed."""
     found = find_spec(package)
     if found is None:
         raise MissingExtra("a password policy", "server")

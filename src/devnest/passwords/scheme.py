@@ -1,13 +1,15 @@
-"""The stored form of a password, as plain functions: text in, text out, nothing awaited.
+"""The stored form of a password, as plain functions that block.
 
-New passwords are hashed with one scheme; guesses at stored ones of both are checked. Of several calls together,
-bcrypt's are computed interleaved, whether they are new or guesses: both are a hash of a password with a salt.
-argon2id's go one after another, for they use threads of their own.
+New passwords are hashed with one scheme; passwords are verified against stored hashes of both. Of
+several calls together, those with bcrypt are interleaved on one core, new passwords and guesses
+alike, since both are a hash of a password with a salt. Those with argon2id run one after another,
+because each uses several threads itself.
 
-bcrypt reads 72 bytes of a password and treats it as a string that repeats with a NUL after it, so longer passwords
-would be cut, and some passwords with a NUL inside would be alike. Those two kinds are stored as passlib's
-`$bcrypt-sha256$v=2` (an HMAC-SHA-256 of the password, keyed by the salt, in base64, is what bcrypt hashes); all others
-as plain `$2b$`. Both formats are known to other software.
+bcrypt reads 72 bytes of a password, and treats a password as a string that repeats with a NUL after
+it. So longer passwords would be cut, and some passwords with a NUL inside would be equal to others.
+These two kinds are stored in passlib's format `$bcrypt-sha256$v=2`, where bcrypt hashes the base64
+of an HMAC-SHA-256 of the password, keyed by the salt. All others are stored as plain `$2b$`. Other
+software knows both formats.
 https://passlib.readthedocs.io/en/stable/lib/passlib.hash.bcrypt_sha256.html
 """
 
@@ -42,12 +44,14 @@ __all__ = [
 T = TypeVar("T")
 
 MIN_COST = 4  # bcrypt's own bounds are 4 and 31; 4 is for tests only
-MAX_COST = 18  # 2^6 times the work of the default: about 15 s. A stored hash above it is refused before any work.
-BCRYPT_BYTES = 72
-DIGEST_CHARACTERS = 31
+# 2^6 times the work of the default cost, about 15 s. A stored hash above it is refused before any
+# work.
+MAX_COST = 18
+MAX_BCRYPT_BYTES = 72  # of a password; bcrypt reads no more
+DIGEST_CHARS = 31
 ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-SALT = "[./A-Za-z0-9]{21}[.Oeu]"  # 132 bits for 128: the spare ones are zero, or bcrypt refuses it
+SALT = "[./A-Za-z0-9]{21}[.Oeu]"  # 132 bits for 128; bcrypt wants the four spare bits to be zero
 DIGEST = "[./A-Za-z0-9]{31}"
 PLAIN = re.compile(rf"\$2[aby]\$(?P<cost>\d\d)\${SALT}{DIGEST}", re.ASCII)
 WRAPPED = re.compile(
@@ -64,7 +68,13 @@ class Scheme(StrEnum):
 
 
 class NewPassword(NamedTuple):
-    """A password to be hashed with a new salt. argon2id takes no notice of the cost."""
+    """A password to be hashed with a new salt.
+
+    Attributes:
+        password: Of any length.
+        cost: bcrypt's cost; argon2id ignores it.
+        scheme: One of `Scheme`.
+    """
 
     password: str
     cost: int
@@ -72,41 +82,64 @@ class NewPassword(NamedTuple):
 
     @property
     def is_interleaved(self) -> bool:
-        """Whether the work is done beside that of other calls."""
+        """Return whether the work is interleaved with that of other calls."""
         return self.scheme != Scheme.ARGON2ID
 
 
 class Guess(NamedTuple):
-    """A password, and the stored form it may be that of."""
+    """A password to be checked against a stored hash.
+
+    Attributes:
+        password: Of any length.
+        stored: The stored form.
+    """
 
     password: str
     stored: str
 
     @property
     def is_interleaved(self) -> bool:
-        """Whether the work is done beside that of other calls."""
+        """Return whether the work is interleaved with that of other calls."""
         return not self.stored.startswith(argon2id.PREFIX)
 
 
 def hash_password(password: str, cost: int, scheme: str = Scheme.BCRYPT) -> str:
-    """The stored form of a password with a new salt: `$2b$…`, `$bcrypt-sha256$…` or `$argon2id$…`.
+    """Hash a password with a new salt. With bcrypt, each step of cost doubles the time.
 
-    With bcrypt about 0.2 s at cost 12; each step of cost doubles it. Raises ValueError for a cost outside 4 to 18,
-    and `MissingExtra` for argon2id where the extra `argon2` is not installed.
+    Args:
+        password: Of any length.
+        cost: bcrypt's cost, 4 to 18; argon2id ignores it.
+        scheme: One of `Scheme`.
+
+    Returns:
+        The stored form: `$2b$…`, `$bcrypt-sha256$…` or `$argon2id$…`.
+
+    Raises:
+        ValueError: The cost is out of bounds.
+        MissingExtra: The scheme is argon2id, and the extra `argon2` is not installed.
+        MemoryError: There is no memory for argon2id.
     """
     return str(compute(NewPassword(password, cost, scheme)))
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """Whether the password is the one that was stored.
+    """Return whether the password is the one that was stored.
 
-    Raises `UnusableHash` before any work, and `MissingExtra` for an argon2id hash without the extra `argon2`.
+    Raises:
+        UnusableHash: The stored form has no known format or asks for too much work; raised before
+        any
+            work.
+        MissingExtra: It is an argon2id hash, and the extra `argon2` is not installed.
+        MemoryError: There is no memory for argon2id.
     """
     return bool(compute(Guess(password, stored)))
 
 
 def compute(call: NewPassword | Guess) -> str | bool:
-    """The stored form of a new password; whether a guess is right. Raises as the two functions above do."""
+    """Return the stored form of a new password, or whether a guess is right.
+
+    Raises what `hash_password` and `verify_password` raise.
+    """
     (result,) = compute_all([call])
     if isinstance(result, Exception):
         raise result
@@ -114,7 +147,7 @@ def compute(call: NewPassword | Guess) -> str | bool:
 
 
 def compute_all(calls: Sequence[NewPassword | Guess]) -> list[str | bool | Exception]:
-    """`compute` for several; what one would raise is its result."""
+    """Return what `compute` returns for each call, or the exception that it would raise."""
     results: list[str | bool | Exception] = [False] * len(calls)
     prepared: dict[int, tuple[bytes, bytes]] = {}
     for index, call in enumerate(calls):
@@ -141,7 +174,7 @@ def _with_argon2id(call: NewPassword | Guess) -> str | bool:
 
 
 def _prepare(call: NewPassword | Guess) -> tuple[bytes, bytes]:
-    """What bcrypt hashes, and with which salt; a stored form is a salt with its digest after it."""
+    """Return what bcrypt has to hash, and the salt, which a digest may follow."""
     secret = _normal(call.password)
     if isinstance(call, NewPassword):
         if not MIN_COST <= call.cost <= MAX_COST:
@@ -156,7 +189,7 @@ def _prepare(call: NewPassword | Guess) -> tuple[bytes, bytes]:
             salt,
             wrapped["digest"].encode("ascii"),
         )
-    # A plain hash is never of a password that does not fit; the same work is done to say no.
+    # A password that does not fit never has a plain hash, but is refused after the same work.
     plain = call.stored.encode("ascii")
     return _fit(secret, plain), plain
 
@@ -165,7 +198,7 @@ def _finish(
     call: NewPassword | Guess, prepared: tuple[bytes, bytes], computed: bytes
 ) -> str | bool:
     if isinstance(call, Guess):
-        return hmac.compare_digest(computed[-DIGEST_CHARACTERS:], prepared[1][-DIGEST_CHARACTERS:])
+        return hmac.compare_digest(computed[-DIGEST_CHARS:], prepared[1][-DIGEST_CHARS:])
     plain = computed.decode("ascii")
     if _fits(_normal(call.password)):
         return plain
@@ -173,9 +206,10 @@ def _finish(
 
 
 def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
-    """Whether a stored hash is below what `hash_password` would write today: another scheme, less work, an old prefix.
+    """Return whether a stored hash should be replaced by a new one.
 
-    One that took more work stays: a lower cost is for new passwords, and makes none that is stored weaker.
+    It should where it has another scheme, took less work, or has an old prefix. A hash that took
+    more work stays: a lower cost applies to new passwords only.
     """
     try:
         if scheme == Scheme.ARGON2ID:
@@ -186,7 +220,7 @@ def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
 
 
 def decoy(cost: int, scheme: str = Scheme.BCRYPT) -> str:
-    """A stored form that no password matches and that takes as long to check as a new one."""
+    """Return a stored form that matches no password and takes as long to check as a new one."""
     if scheme == Scheme.ARGON2ID:
         return argon2id.decoy()
     return bcrypt.gensalt(cost).decode("ascii") + "".join(
@@ -201,18 +235,19 @@ def _cost(stored: str) -> int:
     cost = int(match["cost"])
     if not MIN_COST <= cost <= MAX_COST:
         raise UnusableHash(
-            f"a stored password hash has cost {cost}, above the limit of {MAX_COST} or below {MIN_COST}"
+            f"a stored password hash has cost {cost}, "
+            f"above the limit of {MAX_COST} or below {MIN_COST}"
         )
     return cost
 
 
 def _normal(password: str) -> bytes:
-    """One byte string for all the ways a keyboard may compose the same characters (NIST SP 800-63B-4, 3.1.1.2)."""
+    """Return the same bytes for equivalent characters (NIST SP 800-63B-4, 3.1.1.2)."""
     return unicodedata.normalize("NFKC", password).encode("utf-8")
 
 
 def _fits(secret: bytes) -> bool:
-    return len(secret) <= BCRYPT_BYTES and b"\0" not in secret
+    return len(secret) <= MAX_BCRYPT_BYTES and b"\0" not in secret
 
 
 def _fit(secret: bytes, salt_or_hash: bytes) -> bytes:
