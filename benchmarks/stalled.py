@@ -19,7 +19,7 @@ PAUSE_S = 0.2  # between two looks at the memory, and two reads of the slow clie
 MSS_BYTES = (
     1400  # a network's; with the loopback interface's 64 KiB the kernel takes a whole page at once
 )
-RECEIVE_BYTES = 4096
+MAX_RECEIVE_BYTES = 4096
 MIB = 1024 * 1024
 
 
@@ -62,7 +62,7 @@ def publish(at: DevNest) -> None:
 def connect(at: DevNest) -> socket.socket:
     """A client behind a network, as far as the kernel's buffers go."""
     client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MAX_RECEIVE_BYTES)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, MSS_BYTES)
     client.connect(("127.0.0.1", at.port))
     client.setblocking(False)
@@ -80,7 +80,7 @@ async def read_slowly(at: DevNest, rate: float) -> tuple[int, int]:
     loop = asyncio.get_running_loop()
     with connect(at) as client:
         await loop.sock_sendall(client, request(0))
-        head, _, body = (await loop.sock_recv(client, RECEIVE_BYTES)).partition(b"\r\n\r\n")
+        head, _, body = (await loop.sock_recv(client, MAX_RECEIVE_BYTES)).partition(b"\r\n\r\n")
         announced = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         came = len(body)
         while came < announced:

@@ -182,7 +182,7 @@ class ProcessWorker:
             if len(items) != self._sent or not _TAGS.issuperset([tag for tag, _ in items]):
                 raise WireError(
                     f"a worker gave {len(items)} answers to {self._sent} calls, "
-                    f"or one with an unknown tag"
+                    "or one with an unknown tag"
                 )
             answers = [None if item[0] == SKIPPED else item for item in items]
             failed = sum(tag == FAILED for tag, _ in items)

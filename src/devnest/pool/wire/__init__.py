@@ -1,1 +1,1 @@
-"""The bytes that processes of a pool exchange."""
+"""The protocol between the processes of a pool."""

@@ -1,4 +1,7 @@
-"""Frames over a non-blocking Unix socket, on an event loop; writes of one turn of the loop leave together."""
+"""Sends and receives frames over a non-blocking Unix socket on an event loop.
+
+Small frames that are sent in one event loop iteration leave in one system call.
+"""
 
 import asyncio
 import contextlib
@@ -12,20 +15,20 @@ from devnest.pool.wire.protocol import MAX_FRAME_BYTES, Frame, FrameReader, Wire
 
 __all__ = ["Channel"]
 
-MAX_JOINED_BYTES = (
-    64 * 1024
-)  # small frames are joined up to this size, larger ones are sent as they are
+# Small frames are joined for one system call until they reach this size, which is also what the
+# other side reads at once (`protocol.MAX_RECEIVE_BYTES`).
+MAX_JOINED_BYTES = 64 * 1024
 
 
-_Piece = tuple[bytes | memoryview, Sequence[Segment], int]  # the last: bytes in the memory files
+_Piece = tuple[bytes | memoryview, Sequence[Segment], int]  # last: bytes in the memory files
 
 
 class Channel:
     """Owns a connected socket.
 
-    ``on_lost`` is called once, unless :meth:`close` came first, with the reason and whether something that
-    was sent is known not to have been read: the kernel answers ``ECONNRESET`` where the other end closed with
-    bytes unread.
+    `on_lost` is called once with the reason, unless `close` was called before. Its second argument
+    is true if the other side certainly did not read something that was sent: the kernel reports
+    `ECONNRESET` when the other side closed its socket with unread bytes in it.
     """
 
     def __init__(
@@ -50,16 +53,16 @@ class Channel:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed from either side."""
+        """Whether either side has closed the connection."""
         return self._is_closed
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the socket has not taken yet, with those in the memory files that go along."""
+        """Bytes that the socket has not accepted yet, including those in memory files."""
         return self._out_bytes
 
     def send(self, data: bytes, segments: Sequence[Segment] = ()) -> None:
-        """Queue a frame; it leaves at the end of this turn of the loop, or with :meth:`flush`."""
+        """Queue a frame, to be sent at the end of this event loop iteration or by `flush`."""
         if self._is_closed:
             return
         self._queue(data, segments)
@@ -68,11 +71,11 @@ class Channel:
             self._loop.call_soon(self._flush_due)
 
     def send_now(self, data: bytes, segments: Sequence[Segment] = ()) -> None:
-        """Send a frame at once, as far as the socket takes it."""
+        """Send a frame at once if the socket accepts it; queue the rest."""
         if self._is_closed:
             return
         if not segments and not self._out:
-            with contextlib.suppress(OSError):  # what happened shows again below
+            with contextlib.suppress(OSError):  # `flush` meets the same error again, and handles it
                 if (sent := self._sock.send(data)) == len(data):
                     return
                 data = data[sent:]
@@ -80,7 +83,7 @@ class Channel:
         self.flush()
 
     def flush(self) -> None:
-        """Send what is queued, as far as the socket takes it; the rest follows by itself."""
+        """Send what is queued as far as the socket accepts it; the rest follows when it can."""
         while self._out and not self._is_closed:
             data, segments, file_bytes = self._next_piece()
             try:
@@ -91,7 +94,7 @@ class Channel:
                 self._lose(f"cannot write: {error}", unread=True)
                 return
             self._out_bytes -= sent
-            if sent:  # the descriptors went with the first byte
+            if sent:  # descriptors are sent with the first byte
                 self._out_bytes -= file_bytes
                 segments, file_bytes = (), 0
             if sent < len(data):
@@ -105,12 +108,12 @@ class Channel:
             self._loop.remove_writer(self._sock.fileno())
 
     def shut_down_sending(self) -> None:
-        """Tell the other side that nothing more comes."""
+        """Tell the other side that no more data follows."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close the socket; nothing is called any more."""
+        """Close the socket; no callback is called afterwards."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -130,7 +133,8 @@ class Channel:
         if not self._out or len(data) >= MAX_JOINED_BYTES:
             return data, segments, file_bytes
         pieces, size = [data], len(data)
-        # Descriptors go with the first byte of what is sent, and the kernel may deliver the frames before theirs alone.
+        # Descriptors belong to the first byte of a system call. So no frame with descriptors may
+        # follow another frame in it: the kernel may deliver the first frame alone.
         while self._out and size < MAX_JOINED_BYTES and not self._out[0][1]:
             data, _, _ = self._out.popleft()
             pieces.append(data)

@@ -1,14 +1,14 @@
-"""Objects on their way between processes: pickled, the large ones in a sealed memory file.
+"""Pickles objects for another process, and puts large ones in sealed memory files.
 
-Pickle can run any code while it loads. It is used only between processes of one user, each of which checked
-the other's user id (``peer.py``), and never in the pool server, which passes payloads on without opening
-them.
+Loading a pickle can run any code. Therefore pickles are exchanged only between processes of one
+user, each of which has checked the other's user id (`peer.py`). The pool server never loads one: it
+passes payloads on unopened.
 
-Small: ``data`` is the pickle itself. Large, on Linux: the pickle and its out-of-band buffers lie one after
-another in one memory file (``memfd_create``), sealed so that neither side can change or cut it any more; its
-descriptor travels with the frame, and ``data`` holds the lengths. So a frame stays small whatever is sent,
-large data is copied once by the sender, and a receiver that can use a memory view (NumPy's arrays,
-PickleBuffer) copies nothing. Elsewhere everything is in the pickle.
+A small payload is the pickle itself, in `data`. On Linux, a large pickle and its out-of-band
+buffers lie one after the other in a memory file (`memfd_create`), and `data` holds their lengths.
+The file is sealed, so neither side can change or truncate it. Its descriptor is sent with the
+frame. So frames stay small; the sender copies large data once; and a receiver that can use a memory
+view (NumPy arrays, `PickleBuffer`) copies nothing. On other systems everything is in the pickle.
 """
 
 import contextlib
@@ -23,8 +23,10 @@ from typing import Any, NamedTuple
 
 __all__ = ["MIN_SEGMENT_BYTES", "Packed", "Segment", "pack", "pack_call", "unpack"]
 
-MIN_SEGMENT_BYTES = 256 * 1024  # from here on a memory file costs less than a socket
-ALIGNMENT_BYTES = 64  # of each buffer in the file, for vector instructions
+# A payload or buffer of this size or more goes into a memory file. A smaller one costs less to copy
+# through the socket than a file costs to create and map.
+MIN_SEGMENT_BYTES = 256 * 1024
+ALIGNMENT_BYTES = 64  # of each buffer in a memory file; vector instructions need up to this much
 
 _HAS_MEMFD = sys.platform == "linux" and hasattr(os, "memfd_create")
 _SEALS = 0x0F  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
@@ -32,7 +34,7 @@ _ADD_SEALS, _GET_SEALS = 1033, 1034  # linux/fcntl.h
 
 
 class Segment:
-    """A descriptor of a memory file; closed with the last reference to it, whichever way a task ends."""
+    """A descriptor of a memory file, closed with the last reference to this object."""
 
     __slots__ = ("fd",)
 
@@ -45,14 +47,14 @@ class Segment:
 
 
 class Packed(NamedTuple):
-    """An object ready to travel."""
+    """A pickled object."""
 
     data: bytes
     segment: Segment | None = None
 
 
 class _Large:
-    """Stands for a ``bytes`` or ``bytearray``, which pickle itself never puts out of band."""
+    """Wraps `bytes` or `bytearray`, which pickle alone never puts out of band."""
 
     __slots__ = ("value",)
 
@@ -64,7 +66,7 @@ class _Large:
 
 
 def pack(value: Any) -> Packed:
-    """Pickle a value; raises whatever its pickling raises."""
+    """Pickle a value; raises what its pickling raises."""
     if type(value) in (bytes, bytearray) and len(value) >= MIN_SEGMENT_BYTES:
         value = _Large(value)
     buffers: list[memoryview] = []
@@ -72,7 +74,7 @@ def pack(value: Any) -> Packed:
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:
         try:
             view = buffer.raw()
-        except BufferError:  # not contiguous
+        except BufferError:  # not contiguous in memory
             return True
         if view.nbytes < MIN_SEGMENT_BYTES:
             return True
@@ -84,12 +86,12 @@ def pack(value: Any) -> Packed:
         return Packed(data)
     try:
         return _to_segment([memoryview(data), *buffers])
-    except OSError:  # no descriptor or no memory for a file; the socket does it as well
+    except OSError:  # no descriptor or memory for a file: send it through the socket
         return Packed(pickle.dumps(value, 5))
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
-    """Pickle a call's arguments. A large ``bytes`` that is itself an argument travels out of band too."""
+    """Pickle a call's arguments; large `bytes` among them also go into a memory file."""
     if any(type(arg) in (bytes, bytearray) and len(arg) >= MIN_SEGMENT_BYTES for arg in args):
         args = tuple(
             _Large(arg)
@@ -101,13 +103,13 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
 
 
 def unpack(packed: Packed) -> Any:
-    """Return the object; raises whatever its unpickling raises, ``ValueError`` for a file without seals."""
+    """Return the object; raises what its unpickling raises, `ValueError` for an unsealed file."""
     if packed.segment is None:
         return pickle.loads(packed.data)
     lengths = struct.unpack(f"<{len(packed.data) // 8}Q", packed.data)
     fd = packed.segment.fd
     size = sum(_aligned(length) for length in lengths)
-    # Without the seals the sender could cut the file while it is mapped here, which ends this process by
+    # Without the seals, the sender could truncate the mapped file and so kill this process by
     # SIGBUS.
     if (
         fcntl.fcntl(fd, _GET_SEALS) & _SEALS != _SEALS
@@ -115,7 +117,7 @@ def unpack(packed: Packed) -> Any:
         or not lengths
     ):
         raise ValueError("the memory file is not sealed, or not of the announced size")
-    # Private: what the receiver writes stays its own.
+    # A private mapping: what the receiver writes is not written to the file.
     memory = memoryview(mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))
     parts = []
     start = 0
@@ -130,7 +132,7 @@ def _to_segment(parts: list[memoryview]) -> Packed:
     start = 0
     for part in parts:
         done = 0
-        while done < part.nbytes:  # one write takes at most 2 GiB
+        while done < part.nbytes:  # one write accepts at most 2 GiB
             done += os.pwrite(segment.fd, part[done:], start + done)
         start += _aligned(done)
     os.ftruncate(segment.fd, start)

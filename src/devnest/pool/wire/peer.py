@@ -1,4 +1,4 @@
-"""Where the shared pool's socket lies, and who may speak through it: processes of the same user."""
+"""The address of a shared pool's socket, and the check that both sides belong to the same user."""
 
 import asyncio
 import contextlib
@@ -15,18 +15,16 @@ from devnest.pool.errors import InvalidTask
 
 __all__ = ["MAX_PATH_BYTES", "bind", "connect", "is_same_user", "parse_url", "peer_uid"]
 
-MAX_PATH_BYTES = 103  # sun_path holds 108 bytes with the final zero on Linux, 104 on macOS
+MAX_PATH_BYTES = 103  # with the final zero, a path may have 104 bytes on macOS, 108 on Linux
 
 _PEERCRED = struct.Struct("iII")  # struct ucred of Linux: pid, uid, gid
-_XUCRED_BYTES, _XUCRED_HEAD = (
-    76,
-    struct.Struct("II"),
-)  # struct xucred of macOS: version, uid, then groups
+# struct xucred of macOS: version, uid, and then groups
+_XUCRED_BYTES, _XUCRED_HEAD = 76, struct.Struct("II")
 _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # sys/un.h of macOS
 
 
 def parse_url(url: str) -> Path:
-    """Return the path in ``unix:///path``; raises :class:`InvalidTask` for anything else."""
+    """Return the path in `unix:///path`, or raise `InvalidTask`."""
     path = url.removeprefix("unix://")
     if path == url or not path.startswith("/"):
         raise InvalidTask(f"a pool's address looks like unix:///run/devnest/pool.sock, not {url!r}")
@@ -38,7 +36,7 @@ def parse_url(url: str) -> Path:
 
 
 def peer_uid(sock: socket.socket) -> int:
-    """Return the user id of the process at a Unix socket's other end, as the kernel knows it."""
+    """Return the user id of the process at the other end of a Unix socket, from the kernel."""
     if sys.platform == "linux":
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
         return int(_PEERCRED.unpack(raw)[1])
@@ -47,12 +45,15 @@ def peer_uid(sock: socket.socket) -> int:
 
 
 def is_same_user(sock: socket.socket) -> bool:
-    """Whether the other end belongs to the user of this process. Root is another user too: pickle trusts."""
+    """Whether the other end belongs to the user of this process.
+
+    Root counts as another user too, because each side loads the other's pickles.
+    """
     return peer_uid(sock) == os.geteuid()
 
 
 async def connect(loop: asyncio.AbstractEventLoop, path: Path) -> socket.socket | None:
-    """Return a connection to a server of this user; None where there is none, or no descriptor or memory for it."""
+    """Return a connection to a server of this user, or `None` if it cannot be made now."""
     try:
         sock = socket.socket(socket.AF_UNIX)
     except OSError:
@@ -72,11 +73,16 @@ async def connect(loop: asyncio.AbstractEventLoop, path: Path) -> socket.socket 
 
 
 def bind(path: Path) -> socket.socket:
-    """Return a listening socket at ``path``, in a directory that only this user may enter.
+    """Return a listening socket at `path`, in a directory that only this user may enter.
 
-    A directory that is missing is made (0700); one that others may enter is refused, never changed. A socket
-    file that a dead server left is replaced; one that a live server answers on is refused. Raises
-    ``OSError``.
+    A missing directory is created with mode 0700. The socket file of a dead server is replaced.
+
+    Raises:
+        PermissionError: Others may enter the directory, or it belongs to another user. It is not
+        changed.
+        FileExistsError: A live server answers at `path`.
+        OSError: The socket cannot be made for another reason.
+        InvalidTask: The path is too long.
     """
     parse_url(f"unix://{path}")
     with contextlib.suppress(FileExistsError):
@@ -98,7 +104,7 @@ def bind(path: Path) -> socket.socket:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Lock the directory itself, so that of two servers that start at once one sees the other."""
+    """Lock the directory, so that of two servers that start at once only one binds the path."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(fd)
@@ -117,7 +123,7 @@ def _answers(path: Path) -> bool:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except BlockingIOError:  # it lives, and its backlog is full
+        except BlockingIOError:  # a live server whose backlog is full
             return True
         except OSError:
             return False

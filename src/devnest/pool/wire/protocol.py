@@ -1,8 +1,8 @@
-"""The frames that travel between a pool and its workers, and between a pool server and its clients.
+"""The frames between a pool and its workers, and between a pool server and its clients.
 
-A frame is a header (body size, kind, number of descriptors, id) and a body. Numbers are little-endian.
-Nothing of a frame is pickled but the payloads in it, so the pool server reads frames without opening what
-they carry.
+A frame is a header (body size, kind, number of descriptors, id) and a body. Numbers are
+little-endian. Only the payloads in a body are pickled, so the pool server can read frames without
+loading a pickle.
 """
 
 import enum
@@ -43,48 +43,51 @@ __all__ = [
 ]
 
 VERSION = 2
-MAX_FRAME_BYTES = 1 << 30  # far above any frame on Linux, where large payloads travel beside it
-MAX_DESCRIPTORS = 253  # that the kernel passes with one message (SCM_MAX_FD)
+# Also bounds a receiver's buffer. On Linux large payloads are in memory files, so frames are far
+# smaller.
+MAX_FRAME_BYTES = 1 << 30
+MAX_DESCRIPTORS = 253  # the most that Linux sends with one message (SCM_MAX_FD)
 
-# Tags of an answer's payload: a result, an exception with its traceback's text, or nothing since it was not begun.
+# Tags of an answer: a result; an exception with its traceback's text; nothing, as the call was not
+# run.
 OK, FAILED, SKIPPED = 0, 1, 9
 
-RECEIVE_BYTES = 64 * 1024  # that one system call reads
+MAX_RECEIVE_BYTES = 64 * 1024  # bytes that one system call reads
 _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
-# Descriptors are passed on Linux only, and there they must not reach what a task starts.
+# Only Linux passes descriptors here. This flag keeps them from processes that a task starts.
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-# A plain number: the enumeration's operators take longer than the system call.
+# As an integer: the operators of the enumeration take longer than the system call.
 _TRUNCATED = int(socket.MSG_CTRUNC)
 
 _HEADER = struct.Struct("<IBBQ")
-_ITEM = struct.Struct("<BIB")  # tag, size, whether a descriptor belongs to it
+_ITEM = struct.Struct("<BIB")  # tag, size, whether it has a descriptor
 _GREETING = struct.Struct("<I")
 _SUBMISSION = struct.Struct("<bBHddHH")
 
 
 class WireError(Exception):
-    """The other side does not speak this protocol."""
+    """The other side violated the protocol."""
 
 
 class Kind(enum.IntEnum):
-    """What a frame says."""
+    """The kind of a frame."""
 
-    BOOT = 1  # pool → worker: how to be
+    BOOT = 1  # pool → worker: import path, main script, nice value
     READY = 2  # worker → pool
     BATCH = 3  # pool → worker
     DONE = 4  # worker → pool
-    HELLO = 5  # both ways on a shared socket: the protocol's version; from the server with the largest body it takes
+    HELLO = 5  # client ↔ server: protocol version; from the server also the largest accepted body
     SUBMIT = 6  # client → server
     CANCEL = 7  # client → server
     STATS = 8  # client → server
-    REPLY = 9  # server → client: to each SUBMIT and STATS exactly one
+    REPLY = 9  # server → client: exactly one for each SUBMIT and STATS
 
 
 _KINDS = frozenset(Kind)
 
 
 class Frame(NamedTuple):
-    """One frame as received."""
+    """A received frame."""
 
     kind: int
     id: int
@@ -93,12 +96,12 @@ class Frame(NamedTuple):
 
 
 def frame(kind: Kind, frame_id: int, body: bytes = b"", descriptors: int = 0) -> bytes:
-    """Return a frame's bytes."""
+    """Return the bytes of a frame."""
     return _HEADER.pack(len(body), kind, descriptors, frame_id) + body
 
 
 class FrameReader:
-    """Cuts a stream of bytes and descriptors into frames."""
+    """Splits a stream of bytes and descriptors into frames."""
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -106,7 +109,7 @@ class FrameReader:
         self._segments: deque[Segment] = deque()
 
     def feed(self, data: bytes, segments: Iterable[Segment] = ()) -> list[Frame]:
-        """Return the frames that these bytes complete; raises :class:`WireError` for anything else."""
+        """Return the frames that these bytes complete; raises `WireError` for anything else."""
         self._segments.extend(segments)
         if self._buffer:
             self._buffer += data
@@ -133,15 +136,15 @@ class FrameReader:
                 self._buffer += data[at:]
         else:
             del self._buffer[:at]
-        # Descriptors come with their frame's first byte at the earliest, so only an unfinished frame may own
-        # any.
+        # Descriptors arrive with the first byte of their frame or later, so only an unfinished
+        # frame can own the remaining ones.
         if len(self._segments) > (MAX_DESCRIPTORS if self._buffer else 0):
             raise WireError("descriptors came that belong to no frame")
         return frames
 
 
 def write_items(items: Sequence[tuple[int, Packed]]) -> tuple[bytes, list[Segment]]:
-    """Return tagged payloads as the end of a body, with the descriptors that go along."""
+    """Return tagged payloads as the end of a body, with their descriptors."""
     pieces: list[bytes] = []
     segments: list[Segment] = []
     for tag, (data, segment) in items:
@@ -152,7 +155,7 @@ def write_items(items: Sequence[tuple[int, Packed]]) -> tuple[bytes, list[Segmen
 
 
 def read_items(body: bytes, at: int, segments: Sequence[Segment]) -> list[tuple[int, Packed]]:
-    """Return the tagged payloads of a body from ``at`` to its end."""
+    """Return the tagged payloads of a body from offset `at` to its end."""
     items = []
     remaining = iter(segments)
     try:
@@ -173,7 +176,7 @@ def read_items(body: bytes, at: int, segments: Sequence[Segment]) -> list[tuple[
 def write_batch(
     batch_id: int, function: Function, payloads: Sequence[Packed], *, max_rss: bool
 ) -> tuple[bytes, list[Segment]]:
-    """Return a BATCH frame: the function, and the arguments of each call."""
+    """Return a BATCH frame: the function and the arguments of each call."""
     items, segments = write_items([(0, payload) for payload in payloads])
     return frame(
         Kind.BATCH, batch_id, _batch_head(function, max_rss) + items, len(segments)
@@ -188,7 +191,7 @@ def _batch_head(function: Function, max_rss: bool) -> bytes:
 
 
 class Batch(NamedTuple):
-    """A BATCH frame as the worker reads it."""
+    """The content of a BATCH frame."""
 
     name: str
     is_batched: bool
@@ -198,7 +201,7 @@ class Batch(NamedTuple):
 
 
 def read_batch(received: Frame) -> Batch:
-    """Return what a BATCH frame says."""
+    """Return the content of a BATCH frame."""
     flags, length = struct.unpack_from("<BH", received.body)
     name = received.body[3 : 3 + length].decode()
     items = read_items(received.body, 3 + length, received.segments)
@@ -213,7 +216,7 @@ def write_greeting(max_frame_bytes: int) -> bytes:
 
 
 def read_greeting(received: Frame) -> int:
-    """Return the bytes of the largest frame, header included, that the server takes."""
+    """Return the size of the largest frame that the server accepts, in bytes with its header."""
     if received.id != VERSION:
         raise WireError(f"the server speaks version {received.id}, this is version {VERSION}")
     if len(received.body) != _GREETING.size:
@@ -222,7 +225,7 @@ def read_greeting(received: Frame) -> int:
 
 
 class Submission(NamedTuple):
-    """A call as a client of the shared pool asks for it. Times in seconds, ``inf`` for none."""
+    """A call that a client submits to a shared pool; times in seconds, infinity for none."""
 
     function: Function
     payload: Packed
@@ -252,7 +255,7 @@ def write_submission(request_id: int, call: Submission) -> tuple[bytes, list[Seg
 
 
 def read_submission(received: Frame) -> Submission:
-    """Return what a SUBMIT frame says; raises :class:`WireError` where it is not one."""
+    """Return the content of a SUBMIT frame, or raise `WireError`."""
     try:
         values = _SUBMISSION.unpack_from(received.body)
         priority, is_pure, max_size, timeout_s, deadline_s, key_length, name_length = values
@@ -277,8 +280,8 @@ def read_submission(received: Frame) -> Submission:
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[Segment], bool]:
-    """Read what has arrived: bytes, descriptors, and whether any of those were lost."""
-    data, ancillary, result, _ = sock.recvmsg(RECEIVE_BYTES, _DESCRIPTOR_SPACE, _CLOSE_ON_EXEC)
+    """Read what has arrived: bytes, descriptors, and whether descriptors were lost."""
+    data, ancillary, result, _ = sock.recvmsg(MAX_RECEIVE_BYTES, _DESCRIPTOR_SPACE, _CLOSE_ON_EXEC)
     segments: list[Segment] = []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

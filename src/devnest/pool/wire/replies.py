@@ -1,4 +1,4 @@
-"""Answers on a shared socket: what a server says of a call, and what its client makes of it."""
+"""Replies of a pool server to its clients: encoding and decoding."""
 
 import struct
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from devnest.pool.wire.protocol import FAILED, OK, Frame, Kind, WireError, frame
 
 __all__ = ["CANCELLED", "read_reply", "write_reply"]
 
-CANCELLED = 2  # after OK and FAILED, which are the worker's own words and are passed on as they are
+CANCELLED = 2  # after OK and FAILED, the worker's tags, which a reply passes on unchanged
 _FULL = 3
 _ERRORS: dict[int, Callable[[str], PoolError]] = {
     4: TaskTimeout,
@@ -31,7 +31,7 @@ _RETRY_AFTER = struct.Struct("<d")
 
 
 def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
-    """Return the REPLY frame for a worker's answer, an error of the pool, or ``None``: cancelled."""
+    """Return a REPLY frame for a worker's answer, a pool's error, or `None` (cancelled)."""
     if answer is None:
         return frame(Kind.REPLY, request_id, bytes([CANCELLED])), []
     if isinstance(answer, PoolFull):
@@ -48,7 +48,7 @@ def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
 
 
 def read_reply(received: Frame) -> object:
-    """Return the answer that :func:`write_reply` was given; raises :class:`WireError` for anything else."""
+    """Return the answer that `write_reply` encoded, or raise `WireError`."""
     try:
         tag = received.body[0]
         if tag in (OK, FAILED):
