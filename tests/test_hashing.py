@@ -116,7 +116,7 @@ async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After one refusal by the pool, for a while without asking it, and told to come back when the pool said."""
-    monkeypatch.setattr("devnest.hashing.REST_S", 600.0)
+    monkeypatch.setattr("devnest.hashing.MAX_LOCAL_REFUSAL_S", 600.0)
     monkeypatch.setattr("devnest.pool.core.estimates.DEFAULT_RETRY_AFTER_S", 900.0)
     async with Pool(workers=1, max_queue=4) as pool:
         runner = PoolRunner(pool)
@@ -125,9 +125,9 @@ async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(
         done = await asyncio.gather(*flood[5:], return_exceptions=True)
         assert any(isinstance(result, PoolFull) for result in done)
         with pytest.raises(PoolFull) as caught:
-            hasher.check_room("flooder")
+            hasher.raise_if_refused("flooder")
         assert 600 < caught.value.retry_after <= 900
-        hasher.check_room("honest")
+        hasher.raise_if_refused("honest")
         assert await hasher.verify(
             "secret", await hasher.hash("secret", client="honest"), client="honest"
         )
@@ -138,30 +138,30 @@ async def test_whoever_was_refused_comes_to_the_pool_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each when the one before has come there, or has got lost on the way; after a while as before."""
-    monkeypatch.setattr("devnest.hashing.REST_S", 0.0)
-    monkeypatch.setattr("devnest.hashing.STEP_S", 600.0)
+    monkeypatch.setattr("devnest.hashing.MAX_LOCAL_REFUSAL_S", 0.0)
+    monkeypatch.setattr("devnest.hashing.MAX_ADMISSION_S", 600.0)
     async with Pool(workers=1, max_queue=1) as pool:
         runner = PoolRunner(pool)
         hasher = Hasher(runner, 4)
         for _ in range(2):
-            hasher.check_room("flooder")  # nobody has been refused
+            hasher.raise_if_refused("flooder")  # nobody has been refused
         flood = [hasher.hash("secret", client="flooder") for _ in range(10)]
         assert any(
             isinstance(result, PoolFull)
             for result in await asyncio.gather(*flood, return_exceptions=True)
         )
-        hasher.check_room("flooder")
+        hasher.raise_if_refused("flooder")
         with pytest.raises(PoolFull) as caught:
-            hasher.check_room("flooder")
+            hasher.raise_if_refused("flooder")
         assert caught.value.retry_after > 0
-        hasher.check_room("honest")
+        hasher.raise_if_refused("honest")
         await hasher.hash("secret", client="flooder")
-        hasher.check_room("flooder")
-        runner._refused["flooder"].step_until = 0.0  # that one never came
-        hasher.check_room("flooder")
-        runner._refused["flooder"].step_until = runner._refused["flooder"].forget_at = 0.0
+        hasher.raise_if_refused("flooder")
+        runner._refused["flooder"].admitting_until = 0.0  # that one never came
+        hasher.raise_if_refused("flooder")
+        runner._refused["flooder"].admitting_until = runner._refused["flooder"].forget_at = 0.0
         for _ in range(2):
-            hasher.check_room("flooder")
+            hasher.raise_if_refused("flooder")
 
 
 async def test_a_cancelled_hash_leaves_the_queue() -> None:

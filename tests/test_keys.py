@@ -17,7 +17,7 @@ from devnest.cluster.keywatch import KeyWatch
 from devnest.keys import (
     KEYS_FILE,
     MAX_KEYS,
-    STILL_VERIFIES_S,
+    VERIFY_OVERLAP_S,
     Algorithm,
     KeySet,
     KeysUnusable,
@@ -58,7 +58,7 @@ def test_an_old_key_file_is_taken_over(tmp_path: Path) -> None:
     still = rotated.verifier(None, NOW())
     assert still is not None
     assert still.verifying == secret
-    assert rotated.verifier(None, NOW() + STILL_VERIFIES_S + 1) is None
+    assert rotated.verifier(None, NOW() + VERIFY_OVERLAP_S + 1) is None
 
 
 def test_a_given_key_has_one_name_everywhere(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_a_new_key_signs_after_its_delay_and_the_old_one_verifies_on(tmp_path: P
     assert keys.signer(now).key == first
     assert keys.verifier(new.kid, now) is not None
     assert keys.signer(now + 61).key == new
-    assert keys.verifier(first.kid, now + 61 + STILL_VERIFIES_S - 5) is not None
-    assert keys.verifier(first.kid, now + 61 + STILL_VERIFIES_S) is None
-    assert [ready.key for ready in keys.alive(now + 61 + STILL_VERIFIES_S)] == [new]
+    assert keys.verifier(first.kid, now + 61 + VERIFY_OVERLAP_S - 5) is not None
+    assert keys.verifier(first.kid, now + 61 + VERIFY_OVERLAP_S) is None
+    assert [ready.key for ready in keys.alive(now + 61 + VERIFY_OVERLAP_S)] == [new]
 
 
 def test_a_rotation_drops_what_has_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_a_rotation_drops_what_has_expired(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeysUnusable, match="16 keys are in use"):
         rotate_keys(tmp_path, delay_s=0)
     assert (tmp_path / KEYS_FILE).read_bytes() == before
-    later = time.time() + STILL_VERIFIES_S + 1
+    later = time.time() + VERIFY_OVERLAP_S + 1
     monkeypatch.setattr("devnest.keys.time.time", lambda: later)
     rotate_keys(tmp_path, delay_s=0)
     assert len(load_keys(tmp_path / KEYS_FILE).alive(later)) == 2

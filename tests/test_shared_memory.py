@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devnest.shared_memory import HEAD, MAX_CONTENT_BYTES, MAX_SLOTS, SLOT_BYTES, SharedMemory
+from devnest.shared_memory import HEADER, MAX_CONTENT_BYTES, MAX_SLOTS, SLOT_BYTES, SharedMemory
 
 WRITER = """
 import sys
@@ -60,7 +60,7 @@ def test_a_reader_never_sees_half_of_a_content() -> None:
     writer.join()
 
 
-@given(at=st.integers(0, HEAD.size - 1), garbage=st.binary(min_size=1, max_size=16))
+@given(at=st.integers(0, HEADER.size - 1), garbage=st.binary(min_size=1, max_size=16))
 def test_damage_is_told_and_the_next_write_mends_it(at: int, garbage: bytes) -> None:
     """Of the head or the content: the old content, or ValueError, and nothing else."""
     memory = SharedMemory.create()
@@ -78,14 +78,14 @@ def test_a_file_that_was_cut_short_is_an_error_of_the_reader() -> None:
     """Not a signal: nothing is mapped."""
     memory = SharedMemory.create()
     memory.write(0, b"content")
-    os.ftruncate(memory.fd, HEAD.size)
+    os.ftruncate(memory.fd, HEADER.size)
     with pytest.raises(ValueError, match="checksum"):
         memory.read(0)
 
 
 def test_where_nothing_can_be_kept_nothing_is_read() -> None:
     """Its user goes on with what it has itself."""
-    memory = SharedMemory.nowhere()
+    memory = SharedMemory.discarding()
     memory.write(0, b"content")
     assert memory.read(0) == b""
 

@@ -87,7 +87,7 @@ def test_a_reader_that_stands_still_stops_nobody(
     non_blocking: bool,
 ) -> None:
     """What finds no room is counted, and told when it reads on; no line is torn. The pipe may be non-blocking."""
-    monkeypatch.setattr(streams, "MAX_WAITING_BYTES", 1000 * len(LINE))
+    monkeypatch.setattr(streams, "MAX_BUFFERED_BYTES", 1000 * len(LINE))
     if non_blocking:
         fcntl.fcntl(pipe[1], fcntl.F_SETFL, fcntl.fcntl(pipe[1], fcntl.F_GETFL) | os.O_NONBLOCK)
     stream = made(pipe[1])

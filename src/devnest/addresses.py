@@ -27,7 +27,7 @@ MAX_HOPS = 16  # proxies behind one another; the rest of the header is not looke
 MAX_PORT = 65535
 MAPPED_PREFIX_BITS = 96  # ::ffff:0:0/96 is IPv4 (RFC 4291, 2.5.5.2)
 SUBSCRIBER_PREFIX_BITS = 64  # the least that a provider gives an IPv6 customer (RFC 6177)
-MAX_CACHED = 4096
+MAX_CACHED_ADDRESSES = 4096
 FORWARDED_FOR = b"x-forwarded-for"
 IPV4_WITH_PORT = re.compile(r"([0-9.]+):([0-9]{1,5})")
 HOST_AND_PORT = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})")
@@ -59,7 +59,7 @@ def canonical(text: str) -> str | None:
     return str(address)
 
 
-@lru_cache(MAX_CACHED)
+@lru_cache(MAX_CACHED_ADDRESSES)
 def subscriber_network(address: str) -> str:
     """Whose a canonical address is, for fairness and throttling: an IPv6 customer has a /64 at least."""
     if ":" in address:
@@ -106,7 +106,7 @@ class TrustedProxies:
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks = [_as_ipv6(ip_network(network)) for network in networks]
-        self._hop = lru_cache(MAX_CACHED)(self._read_hop)
+        self._hop = lru_cache(MAX_CACHED_ADDRESSES)(self._read_hop)
         self._has_warned = False
 
     def __contains__(self, address: str) -> bool:

@@ -16,13 +16,13 @@ from devnest.pool import Pool, PoolFull, RemotePool, batched, pure
 
 __all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash_batch"]
 
-REST_S = 0.5  # how long a refused client is refused without asking
-WARY_S = 5.0  # and how long after that its requests come to the pool one by one
-STEP_S = 0.05  # one that has not come there by then gets no further
-MAX_REFUSED = 10_000  # clients to remember
+MAX_LOCAL_REFUSAL_S = 0.5  # how long a refused client is refused without asking
+PROBATION_S = 5.0  # and how long after that its requests come to the pool one by one
+MAX_ADMISSION_S = 0.05  # one that has not come there by then gets no further
+MAX_REFUSED_CLIENTS = 10_000  # clients to remember
 # Whoever would wait longer is refused at once, with a time to come back. Proxies and clients give up after 30 s or
 # more, and a crowd that signs in after an outage is better served late than told to try again.
-DEADLINE_S = 25.0
+MAX_HASH_WAIT_S = 25.0
 
 
 @batched(max_size=LANES, pure=True)
@@ -50,10 +50,10 @@ OPERATIONS = (compute_batch, rehash_batch, compute_alone)
 class _Refusal:
     """Of a client by the pool. Times of `time.monotonic`."""
 
-    room_at: float  # when the pool expects to have room
-    rest_until: float
+    retry_at: float  # when the pool expects to have room
+    refused_until: float
     forget_at: float
-    step_until: float = 0.0  # a request of the client is on its way to the pool
+    admitting_until: float = 0.0  # a request of the client is on its way to the pool
 
 
 class PoolRunner:
@@ -63,12 +63,12 @@ class PoolRunner:
     above all.
     """
 
-    def __init__(self, pool: Pool | RemotePool, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, pool: Pool | RemotePool, deadline_s: float = MAX_HASH_WAIT_S) -> None:
         self._pool = pool
         self._deadline_s = deadline_s
         self._refused: dict[str, _Refusal] = {}
 
-    def check_room(self, client: str) -> None:
+    def raise_if_refused(self, client: str) -> None:
         """Raise `PoolFull` for a client the pool has just refused, before anything is spent on its request.
 
         Afterwards its requests pass one at a time, each when the one before has come to the pool: else all that arrive
@@ -80,12 +80,13 @@ class PoolRunner:
         if refusal is None:
             return
         now = time.monotonic()
-        if now < refusal.rest_until or now < refusal.step_until:
+        if now < refusal.refused_until or now < refusal.admitting_until:
             raise PoolFull(
-                max(refusal.room_at - now, STEP_S), "this client has been refused just now"
+                max(refusal.retry_at - now, MAX_ADMISSION_S),
+                "this client has been refused just now",
             )
         if now < refusal.forget_at:
-            refusal.step_until = now + STEP_S
+            refusal.admitting_until = now + MAX_ADMISSION_S
         else:
             del self._refused[client]
 
@@ -93,18 +94,18 @@ class PoolRunner:
         together = rehash_batch if work is Work.REHASH else compute_batch
         operation = together if call.is_interleaved else compute_alone
         if refusal := self._refused.get(client):
-            refusal.step_until = 0.0
+            refusal.admitting_until = 0.0
         try:
             result: str | bool = await self._pool.run(
                 operation, call, deadline=self._deadline_s, priority=work.priority, key=client
             )
         except PoolFull as full:
-            if len(self._refused) >= MAX_REFUSED:
+            if len(self._refused) >= MAX_REFUSED_CLIENTS:
                 self._refused.clear()
             now = time.monotonic()
-            rest_until = now + min(full.retry_after, REST_S)
+            refused_until = now + min(full.retry_after, MAX_LOCAL_REFUSAL_S)
             self._refused[client] = _Refusal(
-                now + full.retry_after, rest_until, rest_until + WARY_S
+                now + full.retry_after, refused_until, refused_until + PROBATION_S
             )
             raise
         return result

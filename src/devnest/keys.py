@@ -38,9 +38,9 @@ __all__ = [
 
 KEYS_FILE = "signing-keys.json"
 OLD_FILE = "signing.key"  # one key as bytes: what DevNest made before it could rotate
-KEY_BYTES = 32  # at least; as many as the hash (RFC 7518, 3.2), and the seed of Ed25519
-OWN_KEY_BYTES = {"HS256": 48, "EdDSA": 32}
-STILL_VERIFIES_S = (
+MIN_KEY_BYTES = 32  # at least; as many as the hash (RFC 7518, 3.2), and the seed of Ed25519
+GENERATED_KEY_BYTES = {"HS256": 48, "EdDSA": 32}
+VERIFY_OVERLAP_S = (
     20 * 60.0
 )  # after its successor began to sign: a token's 15 minutes, and a server that learns late
 MAX_KEYS = 16
@@ -65,7 +65,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     kid: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
     algorithm: Algorithm
-    secret: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES)]
+    secret: Annotated[bytes, msgspec.Meta(min_length=MIN_KEY_BYTES)]
     signs_from: float
     named: bool = True
 
@@ -102,7 +102,7 @@ class KeySet:
 
     def __init__(self, keys: Sequence[Key]) -> None:
         ordered = sorted(keys, key=lambda key: key.signs_from)
-        ends = [*(key.signs_from + STILL_VERIFIES_S for key in ordered[1:]), math.inf]
+        ends = [*(key.signs_from + VERIFY_OVERLAP_S for key in ordered[1:]), math.inf]
         self._ready = [
             ReadyKey(k, k.signing(), k.verifying(), end)
             for k, end in zip(ordered, ends, strict=True)
@@ -151,7 +151,11 @@ def ensure_keys(data_dir: Path) -> Path:
             old = data_dir / OLD_FILE
             _write(
                 path,
-                [_bare_key(old, _read(old)) if old.exists() else _new_key(Algorithm.HS256, 0.0)],
+                [
+                    _key_from_bytes(old, _read(old))
+                    if old.exists()
+                    else _new_key(Algorithm.HS256, 0.0)
+                ],
             )
             old.unlink(missing_ok=True)
         load_keys(path)
@@ -179,7 +183,7 @@ def rotate_keys(
         kept = [] if discard_old else alive
         if len(kept) >= MAX_KEYS:
             raise KeysUnusable(
-                path, f"{len(kept)} keys are in use; the first ends within {STILL_VERIFIES_S:g} s"
+                path, f"{len(kept)} keys are in use; the first ends within {VERIFY_OVERLAP_S:g} s"
             )
         _key_set(path, [*kept, new])  # before it is written: EdDSA may not be installed
         _write(path, [*kept, new])
@@ -190,7 +194,7 @@ def _parse(path: Path) -> list[Key]:
     content = _read(path)
     # Damaged JSON must never pass for a key: anyone can guess what a crash leaves of a file.
     if path.suffix != ".json" and not content.startswith(b'{"keys":'):
-        return [_bare_key(path, content.strip())]
+        return [_key_from_bytes(path, content.strip())]
     try:
         keys = msgspec.json.decode(content, type=_File).keys
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -210,15 +214,15 @@ def _key_set(path: Path, keys: Sequence[Key]) -> KeySet:
         raise KeysUnusable(path, str(error)) from None
 
 
-def _bare_key(path: Path, secret: bytes) -> Key:
+def _key_from_bytes(path: Path, secret: bytes) -> Key:
     """A key that came as bytes. Its name is made of it, so that it has the same on every machine."""
     from jwt import InvalidKeyError
     from jwt.algorithms import (
         HMACAlgorithm,  # here: only who is given such a file needs PyJWT to read it
     )
 
-    if len(secret) < KEY_BYTES:
-        raise KeysUnusable(path, f"it has {len(secret)} bytes, {KEY_BYTES} are needed")
+    if len(secret) < MIN_KEY_BYTES:
+        raise KeysUnusable(path, f"it has {len(secret)} bytes, {MIN_KEY_BYTES} are needed")
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except InvalidKeyError:
@@ -230,7 +234,7 @@ def _bare_key(path: Path, secret: bytes) -> Key:
 
 
 def _new_key(algorithm: Algorithm, signs_from: float) -> Key:
-    secret = secrets.token_bytes(OWN_KEY_BYTES[algorithm])
+    secret = secrets.token_bytes(GENERATED_KEY_BYTES[algorithm])
     return Key(kid=secrets.token_hex(8), algorithm=algorithm, secret=secret, signs_from=signs_from)
 
 

@@ -32,38 +32,38 @@ class ProcessRegistry:
 
     def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
-        self._roll = Processes({"supervisor": os.getpid()})
-        self._is_told = False
+        self._processes = Processes({"supervisor": os.getpid()})
+        self._has_warned = False
 
     def started(self, name: str, pid: int) -> None:
         """A child runs."""
-        self._roll.pids[name] = pid
-        self._roll.restarts.setdefault(name, 0)
+        self._processes.pids[name] = pid
+        self._processes.restarts.setdefault(name, 0)
         self._write()
 
     def died(self, name: str) -> None:
         """A child ended that nobody had told to."""
-        self._roll.restarts[name] = self._roll.restarts.get(name, 0) + 1
+        self._processes.restarts[name] = self._processes.restarts.get(name, 0) + 1
         self.left(name)
 
     def left(self, name: str) -> None:
         """A child ended: what it counted stays, for its successor to go on with; what it had at the moment goes."""
-        self._roll.pids.pop(name, None)
+        self._processes.pids.pop(name, None)
         self._write()
 
     def dropped(self, lines: int) -> None:
         """The supervisor's log has lost so many lines in all."""
-        if lines != self._roll.dropped_lines:
-            self._roll.dropped_lines = lines
+        if lines != self._processes.dropped_lines:
+            self._processes.dropped_lines = lines
             self._write()
 
     def _write(self) -> None:
         try:
-            self._memory.write(SLOT, msgspec.json.encode(self._roll))
+            self._memory.write(SLOT, msgspec.json.encode(self._processes))
         except OSError as error:  # metrics that cannot be shared end no service
-            if not self._is_told:
+            if not self._has_warned:
                 log.warning("metrics not shared", reason=str(error))
-            self._is_told = True
+            self._has_warned = True
 
 
 def read_processes(memory: SharedMemory) -> Processes:

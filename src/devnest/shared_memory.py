@@ -20,11 +20,15 @@ MAX_CONTENT_BYTES = (
     1 << 20
 )  # one process's numbers: ten times what all routes with all their statuses take
 MAX_READS = 5  # of a slot whose writer is quicker than the reader
-# A slot is a head and two places for its content; the writer fills the one that the head does not name.
-HEAD = struct.Struct("<QII")  # number of the content, which says its place; its bytes; their CRC-32
-NUMBERS = 1 << 64  # what a damaged head says may be the last of them
-CONTENT_AT = 64
-SLOT_BYTES = CONTENT_AT + 2 * MAX_CONTENT_BYTES  # of which only what was written takes memory
+# A slot is a header and two places for its content; the writer fills the one that the header does not name.
+HEADER = struct.Struct(
+    "<QII"
+)  # number of the content, which says its place; its bytes; their CRC-32
+SEQUENCE_MODULUS = 1 << 64  # what a damaged header says may be the last of them
+CONTENT_OFFSET_BYTES = 64
+SLOT_BYTES = (
+    CONTENT_OFFSET_BYTES + 2 * MAX_CONTENT_BYTES
+)  # of which only what was written takes memory
 
 
 class SharedMemory:
@@ -49,7 +53,7 @@ class SharedMemory:
             return cls(os.dup(file.fileno()))
 
     @classmethod
-    def nowhere(cls) -> Self:
+    def discarding(cls) -> Self:
         """Make slots that keep nothing, for a machine that has no place for them."""
         return cls(os.open(os.devnull, os.O_RDWR))
 
@@ -59,23 +63,25 @@ class SharedMemory:
         if len(content) > MAX_CONTENT_BYTES:
             raise OSError(errno.EFBIG, f"{len(content)} bytes are more than a slot takes")
         start = slot * SLOT_BYTES
-        number = (self._head(start)[0] + 1) % NUMBERS
-        self._write_all(start + _place(number), content)
-        self._write_all(start, HEAD.pack(number, len(content), zlib.crc32(content)))
+        number = (self._header(start)[0] + 1) % SEQUENCE_MODULUS
+        self._write_all(start + _content_offset(number), content)
+        self._write_all(start, HEADER.pack(number, len(content), zlib.crc32(content)))
 
     def read(self, slot: int) -> bytes:
         """Return a slot's content, empty where there is none. Raises ValueError where it is damaged."""
         start = slot * SLOT_BYTES
         for _ in range(MAX_READS):
-            number, length, checksum = self._head(start)
-            content = os.pread(self.fd, min(length, MAX_CONTENT_BYTES), start + _place(number))
+            number, length, checksum = self._header(start)
+            content = os.pread(
+                self.fd, min(length, MAX_CONTENT_BYTES), start + _content_offset(number)
+            )
             if len(content) == length and zlib.crc32(content) == checksum:
                 return content
         raise ValueError("its checksum is wrong")
 
-    def _head(self, start: int) -> tuple[int, int, int]:
-        head = os.pread(self.fd, HEAD.size, start)
-        return HEAD.unpack(head) if len(head) == HEAD.size else (0, 0, 0)
+    def _header(self, start: int) -> tuple[int, int, int]:
+        header = os.pread(self.fd, HEADER.size, start)
+        return HEADER.unpack(header) if len(header) == HEADER.size else (0, 0, 0)
 
     def _write_all(self, at: int, content: bytes) -> None:
         while content:
@@ -83,5 +89,5 @@ class SharedMemory:
             content, at = content[written:], at + written
 
 
-def _place(number: int) -> int:
-    return CONTENT_AT + number % 2 * MAX_CONTENT_BYTES
+def _content_offset(number: int) -> int:
+    return CONTENT_OFFSET_BYTES + number % 2 * MAX_CONTENT_BYTES

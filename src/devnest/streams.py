@@ -29,8 +29,8 @@ __all__ = [
 
 # What a reader that stands still costs a process in memory: some 15,000 lines of requests, and once more as many that
 # the thread has taken over.
-MAX_WAITING_BYTES = 4 * 1024 * 1024
-PAUSE_S = 0.01  # between two rounds of the thread: it wakes a hundred times a second at most, however many lines come
+MAX_BUFFERED_BYTES = 4 * 1024 * 1024
+WRITE_INTERVAL_S = 0.01  # the thread wakes at most 100 times a second, however many lines come
 MAX_CLOSE_S = 2.0  # that the end of the process waits for the rest to be written
 POLL_MS = 1000  # a descriptor that another process made non-blocking is waited for in turns of this
 
@@ -45,7 +45,7 @@ class BackgroundStream(io.TextIOBase):
         self.dropped = 0  # writes that came to nothing: lines, where each line is written at once
         self._fd = fd
         self._encoding = encoding
-        self._told = 0  # of them
+        self._reported = 0  # of them
         self._is_mid_line = False  # the descriptor has half a line, whose rest was dropped
         self._lock = threading.RLock()  # reentrant: a finalizer that runs within `put` may log
         self._waiting: list[bytes] = []
@@ -81,7 +81,7 @@ class BackgroundStream(io.TextIOBase):
     def put(self, line: bytes) -> None:
         """Have the bytes of a whole line written soon."""
         with self._lock:
-            is_full = self._waiting_bytes + len(line) > MAX_WAITING_BYTES
+            is_full = self._waiting_bytes + len(line) > MAX_BUFFERED_BYTES
             if (
                 is_full and threading.current_thread() is not self._thread
             ):  # which tells how much was dropped
@@ -126,18 +126,18 @@ class BackgroundStream(io.TextIOBase):
             with self._lock:
                 waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
                 self._is_woken = False
-            lost = self._write_round(waiting)
+            lost = self._write_lines(waiting)
             with self._lock:
                 self.dropped += lost
-                untold = self.dropped - self._told
-            if untold and not lost:
-                self._told += untold
-                self.on_dropped(untold)
-            time.sleep(PAUSE_S)
+                unreported = self.dropped - self._reported
+            if unreported and not lost:
+                self._reported += unreported
+                self.on_dropped(unreported)
+            time.sleep(WRITE_INTERVAL_S)
             with self._lock:
                 is_last = self._is_closing and not self._waiting
 
-    def _write_round(self, lines: list[bytes]) -> int:
+    def _write_lines(self, lines: list[bytes]) -> int:
         """Write them, joined up to what a pipe takes at once without another's lines between; how many were lost."""
         done = 0
         while done < len(lines):

@@ -28,11 +28,11 @@ async def pair(postgres: EmbeddedPostgres, database: Database) -> AsyncIterator[
 async def test_the_connection_given_back_last_is_lent_first(pair: Connections) -> None:
     """So that the spare ones rest."""
     first, second = await pair.acquire(), await pair.acquire()
-    pair.release(first, sound=True)
-    pair.release(second, sound=True)
+    pair.release(first, reusable=True)
+    pair.release(second, reusable=True)
     assert (pair.idle, pair.used) == (2, 0)
     assert await pair.acquire() is second
-    pair.release(second, sound=True)
+    pair.release(second, reusable=True)
 
 
 async def test_who_waits_longest_is_served_first(pair: Connections) -> None:
@@ -40,15 +40,15 @@ async def test_who_waits_longest_is_served_first(pair: Connections) -> None:
     first, second = await pair.acquire(), await pair.acquire()
     waiting = [asyncio.create_task(pair.acquire()) for _ in range(3)]
     await asyncio.sleep(0)
-    pair.release(first, sound=True)
+    pair.release(first, reusable=True)
     assert await waiting[0] is first
-    pair.release(second, sound=True)
+    pair.release(second, reusable=True)
     assert await waiting[1] is second
     waiting[2].cancel()
     with suppress(asyncio.CancelledError):
         await waiting[2]
-    pair.release(first, sound=True)
-    pair.release(second, sound=True)
+    pair.release(first, reusable=True)
+    pair.release(second, reusable=True)
     assert (pair.idle, pair.used) == (2, 0)
 
 
@@ -57,20 +57,20 @@ async def test_an_interrupted_connection_is_replaced_for_whoever_waits(pair: Con
     first, second = await pair.acquire(), await pair.acquire()
     waiting = asyncio.create_task(pair.acquire())
     await asyncio.sleep(0)
-    pair.release(first, sound=False)
+    pair.release(first, reusable=False)
     third = await waiting
     assert third not in (first, second)
     assert first.is_closed()
     assert await third.fetchval("SELECT 1") == 1
     for connection in (second, third):
-        pair.release(connection, sound=True)
+        pair.release(connection, reusable=True)
 
 
 async def test_a_connection_in_a_transaction_is_not_lent_again(pair: Connections) -> None:
     """What the next one writes would be part of it."""
     connection = await pair.acquire()
     await connection.execute("BEGIN")
-    pair.release(connection, sound=True)
+    pair.release(connection, reusable=True)
     assert connection.is_closed()
     assert (pair.idle, pair.used) == (0, 0)
 
@@ -80,29 +80,29 @@ async def test_a_stale_connection_is_not_lent(
 ) -> None:
     """A firewall may have forgotten it."""
     connection = await pair.acquire()
-    pair.release(connection, sound=True)
-    monkeypatch.setattr(module, "STALE_S", -1.0)
+    pair.release(connection, reusable=True)
+    monkeypatch.setattr(module, "MAX_IDLE_S", -1.0)
     other = await pair.acquire()
     assert other is not connection
     assert connection.is_closed()
-    pair.release(other, sound=True)
+    pair.release(other, reusable=True)
 
 
-@pytest.mark.parametrize("sound", [True, False])
+@pytest.mark.parametrize("reusable", [True, False])
 async def test_what_comes_while_the_caller_gives_up_goes_to_the_next(
-    pair: Connections, sound: bool
+    pair: Connections, reusable: bool
 ) -> None:
     """Cancelled in the very turn of the loop in which a connection, or room for one, was handed over."""
     first, second = await pair.acquire(), await pair.acquire()
     quitter, next_one = (asyncio.create_task(pair.acquire()) for _ in range(2))
     await asyncio.sleep(0)
-    pair.release(first, sound=sound)
+    pair.release(first, reusable=reusable)
     quitter.cancel()
     got = await next_one
     assert quitter.cancelled()
-    assert (got is first) == sound
+    assert (got is first) == reusable
     for connection in (got, second):
-        pair.release(connection, sound=True)
+        pair.release(connection, reusable=True)
     assert (pair.idle, pair.used) == (2, 0)
 
 
@@ -127,11 +127,11 @@ async def test_the_bound_holds_where_connections_die_while_others_wait(
         assert pair.used == 2
         assert pair._opening is None
         for connection in used:
-            pair.release(connection, sound=True)
+            pair.release(connection, reusable=True)
         used = [await waiting[2], await pair.acquire()]
         assert (pair.idle, pair.used) == (0, 2)
     for connection in used:
-        pair.release(connection, sound=True)
+        pair.release(connection, reusable=True)
     await killer.close()
 
 
@@ -141,7 +141,7 @@ def backends(connections: list[Connection]) -> list[int]:
 
 async def fail_and_return(pair: Connections, dead: list[Connection]) -> Connection:
     for connection in dead:
-        pair.release(connection, sound=True)
+        pair.release(connection, reusable=True)
     return await pair.acquire()
 
 
@@ -154,7 +154,7 @@ async def test_nobody_waits_longer_than_the_bound(
     connections._timeout_s = 0.01
     with pytest.raises(DatabaseUnavailable, match=r"no connection was free within 0\.01 s"):
         await connections.acquire()
-    connections.release(only, sound=True)
+    connections.release(only, reusable=True)
     assert (connections.idle, connections.used) == (1, 0)
     await connections.close(60.0)
 
@@ -200,7 +200,7 @@ async def test_a_cancelled_statement_counts_until_postgresql_has_ended_it(
         query.cancel()
         with pytest.raises(asyncio.CancelledError):
             await query
-        pair.release(connection, sound=False)
+        pair.release(connection, reusable=False)
     assert most <= 2
     while pair.used:
         await asyncio.sleep(0.005)
@@ -211,7 +211,7 @@ async def test_a_statement_that_does_not_end_is_waited_for_a_while(
     postgres: EmbeddedPostgres, pair: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then its connection is cut, and another one may be opened."""
-    monkeypatch.setattr(module, "MAX_END_S", 0.05)
+    monkeypatch.setattr(module, "MAX_CANCEL_S", 0.05)
     first, second = await pair.acquire(), await pair.acquire()
     query = asyncio.create_task(first.fetch("SELECT pg_sleep(600)"))
     await asyncio.sleep(0)
@@ -221,13 +221,13 @@ async def test_a_statement_that_does_not_end_is_waited_for_a_while(
         query.cancel()
         with pytest.raises(asyncio.CancelledError):
             await query
-        pair.release(first, sound=False)
+        pair.release(first, reusable=False)
         third = await pair.acquire()
     finally:
         backend.resume()
     assert await third.fetchval("SELECT 1") == 1
     for connection in (second, third):
-        pair.release(connection, sound=True)
+        pair.release(connection, reusable=True)
 
 
 async def test_an_error_of_ours_keeps_the_connection(database: Database) -> None:
@@ -253,12 +253,12 @@ async def test_who_waits_takes_what_is_given_back_before_a_new_one_is_open(
     only = await pair.acquire()
     waiting = asyncio.create_task(pair.acquire())
     await asyncio.sleep(0)
-    pair.release(only, sound=True)
+    pair.release(only, reusable=True)
     assert await waiting is only
     assert pair._opening is not None
     await asyncio.wait({pair._opening})
     assert (pair.idle, pair.used) == (1, 1)
-    pair.release(only, sound=True)
+    pair.release(only, reusable=True)
 
 
 async def test_a_burst_is_served_by_what_there_is(
@@ -273,7 +273,7 @@ async def test_a_burst_is_served_by_what_there_is(
         connection = await connections.acquire()
         most = max(most, connections.used)
         answer: int = await connection.fetchval("SELECT $1::int", number)
-        connections.release(connection, sound=True)
+        connections.release(connection, reusable=True)
         return answer
 
     assert await asyncio.gather(*(ask(number) for number in range(200))) == list(range(200))

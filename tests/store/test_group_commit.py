@@ -43,7 +43,7 @@ async def settle() -> None:
 async def test_what_comes_meanwhile_goes_together() -> None:
     """The first at once, the others as one group of a bounded size; one timer does for all."""
     counter = Counter()
-    grouped = GroupCommit(counter.work, 3, rest=0, patience_s=PATIENCE_S)
+    grouped = GroupCommit(counter.work, 3, pause_factor=0, timeout_s=PATIENCE_S)
     calls = [asyncio.create_task(grouped(1))]
     await settle()
     assert counter.groups == [[1]]
@@ -62,7 +62,7 @@ async def test_what_comes_meanwhile_goes_together() -> None:
 async def test_an_error_is_its_own_items() -> None:
     """The others of the group have their results; an error of the whole group is everyone's, and of no other."""
     counter = Counter()
-    grouped = GroupCommit(counter.work, 10, rest=0)
+    grouped = GroupCommit(counter.work, 10, pause_factor=0)
     for _ in range(3):
         counter.go.release()
     first = asyncio.create_task(grouped(0))
@@ -82,7 +82,7 @@ async def test_an_error_is_its_own_items() -> None:
 async def test_who_leaves_before_the_group_begins_is_left_out() -> None:
     """And who leaves later changes nothing for the others."""
     counter = Counter()
-    grouped = GroupCommit(counter.work, 10, rest=0)
+    grouped = GroupCommit(counter.work, 10, pause_factor=0)
     running, stays, leaves = (asyncio.create_task(grouped(number)) for number in (1, 2, 3))
     await settle()
     assert counter.groups == [[1, 2, 3]]
@@ -109,9 +109,9 @@ async def test_after_a_group_of_several_there_is_a_rest_as_long() -> None:
         await asyncio.sleep(0.005)
         return items
 
-    grouped = GroupCommit(work, 10, rest=1)
+    grouped = GroupCommit(work, 10, pause_factor=1)
     assert await grouped(0) == 0
-    assert grouped._rested_at == 0
+    assert grouped._paused_until == 0
     assert list(await asyncio.gather(grouped(1), grouped(2))) == [1, 2]
     third = asyncio.create_task(grouped(3))
     await asyncio.sleep(0)
@@ -124,7 +124,7 @@ async def test_after_a_group_of_several_there_is_a_rest_as_long() -> None:
 async def test_nobody_waits_for_a_group_longer_than_the_bound() -> None:
     """Whenever they came; what was refused is not carried out."""
     counter = Counter()
-    grouped = GroupCommit(counter.work, 2, rest=0, patience_s=0.02)
+    grouped = GroupCommit(counter.work, 2, pause_factor=0, timeout_s=0.02)
     running = asyncio.create_task(grouped(1))
     await settle()
     waiting = [asyncio.create_task(grouped(number)) for number in range(2, 7)]
@@ -153,7 +153,7 @@ async def test_work_that_is_cancelled_leaves_nobody_waiting() -> None:
             raise asyncio.CancelledError
         return items
 
-    grouped = GroupCommit(work, 10, rest=0, patience_s=PATIENCE_S)
+    grouped = GroupCommit(work, 10, pause_factor=0, timeout_s=PATIENCE_S)
     calls = [asyncio.create_task(grouped(1))]
     await began.wait()
     calls.append(asyncio.create_task(grouped(2)))
@@ -174,7 +174,7 @@ async def test_while_writes_stall_who_waits_is_refused(
         (await create_account(database, name, f"{name}@example.org", "hash")).id, "hash"
     )
     grouped = GroupCommit[Opening, Opened | None](
-        partial(create_sessions, database), 10, rest=0, patience_s=0.02
+        partial(create_sessions, database), 10, pause_factor=0, timeout_s=0.02
     )
     async with Database(postgres.url) as other, other.connection() as connection:
         async with asyncio.timeout(PATIENCE_S), connection.transaction():

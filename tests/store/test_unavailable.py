@@ -57,22 +57,22 @@ async def test_no_connection_of_a_read_only_time_stays(postgres: EmbeddedPostgre
     await admin.execute(f"CREATE DATABASE {name}")
     connections = Connections(postgres.url.replace("/devnest?", f"/{name}?"), 4, 60.0, timeout=60.0)
     lent, idle, failing = [await connections.acquire() for _ in range(3)]
-    connections.release(idle, sound=True)
+    connections.release(idle, reusable=True)
     await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    connections.release(failing, sound=False)
-    connections.doubt()
-    connections.release(lent, sound=True)
+    connections.release(failing, reusable=False)
+    connections.suspect_read_only()
+    connections.release(lent, reusable=True)
     assert idle.is_closed()
     assert lent.is_closed()
     first, second = [await connections.acquire() for _ in range(2)]
-    connections.release(first, sound=True)
+    connections.release(first, reusable=True)
     assert await connections.acquire() is first  # it can be read from
-    connections.release(first, sound=True)
+    connections.release(first, reusable=True)
     await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert await connections.acquire() is first
     newest = await connections.acquire()
     for connection in (first, second, newest):
-        connections.release(connection, sound=True)
+        connections.release(connection, reusable=True)
     assert [connection.is_closed() for connection in (first, second, newest)] == [True, True, False]
     await connections.close(60.0)
     await admin.execute(f"DROP DATABASE {name}")

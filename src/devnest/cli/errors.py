@@ -13,7 +13,7 @@ from devnest.store import (
     DatabaseUnavailable,
     DatabaseUnfit,
     DataDirectoryError,
-    NoSocketPlace,
+    NoSocketDirectory,
     PostgresFailed,
     PostgresNotFound,
     StoreError,
@@ -35,7 +35,7 @@ STATUS: list[tuple[type[Exception], int]] = [
     (DataDirectoryError, 4),
     (KeysUnusable, 4),
     (PostgresNotFound, 4),
-    (NoSocketPlace, 4),
+    (NoSocketDirectory, 4),
     (DatabaseUnfit, 6),
     (PostgresFailed, PASSING),
     (DatabaseUnavailable, PASSING),
@@ -57,7 +57,7 @@ def reported() -> Iterator[None]:
 
 
 def _status(error: Exception) -> int:
-    if isinstance(error, DataDirectoryError) and error.passing:
+    if isinstance(error, DataDirectoryError) and error.transient:
         return PASSING
     return next(status for kind, status in STATUS if isinstance(error, kind))
 

@@ -71,7 +71,7 @@ def _open(data_dir: DataDirectory) -> None:
             data_dir.open(to_serve=True)
             return
         except DataDirectoryInUse as busy:
-            if not busy.passing:
+            if not busy.transient:
                 raise
             if not told:
                 log.warning("waiting for a command that uses the data directory", pid=busy.pid)
@@ -194,7 +194,7 @@ def _shared_memory() -> SharedMemory:
         return SharedMemory.create()
     except OSError as error:
         log.warning("metrics not shared", reason=str(error))
-        return SharedMemory.nowhere()
+        return SharedMemory.discarding()
 
 
 def _cpus_for_servers(settings: Settings) -> list[int]:

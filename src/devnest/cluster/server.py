@@ -217,11 +217,11 @@ async def _serve(
 ) -> None:
     async with AsyncExitStack() as stack:
         metrics = stack.enter_context(Metrics(memory, settings.metrics_slot, settings.name))
-        waits = metrics.times(
+        waits = metrics.histogram(
             "db_client_connection_wait_time_seconds", "Wait for a database connection", {}
         )
         database = await stack.enter_async_context(
-            Database(settings.database_url, waited=waits.record)
+            Database(settings.database_url, record_wait=waits.record)
         )
         await check_schema(database)
         searches = await stack.enter_async_context(Searches(settings.database_url, database))
@@ -256,7 +256,7 @@ async def _serve(
             policy=_policy(settings),
             metrics=metrics,
             publisher=GroupCommit(partial(create_posts, database), MAX_TOGETHER),
-            opener=GroupCommit(partial(create_sessions, database), MAX_TOGETHER, rest=0),
+            opener=GroupCommit(partial(create_sessions, database), MAX_TOGETHER, pause_factor=0),
             tags=Tags(database),
             searches=searches,
             pool=pool,

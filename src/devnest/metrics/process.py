@@ -22,7 +22,7 @@ from devnest.streams import dropped_lines
 
 __all__ = ["NO_ROUTE", "Metrics"]
 
-TICK_S = 0.25
+SHARE_INTERVAL_S = 0.25
 # Upper bounds in seconds; 66 and 96 ms are what the published experiment came to.
 REQUEST_BOUNDS_S = (
     0.001,
@@ -87,23 +87,23 @@ class Metrics:
         self._read: list[tuple[Sample, float, Callable[[], float]]] = []
         self._gauges: list[tuple[Sample, Callable[[], float]]] = []
         self._requests: dict[tuple[str, str, int], Histogram] = {}
-        self._told: set[int] = set()  # slots that could not be written or read
+        self._warned_slots: set[int] = set()  # slots that could not be written or read
         self._page: asyncio.Task[bytes] | None = None
         self._timer: asyncio.TimerHandle
         self._take_over()
-        self._lag = self.times(
+        self._lag = self.histogram(
             "event_loop_lag_seconds", "How late the event loop was for a timer", {"process": name}
         )
 
     def __enter__(self) -> Self:
-        self._tick_later()
+        self._schedule_tick()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         self.share()
 
-    def times(
+    def histogram(
         self,
         name: str,
         meaning: str,
@@ -146,14 +146,14 @@ class Metrics:
     def request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """A request is over; `status` is 499 where the client had gone before its answer."""
         key = (method if method in METHODS else OTHER_METHOD, route, status)
-        times = self._requests.get(key)
-        if times is None:
+        histogram = self._requests.get(key)
+        if histogram is None:
             names = ("http_request_method", "http_route", "http_response_status_code")
             labels = dict(zip(names, map(str, key), strict=True))
             meaning = "From a request's headers to the end of its answer"
-            times = self.times(REQUESTS, meaning, labels, REQUEST_BOUNDS_S)
-            self._requests[key] = times
-        times.record(elapsed_s)
+            histogram = self.histogram(REQUESTS, meaning, labels, REQUEST_BOUNDS_S)
+            self._requests[key] = histogram
+        histogram.record(elapsed_s)
 
     def share(self) -> bytes:
         """Put all numbers where the other processes see them; the same as bytes."""
@@ -169,7 +169,7 @@ class Metrics:
         try:
             self._memory.write(self._slot, content)
         except OSError as error:
-            self._tell_once(self._slot, "metrics not shared", error)
+            self._warn_once(self._slot, "metrics not shared", error)
         return content
 
     async def page(self) -> bytes:
@@ -189,7 +189,7 @@ class Metrics:
                 if content:
                     yield msgspec.msgpack.decode(content, type=Numbers)
             except (OSError, ValueError) as error:  # msgspec's errors are of the latter
-                self._tell_once(slot, "metrics of a process left out", error)
+                self._warn_once(slot, "metrics of a process left out", error)
 
     def _take_over(self) -> None:
         """Go on with the numbers of the process that had this slot before."""
@@ -197,26 +197,26 @@ class Metrics:
             content = self._memory.read(self._slot)
             numbers = msgspec.msgpack.decode(content, type=Numbers) if content else None
         except (OSError, ValueError) as error:
-            self._tell_once(self._slot, "metrics begin anew", error)
+            self._warn_once(self._slot, "metrics begin anew", error)
             return
         if numbers is not None and numbers.process == self._name:
             self._meanings = numbers.meanings
             self._histograms = {_key(each.name, each.labels): each for each in numbers.histograms}
             self._counters = {_key(each.name, each.labels): each for each in numbers.counters}
 
-    def _tell_once(self, slot: int, event: str, error: Exception) -> None:
-        if slot not in self._told:
-            self._told.add(slot)
+    def _warn_once(self, slot: int, event: str, error: Exception) -> None:
+        if slot not in self._warned_slots:
+            self._warned_slots.add(slot)
             log.warning(event, slot=slot, reason=str(error))
 
-    def _tick_later(self) -> None:
-        due = time.perf_counter() + TICK_S
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick, due)
+    def _schedule_tick(self) -> None:
+        due = time.perf_counter() + SHARE_INTERVAL_S
+        self._timer = asyncio.get_running_loop().call_later(SHARE_INTERVAL_S, self._tick, due)
 
     def _tick(self, due: float) -> None:
         self._lag.record(max(0.0, time.perf_counter() - due))
         self.share()
-        self._tick_later()
+        self._schedule_tick()
 
 
 def _key(name: str, labels: dict[str, str]) -> Key:

@@ -32,7 +32,7 @@ class Runner(Protocol):
 
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool: ...
 
-    def check_room(self, client: str) -> None:
+    def raise_if_refused(self, client: str) -> None:
         """Raise the error that a call for this client would raise now because a queue is full."""
 
 
@@ -42,7 +42,7 @@ class InlineRunner:
     It is the "before" of the experiment.
     """
 
-    def check_room(self, client: str) -> None:
+    def raise_if_refused(self, client: str) -> None:
         """Do nothing: there is no queue."""
 
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
@@ -64,7 +64,7 @@ class ThreadRunner:
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
         return await asyncio.get_running_loop().run_in_executor(self._executor, compute, call)
 
-    def check_room(self, client: str) -> None:
+    def raise_if_refused(self, client: str) -> None:
         """Do nothing: the queue has no bound."""
 
     def close(self) -> None:
@@ -95,12 +95,12 @@ class Hasher:
         self._scheme = scheme.value
         self._decoy = decoy(cost, scheme)
 
-    def check_room(self, client: str) -> None:
+    def raise_if_refused(self, client: str) -> None:
         """Raise the error that a call for this client would raise now because a queue is full.
 
         A server asks this before it spends anything else on a request.
         """
-        self._run.check_room(client)
+        self._run.raise_if_refused(client)
 
     async def hash(self, password: str, *, client: str = "", work: Work = Work.AWAITED) -> str:
         """Hash a new password.

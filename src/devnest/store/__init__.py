@@ -11,7 +11,7 @@ from devnest.store.errors import (
     DataDirectoryInUse,
     ForeignDatabase,
     KeyReused,
-    NoSocketPlace,
+    NoSocketDirectory,
     PostgresFailed,
     PostgresNotFound,
     RefreshRefused,
@@ -30,7 +30,7 @@ from devnest.store.migrate import ensure_database, migrate
 from devnest.store.postgres.data_directory import DataDirectory, default_data_dir
 from devnest.store.postgres.embedded import EmbeddedPostgres, running_url
 from devnest.store.queries.account_changes import (
-    Changed,
+    PasswordChanged,
     change_password,
     change_username,
     delete_account,
@@ -91,7 +91,7 @@ from devnest.store.queries.sessions import (
     refresh_session,
 )
 from devnest.store.queries.tags import TagCount, Tags
-from devnest.store.queries.throttles import Charge, Rule, Subject, charge, check, count, pay_back
+from devnest.store.queries.throttles import Charge, Rule, Subject, charge, check, count, refund
 from devnest.store.queries.tokens import new_token
 from devnest.store.schema import check_schema
 
@@ -103,7 +103,6 @@ __all__ = [
     "Allowance",
     "AlreadyTaken",
     "AuthorGone",
-    "Changed",
     "Charge",
     "Claim",
     "Comment",
@@ -122,10 +121,11 @@ __all__ = [
     "Housekeeper",
     "KeyReused",
     "Login",
-    "NoSocketPlace",
+    "NoSocketDirectory",
     "Opened",
     "Opening",
     "Origin",
+    "PasswordChanged",
     "Post",
     "PostgresFailed",
     "PostgresNotFound",
@@ -193,10 +193,10 @@ __all__ = [
     "list_sessions",
     "migrate",
     "new_token",
-    "pay_back",
     "purge",
     "record_event",
     "refresh_session",
+    "refund",
     "replace_hash",
     "running_url",
     "search_database",

@@ -17,7 +17,7 @@ __all__ = ["connection_options", "embedded_url"]
 
 SCHEMES = ("postgresql", "postgres")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-SESSIONS = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
+TARGET_SESSION_ATTRS = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
 DEFAULT_PORT = 5432
 MAX_TIMEOUT_S = 3600
 
@@ -47,7 +47,7 @@ ARGUMENTS: dict[str, Callable[[str], bool]] = {
     "user": bool,
     "password": bool,
     "passfile": bool,
-    "target_session_attrs": _one_of(*SESSIONS),
+    "target_session_attrs": _one_of(*TARGET_SESSION_ATTRS),
     "krbsrvname": bool,
     "gsslib": _one_of("gssapi", "sspi"),
 }
@@ -63,46 +63,46 @@ def connection_options(url: str) -> dict[str, Any]:
             quoted.
     """
     parsed = parse_url(url, SCHEMES)
-    said = _said(parsed)
-    arguments: dict[str, Any] = {"user": _own_name()} if "user" not in said else {}
-    arguments |= {name: said[name] for name in ARGUMENTS if name in said}
+    given = _merged_options(parsed)
+    arguments: dict[str, Any] = {"user": _default_user()} if "user" not in given else {}
+    arguments |= {name: given[name] for name in ARGUMENTS if name in given}
     arguments |= _addresses(parsed)
-    if "dbname" in said:
-        arguments["database"] = said["dbname"]
-    if "connect_timeout" in said:
-        arguments["timeout"] = _seconds(said["connect_timeout"])
-    if tls := {name: said[name] for name in TLS if name in said}:
+    if "dbname" in given:
+        arguments["database"] = given["dbname"]
+    if "connect_timeout" in given:
+        arguments["timeout"] = _seconds(given["connect_timeout"])
+    if tls := {name: given[name] for name in TLS if name in given}:
         arguments["dsn"] = f"postgresql://?{urlencode(tls, quote_via=quote)}"
-    if settings := {name: said[name] for name in SERVER_SETTINGS if name in said}:
+    if settings := {name: given[name] for name in SERVER_SETTINGS if name in given}:
         arguments["server_settings"] = settings
     return arguments
 
 
-def _said(url: Url) -> dict[str, str]:
+def _merged_options(url: Url) -> dict[str, str]:
     """The options, and what stands before them in the URL as if it were options; checked."""
-    said = dict(url.options)
+    given = dict(url.options)
     before = {
         "user": url.username,
         "password": url.password,
         "dbname": url.path.removeprefix("/") or None,
     }
     for name, value in before.items():
-        if value is not None and name in said:
+        if value is not None and name in given:
             raise BadUrl(f"it names its {name} twice")
         if value is not None:
-            said[name] = value
-    if unknown := said.keys() - set(KNOWN):
+            given[name] = value
+    if unknown := given.keys() - set(KNOWN):
         raise BadUrl(
             f"{len(unknown)} of its options are not known; those that are: {', '.join(KNOWN)}"
         )
     for name, is_valid in {**TLS, **ARGUMENTS}.items():
-        if name in url.options and not is_valid(said[name]):
+        if name in url.options and not is_valid(given[name]):
             raise BadUrl(f"the value of its option {name} is not valid")
-    if said.get("sslnegotiation") == "direct" and said.get("sslmode") not in SSL_MODES[3:]:
+    if given.get("sslnegotiation") == "direct" and given.get("sslmode") not in SSL_MODES[3:]:
         raise BadUrl(
             "its option sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"
         )
-    return said
+    return given
 
 
 def _addresses(url: Url) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _hosts(url: Url) -> list[Host]:
     ]
 
 
-def _own_name() -> str:
+def _default_user() -> str:
     """Whom the driver takes where the URL names nobody."""
     try:
         return os.environ.get("PGUSER") or getpass.getuser()
@@ -151,7 +151,7 @@ def _seconds(text: str) -> float:
 
 def embedded_url(socket_dir: str) -> str:
     """The URL of the embedded database; it says all that would otherwise come from the environment."""
-    said = {
+    given = {
         "host": socket_dir,
         "port": "5432",
         "sslmode": "disable",
@@ -159,4 +159,4 @@ def embedded_url(socket_dir: str) -> str:
         "target_session_attrs": "any",
         "gsslib": "gssapi",
     }
-    return f"postgresql://devnest@/devnest?{urlencode(said, quote_via=quote)}"
+    return f"postgresql://devnest@/devnest?{urlencode(given, quote_via=quote)}"

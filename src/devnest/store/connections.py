@@ -25,8 +25,8 @@ else:
 CONNECT_TIMEOUT_S = (
     10.0  # where the URL has no connect_timeout: for a connection, with TLS and the password
 )
-MAX_END_S = 2.0  # for PostgreSQL to say that a statement has ended which was cancelled
-STALE_S = 300.0  # a firewall may have forgotten a connection that was silent for so long
+MAX_CANCEL_S = 2.0  # for PostgreSQL to say that a statement has ended which was cancelled
+MAX_IDLE_S = 300.0  # a firewall may have forgotten a connection that was silent for so long
 
 
 async def connect(url: str, **options: Any) -> Connection:
@@ -62,7 +62,7 @@ class Connections:
         self._used: set[Connection] = set()
         self._retired: set[Connection] = set()  # lent, and not to be lent again
         self.followers: list[Connections] = []  # others that end when these have to
-        self._in_doubt = False  # whether those there are can be written to
+        self._may_be_read_only = False  # whether those there are can be written to
         self._opening: asyncio.Task[None] | None = None
         self._ending = set[asyncio.Task[None]]()
         self._waiting: deque[asyncio.Future[Connection]] = deque()
@@ -83,20 +83,20 @@ class Connections:
             connection, since = self._idle.pop()
             if connection.is_closed():
                 continue
-            if time.monotonic() - since > STALE_S:
+            if time.monotonic() - since > MAX_IDLE_S:
                 connection.terminate()
                 continue
             self._used.add(connection)
             return connection
         return await self._wait()
 
-    def release(self, connection: Connection, *, sound: bool) -> None:
-        """Take a connection back; it ends unless `sound`: an interrupted statement may still run in it.
+    def release(self, connection: Connection, *, reusable: bool) -> None:
+        """Take a connection back; it ends unless `reusable`: an interrupted statement may still run in it.
 
         Until PostgreSQL has ended that statement the connection counts as lent, or clients that come and go could have
         more statements running than there may be connections.
         """
-        if not sound and not connection.is_closed():
+        if not reusable and not connection.is_closed():
             ending = asyncio.create_task(self._end(connection))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
@@ -106,16 +106,16 @@ class Connections:
             self._retired.discard(connection)
             connection.terminate()
         if connection.is_closed():
-            self._open_for_who_waits()
+            self._open_for_waiter()
         else:
             self._lend(connection)
 
-    def doubt(self) -> None:
+    def suspect_read_only(self) -> None:
         """The server of one can no longer be written to: lend no connection again that is open now.
 
         Some that are opened from now on may be read-only too; the first one that can be written to ends them as well.
         """
-        self._in_doubt = True
+        self._may_be_read_only = True
         self._retire()
 
     def _retire(self) -> None:
@@ -126,7 +126,7 @@ class Connections:
         for follower in self.followers:
             follower._retire()
 
-    async def close(self, patience_s: float) -> None:
+    async def close(self, timeout_s: float) -> None:
         """Close what is idle within the time given, and cut off the rest."""
         if self._opening is not None:
             self._opening.cancel()
@@ -135,7 +135,7 @@ class Connections:
         self._idle.clear()
         if idle:
             await asyncio.wait(
-                {asyncio.create_task(connection.close()) for connection in idle}, timeout=patience_s
+                {asyncio.create_task(connection.close()) for connection in idle}, timeout=timeout_s
             )
         for connection in (*idle, *self._used):
             connection.terminate()
@@ -145,7 +145,7 @@ class Connections:
     async def _wait(self) -> Connection:
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        self._open_for_who_waits()
+        self._open_for_waiter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await waiter
@@ -154,7 +154,7 @@ class Connections:
             # 2. Opening one failed.
             # 3. It came in the turn of the loop in which the caller gave up: the next one has it.
             if not waiter.cancelled() and waiter.done() and waiter.exception() is None:
-                self.release(waiter.result(), sound=True)
+                self.release(waiter.result(), reusable=True)
             if isinstance(error, TimeoutError):
                 raise DatabaseUnavailable(
                     f"no connection was free within {self._timeout_s:g} s"
@@ -169,7 +169,7 @@ class Connections:
         else:
             self._idle.append((connection, time.monotonic()))
 
-    def _open_for_who_waits(self) -> None:
+    def _open_for_waiter(self) -> None:
         if (
             self._opening is None
             and self._has_waiter()
@@ -185,23 +185,23 @@ class Connections:
             if waiter := self._next_waiter():
                 waiter.set_exception(error)
         else:
-            if self._in_doubt and _is_writable(connection):
-                self._in_doubt = False
+            if self._may_be_read_only and _is_writable(connection):
+                self._may_be_read_only = False
                 self._retire()
             self._lend(connection)
         self._opening = None
-        self._open_for_who_waits()
+        self._open_for_waiter()
 
     async def _end(self, connection: Connection) -> None:
         """Have PostgreSQL cancel what runs in the connection, and close it; after a while without an answer, cut it."""
         try:
-            await connection.close(timeout=MAX_END_S)
+            await connection.close(timeout=MAX_CANCEL_S)
         except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
             connection.terminate()
         finally:
             self._used.discard(connection)
             self._retired.discard(connection)
-            self._open_for_who_waits()
+            self._open_for_waiter()
 
     def _has_waiter(self) -> bool:
         while self._waiting and self._waiting[0].done():

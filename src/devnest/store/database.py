@@ -11,13 +11,15 @@ import asyncpg
 from devnest.store.connections import Connection, Connections
 from devnest.store.errors import DatabaseUnavailable, DatabaseUnfit, SchemaNewer
 from devnest.store.migrations import HEAD, VERSION_TABLE
-from devnest.store.unavailable import TRANSLATED, leaves_sound, says_read_only
+from devnest.store.unavailable import TRANSLATE_ERRORS, is_read_only_error, leaves_reusable
 
 __all__ = ["Database"]
 
 ACQUIRE_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
-LATE_S = 1.0  # after its time, a statement that PostgreSQL should have ended is given up
+STATEMENT_TIMEOUT_MARGIN_S = (
+    1.0  # after its time, a statement that PostgreSQL should have ended is given up
+)
 CLOSE_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 2.0
 READ_ONLY = "current_setting('transaction_read_only')"  # a standby says so too
@@ -39,7 +41,7 @@ class Database:
         self,
         url: str,
         connections: int = 10,
-        waited: Callable[[float], None] = lambda _: None,
+        record_wait: Callable[[float], None] = lambda _: None,
         *,
         statement_timeout_s: float = STATEMENT_TIMEOUT_S,
         settings: Mapping[str, str] = MappingProxyType({}),
@@ -48,7 +50,7 @@ class Database:
         self._statement_timeout_s = statement_timeout_s
         self._settings = settings
         self._connections = connections
-        self._waited = waited
+        self._record_wait = record_wait
         self._probe: asyncio.Task[Any] | None = None
         self._pool: Connections | None = None
 
@@ -57,7 +59,7 @@ class Database:
             self._url,
             self._connections,
             ACQUIRE_TIMEOUT_S,
-            command_timeout=self._statement_timeout_s + LATE_S,
+            command_timeout=self._statement_timeout_s + STATEMENT_TIMEOUT_MARGIN_S,
             server_settings={
                 "application_name": "devnest",
                 "timezone": "UTC",
@@ -65,7 +67,7 @@ class Database:
                 **self._settings,
             },
         )
-        pool.release(await pool.acquire(), sound=True)
+        pool.release(await pool.acquire(), reusable=True)
         self._pool = pool
         return self
 
@@ -137,23 +139,23 @@ class Database:
     def connection(self) -> "_Lease":
         """A connection for several statements; give it back before anything slow, above all before a hash."""
         assert self._pool is not None, "not open"
-        return _Lease(self._pool, self._waited)
+        return _Lease(self._pool, self._record_wait)
 
 
 class _Lease:
     """A connection between `async with` and its end. A class: this is on the path of every query."""
 
-    __slots__ = ("_connection", "_pool", "_waited")
+    __slots__ = ("_connection", "_pool", "_record_wait")
 
-    def __init__(self, pool: Connections, waited: Callable[[float], None]) -> None:
+    def __init__(self, pool: Connections, record_wait: Callable[[float], None]) -> None:
         self._pool = pool
-        self._waited = waited
+        self._record_wait = record_wait
         self._connection: Connection
 
     async def __aenter__(self) -> Connection:
         started = time.perf_counter()
         self._connection = await self._pool.acquire()
-        self._waited(time.perf_counter() - started)
+        self._record_wait(time.perf_counter() - started)
         return self._connection
 
     async def __aexit__(
@@ -163,9 +165,9 @@ class _Lease:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self._pool.release(self._connection, sound=True)
+            self._pool.release(self._connection, reusable=True)
             return
-        self._pool.release(self._connection, sound=leaves_sound(error))
-        if says_read_only(error):
-            self._pool.doubt()
-        TRANSLATED.__exit__(kind, error, traceback)
+        self._pool.release(self._connection, reusable=leaves_reusable(error))
+        if is_read_only_error(error):
+            self._pool.suspect_read_only()
+        TRANSLATE_ERRORS.__exit__(kind, error, traceback)

@@ -17,7 +17,7 @@ __all__ = [
     "ForeignDatabase",
     "KeyReused",
     "KeyTaken",
-    "NoSocketPlace",
+    "NoSocketDirectory",
     "PostgresFailed",
     "PostgresNotFound",
     "RefreshRefused",
@@ -29,12 +29,12 @@ __all__ = [
     "StoreError",
     "Throttled",
     "VersionMismatch",
-    "is_passing",
+    "is_transient",
 ]
 
 
 # Out of disk, quota, memory or descriptors, and a disk that fails.
-PASSING = {
+TRANSIENT = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.ENOMEM,
@@ -49,26 +49,26 @@ class StoreError(Exception):
     """Base of every error of the store; never raised itself."""
 
 
-def is_passing(error: OSError) -> bool:
+def is_transient(error: OSError) -> bool:
     """Whether the same may work later with nothing changed here: there is no room, or too much to do."""
-    return error.errno in PASSING
+    return error.errno in TRANSIENT
 
 
 class DataDirectoryError(StoreError):
-    """The data directory cannot be used; `passing` where trying again may help."""
+    """The data directory cannot be used; `transient` where trying again may help."""
 
-    def __init__(self, path: Path, reason: str, *, passing: bool = False) -> None:
+    def __init__(self, path: Path, reason: str, *, transient: bool = False) -> None:
         super().__init__(f"the data directory {path} cannot be used: {reason}")
         self.path = path
         self.reason = reason
-        self.passing = passing
+        self.transient = transient
 
 
 class DataDirectoryInUse(DataDirectoryError):
-    """A live DevNest uses the data directory: for a while, where that is a command and `passing`, or to serve."""
+    """A live DevNest uses the data directory: for a while, where that is a command and `transient`, or to serve."""
 
-    def __init__(self, path: Path, pid: str, *, passing: bool = False) -> None:
-        super().__init__(path, f"a running DevNest (process {pid}) uses it", passing=passing)
+    def __init__(self, path: Path, pid: str, *, transient: bool = False) -> None:
+        super().__init__(path, f"a running DevNest (process {pid}) uses it", transient=transient)
         self.pid = pid
 
 
@@ -88,7 +88,7 @@ class PostgresNotFound(StoreError):
     """No usable PostgreSQL binaries."""
 
 
-class NoSocketPlace(StoreError):
+class NoSocketDirectory(StoreError):
     """No directory of the machine will do for the socket of the embedded PostgreSQL."""
 
     def __init__(self, reasons: list[str]) -> None:

@@ -12,8 +12,8 @@ __all__ = ["GroupCommit"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-REST = 1.0  # times as long as a group took, before the next one begins
-MAX_REST_S = 0.01
+PAUSE_FACTOR = 1.0  # times as long as a group took, before the next one begins
+MAX_PAUSE_S = 0.01
 Call: TypeAlias = tuple[
     T, asyncio.Future[R], float
 ]  # the last: when its group has to have begun, by the loop's clock
@@ -27,22 +27,22 @@ class GroupCommit(Generic[T, R]):
     commit where it would have paid for many, as PostgreSQL itself does with the writes of its log.
 
     `work` gives a result or an exception for each item, in order; what it raises is raised for each. A call that is
-    cancelled before its group begins is left out, and one whose group has not begun after `patience_s` is left out too
+    cancelled before its group begins is left out, and one whose group has not begun after `timeout_s` is left out too
     and raises `DatabaseUnavailable`: as long as for a connection. Belongs to one event loop.
     """
 
     def __init__(
         self,
         work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
-        most: int,
-        rest: float = REST,
-        patience_s: float = ACQUIRE_TIMEOUT_S,
+        max_size: int,
+        pause_factor: float = PAUSE_FACTOR,
+        timeout_s: float = ACQUIRE_TIMEOUT_S,
     ) -> None:
         self._work = work
-        self._most = most
-        self._rest = rest
-        self._patience_s = patience_s
-        self._rested_at = 0.0
+        self._max_size = max_size
+        self._pause_factor = pause_factor
+        self._timeout_s = timeout_s
+        self._paused_until = 0.0
         self._waiting: deque[Call[T, R]] = deque()  # the first to come first
         self._runner: asyncio.Task[None] | None = None
         # One timer for all calls, set for the oldest and left alone when that one is served: a timer for each call
@@ -53,11 +53,11 @@ class GroupCommit(Generic[T, R]):
         """The item's own result, or the exception it ended with."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[R] = loop.create_future()
-        self._waiting.append((item, result, loop.time() + self._patience_s))
+        self._waiting.append((item, result, loop.time() + self._timeout_s))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
         if self._timer is None:
-            self._timer = loop.call_later(self._patience_s, self._expire)
+            self._timer = loop.call_later(self._timeout_s, self._expire)
         return await result
 
     async def _run(self) -> None:
@@ -65,8 +65,8 @@ class GroupCommit(Generic[T, R]):
         group: list[Call[T, R]] = []
         try:
             while self._waiting:
-                left_s = self._rested_at - loop.time()
-                if left_s > 0 and len(self._waiting) < self._most:
+                left_s = self._paused_until - loop.time()
+                if left_s > 0 and len(self._waiting) < self._max_size:
                     await asyncio.sleep(left_s)
                 began_at = loop.time()
                 group = self._next_group()
@@ -81,7 +81,9 @@ class GroupCommit(Generic[T, R]):
                         result.set_result(outcome)
                 if len(group) > 1:
                     now = loop.time()
-                    self._rested_at = now + min(MAX_REST_S, self._rest * (now - began_at))
+                    self._paused_until = now + min(
+                        MAX_PAUSE_S, self._pause_factor * (now - began_at)
+                    )
         except BaseException:  # this was cancelled, or the work was
             for _, result, _ in (*group, *self._waiting):
                 _refuse(result, "the group was cancelled")
@@ -92,7 +94,7 @@ class GroupCommit(Generic[T, R]):
 
     def _next_group(self) -> list[Call[T, R]]:
         group: list[Call[T, R]] = []
-        while self._waiting and len(group) < self._most:
+        while self._waiting and len(group) < self._max_size:
             call = self._waiting.popleft()
             if not call[1].done():
                 group.append(call)
@@ -116,7 +118,7 @@ class GroupCommit(Generic[T, R]):
                 self._timer = loop.call_at(until, self._expire)
                 return
             self._waiting.popleft()
-            _refuse(result, f"no turn within {self._patience_s:g} s")
+            _refuse(result, f"no turn within {self._timeout_s:g} s")
         self._timer = None
 
 

@@ -14,7 +14,7 @@ from devnest.store.errors import DatabaseUnavailable
 __all__ = ["Housekeeper", "purge"]
 
 PERIOD_S = 600.0
-BATCH = 5_000  # rows of one statement, so that none takes long
+BATCH_ROWS = 5_000  # rows of one statement, so that none takes long
 STALE = [
     # Until then a server that was cut off can learn that one has ended.
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
@@ -32,12 +32,12 @@ async def purge(database: Database) -> int:
     """Delete what is stale; how many rows."""
     deleted = 0
     for table, stale in STALE:
-        last = BATCH
-        while last == BATCH:
+        last = BATCH_ROWS
+        while last == BATCH_ROWS:
             last = await database.fetch_value(
                 f"WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {stale}"  # noqa: S608 (constants only)
                 " LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) FROM gone",
-                BATCH,
+                BATCH_ROWS,
             )
             deleted += last
     return deleted

@@ -11,7 +11,7 @@ from devnest.store.database import Database
 from devnest.store.errors import DatabaseUnavailable, DatabaseUnfit, SchemaNewer, StoreError
 from devnest.store.migrations import HEAD
 from devnest.store.schema import MARK_AS_OURS, read_schema
-from devnest.store.unavailable import TRANSLATED, is_unavailable, reason_of
+from devnest.store.unavailable import TRANSLATE_ERRORS, is_unavailable, reason_of
 
 __all__ = ["ensure_database", "migrate"]
 
@@ -36,7 +36,7 @@ async def ensure_database(url: str) -> None:
         if not isinstance(error.__cause__, asyncpg.InvalidCatalogNameError):
             raise
         connection = await connect(url, database="postgres")
-        with TRANSLATED:
+        with TRANSLATE_ERRORS:
             await connection.execute("CREATE DATABASE devnest")
     await connection.close()
 
@@ -106,7 +106,7 @@ def _upgrade(url: str) -> None:
         finally:
             await engine.dispose()
 
-    with TRANSLATED:
+    with TRANSLATE_ERRORS:
         asyncio.run(upgrade())
 
 

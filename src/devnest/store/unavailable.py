@@ -10,7 +10,13 @@ import asyncpg
 
 from devnest.store.errors import DatabaseUnavailable
 
-__all__ = ["TRANSLATED", "is_unavailable", "leaves_sound", "reason_of", "says_read_only"]
+__all__ = [
+    "TRANSLATE_ERRORS",
+    "is_read_only_error",
+    "is_unavailable",
+    "leaves_reusable",
+    "reason_of",
+]
 
 # Class 22, 23 or 42 is about a statement and its values: ours to mend. These are about the database, or the moment.
 UNAVAILABLE = (
@@ -56,14 +62,14 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError))
 
 
-def leaves_sound(error: BaseException) -> bool:
+def leaves_reusable(error: BaseException) -> bool:
     """Whether the connection that the failure came from can be used again."""
     if isinstance(error, asyncpg.PostgresError):
         return not is_unavailable(error) or error.sqlstate.startswith(ABOUT_THE_STATEMENT)
     return not isinstance(error, INTERRUPTED)
 
 
-def says_read_only(error: BaseException) -> bool:
+def is_read_only_error(error: BaseException) -> bool:
     """Whether the failure means that nothing can be written there."""
     return isinstance(error, asyncpg.ReadOnlySQLTransactionError)
 
@@ -76,7 +82,7 @@ def reason_of(error: BaseException) -> str:
     return str(said) or type(error).__name__
 
 
-class _Translated:
+class _TranslateErrors:
     """FairQueue what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are.
 
     A class, and one object of it for all: on the path of every query a generator would cost more than the rest.
@@ -90,4 +96,4 @@ class _Translated:
             raise DatabaseUnavailable(reason_of(error)) from error
 
 
-TRANSLATED = _Translated()
+TRANSLATE_ERRORS = _TranslateErrors()

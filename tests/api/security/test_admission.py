@@ -13,7 +13,7 @@ from devnest.pool import PoolFull
 class RefusedOne(InlineRunner):
     """A runner whose pool has just refused one client."""
 
-    def check_room(self, client: str) -> None:
+    def raise_if_refused(self, client: str) -> None:
         if client in ("flooder", "2001:db8::/64"):
             raise PoolFull(1.5)
 

@@ -14,7 +14,7 @@ from devnest.api.security.throttling import address, typed
 from devnest.passwords import Hasher, InlineRunner
 from devnest.store import Rule, Subject, Throttled
 
-RULE = Rule("test", free=3, period=timedelta(hours=1), longest=timedelta(hours=1), most=20)
+RULE = Rule("test", free=3, period=timedelta(hours=1), max_wait=timedelta(hours=1), max_level=20)
 LOGIN, REGISTER = "/api/v1/auth/login", "/api/v1/auth/register"
 ONE, OTHER = (Subject(RULE, name) for name in ("one", "other"))
 

@@ -20,7 +20,7 @@ from devnest.api.security.tokens import (
     LEEWAY_S,
     REMEMBERED_TOKENS,
 )
-from devnest.keys import STILL_VERIFIES_S, Algorithm, Key, KeySet
+from devnest.keys import VERIFY_OVERLAP_S, Algorithm, Key, KeySet
 
 SECRET = b"k" * 48
 ACCOUNT, SESSION = uuid4(), uuid4()
@@ -187,7 +187,7 @@ def test_a_key_s_tokens_outlive_its_replacement_and_not_the_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A token in use is good to its end; what a stolen old key signs for later ends with the key."""
-    assert STILL_VERIFIES_S > ACCESS_TOKEN_LIFETIME_S + LEEWAY_S + 60
+    assert VERIFY_OVERLAP_S > ACCESS_TOKEN_LIFETIME_S + LEEWAY_S + 60
     now = int(time.time())
     keys = KeySet(
         [HMAC, Key(kid="new", algorithm=Algorithm.HS256, secret=b"n" * 48, signs_from=now)]
@@ -200,7 +200,7 @@ def test_a_key_s_tokens_outlive_its_replacement_and_not_the_key(
     for token in (honest, stolen):
         assert issuer.verify(token) == Principal(ACCOUNT, SESSION)
     assert jwt.get_unverified_header(issuer.issue(ACCOUNT, SESSION))["kid"] == "new"
-    monkeypatch.setattr("devnest.api.security.tokens.time.time", lambda: now + STILL_VERIFIES_S + 1)
+    monkeypatch.setattr("devnest.api.security.tokens.time.time", lambda: now + VERIFY_OVERLAP_S + 1)
     for token in (honest, stolen):
         with pytest.raises(InvalidToken):
             issuer.verify(token)

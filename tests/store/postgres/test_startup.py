@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from devnest.store import DataDirectory, EmbeddedPostgres, NoSocketPlace, PostgresFailed
+from devnest.store import DataDirectory, EmbeddedPostgres, NoSocketDirectory, PostgresFailed
 from devnest.store.postgres.binaries import Identity, find_binaries, postgres_identity
 from devnest.store.postgres.socket_directory import (
     MAX_ADDRESS_BYTES,
@@ -55,8 +55,8 @@ def test_a_start_that_moves_is_waited_for(
 ) -> None:
     """By its CPU time or by its log, longer than one that does not; DevNest's own log says so now and then."""
     monkeypatch.setattr("devnest.store.postgres.startup.MAX_STANDSTILL_S", 2.0)
-    monkeypatch.setattr("devnest.store.postgres.startup.LOOK_S", 0.05)
-    monkeypatch.setattr("devnest.store.postgres.startup.REPORT_S", 0.3)
+    monkeypatch.setattr("devnest.store.postgres.startup.CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr("devnest.store.postgres.startup.REPORT_INTERVAL_S", 0.3)
     with capture_logs() as lines, delayed(data_dir, delay) as postgres:
         postgres.start()
     reports = [line for line in lines if line["event"] == "postgresql still starts"]
@@ -68,7 +68,7 @@ def test_a_start_that_moves_is_waited_for(
 def test_a_start_that_stands_still_ends(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed, and may be tried again."""
     monkeypatch.setattr("devnest.store.postgres.startup.MAX_STANDSTILL_S", 0.5)
-    monkeypatch.setattr("devnest.store.postgres.startup.LOOK_S", 0.05)
+    monkeypatch.setattr("devnest.store.postgres.startup.CHECK_INTERVAL_S", 0.05)
     monkeypatch.setattr("devnest.store.postgres.embedded.STOP_TIMEOUT_S", 0.2)
     with (
         delayed(data_dir, SLEEP) as postgres,
@@ -160,7 +160,7 @@ def test_no_place_at_all_is_one_line_with_each_reason(
     )
     home = parent / "a b"
     home.mkdir()
-    with pytest.raises(NoSocketPlace, match="TMPDIR") as caught:
+    with pytest.raises(NoSocketDirectory, match="TMPDIR") as caught:
         make_socket_directory(home, Identity())
     assert "\n" not in str(caught.value)
     for reason in ("other characters than", "too long", "Not a directory"):

@@ -34,7 +34,7 @@ from devnest.store import (
     set_password,
     taken_field,
 )
-from devnest.store.queries.registration import UNCONFIRMED_FOR
+from devnest.store.queries.registration import UNCONFIRMED_LIFETIME
 
 pytestmark = pytest.mark.usefixtures("no_error_is_logged")
 
@@ -63,7 +63,7 @@ async def mailed(database: Database, account: Account, purpose: Purpose = Purpos
     return token
 
 
-async def ages(database: Database, account: Account, by: timedelta = UNCONFIRMED_FOR) -> None:
+async def ages(database: Database, account: Account, by: timedelta = UNCONFIRMED_LIFETIME) -> None:
     await database.fetch(
         "UPDATE accounts SET email_given_at = email_given_at - $2::interval WHERE id = $1",
         account.id,

@@ -17,7 +17,7 @@ from devnest.store import (
 )
 from devnest.store.queries.accounts import VERIFY_LIFETIME
 from devnest.store.queries.mailboxes import mailbox
-from devnest.store.queries.mailed_tokens import MAX_GOOD
+from devnest.store.queries.mailed_tokens import MAX_VALID_TOKENS
 
 THREE = Allowance("three", 3, timedelta(hours=1))
 
@@ -103,5 +103,5 @@ def test_every_code_that_is_mailed_is_good_for_its_time() -> None:
     """There are never more codes than an account may have, and of resets always one that is good."""
     for allowance, lifetime in ((RESETS, RESET_LIFETIME), (UNCONFIRMED, VERIFY_LIFETIME)):
         later = (lifetime - timedelta(seconds=1)) // allowance.period
-        assert allowance.at_once + later <= MAX_GOOD
+        assert allowance.burst + later <= MAX_VALID_TOKENS
     assert RESETS.period < RESET_LIFETIME

@@ -18,7 +18,7 @@ from devnest.store import (
     find_proof,
     set_password,
 )
-from devnest.store.queries.mailed_tokens import MAX_GOOD
+from devnest.store.queries.mailed_tokens import MAX_VALID_TOKENS
 
 ELSEWHERE = "elsewhere@example.org"
 
@@ -68,16 +68,16 @@ async def test_several_are_good_until_one_is_used(
     """Mails overtake each other; and what was made at the same moment counts too."""
     making = (
         create_mailed_token(database, account.id, purpose, address(account))
-        for _ in range(MAX_GOOD - 1)
+        for _ in range(MAX_VALID_TOKENS - 1)
     )
     tokens = [
         await create_mailed_token(database, account.id, purpose, address(account)),
         *await asyncio.gather(*making),
     ]
     good = [token for token in tokens if token is not None]
-    assert len(set(good)) == MAX_GOOD
+    assert len(set(good)) == MAX_VALID_TOKENS
     assert await use(database, purpose, good[which]) is not None
-    assert [await use(database, purpose, token) for token in good] == [None] * MAX_GOOD
+    assert [await use(database, purpose, token) for token in good] == [None] * MAX_VALID_TOKENS
 
 
 @pytest.mark.parametrize("purpose", Purpose)
@@ -87,10 +87,10 @@ async def test_there_are_only_so_many(
     """No new one makes one void that was mailed; when those are too old there are others."""
     making = (
         create_mailed_token(database, account.id, purpose, address(account))
-        for _ in range(2 * MAX_GOOD)
+        for _ in range(2 * MAX_VALID_TOKENS)
     )
     tokens = [token for token in await asyncio.gather(*making) if token is not None]
-    assert len(tokens) == MAX_GOOD
+    assert len(tokens) == MAX_VALID_TOKENS
     await database.fetch(
         "UPDATE mailed_tokens SET expires_at = now() WHERE account_id = $1", account.id
     )

@@ -71,7 +71,7 @@ async def test_an_end_by_hand_is_told_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The trigger tells, whoever changes the row; the next reading is an hour away."""
-    monkeypatch.setattr("devnest.store.queries.revocations.CHECK_S", 3600)
+    monkeypatch.setattr("devnest.store.queries.revocations.CHECK_INTERVAL_S", 3600)
     async with RevokedSessions(postgres.url, 900) as revoked:
         await database.fetch("UPDATE sessions SET ended_at = now() WHERE id = $1", session[1])
         assert await known(revoked, session[1])
@@ -111,7 +111,7 @@ async def test_a_lost_notification_is_made_up_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Even where the connection lives and tells nothing."""
-    monkeypatch.setattr("devnest.store.queries.revocations.CHECK_S", 0.01)
+    monkeypatch.setattr("devnest.store.queries.revocations.CHECK_INTERVAL_S", 0.01)
     monkeypatch.setattr("devnest.store.queries.revocations.CHANNEL", "another")
     async with RevokedSessions(postgres.url, 900) as revoked:
         await end_session(database, *session)
@@ -122,7 +122,7 @@ async def test_an_ended_session_is_forgotten_after_its_tokens(
     postgres: EmbeddedPostgres, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The set does not grow for ever; noise on the channel does not hurt it."""
-    monkeypatch.setattr("devnest.store.queries.revocations.CHECK_S", 0.01)
+    monkeypatch.setattr("devnest.store.queries.revocations.CHECK_INTERVAL_S", 0.01)
     async with RevokedSessions(postgres.url, 0.0) as revoked:
         await database.fetch("SELECT pg_notify('devnest_session_ended', 'no uuid')")
         revoked.add(uuid4())
@@ -146,7 +146,7 @@ async def test_an_error_of_the_database_is_no_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not even one that no lost connection explains: a table that is away while a backup is put back."""
-    monkeypatch.setattr(module, "CHECK_S", 0.01)
+    monkeypatch.setattr(module, "CHECK_INTERVAL_S", 0.01)
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     with structlog.testing.capture_logs() as logs:
         await database.fetch("ALTER TABLE sessions RENAME TO away")

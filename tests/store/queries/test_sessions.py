@@ -12,10 +12,10 @@ import pytest
 
 from devnest.store import (
     Account,
-    Changed,
     Database,
     Opening,
     Origin,
+    PasswordChanged,
     Refreshed,
     RefreshRefused,
     change_password,
@@ -32,7 +32,7 @@ from devnest.store import (
     refresh_session,
 )
 from devnest.store.queries.accounts import MAX_SESSIONS
-from devnest.store.queries.sessions import INACTIVITY, MAX_REFRESHES, REPLACE
+from devnest.store.queries.sessions import MAX_INACTIVITY, MAX_REFRESHES, REPLACE
 from tests.support import PATIENCE_S
 
 UNSEEN = uuid4()
@@ -227,7 +227,7 @@ async def test_of_a_change_and_a_refresh_at_once_no_old_token_lives(
         change_password(database, account.id, "hash", "new"),
         return_exceptions=True,
     )
-    assert isinstance(changed, Changed)
+    assert isinstance(changed, PasswordChanged)
     for old in (token, refreshed.refresh_token if isinstance(refreshed, Refreshed) else token):
         assert await refusal(database, old) == "ended"
     assert await live(database, account) == [changed.session.id]
@@ -258,7 +258,7 @@ async def test_an_old_session_is_refreshed_by_as_few_rows_as_a_young_one(
     async with database.connection() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        arguments = (session_id, hashed(second), 3002, b"seed", b"new", INACTIVITY, "192.0.2.1")
+        arguments = (session_id, hashed(second), 3002, b"seed", b"new", MAX_INACTIVITY, "192.0.2.1")
         plan = json.loads(
             await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {REPLACE}", *arguments)
         )

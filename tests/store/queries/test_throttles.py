@@ -19,12 +19,12 @@ from devnest.store import (
     charge,
     check,
     count,
-    pay_back,
     purge,
+    refund,
 )
 
 # A day: so much is forgotten in a test, however slow the machine is, that the level stays the number of failures.
-RULE = Rule("test", free=3, period=timedelta(days=1), longest=timedelta(seconds=60), most=20)
+RULE = Rule("test", free=3, period=timedelta(days=1), max_wait=timedelta(seconds=60), max_level=20)
 STATE = "SELECT empty_at, blocked_until FROM throttles WHERE key = $1"
 
 
@@ -75,7 +75,7 @@ async def make_wait(database: Database, subject: Subject) -> None:
 async def is_free(database: Database, subject: Subject, *, room: int | None = None) -> bool:
     """Whether a try would be let through."""
     try:
-        await check(database, subject, room=room)
+        await check(database, subject, max_failures=room)
     except Throttled:
         return False
     return True
@@ -102,7 +102,7 @@ async def test_failures_are_forgotten_one_by_one(database: Database, subject: Su
     """One in each period, and no other counter of failures or successes keeps that from happening."""
     await fail(database, subject, 5)
     for left in (4, 3, 2, 1, 0, 0):
-        await pay_back(database, await charge_without_wait(database, subject))
+        await refund(database, await charge_without_wait(database, subject))
         await age(database, subject, RULE.period)
         assert await level_of(database, subject) == left
     await count(database, subject)
@@ -118,8 +118,8 @@ async def test_a_long_attack_is_over_some_time_after_its_end(
     database: Database, subject: Subject
 ) -> None:
     """The level has a top."""
-    await fail(database, subject, 3 * RULE.most)
-    await age(database, subject, (RULE.most - RULE.free) * RULE.period)
+    await fail(database, subject, 3 * RULE.max_level)
+    await age(database, subject, (RULE.max_level - RULE.free) * RULE.period)
     assert await level_of(database, subject) <= RULE.free + 1
 
 
@@ -151,7 +151,7 @@ async def test_who_was_told_is_not_the_first(database: Database, subject: Subjec
     await make_wait(database, address)
     for _ in range(2):
         with pytest.raises(Throttled) as caught:
-            await charge(database, subject, beside=address, told=True)
+            await charge(database, subject, also_check=address, told=True)
         first.append(caught.value.first)
     assert first == [False, True, False, True, False]
 
@@ -198,16 +198,16 @@ async def test_nobody_is_charged_while_somebody_beside_waits(
 ) -> None:
     """Who is refused for one reason is not counted for another."""
     address = Subject(RULE, uuid4().hex)
-    await charge(database, subject, beside=address)
+    await charge(database, subject, also_check=address)
     await make_wait(database, address)
     for _ in range(10):
         with pytest.raises(Throttled) as caught:
-            await charge(database, subject, beside=address)
+            await charge(database, subject, also_check=address)
         assert set(caught.value.waits) == {address.key}
     assert await level_of(database, subject) == 1
     await make_wait(database, subject)
     with pytest.raises(Throttled) as caught:
-        await charge(database, subject, beside=address)
+        await charge(database, subject, also_check=address)
     assert set(caught.value.waits) == {address.key, subject.key}
 
 
@@ -217,11 +217,11 @@ async def test_there_is_room_for_so_many_failures_and_no_more(
     """For who is charged and who only asks. It is no wait: nobody is told, and nothing is remembered."""
     address = Subject(replace(RULE, free=100), uuid4().hex)
     await fail(database, address, 5)
-    await charge(database, subject, beside=address, room=5)
+    await charge(database, subject, also_check=address, max_failures=5)
     assert await is_free(database, address, room=5)
     for work in (
-        charge(database, subject, beside=address, room=4),
-        check(database, address, room=4),
+        charge(database, subject, also_check=address, max_failures=4),
+        check(database, address, max_failures=4),
     ):
         with pytest.raises(Throttled) as caught:
             await work
@@ -261,7 +261,7 @@ async def test_what_is_paid_back_has_never_been(
     await fail(database, subject, failures)
     await end_wait(database, subject)
     before = await database.fetch(STATE, subject.key)
-    await pay_back(database, await charge(database, subject))
+    await refund(database, await charge(database, subject))
     after = await database.fetch(STATE, subject.key)
     assert await level_of(database, subject) == failures
     if before:
@@ -277,10 +277,10 @@ async def test_what_is_paid_back_leaves_the_wait_of_another(
     right = await charge(database, subject)
     await end_wait(database, subject)
     wrong = await charge(database, subject)
-    await pay_back(database, right)
+    await refund(database, right)
     assert not await is_free(database, subject)
     assert await level_of(database, subject) == 4
-    await pay_back(database, wrong)
+    await refund(database, wrong)
     assert await is_free(database, subject)
 
 
@@ -292,7 +292,7 @@ async def test_what_is_paid_back_ends_a_wait_that_it_made_too_long(
     await fail(database, subject, 2)
     await charge(database, subject)
     assert not await is_free(database, subject)
-    await pay_back(database, right)
+    await refund(database, right)
     assert await is_free(database, subject)
 
 
@@ -303,7 +303,7 @@ async def test_those_who_tell_of_two_waits_do_not_block_each_other(database: Dat
         await asyncio.gather(make_wait(database, one), make_wait(database, two))
         pairs = itertools.islice(itertools.cycle([(one, two), (two, one)]), 30)
         refused = await asyncio.gather(
-            *(charge(database, first, beside=second) for first, second in pairs),
+            *(charge(database, first, also_check=second) for first, second in pairs),
             return_exceptions=True,
         )
         assert all(isinstance(answer, Throttled) for answer in refused)
@@ -316,7 +316,7 @@ async def test_housekeeping_deletes_what_nobody_needs(database: Database, subjec
     await charge(database, failed)
     await make_wait(database, waiting)
     await database.fetch("UPDATE throttles SET empty_at = now() WHERE key = $1", waiting.key)
-    await pay_back(database, await charge(database, subject))
+    await refund(database, await charge(database, subject))
     await purge(database)
     assert not await database.fetch(STATE, subject.key)
     assert await database.fetch(STATE, waiting.key)

@@ -23,9 +23,9 @@ from devnest.api.security.strength import check_strength
 from devnest.api.security.throttling import Attempt, count_failure, guess_signed_in
 from devnest.api.security.tokens import ACCESS_TOKEN_LIFETIME_S
 from devnest.store import (
-    Changed,
     Event,
     Login,
+    PasswordChanged,
     Proof,
     Purpose,
     change_password,
@@ -81,7 +81,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
 
 async def _replace(
     request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None
-) -> Changed | None:
+) -> PasswordChanged | None:
     """Change it; None where the current password is wrong."""
     database, account_id = request.services.database, request.principal.account_id
     new_hash: str | None = None

@@ -148,7 +148,7 @@ async def edit_post(post_id: UUID, data: PostChange, request: ApiRequest) -> Rep
         post_id,
         request.principal.account_id,
         wanted.allowed_versions,
-        not_among=wanted.excluded_versions,
+        excluded_versions=wanted.excluded_versions,
         title=data.title or None,
         body=data.body or None,
         tags=None if data.tags is UNSET else list(dict.fromkeys(data.tags)),
@@ -176,7 +176,7 @@ async def remove_post(post_id: UUID, request: ApiRequest) -> None:
         post_id,
         account_id,
         wanted.allowed_versions,
-        not_among=wanted.excluded_versions,
+        excluded_versions=wanted.excluded_versions,
     ):
         raise await _refusal(request, post_id)
 

@@ -49,7 +49,7 @@ class Admission:
                     self._throttle_cache.refuse(address(source))
                 elif self._throttle_cache:
                     receive = await self._refuse_sign_in(source, receive)
-                self._hasher.check_room(source)
+                self._hasher.raise_if_refused(source)
             except (Throttled, PoolError) as error:
                 scope["path_template"] = scope["path"]
                 await error_reply(error, scope)(scope, receive, send)

@@ -35,7 +35,7 @@ from devnest.store import (
     check,
     count,
     folded,
-    pay_back,
+    refund,
 )
 
 __all__ = [
@@ -53,7 +53,7 @@ __all__ = [
 # Ten tries are enough for somebody who remembers, and ten an hour for nobody who guesses. Half a minute at most, for
 # whoever fails on purpose lets the holder wait as well, where no device is known.
 ACCOUNT = Rule(
-    "account", free=10, period=timedelta(minutes=6), longest=timedelta(seconds=30), most=16
+    "account", free=10, period=timedelta(minutes=6), max_wait=timedelta(seconds=30), max_level=16
 )
 DEVICE = replace(ACCOUNT, name="device")
 SIGNED_IN = replace(ACCOUNT, name="signed in")
@@ -62,11 +62,15 @@ ADDRESS = Rule(
     "address",
     free=30,
     period=timedelta(minutes=2),
-    longest=timedelta(minutes=15),
-    most=MAX_IN_FLIGHT,
+    max_wait=timedelta(minutes=15),
+    max_level=MAX_IN_FLIGHT,
 )
 SESSION = Rule(
-    "ended session", free=10, period=timedelta(minutes=6), longest=timedelta(minutes=15), most=21
+    "ended session",
+    free=10,
+    period=timedelta(minutes=6),
+    max_wait=timedelta(minutes=15),
+    max_level=21,
 )
 
 
@@ -143,10 +147,10 @@ class Attempt:
         if self._own is not None:
             told = services.throttle_cache.hammers(self._own)
             self._charge = await charge(
-                services.database, self._own, beside=source, room=room, told=told
+                services.database, self._own, also_check=source, max_failures=room, told=told
             )
         elif source is not None:
-            await check(services.database, source, room=room)
+            await check(services.database, source, max_failures=room)
 
     async def __aexit__(
         self,
@@ -160,7 +164,7 @@ class Attempt:
         try:
             # Where the hashers were too busy, nothing was guessed.
             if self._succeeded or isinstance(error, (PoolError, MemoryError)):
-                await self._pay_back()
+                await self._refund()
             elif self._checked:
                 await count(services.database, address(network))
         finally:
@@ -168,9 +172,9 @@ class Attempt:
                 network
             )  # after it was counted, so that it counts at every moment
 
-    async def _pay_back(self) -> None:
+    async def _refund(self) -> None:
         if self._charge is not None:
-            await pay_back(self._request.services.database, self._charge)
+            await refund(self._request.services.database, self._charge)
             self._request.services.throttle_cache.forget(self._own, self._called)
 
 

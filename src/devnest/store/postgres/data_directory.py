@@ -5,7 +5,7 @@ import os
 import pwd
 from pathlib import Path
 
-from devnest.store.errors import DataDirectoryError, DataDirectoryInUse, is_passing
+from devnest.store.errors import DataDirectoryError, DataDirectoryInUse, is_transient
 
 __all__ = ["DataDirectory", "default_data_dir"]
 
@@ -68,7 +68,7 @@ class DataDirectory:
             )
         except OSError as error:
             raise DataDirectoryError(
-                self.path, error.strerror or str(error), passing=is_passing(error)
+                self.path, error.strerror or str(error), transient=is_transient(error)
             ) from error
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,7 +77,7 @@ class DataDirectory:
                 "unknown"
             ]
             self.close()
-            raise DataDirectoryInUse(self.path, pid, passing=what == [COMMAND]) from None
+            raise DataDirectoryInUse(self.path, pid, transient=what == [COMMAND]) from None
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, f"{os.getpid()}\n{'' if to_serve else COMMAND}\n".encode(), 0)
 

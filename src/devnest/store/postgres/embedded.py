@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from devnest.store.connection_url import embedded_url
-from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch, is_passing
+from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch, is_transient
 from devnest.store.postgres.binaries import (
     PostgresBinaries,
     find_binaries,
@@ -35,7 +35,7 @@ __all__ = ["EmbeddedPostgres", "running_url"]
 
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 30.0
-BEREFT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
+BACKEND_EXIT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
 _PRCTL: Any = getattr(
@@ -66,7 +66,7 @@ class EmbeddedPostgres:
         self._socket_dir: Path | None = None
         self._startup: Startup | None = None
         self._orphan_since: float | None = None
-        self._asked: int | None = None  # the postmaster that was asked to end
+        self._signalled_pid: int | None = None  # the postmaster that was asked to end
 
     @property
     def url(self) -> str:
@@ -132,7 +132,7 @@ class EmbeddedPostgres:
                 os.close(lock_fd)  # the postmaster has its own copy
         except OSError as error:
             reason = f"{error.filename or ''} {error.strerror}".strip()
-            raise DataDirectoryError(self._home, reason, passing=is_passing(error)) from error
+            raise DataDirectoryError(self._home, reason, transient=is_transient(error)) from error
 
     def is_ready(self) -> bool:
         """Whether a launched PostgreSQL accepts connections; raises `PostgresFailed` where it never will."""
@@ -189,12 +189,12 @@ class EmbeddedPostgres:
             pid, now = self._orphan_pid(), time.monotonic()
             if self._orphan_since is None:
                 self._orphan_since = now
-            if pid and pid != self._asked:
-                self._asked = pid
+            if pid and pid != self._signalled_pid:
+                self._signalled_pid = pid
                 _send(pid, signal.SIGINT)
             waited_s = now - self._orphan_since
-            if not pid and waited_s > BEREFT_TIMEOUT_S:
-                self._kill_bereft(lock_fd)
+            if not pid and waited_s > BACKEND_EXIT_TIMEOUT_S:
+                self._kill_leftover_backends(lock_fd)
             if waited_s > ORPHAN_TIMEOUT_S:
                 self._orphan_since = None
                 raise PostgresFailed(
@@ -215,7 +215,7 @@ class EmbeddedPostgres:
                 return None
         return pid
 
-    def _kill_bereft(self, lock_fd: int) -> None:
+    def _kill_leftover_backends(self, lock_fd: int) -> None:
         """Where the system can tell, end what has the lock and works in the data directory, without a postmaster.
 
         The lock tells PostgreSQL's processes from a shell that somebody has there.

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from devnest.store.errors import NoSocketPlace
+from devnest.store.errors import NoSocketDirectory
 from devnest.store.postgres.binaries import Identity
 
 __all__ = ["clear_socket_directories", "make_socket_directory"]
@@ -25,14 +25,14 @@ OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (what we make there is 0
 
 
 def make_socket_directory(home: Path, identity: Identity) -> Path:
-    """A fresh directory for the PostgreSQL of this data directory; raises `NoSocketPlace` where there is none."""
+    """A fresh directory for the PostgreSQL of this data directory; raises `NoSocketDirectory` where there is none."""
     reasons = []
     for parent in _parents(home):
         try:
             return _make(parent, _prefix(home), identity)
         except (OSError, ValueError) as error:
             reasons.append(f"{str(parent)!r}: {getattr(error, 'strerror', None) or error}")
-    raise NoSocketPlace(reasons)
+    raise NoSocketDirectory(reasons)
 
 
 def clear_socket_directories(home: Path, keep: Path | None) -> None:

@@ -18,8 +18,8 @@ __all__ = ["MAX_STANDSTILL_S", "Startup"]
 MAX_STANDSTILL_S = (
     300.0  # the checkpoint at the end of a recovery may say nothing and only wait for the disk
 )
-LOOK_S = 1.0
-REPORT_S = 10.0
+CHECK_INTERVAL_S = 1.0
+REPORT_INTERVAL_S = 10.0
 log = structlog.get_logger("devnest.store")
 
 
@@ -35,11 +35,11 @@ class Startup:
     def is_stuck(self) -> bool:
         """Whether nothing has moved for too long. Every ten seconds the log says that it is waited for, and why."""
         now = time.monotonic()
-        if now - self._looked_at >= LOOK_S:
+        if now - self._looked_at >= CHECK_INTERVAL_S:
             self._looked_at = now
             if (seen := (self._log.size_bytes(), _cpu_ticks(self._pid))) != self._seen:
                 self._seen, self._moved_at = seen, now
-        if now - self._reported_at >= REPORT_S:
+        if now - self._reported_at >= REPORT_INTERVAL_S:
             self._reported_at = now
             last = " ".join(self._log.last_lines(1))
             log.warning(

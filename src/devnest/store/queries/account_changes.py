@@ -23,11 +23,11 @@ from devnest.store.queries.sessions import END_ALL, Opened, Opening, open_sessio
 __all__ = [
     "MAX_RENAMES",
     "RENAME_PERIOD",
-    "Changed",
+    "PasswordChanged",
     "change_password",
     "change_username",
     "delete_account",
-    "forget_ways_in",
+    "revoke_access",
 ]
 
 MAX_RENAMES = 3  # in RENAME_PERIOD: each keeps a name from everybody else for as long
@@ -73,7 +73,7 @@ async def change_username(
     return Account(*row)
 
 
-class Changed(NamedTuple):
+class PasswordChanged(NamedTuple):
     """A password was changed: the session that goes on instead of the one that did it, and those that ended."""
 
     session: Opened
@@ -82,7 +82,7 @@ class Changed(NamedTuple):
 
 async def change_password(
     database: Database, account_id: UUID, old_hash: str, new_hash: str, origin: Origin = NO_ORIGIN
-) -> Changed | None:
+) -> PasswordChanged | None:
     """Replace the hash if it is still the old one, end all sessions, and open one for whoever did it.
 
     A copy of the session that did it, refresh tokens and access tokens, ends like the others. The new session has its
@@ -103,7 +103,7 @@ async def change_password(
             connection, Opening(account_id, new_hash, origin), Event.PASSWORD_CHANGE
         )
     assert session is not None, "the account is locked"
-    return Changed(session, [row["id"] for row in ended])
+    return PasswordChanged(session, [row["id"] for row in ended])
 
 
 async def delete_account(
@@ -124,7 +124,7 @@ async def delete_account(
         )  # fmt: skip
         if not deleted:
             return None
-        ended = await forget_ways_in(connection, account_id)
+        ended = await revoke_access(connection, account_id)
         await connection.execute(
             "UPDATE sessions SET address = NULL, user_agent = NULL, refreshed_from = NULL WHERE account_id = $1",
             account_id,
@@ -132,7 +132,7 @@ async def delete_account(
     return ended
 
 
-async def forget_ways_in(connection: Connection, account_id: UUID) -> list[UUID]:
+async def revoke_access(connection: Connection, account_id: UUID) -> list[UUID]:
     """Remove all that opens the account or waits to change it, the password aside; the sessions that ended.
 
     For an account that is locked and about to be another person's, or nobody's. Whatever else will open an account one

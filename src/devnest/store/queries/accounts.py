@@ -27,10 +27,10 @@ VERIFY_LIFETIME = timedelta(hours=24)
 
 # So many sessions at once; where one more comes, those unused for longest end (`end_surplus`).
 MAX_SESSIONS = 300
-MAX_ENDED = 100  # at one sign-in: every server hears of each
+MAX_ENDED_PER_SIGN_IN = 100  # at one sign-in: every server hears of each
 SURPLUS = (
     "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"  # noqa: S608
-    f" OFFSET {MAX_SESSIONS - 1} LIMIT {MAX_ENDED}) AS beyond)"
+    f" OFFSET {MAX_SESSIONS - 1} LIMIT {MAX_ENDED_PER_SIGN_IN}) AS beyond)"
 )
 
 RECIPIENT = "SELECT id, username, email, email_verified_at IS NOT NULL FROM accounts"

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AuthorGone
-from devnest.store.queries.idempotency import Claim, once
+from devnest.store.queries.idempotency import Claim, run_once
 from devnest.store.queries.posts import MAX_LISTED_BYTES, Author
 
 __all__ = ["Comment", "create_comment", "delete_comment", "list_comments"]
@@ -69,7 +69,7 @@ async def create_comment(
             raise AuthorGone("the account no longer exists")
         return _comment(row)
 
-    return await once(database, claim, author_id, Comment, make)
+    return await run_once(database, claim, author_id, Comment, make)
 
 
 async def list_comments(

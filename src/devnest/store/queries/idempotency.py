@@ -16,7 +16,7 @@ from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import KeyReused, KeyTaken
 
-__all__ = ["Claim", "find_answer", "keep_answer", "once"]
+__all__ = ["Claim", "find_answer", "keep_answer", "run_once"]
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ async def keep_answer(
         raise KeyTaken
 
 
-async def once(
+async def run_once(
     database: Database,
     claim: Claim | None,
     account_id: UUID,
@@ -76,4 +76,4 @@ async def once(
                 await keep_answer(connection, claim, account_id, made)
             return made
     except KeyTaken:
-        return await once(database, claim, account_id, kind, make)  # which finds it
+        return await run_once(database, claim, account_id, kind, make)  # which finds it

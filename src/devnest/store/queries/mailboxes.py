@@ -22,7 +22,7 @@ class Allowance:
     """So many mails at once, and then one in each period."""
 
     name: str
-    at_once: int
+    burst: int
     period: timedelta
 
 
@@ -41,7 +41,7 @@ WHERE m.counted_until <= now() + $3 RETURNING true"""
 async def claim_mail(database: Database, allowance: Allowance, email: str) -> bool:
     """Count a mail to an address; False where its mailbox has had enough, and nothing is counted."""
     key = hashlib.sha256(f"{allowance.name}\0{mailbox(email)}".encode()).digest()
-    ahead = allowance.period * (allowance.at_once - 1)
+    ahead = allowance.period * (allowance.burst - 1)
     return await database.fetch_value(CLAIM, key, allowance.period, ahead) is True
 
 

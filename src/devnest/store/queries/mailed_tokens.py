@@ -17,7 +17,7 @@ import msgspec
 
 from devnest.store.connections import Connection
 from devnest.store.database import Database
-from devnest.store.queries.account_changes import forget_ways_in
+from devnest.store.queries.account_changes import revoke_access
 from devnest.store.queries.accounts import VERIFY_LIFETIME
 from devnest.store.queries.identifiers import folded
 from devnest.store.queries.naming import lock_address
@@ -45,7 +45,7 @@ class Purpose(StrEnum):
 # The account before its tokens, as everybody else locks them.
 LOCK = "SELECT FROM accounts WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
 ADDRESS = "SELECT email FROM mailed_tokens WHERE token_sha256 = $1"
-GOOD = """
+VALID = """
     token_sha256 = $1 AND purpose = $2 AND t.expires_at > now() AND a.id = t.account_id AND a.disabled_at IS NULL
     AND (purpose = 'verify' OR lower(a.email) = lower(t.email))
     AND NOT EXISTS (SELECT FROM accounts other WHERE lower(other.email) = lower(t.email) AND other.id <> a.id)"""
@@ -53,8 +53,8 @@ PROOF = """
     a.id, a.username, t.email, a.email AS email_before,
     a.email_verified_at IS NOT NULL AND lower(a.email) = lower(t.email) AS confirmed,
     a.email_verified_at IS NOT NULL AS before_confirmed"""
-FIND = f"SELECT {PROOF} FROM mailed_tokens t, accounts a WHERE {GOOD}"  # noqa: S608 (constants only)
-USE = f"DELETE FROM mailed_tokens t USING accounts a WHERE {GOOD} RETURNING {PROOF}"  # noqa: S608
+FIND = f"SELECT {PROOF} FROM mailed_tokens t, accounts a WHERE {VALID}"  # noqa: S608 (constants only)
+USE = f"DELETE FROM mailed_tokens t USING accounts a WHERE {VALID} RETURNING {PROOF}"  # noqa: S608
 FORGET = "DELETE FROM mailed_tokens WHERE account_id = $1"
 CONFIRM = "UPDATE accounts SET email = $2, email_verified_at = now()"
 LOCK_FOR_ADDRESS = """
@@ -69,7 +69,9 @@ SELECT $1, $2, $3, $4, now() + $5
 WHERE (SELECT count(*) FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND expires_at > now()) < $6
 RETURNING true"""
 
-MAX_GOOD = 10  # of an account and a purpose at once; more than `devnest.store.queries.mailboxes` lets one mailbox have
+# Of one account and one purpose at a time. `devnest.store.queries.mailboxes` allows one mailbox
+# no more mails within their lifetime.
+MAX_VALID_TOKENS = 10
 RESET_LIFETIME = timedelta(minutes=30)
 LIFETIME = {Purpose.RESET: RESET_LIFETIME, Purpose.VERIFY: VERIFY_LIFETIME}
 
@@ -98,7 +100,8 @@ async def create_mailed_token(
 ) -> str | None:
     """A new token for an account, beside those that are good for the same address; those for another one are void.
 
-    None where the account is disabled or has gone, or has `MAX_GOOD` already. None too where `email` is another address
+    None where the account is disabled or has gone, or has `MAX_VALID_TOKENS` already.
+    None too where `email` is another address
     than its own, unless `password_hash` is still its hash: who asked for another address had the password then, and may
     not have it now.
     """
@@ -111,7 +114,13 @@ async def create_mailed_token(
             return None
         await connection.execute(DROP_ELSEWHERE, account_id, purpose, folded(email))
         made = await connection.fetchval(
-            ADD, account_id, purpose, token_sha256(token), email, LIFETIME[purpose], MAX_GOOD
+            ADD,
+            account_id,
+            purpose,
+            token_sha256(token),
+            email,
+            LIFETIME[purpose],
+            MAX_VALID_TOKENS,
         )
     return token if made else None
 
@@ -153,7 +162,7 @@ async def set_password(
             proof.account_id, proof.email, password_hash,
         )  # fmt: skip
         if not proof.confirmed:
-            return proof, await forget_ways_in(connection, proof.account_id)
+            return proof, await revoke_access(connection, proof.account_id)
         await connection.execute(FORGET, proof.account_id)
         ended = await connection.fetch(END_ALL, proof.account_id)
     return proof, [row["id"] for row in ended]

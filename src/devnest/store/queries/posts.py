@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import AuthorGone
-from devnest.store.queries.idempotency import Claim, once
+from devnest.store.queries.idempotency import Claim, run_once
 from devnest.store.queries.identifiers import folded
 
 __all__ = [
@@ -115,7 +115,7 @@ async def create_post(
             raise AuthorGone("the account no longer exists")
         return _post(row)
 
-    post = await once(database, claim, author_id, Post, make)
+    post = await run_once(database, claim, author_id, Post, make)
     assert post is not None
     return post
 
@@ -154,18 +154,20 @@ async def change_post(
     database: Database,
     post_id: UUID,
     author_id: UUID,
-    among: Sequence[datetime] | None,
+    allowed_versions: Sequence[datetime] | None,
     *,
-    not_among: Sequence[datetime] = (),
+    excluded_versions: Sequence[datetime] = (),
     title: str | None = None,
     body: str | None = None,
     tags: list[str] | None = None,
 ) -> Post | None:
     """Change what is given, if the post is the author's and was last changed at one of these times, or at any.
 
-    None where it is not so, and where it was changed at one of the times `not_among` which it may be.
+    None where it is not so, and where it was changed at one of the times `excluded_versions` which it may be.
     """
-    row = await database.fetch_row(UPDATE, post_id, author_id, among, title, body, tags, not_among)
+    row = await database.fetch_row(
+        UPDATE, post_id, author_id, allowed_versions, title, body, tags, excluded_versions
+    )
     return None if row is None else _post(row)
 
 
@@ -173,15 +175,15 @@ async def delete_post(
     database: Database,
     post_id: UUID,
     author_id: UUID,
-    among: Sequence[datetime] | None,
+    allowed_versions: Sequence[datetime] | None,
     *,
-    not_among: Sequence[datetime] = (),
+    excluded_versions: Sequence[datetime] = (),
 ) -> bool:
     """Delete a post and its comments under the same conditions; False where they do not hold."""
     deleted = await database.fetch_value(
         "DELETE FROM posts WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))"
         " AND updated_at <> ALL($4::timestamptz[]) RETURNING true",
-        post_id, author_id, among, not_among,
+        post_id, author_id, allowed_versions, excluded_versions,
     )  # fmt: skip
     return deleted is not None
 

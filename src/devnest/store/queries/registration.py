@@ -2,7 +2,7 @@
 
 Nobody has to confirm an address to use an account, so anyone can register another's. Whoever reads the mail there takes
 that account over by it (`devnest.store.queries.mailed_tokens`), or has the address to register with when it has been
-unconfirmed for `UNCONFIRMED_FOR`. The account before then loses the address and keeps everything else. Nothing but
+unconfirmed for `UNCONFIRMED_LIFETIME`. The account before then loses the address and keeps everything else. Nothing but
 such a registration does it.
 """
 
@@ -23,7 +23,7 @@ from devnest.store.queries.tokens import token_sha256
 
 __all__ = ["create_account", "is_address_taken", "taken_field"]
 
-UNCONFIRMED_FOR = timedelta(
+UNCONFIRMED_LIFETIME = timedelta(
     days=7
 )  # an address keeps others out; a mail that went astray is asked for again by then
 # The name is free, and stays so, when the function says so; whether the address is, the index tells.
@@ -37,7 +37,7 @@ WITH created AS (
 )
 INSERT INTO audit_log (id, event, succeeded, account_id, address, user_agent, request_id)
 SELECT $5, $6, true, id, $7, $8, $9 FROM created RETURNING (SELECT created_at FROM created)"""
-RELEASABLE = f"(email_verified_at IS NULL AND email_given_at < now() - interval '{UNCONFIRMED_FOR.days} days')"
+RELEASABLE = f"(email_verified_at IS NULL AND email_given_at < now() - interval '{UNCONFIRMED_LIFETIME.days} days')"
 TAKEN = f"""
 SELECT EXISTS (SELECT FROM accounts WHERE lower(username) = $1)
         OR EXISTS (SELECT FROM held_names WHERE username = $1 AND until > now()) AS username,
@@ -54,7 +54,7 @@ INSERT INTO audit_log (id, event, succeeded, account_id, address, user_agent, re
 SELECT $2, $3, true, id, $4, $5, $6 FROM released RETURNING true"""  # noqa: S608
 
 
-class New(NamedTuple):
+class NewAccount(NamedTuple):
     """An account that is to be."""
 
     username: str
@@ -80,7 +80,7 @@ async def create_account(
     Raises `AlreadyTaken` where the username or the e-mail address exists in any case, or another gave the username up
     not long ago. Where the claim is taken, so is the username: by the same request, or the claim's own check tells.
     """
-    new = New(username, email, password_hash, origin, verification)
+    new = NewAccount(username, email, password_hash, origin, verification)
     try:
         async with database.connection() as connection:
             if claim is None and (account := await _insert(connection, new)):
@@ -98,7 +98,7 @@ async def create_account(
         raise AlreadyTaken("username") from error
 
 
-async def _insert(connection: Connection, new: New) -> Account | None:
+async def _insert(connection: Connection, new: NewAccount) -> Account | None:
     """None where the name or the address is taken."""
     created_at = await connection.fetchval(
         INSERT, account_id := uuid7(), new.username, new.email, new.password_hash, uuid7(), Event.REGISTER,
@@ -108,7 +108,7 @@ async def _insert(connection: Connection, new: New) -> Account | None:
     return None if created_at is None else Account(account_id, new.username, new.email, created_at)
 
 
-async def _insert_released(connection: Connection, new: New) -> Account | None:
+async def _insert_released(connection: Connection, new: NewAccount) -> Account | None:
     """Insert where an account that has not confirmed the address can lose it; else None, and all is to be undone.
 
     The insert that was tried before has locked both, for the same transaction.

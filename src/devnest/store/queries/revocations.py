@@ -21,15 +21,15 @@ import structlog
 from devnest.store.connections import Connection, connect
 from devnest.store.database import READ_ONLY, STATEMENT_TIMEOUT_S
 from devnest.store.errors import DatabaseUnavailable
-from devnest.store.unavailable import TRANSLATED
+from devnest.store.unavailable import TRANSLATE_ERRORS
 
 __all__ = ["RevokedSessions"]
 
 CHANNEL = "devnest_session_ended"
 APPLICATION = "devnest revocations"
-CHECK_S = 5.0
+CHECK_INTERVAL_S = 5.0
 RETRY_S = 0.5
-OVERLAP_S = 60.0  # longer than any transaction of ours that ends a session
+REREAD_WINDOW_S = 60.0  # longer than any transaction of ours that ends a session
 MAX_REMEMBERED = (
     100_000  # ended sessions in a server's memory, about 25 MB; 111 ends a second for 15 minutes
 )
@@ -48,10 +48,10 @@ class RevokedSessions:
         self._remember_s = remember_s
         self._forget_at: dict[
             UUID, float
-        ] = {}  # on the monotonic clock, the earliest first but for OVERLAP_S
+        ] = {}  # on the monotonic clock, the earliest first but for REREAD_WINDOW_S
         self._forgotten_until = 0.0  # on the wall clock: what ended before may be forgotten
         self._connection: Connection | None = None
-        self._silence = ""  # why there are no notifications, as the log has it
+        self._logged_reason = ""  # why there are no notifications, as the log has it
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,23 +94,23 @@ class RevokedSessions:
                     await self._connect()
                 # Not wait_for: before Python 3.12 it loses a cancel that comes with what it waits for.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(CHECK_S):
+                    async with asyncio.timeout(CHECK_INTERVAL_S):
                         await self._lost.wait()
                 if self._lost.is_set():
                     log.warning("notifications lost, connecting again")
                     self._drop()
                 else:
-                    await self._read(OVERLAP_S)
+                    await self._read(REREAD_WINDOW_S)
                     self._forget()
                     if (
                         await self._is_read_only()
                     ):  # the server that is written to may be another by now
                         self._drop()
-                self._silence = ""
+                self._logged_reason = ""
             except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-                if self._silence != str(error):
-                    self._silence = str(error)
-                    log.warning("no notifications", reason=self._silence)
+                if self._logged_reason != str(error):
+                    self._logged_reason = str(error)
+                    log.warning("no notifications", reason=self._logged_reason)
                 self._drop()
                 await asyncio.sleep(RETRY_S)
 
@@ -123,15 +123,15 @@ class RevokedSessions:
         lost = self._lost = asyncio.Event()  # a connection's end is told to its own event only
         self._connection.add_termination_listener(lambda _: lost.set())
         with (
-            TRANSLATED,
+            TRANSLATE_ERRORS,
             contextlib.suppress(asyncpg.ReadOnlySQLTransactionError),
         ):  # a standby tells nobody anything
-            await self._connection.add_listener(CHANNEL, self._told)
+            await self._connection.add_listener(CHANNEL, self._on_notification)
         await self._read(self._remember_s)
 
     async def _read(self, window_s: float) -> None:
         assert self._connection is not None
-        with TRANSLATED:
+        with TRANSLATE_ERRORS:
             rows = await self._connection.fetch(
                 "SELECT id FROM sessions WHERE ended_at > now() - make_interval(secs => $1)",
                 window_s,
@@ -141,10 +141,12 @@ class RevokedSessions:
 
     async def _is_read_only(self) -> bool:
         assert self._connection is not None
-        with TRANSLATED:
+        with TRANSLATE_ERRORS:
             return bool(await self._connection.fetchval(f"SELECT {READ_ONLY}") == "on")
 
-    def _told(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def _on_notification(
+        self, _connection: object, _pid: int, _channel: str, payload: object
+    ) -> None:
         with contextlib.suppress(ValueError):  # the channel is open to any client of the database
             self.add(UUID(str(payload)))
 

@@ -38,12 +38,12 @@ def search_database(url: str, connections: int) -> Database:
     return Database(url, connections, statement_timeout_s=MAX_SEARCH_S, settings=SETTINGS)
 
 
-async def search_posts(database: Database, asked: str, limit: int, **more: Any) -> list[Post]:
+async def search_posts(database: Database, query: str, limit: int, **more: Any) -> list[Post]:
     """Find posts by their words, newest first.
 
     Args:
         database: What `search_database` made.
-        asked: Words and `"phrases"`, all of which have to be there, with `-` before what must not be there, and `or`
+        query: Words and `"phrases"`, all of which have to be there, with `-` before what must not be there, and `or`
             between alternatives.
         limit: How many posts, at most.
         more: Other arguments of `list_posts`.
@@ -53,7 +53,7 @@ async def search_posts(database: Database, asked: str, limit: int, **more: Any) 
         SearchTooSlow: PostgreSQL has ended the search.
         DatabaseUnavailable: As for every statement.
     """
-    words = as_websearch(asked)
+    words = as_websearch(query)
     try:
         row = await database.fetch_row(
             "SELECT querytree(query), numnode(query) FROM websearch_to_tsquery('simple', $1) AS query",
@@ -75,7 +75,7 @@ async def search_posts(database: Database, asked: str, limit: int, **more: Any) 
         raise
 
 
-def as_websearch(asked: str) -> str:
+def as_websearch(query: str) -> str:
     """What is asked, as a text for which `websearch_to_tsquery` never raises: words and phrases, each in quotes.
 
     One `-` before a word or a phrase negates it. Several are part of it, as in `--help`, and one alone is nothing.
@@ -85,7 +85,7 @@ def as_websearch(asked: str) -> str:
             sign, PostgreSQL knows.
     """
     parts: list[list[str]] = [[]]
-    terms = [match for match in TERM.finditer(asked) if match["word"] or match["phrase"]]
+    terms = [match for match in TERM.finditer(query) if match["word"] or match["phrase"]]
     for match in terms:
         word = match["word"]
         if word is None:

@@ -32,7 +32,7 @@ from uuid_utils.compat import uuid7
 from devnest.store.connections import Connection
 from devnest.store.database import Database
 from devnest.store.errors import RefreshRefused
-from devnest.store.queries.accounts import MAX_ENDED, MAX_SESSIONS
+from devnest.store.queries.accounts import MAX_ENDED_PER_SIGN_IN, MAX_SESSIONS
 from devnest.store.queries.audit import NO_ORIGIN, Event, Origin
 from devnest.store.queries.tokens import new_token, token_sha256
 
@@ -53,11 +53,12 @@ __all__ = [
 ]
 
 GRACE = timedelta(seconds=10)
-INACTIVITY = timedelta(days=14)
-LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
+MAX_INACTIVITY = timedelta(days=14)
+MAX_LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
 MAX_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
 MAX_LISTED = MAX_SESSIONS  # all there are: with a shorter list a thief's could be behind its end
-SIGNED_IN_SINCE = 15  # sessions that may be opened between a look-up and the end of its hash, and be too many as well
+# Sessions that other sign-ins may open between the look-up of an account and the end of its hash.
+MAX_CONCURRENT_SIGN_INS = 15
 
 
 # Locked: whoever disables or deletes the account or sets another password now ends this session too, or comes before.
@@ -205,7 +206,7 @@ async def _open(
     rows = await connection.fetch(
         statement, [session.id for session in sessions], accounts, hashes, addresses, user_agents,
         [token_sha256(session.refresh_token) for session in sessions], [uuid7() for _ in sessions], request_ids,
-        LIFETIME, INACTIVITY, event,
+        MAX_LIFETIME, MAX_INACTIVITY, event,
     )  # fmt: skip
     opened = {row["session_id"] for row in rows}
     return [session if session.id in opened else None for session in sessions]
@@ -256,7 +257,7 @@ async def refresh_session(database: Database, token: str, network: str) -> Refre
                     found["number"],
                     seed,
                     token_sha256(successor),
-                    INACTIVITY,
+                    MAX_INACTIVITY,
                     network,
                 )
         elif refused in ("reused", "spent"):
@@ -283,7 +284,7 @@ def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | Non
 
 async def list_sessions(database: Database, account_id: UUID, current: UUID) -> list[Session]:
     """The account's live sessions, the newest sign-in first, at most 300."""
-    rows = await database.fetch(LIST, account_id, current, INACTIVITY, MAX_LISTED)
+    rows = await database.fetch(LIST, account_id, current, MAX_INACTIVITY, MAX_LISTED)
     return [Session(*row) for row in rows]
 
 
@@ -310,7 +311,7 @@ async def end_surplus(
     Each has its line in the audit log. `surplus` is what a look-up counted (`Credentials.surplus`), and some more may
     end for those who have signed in since; where there are many more, the next sign-ins go on.
     """
-    most = min(MAX_ENDED, surplus + SIGNED_IN_SINCE)
+    most = min(MAX_ENDED_PER_SIGN_IN, surplus + MAX_CONCURRENT_SIGN_INS)
     rows = await database.fetch(
         END_SURPLUS, account_id, MAX_SESSIONS - 1, most, [uuid7() for _ in range(most)],
         Event.SESSION_EVICT, *origin,

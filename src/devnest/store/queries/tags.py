@@ -15,8 +15,8 @@ from devnest.store.database import Database
 __all__ = ["TagCount", "Tags"]
 
 MAX_TAGS = 200
-SHORTEST_S = 1.0
-REST = 50  # times what counting took
+MIN_CACHE_S = 1.0
+CACHE_FACTOR = 50  # times what counting took
 
 
 class TagCount(msgspec.Struct, frozen=True):
@@ -32,12 +32,12 @@ class Tags:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counting: asyncio.Task[list[TagCount]] | None = None
-        self._good_until = 0.0
+        self._fresh_until = 0.0
 
     async def most_used(self) -> list[TagCount]:
         """The 200 tags that most posts carry; who asks at the same time waits for the same count."""
         if self._counting is None or (
-            self._counting.done() and time.monotonic() >= self._good_until
+            self._counting.done() and time.monotonic() >= self._fresh_until
         ):
             self._counting = asyncio.create_task(self._count())
             self._counting.add_done_callback(
@@ -52,5 +52,5 @@ class Tags:
             MAX_TAGS,
         )
         now = time.monotonic()
-        self._good_until = now + max(SHORTEST_S, REST * (now - started))
+        self._fresh_until = now + max(MIN_CACHE_S, CACHE_FACTOR * (now - started))
         return [TagCount(*row) for row in rows]

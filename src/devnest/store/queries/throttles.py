@@ -7,7 +7,7 @@ and not counted, so nobody lengthens another's wait by hammering.
 What is stored is the moment at which the level will have fallen to nothing (`empty_at`), from which it follows for any
 other moment: nothing has to be written for it to fall. Prior art: the generic cell rate algorithm, ITU-T I.371.
 
-There are two ways to count. `charge` counts before it is known whether there is a failure, and `pay_back` takes that
+There are two ways to count. `charge` counts before it is known whether there is a failure, and `refund` takes that
 back as if it had never been: of a thousand guesses at once as many are made as of a thousand in a row. `count` is for
 what has failed already.
 """
@@ -22,7 +22,7 @@ import asyncpg
 from devnest.store.database import Database
 from devnest.store.errors import Throttled
 
-__all__ = ["Charge", "Rule", "Subject", "charge", "check", "count", "pay_back"]
+__all__ = ["Charge", "Rule", "Subject", "charge", "check", "count", "refund"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Rule:
     name: str
     free: int
     period: timedelta
-    longest: timedelta
-    most: int
+    max_wait: timedelta
+    max_level: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Charge:
-    """What `pay_back` takes back: one failure of a subject, and the wait that it began, by its end."""
+    """What `refund` takes back: one failure of a subject, and the wait that it began, by its end."""
 
     subject: Subject
     ends_at: float
@@ -75,16 +75,16 @@ COUNT = f"""
 INSERT INTO throttles AS t (key, empty_at, blocked_until, told) VALUES ($1, now() + $2::interval, '-infinity', false)
 ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = greatest(t.blocked_until, {WAIT_ENDS_AT}),
     told = t.told AND t.blocked_until > now()"""  # noqa: S608 (constants only)
-# {beside} has to wait too where its level is over {room}; that is no wait of its own, and nobody has to be told.
+# {also} has to wait too where its level is over {max_ahead}; that is no wait of its own, and nobody has to be told.
 WAITS = """
 SELECT key, CASE WHEN blocked_until > now() THEN extract(epoch FROM blocked_until - now())::float8 ELSE 1 END AS wait_s,
     CASE WHEN blocked_until > now() THEN told END AS told, NULL::float8 AS ends_at
 FROM throttles WHERE key = {key} AND blocked_until > now()
-    OR key = {beside} AND (blocked_until > now() OR empty_at > now() + {room}::interval)"""
-CHECK = WAITS.format(key="$1", beside="$1", room="$2")
+    OR key = {also} AND (blocked_until > now() OR empty_at > now() + {max_ahead}::interval)"""
+CHECK = WAITS.format(key="$1", also="$1", max_ahead="$2")
 # Who is refused writes nothing: of a flood, every refusal would wait for the one before it.
 CHARGE = f"""
-WITH waits AS ({WAITS.format(key="$1", beside="$6", room="$7")}), charged AS (
+WITH waits AS ({WAITS.format(key="$1", also="$6", max_ahead="$7")}), charged AS (
     INSERT INTO throttles AS t (key, empty_at, blocked_until, told)
     SELECT $1, now() + $2::interval, '-infinity', false WHERE NOT EXISTS (SELECT FROM waits)
     ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = {WAIT_ENDS_AT}, told = false
@@ -110,8 +110,8 @@ async def charge(
     database: Database,
     subject: Subject,
     *,
-    beside: Subject | None = None,
-    room: int | None = None,
+    also_check: Subject | None = None,
+    max_failures: int | None = None,
     told: bool = False,
 ) -> Charge:
     """Count one failure before it is one, or none and raise `Throttled` where the subject has to wait.
@@ -119,13 +119,16 @@ async def charge(
     Args:
         database: Where the counters are.
         subject: Whose failure it will be.
-        beside: Who must not have to wait either, and is not charged.
-        room: How many failures `beside` may have at most; None for any number.
+        also_check: Who must not have to wait either, and is not charged.
+        max_failures: How many failures `also_check` may have at most; None for any number.
         told: Of the subject's wait enough has been told: its refusal is not the first, and nothing is written.
     """
     rows = await database.fetch(
-        CHARGE, *_arguments(subject), beside.key if beside else None, _room(beside or subject, room)
-    )  # fmt: skip
+        CHARGE,
+        *_arguments(subject),
+        also_check.key if also_check else None,
+        _max_ahead(also_check or subject, max_failures),
+    )
     if not rows:  # a wait began in the same moment
         rows = await database.fetch(CHECK, subject.key, None)
     if not rows or rows[0]["ends_at"] is None:
@@ -133,9 +136,9 @@ async def charge(
     return Charge(subject, rows[0]["ends_at"])
 
 
-async def check(database: Database, subject: Subject, *, room: int | None = None) -> None:
+async def check(database: Database, subject: Subject, *, max_failures: int | None = None) -> None:
     """Raise `Throttled` where the subject has to wait, or has more failures than `room`."""
-    if rows := await database.fetch(CHECK, subject.key, _room(subject, room)):
+    if rows := await database.fetch(CHECK, subject.key, _max_ahead(subject, max_failures)):
         raise await _throttled(database, rows)
 
 
@@ -144,7 +147,7 @@ async def count(database: Database, subject: Subject) -> None:
     await database.fetch(COUNT, *_arguments(subject))
 
 
-async def pay_back(database: Database, charge: Charge) -> None:
+async def refund(database: Database, charge: Charge) -> None:
     """Take a charge back: there was no failure. Failures before it stay."""
     rule = charge.subject.rule
     await database.fetch(PAY_BACK, charge.subject.key, rule.period, rule.free, charge.ends_at)
@@ -152,12 +155,12 @@ async def pay_back(database: Database, charge: Charge) -> None:
 
 def _arguments(subject: Subject) -> tuple[bytes, timedelta, int, timedelta, int]:
     rule = subject.rule
-    return subject.key, rule.period, rule.free, rule.longest, rule.most
+    return subject.key, rule.period, rule.free, rule.max_wait, rule.max_level
 
 
-def _room(subject: Subject, room: int | None) -> timedelta | None:
+def _max_ahead(subject: Subject, max_failures: int | None) -> timedelta | None:
     """The time in which a full room would empty; half a failure more, for the level is no whole number."""
-    return None if room is None else (room + 0.5) * subject.rule.period
+    return None if max_failures is None else (max_failures + 0.5) * subject.rule.period
 
 
 async def _throttled(
