@@ -9,17 +9,18 @@ __version__ = "0.1.0"
 
 
 def _leave_working_directory() -> None:
-    """Import nothing from the working directory in a program of ours, `python -m devnest…`; one of others keeps it.
+    """Stop `python -m devnest…` from importing modules of the working directory.
 
-    Python has put it in front of everything, and this is the first line of ours that runs. While it looks for the
-    module, "-m" stands for the program's name.
+    Python puts the working directory first in `sys.path` for `-m`, and this function is the first
+    line of DevNest that runs. While Python looks for the module, `sys.argv[0]` is "-m". Other
+    programs that import DevNest keep their path.
     """
     if sys.argv[:1] != ["-m"] or sys.flags.safe_path:
         return
     module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
     try:
-        directory = os.getcwd()  # noqa: PTH109 (nothing is imported before this is done)
-    except OSError:  # it has been removed, and Python has not put it there
+        directory = os.getcwd()  # noqa: PTH109 (nothing may be imported before this)
+    except OSError:  # it was removed, so Python did not add it
         return
     if module.partition(".")[0] == __name__ and sys.path[:1] == [directory]:
         del sys.path[0]

@@ -1,9 +1,12 @@
-"""Network addresses in one form: of peers, of what proxies forward, and of the proxies that an operator names.
+"""Network addresses in one canonical form.
 
-The same host has many spellings. A socket that listens on `::` calls an IPv4 client `::ffff:192.0.2.1`, a link-local
-peer has a zone (`fe80::1%eth0`), and proxies add ports and brackets. Whatever is compared, counted or stored has gone
-through `canonical` first. `Forwarded` (RFC 7239) is not read: HAProxy, nginx and the clouds all write X-Forwarded-For,
-and with two headers a client could write the one that its proxy leaves alone.
+The same host has several spellings. A socket that listens on `::` reports an IPv4 client as
+`::ffff:192.0.2.1`, a link-local peer has a zone (`fe80::1%eth0`), and proxies add ports and
+brackets. Every address passes through `canonical` before it is compared, counted or stored.
+
+`Forwarded` (RFC 7239) is ignored. HAProxy, nginx and the cloud load balancers write
+`X-Forwarded-For`. If both headers were read, a client could send the one that its proxy passes on
+unchanged.
 """
 
 import re
@@ -22,12 +25,12 @@ __all__ = [
     "trusted_network",
 ]
 
-MAX_ADDRESS_CHARS = 80  # 45 of an IPv6 address that ends in an IPv4 one, brackets, a zone, a port
-MAX_HOPS = 16  # proxies behind one another; the rest of the header is not looked at
+MAX_ADDRESS_CHARS = 80  # longer texts are not parsed: 45 for IPv6, brackets, a zone and a port
+MAX_HOPS = 16  # only the last entries of `X-Forwarded-For` are read: a chain of so many proxies
 MAX_PORT = 65535
-MAPPED_PREFIX_BITS = 96  # ::ffff:0:0/96 is IPv4 (RFC 4291, 2.5.5.2)
-SUBSCRIBER_PREFIX_BITS = 64  # the least that a provider gives an IPv6 customer (RFC 6177)
-MAX_CACHED_ADDRESSES = 4096
+MAPPED_PREFIX_BITS = 96  # `::ffff:0:0/96` holds the IPv4 addresses (RFC 4291, 2.5.5.2)
+SUBSCRIBER_PREFIX_BITS = 64  # the smallest network a provider gives an IPv6 customer (RFC 6177)
+MAX_CACHED_ADDRESSES = 4096  # results kept by each cache below, so that clients cannot fill memory
 FORWARDED_FOR = b"x-forwarded-for"
 IPV4_WITH_PORT = re.compile(r"([0-9.]+):([0-9]{1,5})")
 HOST_AND_PORT = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})")
@@ -36,10 +39,13 @@ log = structlog.get_logger("devnest.addresses")
 
 
 def canonical(text: str) -> str | None:
-    """The address without port, brackets and zone, IPv4 as IPv4; None for anything that is no address.
+    """Return an address without port, brackets and zone, and IPv4-mapped addresses as IPv4.
 
     Args:
-        text: what a socket, a proxy or a person calls it.
+        text: An address as a socket, a proxy or a person writes it.
+
+    Returns:
+        The canonical text, or None if `text` is not an address.
     """
     text = text.strip(" \t")
     if len(text) > MAX_ADDRESS_CHARS:
@@ -55,23 +61,34 @@ def canonical(text: str) -> str | None:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
-        return str(IPv6Address(int(address)))  # without its zone
+        return str(IPv6Address(int(address)))  # the integer has no zone
     return str(address)
 
 
 @lru_cache(MAX_CACHED_ADDRESSES)
 def subscriber_network(address: str) -> str:
-    """Whose a canonical address is, for fairness and throttling: an IPv6 customer has a /64 at least."""
+    """Return the network of one customer, the unit of fair queueing and throttling.
+
+    Args:
+        address: A canonical address, or an empty text for an unknown one.
+
+    Returns:
+        The /64 network of an IPv6 address, an IPv4 address itself, or `none` for an unknown one.
+    """
     if ":" in address:
         return str(IPv6Network((int(IPv6Address(address)), SUBSCRIBER_PREFIX_BITS), strict=False))
     return address or "none"
 
 
 def trusted_network(text: str) -> str:
-    """A network, or an address as a network of one, as an operator writes it, in one form.
+    """Return a network in canonical form; a single address becomes a network of one address.
+
+    Args:
+        text: A network or an address as an operator writes it.
 
     Raises:
-        ValueError: It is neither, or its address has bits beyond the prefix, which is a mistake in one of the two.
+        ValueError: `text` is neither, has a zone, or has bits set beyond its prefix. Either the
+            address or the prefix is a mistake then.
     """
     if "%" in text:
         raise ValueError(f"{text!r} has a zone, which is not compared")
@@ -90,10 +107,10 @@ def trusted_network(text: str) -> str:
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    """Where to listen: `127.0.0.1:9000`, `[::1]:9000` or `name:9000`.
+    """Split a listening address: `127.0.0.1:9000`, `[::1]:9000` or `name:9000`.
 
     Raises:
-        ValueError: It is none of these. A host that is left out is not taken for all addresses.
+        ValueError: `text` has another form. A missing host does not mean all addresses.
     """
     found = HOST_AND_PORT.fullmatch(text)
     if found is None or int(found[3]) > MAX_PORT:
@@ -102,7 +119,11 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 class TrustedProxies:
-    """The networks whose X-Forwarded-For is believed, each in the form of `trusted_network`."""
+    """The networks of proxies whose `X-Forwarded-For` header is believed.
+
+    Args:
+        networks: Networks in the form that `trusted_network` returns.
+    """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks = [_as_ipv6(ip_network(network)) for network in networks]
@@ -110,25 +131,27 @@ class TrustedProxies:
         self._has_warned = False
 
     def __contains__(self, address: str) -> bool:
-        """Whether a canonical address is that of a proxy."""
+        """Return whether a canonical address belongs to a trusted proxy."""
         return bool(self._networks) and self._hop(address)[1]
 
     def client_of(self, proxy: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The nearest address that is no proxy's, walking from `proxy`, which is one, towards the client.
+        """Return the address of the client behind a trusted proxy.
 
-        Each proxy appends the address it was called from. An entry that is no address ends the walk: then the request
-        counts as that of the proxy which wrote it, for whatever stands there may be the client's own invention.
+        Each proxy appends the address that called it. The entries are read from the last to the
+        first, until one is not a trusted proxy. An entry that is not an address ends the search,
+        because the client may have invented it: the request then counts as one of the proxy that
+        wrote the entry.
 
         Args:
-            proxy: the canonical address of the connection's peer.
-            headers: the request's, names in lower case.
+            proxy: The canonical address of the connection's peer, which is a trusted proxy.
+            headers: The request's headers, with names in lower case.
         """
         lines = [value for name, value in headers if name == FORWARDED_FOR]
         client = proxy
         for entry in reversed(b",".join(lines).decode("latin-1").rsplit(",", MAX_HOPS)):
             text = entry.strip(" \t")
             if not text:
-                continue  # RFC 9110, 5.6.1: empty elements of a list do not count
+                continue  # RFC 9110, 5.6.1: empty list elements do not count
             address, is_proxy = self._hop(text) if len(text) <= MAX_ADDRESS_CHARS else (None, False)
             if address is None:
                 self._warn(client, text)
@@ -146,7 +169,7 @@ class TrustedProxies:
         return address, any(as_ipv6 in network for network in self._networks)
 
     def _warn(self, proxy: str, entry: str) -> None:
-        """Once: a client can cause it with every request."""
+        """Log the first invalid entry only: a client can send one with every request."""
         if not self._has_warned:
             self._has_warned = True
             log.warning(
@@ -155,7 +178,7 @@ class TrustedProxies:
 
 
 def _as_ipv6(network: IPv4Network | IPv6Network) -> IPv6Network:
-    """All in one family, so that `::/0` holds every address there is."""
+    """Map IPv4 networks into IPv6, so that `::/0` contains every address."""
     if isinstance(network, IPv6Network):
         return network
     return IPv6Network(f"::ffff:{network.network_address}/{MAPPED_PREFIX_BITS + network.prefixlen}")

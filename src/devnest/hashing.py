@@ -1,9 +1,9 @@
-"""Passwords on the pool: the operations its workers know, and the runner that asks for them.
+"""Password hashing on the worker pool: its operations, and the runner that calls them.
 
-bcrypt's hashes gain from being computed together, so new passwords and guesses wait for a worker as calls of one
-batched operation. Those that replace a stored hash have one of their own: they may cost many times as much, and a
-sign-in beside them would wait for them. argon2id's gain nothing from company, and five together would keep a sign-in
-waiting for five times as long: they go one by one.
+bcrypt hashes are faster when computed together, so new passwords and guesses are calls of one
+batched operation. Hashes that replace a stored hash have an operation of their own: they may cost
+many times as much, and a login in the same batch would wait for them. argon2id gains nothing from
+batches, and a login in a batch of five would wait five times as long, so its hashes run one by one.
 """
 
 import time
@@ -16,24 +16,26 @@ from devnest.pool import Pool, PoolFull, RemotePool, batched, pure
 
 __all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash_batch"]
 
-MAX_LOCAL_REFUSAL_S = 0.5  # how long a refused client is refused without asking
-PROBATION_S = 5.0  # and how long after that its requests come to the pool one by one
-MAX_ADMISSION_S = 0.05  # one that has not come there by then gets no further
-MAX_REFUSED_CLIENTS = 10_000  # clients to remember
-# Whoever would wait longer is refused at once, with a time to come back. Proxies and clients give up after 30 s or
-# more, and a crowd that signs in after an outage is better served late than told to try again.
+MAX_LOCAL_REFUSAL_S = 0.5  # a client that the pool refused is refused for so long without asking it
+PROBATION_S = 5.0  # afterwards the client's requests reach the pool one at a time, for so long
+# A client on probation gets its next request admitted when the previous one has reached the pool.
+# After this time the previous one counts as lost.
+MAX_ADMISSION_S = 0.05
+MAX_REFUSED_CLIENTS = 10_000  # clients remembered; where there are more, all are forgotten
+# Requests that would wait longer for a hash are refused immediately. Proxies and clients usually
+# give up after 30 s; many logins after an outage are better answered late than refused.
 MAX_HASH_WAIT_S = 25.0
 
 
 @batched(max_size=LANES, pure=True)
 def compute_batch(calls: Sequence[tuple[NewPassword | Guess]]) -> Sequence[str | bool | Exception]:
-    """Hash new passwords and check guesses; those with bcrypt are interleaved."""
+    """Hash new passwords and check guesses; bcrypt hashes are interleaved on one core."""
     return compute_all([call for (call,) in calls])
 
 
 @batched(max_size=LANES, pure=True)
 def rehash_batch(calls: Sequence[tuple[NewPassword]]) -> Sequence[str | bool | Exception]:
-    """The same for hashes that nobody waits for."""
+    """Hash passwords like `compute_batch`, for hashes that no request waits for."""
     return compute_all([call for (call,) in calls])
 
 
@@ -48,19 +50,25 @@ OPERATIONS = (compute_batch, rehash_batch, compute_alone)
 
 @dataclass(slots=True)
 class _Refusal:
-    """Of a client by the pool. Times of `time.monotonic`."""
+    """The refusal of a client by the pool. Times are those of `time.monotonic`."""
 
-    retry_at: float  # when the pool expects to have room
+    retry_at: float  # when the pool expects to accept a call of this client
     refused_until: float
     forget_at: float
-    admitting_until: float = 0.0  # a request of the client is on its way to the pool
+    admitting_until: float = 0.0  # until then, a request of this client is on its way to the pool
 
 
 class PoolRunner:
-    """Runs password work in a pool, bcrypt in batches with whatever else waits there.
+    """Runs password work in a pool, bcrypt in batches with other waiting work.
 
-    Cancelling takes a waiting hash out of the queue. Raises the pool's errors: `PoolFull` with a time to come back
-    above all.
+    A cancelled hash that waits leaves the queue.
+
+    Args:
+        pool: Where the operations run.
+        deadline_s: How long a call may wait and run.
+
+    Raises:
+        PoolError: A call raises the errors of the pool, usually `PoolFull` with a time to retry.
     """
 
     def __init__(self, pool: Pool | RemotePool, deadline_s: float = MAX_HASH_WAIT_S) -> None:
@@ -69,12 +77,17 @@ class PoolRunner:
         self._refused: dict[str, _Refusal] = {}
 
     def raise_if_refused(self, client: str) -> None:
-        """Raise `PoolFull` for a client the pool has just refused, before anything is spent on its request.
+        """Raise `PoolFull` for a client that the pool has just refused.
 
-        Afterwards its requests pass one at a time, each when the one before has come to the pool: else all that arrive
-        until the pool refuses again would be looked up at once, and everybody else's requests would wait for that.
-        The pool itself makes room for a client who has little waiting, at the cost of the one who has most, so this
-        turns nobody away but whoever floods.
+        This runs before anything is spent on the request. When `MAX_LOCAL_REFUSAL_S` has passed,
+        the client's requests pass one at a time. If they all passed, each would be looked up in the
+        database before the pool refuses again, and the requests of other clients would wait.
+
+        Only clients that flood are affected: a full pool accepts a client with little waiting work
+        at the cost of the client with the most.
+
+        Args:
+            client: The network whose request it is.
         """
         refusal = self._refused.get(client)
         if refusal is None:

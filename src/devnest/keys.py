@@ -1,11 +1,12 @@
-"""The keys of access tokens: one signs, and those before it verify until their last token has expired.
+"""The keys of access tokens: one signs, and older ones verify until their last token has expired.
 
-They are in one file, `signing-keys.json` in the data directory, mode 0600. Every server looks at it every two seconds,
-so no signal is needed. A new key is written some time before it signs, by which time every server can verify with it.
-A key has a name (`kid`), which tokens carry, and its own algorithm: what a token says of algorithms is not asked.
+The keys are in one file, `signing-keys.json` in the data directory, with mode 0600. Every server
+reads the file every two seconds, so rotation needs no signal. A new key is written before it signs,
+so that every server can already verify its first token. Tokens carry the name of their key (`kid`),
+and the key decides the algorithm: the algorithm that a token claims is ignored.
 
-A key given from elsewhere may be bytes of any kind, which stay the only key, or a copy of such a file. What is called
-`.json` is always read as the latter.
+An operator can also supply a key file. It holds either the raw bytes of a single key, or a copy of
+`signing-keys.json`. A file whose name ends in `.json` is always read as the latter.
 """
 
 import base64
@@ -37,31 +38,41 @@ __all__ = [
 ]
 
 KEYS_FILE = "signing-keys.json"
-OLD_FILE = "signing.key"  # one key as bytes: what DevNest made before it could rotate
-MIN_KEY_BYTES = 32  # at least; as many as the hash (RFC 7518, 3.2), and the seed of Ed25519
-GENERATED_KEY_BYTES = {"HS256": 48, "EdDSA": 32}
-VERIFY_OVERLAP_S = (
-    20 * 60.0
-)  # after its successor began to sign: a token's 15 minutes, and a server that learns late
-MAX_KEYS = 16
+OLD_FILE = "signing.key"  # one key as raw bytes: the format before keys could be rotated
+MIN_KEY_BYTES = 32  # the output of SHA-256 (RFC 7518, 3.2), and the seed of Ed25519
+GENERATED_KEY_BYTES = {"HS256": 48, "EdDSA": 32}  # new keys that DevNest makes
+# How long a key still verifies after its successor began to sign: the 15 minutes of a token, and
+# five for a server that reads the new key late.
+VERIFY_OVERLAP_S = 20 * 60.0
+MAX_KEYS = 16  # in one file: more rotations within `VERIFY_OVERLAP_S` are refused
 
 
 class KeysUnusable(Exception):
-    """A file of signing keys cannot be used. Nothing of a key is in the message."""
+    """A file of signing keys cannot be used. The message contains no key material."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"the signing keys in {path} cannot be used: {reason}")
 
 
 class Algorithm(StrEnum):
-    """What a key signs with. EdDSA (Ed25519) lets others verify, and needs the extra `eddsa`."""
+    """The signature algorithm of a key.
+
+    `EdDSA` (Ed25519) lets other services verify tokens with a public key; it needs the extra
+    `eddsa`.
+    """
 
     HS256 = "HS256"
     EDDSA = "EdDSA"
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is stored. `named`: False for the one whose tokens may carry no name, made before keys had any."""
+    """A key as it is stored.
+
+    Attributes:
+        kid: The name that tokens carry.
+        signs_from: The Unix time in seconds from which this key may sign.
+        named: False for a key supplied as raw bytes, whose tokens may lack a `kid`.
+    """
 
     kid: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
     algorithm: Algorithm
@@ -73,11 +84,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Key {self.kid} {self.algorithm}>"
 
     def signing(self) -> Any:
-        """What PyJWT signs with."""
+        """Return the key object with which PyJWT signs."""
         return self.secret if self.algorithm is Algorithm.HS256 else _ed25519(self.secret)
 
     def verifying(self) -> Any:
-        """What PyJWT verifies with."""
+        """Return the key object with which PyJWT verifies."""
         return (
             self.secret if self.algorithm is Algorithm.HS256 else _ed25519(self.secret).public_key()
         )
@@ -89,7 +100,11 @@ class _File(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReadyKey:
-    """A key taken apart once, and its end."""
+    """A parsed key.
+
+    Attributes:
+        verifies_until: The Unix time in seconds at which the key stops verifying.
+    """
 
     key: Key
     signing: Any
@@ -98,7 +113,7 @@ class ReadyKey:
 
 
 class KeySet:
-    """Some keys, in the order in which they sign."""
+    """The keys of one file, in the order in which they sign."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         ordered = sorted(keys, key=lambda key: key.signs_from)
@@ -111,21 +126,26 @@ class KeySet:
         self._by_name.update((None, ready) for ready in self._ready if not ready.key.named)
 
     def signer(self, now: float) -> ReadyKey:
-        """The newest key whose time has come."""
+        """Return the newest key that may sign at `now` (Unix time in seconds)."""
         begun = [ready for ready in self._ready if ready.key.signs_from <= now]
         return begun[-1] if begun else self._ready[0]
 
     def verifier(self, kid: object, now: float) -> ReadyKey | None:
-        """The key of this name, which a stranger chose: no more is done with it than to look for it here."""
+        """Return the key named `kid` if it still verifies, else None.
+
+        Args:
+            kid: The name in a token. It is untrusted and used for a dictionary lookup only.
+            now: The Unix time in seconds.
+        """
         ready = self._by_name.get(kid) if kid is None or isinstance(kid, str) else None
         return ready if ready is not None and now < ready.verifies_until else None
 
     def alive(self, now: float) -> list[ReadyKey]:
-        """The keys that sign, will sign, or still verify."""
+        """Return the keys that sign, will sign or still verify."""
         return [ready for ready in self._ready if now < ready.verifies_until]
 
     def public(self, now: float) -> list[dict[str, str]]:
-        """The keys others may verify with, as JWKs (RFC 8037); a secret key is never among them."""
+        """Return the public keys as JWKs (RFC 8037). Secret keys are never included."""
         return [
             {
                 "kty": "OKP",
@@ -141,9 +161,12 @@ class KeySet:
 
 
 def ensure_keys(data_dir: Path) -> Path:
-    """The data directory's file of keys, made where there is none, from the old kind of file where there is one.
+    """Return the path of the data directory's key file, creating the file if it is missing.
 
-    Raises `KeysUnusable`.
+    A `signing.key` of the old format becomes the first key of the new file.
+
+    Raises:
+        KeysUnusable: The file cannot be read, written or parsed.
     """
     path = data_dir / KEYS_FILE
     with _locked(path):
@@ -163,17 +186,29 @@ def ensure_keys(data_dir: Path) -> Path:
 
 
 def load_keys(path: Path) -> KeySet:
-    """The keys in a file: a set as DevNest writes it, or one key as bytes. Raises `KeysUnusable`."""
+    """Read a key file: a set written by DevNest, or the raw bytes of one key.
+
+    Raises:
+        KeysUnusable: The file cannot be read or parsed.
+    """
     return _key_set(path, _parse(path))
 
 
 def rotate_keys(
     data_dir: Path, algorithm: Algorithm | None = None, *, delay_s: float, discard_old: bool = False
 ) -> Key:
-    """Add a key that signs after a delay, by which every server and every reader of the public keys has to know it.
+    """Add a key to the data directory's file and drop the keys that verify no longer.
 
-    Keys whose last token has expired are dropped; with `discard_old` all are, and the new one signs at once. Without
-    an algorithm it is that of the key before. Raises `KeysUnusable`.
+    Args:
+        data_dir: The data directory.
+        algorithm: By default that of the newest key.
+        delay_s: The new key signs after so many seconds. By then every server and every consumer of
+            the public keys must have read it.
+        discard_old: Drop all other keys, and let the new one sign immediately.
+
+    Raises:
+        KeysUnusable: The file cannot be used, holds `MAX_KEYS` keys already, or the algorithm's
+            package is not installed.
     """
     path = ensure_keys(data_dir)
     with _locked(path):
@@ -185,14 +220,15 @@ def rotate_keys(
             raise KeysUnusable(
                 path, f"{len(kept)} keys are in use; the first ends within {VERIFY_OVERLAP_S:g} s"
             )
-        _key_set(path, [*kept, new])  # before it is written: EdDSA may not be installed
+        _key_set(path, [*kept, new])  # checked before writing: EdDSA may not be installed
         _write(path, [*kept, new])
     return new
 
 
 def _parse(path: Path) -> list[Key]:
     content = _read(path)
-    # Damaged JSON must never pass for a key: anyone can guess what a crash leaves of a file.
+    # A damaged JSON file must never be used as a raw key: what a crash leaves of one is easy to
+    # guess.
     if path.suffix != ".json" and not content.startswith(b'{"keys":'):
         return [_key_from_bytes(path, content.strip())]
     try:
@@ -210,16 +246,15 @@ def _key_set(path: Path, keys: Sequence[Key]) -> KeySet:
     except ImportError:
         reason = "EdDSA needs: pip install 'devnest[eddsa]', and HUP where DevNest runs already"
         raise KeysUnusable(path, reason) from None
-    except ValueError as error:  # not 32 bytes
+    except ValueError as error:  # an Ed25519 seed that is not 32 bytes
         raise KeysUnusable(path, str(error)) from None
 
 
 def _key_from_bytes(path: Path, secret: bytes) -> Key:
-    """A key that came as bytes. Its name is made of it, so that it has the same on every machine."""
+    """Make a key of raw bytes, named after them so that every machine uses the same name."""
+    # Imported here: only raw keys need PyJWT.
     from jwt import InvalidKeyError
-    from jwt.algorithms import (
-        HMACAlgorithm,  # here: only who is given such a file needs PyJWT to read it
-    )
+    from jwt.algorithms import HMACAlgorithm
 
     if len(secret) < MIN_KEY_BYTES:
         raise KeysUnusable(path, f"it has {len(secret)} bytes, {MIN_KEY_BYTES} are needed")
@@ -239,9 +274,8 @@ def _new_key(algorithm: Algorithm, signs_from: float) -> Key:
 
 
 def _ed25519(seed: bytes) -> Any:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,  # the extra `eddsa`
-    )
+    # Imported here: `cryptography` comes with the extra `eddsa` only.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from jwt.algorithms import has_crypto
 
     if not has_crypto:
@@ -262,7 +296,7 @@ def _read(path: Path) -> bytes:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time: the directory is locked, since the file is replaced."""
+    """Let one process write at a time. The directory is locked, because the file is replaced."""
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -275,7 +309,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, keys: Sequence[Key]) -> None:
-    """Replace the file as a whole, for its owner alone; the owner stays where root writes for another user."""
+    """Replace the file atomically, readable by its owner only. Root keeps the file's owner."""
     new = path.with_suffix(".new")
     try:
         owner = path.stat() if path.exists() else path.parent.stat()

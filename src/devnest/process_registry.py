@@ -1,4 +1,7 @@
-"""Who runs: written by the supervisor into the shared memory, read by every server for `/metrics`."""
+"""The list of running processes.
+
+The supervisor writes it into the shared memory, and every server reads it for `/metrics`.
+"""
 
 import os
 from collections.abc import Iterator
@@ -13,14 +16,20 @@ from devnest.shared_memory import SharedMemory
 
 __all__ = ["ProcessRegistry", "Processes", "Usage", "read_processes", "usages"]
 
-SLOT = 0  # the supervisor's in the shared memory
+SLOT = 0  # the supervisor's slot in the shared memory
 POOL = "pool"
 WORKER = "worker"
 log = structlog.get_logger("devnest.process_registry")
 
 
 class Processes(msgspec.Struct):
-    """The id of each process by its name, how many children of each name have died, and what the supervisor dropped."""
+    """The running processes of one DevNest.
+
+    Attributes:
+        pids: The process id of each process, by name.
+        restarts: How many children of each name have died.
+        dropped_lines: How many log lines the supervisor has dropped.
+    """
 
     pids: dict[str, int] = {}
     restarts: dict[str, int] = {}
@@ -28,7 +37,7 @@ class Processes(msgspec.Struct):
 
 
 class ProcessRegistry:
-    """The supervisor's end. This process is on the processes from the start."""
+    """The supervisor's side of the list. It starts with the supervisor itself."""
 
     def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
@@ -36,23 +45,27 @@ class ProcessRegistry:
         self._has_warned = False
 
     def started(self, name: str, pid: int) -> None:
-        """A child runs."""
+        """Add a child that runs now."""
         self._processes.pids[name] = pid
         self._processes.restarts.setdefault(name, 0)
         self._write()
 
     def died(self, name: str) -> None:
-        """A child ended that nobody had told to."""
+        """Remove a child that ended unexpectedly, and count it."""
         self._processes.restarts[name] = self._processes.restarts.get(name, 0) + 1
         self.left(name)
 
     def left(self, name: str) -> None:
-        """A child ended: what it counted stays, for its successor to go on with; what it had at the moment goes."""
+        """Remove a child that ended.
+
+        Its counters stay in the shared memory, and its successor continues them. Its gauges are no
+        longer shown.
+        """
         self._processes.pids.pop(name, None)
         self._write()
 
     def dropped(self, lines: int) -> None:
-        """The supervisor's log has lost so many lines in all."""
+        """Record how many log lines the supervisor has dropped in total."""
         if lines != self._processes.dropped_lines:
             self._processes.dropped_lines = lines
             self._write()
@@ -60,23 +73,23 @@ class ProcessRegistry:
     def _write(self) -> None:
         try:
             self._memory.write(SLOT, msgspec.json.encode(self._processes))
-        except OSError as error:  # metrics that cannot be shared end no service
+        except OSError as error:  # the service runs on without shared metrics
             if not self._has_warned:
                 log.warning("metrics not shared", reason=str(error))
             self._has_warned = True
 
 
 def read_processes(memory: SharedMemory) -> Processes:
-    """What the supervisor wrote last; empty where there is nothing to read."""
+    """Return the list that the supervisor wrote last, empty if it cannot be read."""
     try:
         return msgspec.json.decode(memory.read(SLOT), type=Processes)
-    except (ValueError, OSError):  # msgspec's errors are of the former
+    except (ValueError, OSError):  # msgspec raises subclasses of ValueError
         return Processes()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process has taken until now."""
+    """The resources a process has used since it started."""
 
     name: str
     pid: int
@@ -85,7 +98,10 @@ class Usage:
 
 
 def usages(processes: Processes) -> Iterator[Usage]:
-    """Every process of the processes, and the pool's workers; without those that have just gone."""
+    """Yield the usage of every listed process and of the pool's workers.
+
+    A process that has just ended is left out.
+    """
     for name, pid in processes.pids.items():
         with suppress(psutil.Error):
             process = psutil.Process(pid)

@@ -1,4 +1,7 @@
-"""What a running DevNest was told, in one frozen value; `devnest.cli` alone reads options and environment."""
+"""The checked configuration of a running DevNest.
+
+Only `devnest.cli` reads options and environment variables; everything else gets these values.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +11,7 @@ import msgspec
 
 __all__ = ["HASH_NICE", "Hashing", "PoolSettings", "ServerSettings", "Settings"]
 
-HASH_NICE = 5  # default of `--hash-nice`; docs/performance.md says what other values do
+HASH_NICE = 5  # default of `--hash-nice`; docs/performance.md compares other values
 
 
 class Hashing(StrEnum):
@@ -48,10 +51,15 @@ class Settings:
 
 
 class ServerSettings(msgspec.Struct, frozen=True):
-    """What a server process is told by the supervisor."""
+    """What the supervisor sends to a server process.
+
+    Attributes:
+        management_listeners: How many of the server's last sockets serve `--management`.
+        metrics_slot: The server's slot in the shared memory.
+    """
 
     name: str
-    management_listeners: int  # how many of the last of its sockets are not for the public
+    management_listeners: int
     metrics_slot: int
     database_url: str
     signing_keys: str
@@ -73,7 +81,12 @@ class ServerSettings(msgspec.Struct, frozen=True):
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
-    """What the pool process is told by the supervisor."""
+    """What the supervisor sends to the pool process.
+
+    Attributes:
+        path: The pool's Unix socket.
+        metrics_slot: The process's slot in the shared memory.
+    """
 
     name: str
     metrics_slot: int

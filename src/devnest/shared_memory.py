@@ -1,8 +1,10 @@
-"""Memory that the processes of one DevNest share: a slot for each, which it alone writes and all may read.
+"""Memory shared by the processes of one DevNest: each writes a slot of its own and reads all.
 
-It is an anonymous file that the supervisor makes and its children inherit. It has no name, so nothing can remove it,
-cut it short or write into it, as logind, a cleaner or a full disk do with files in `/dev/shm`. And it is never mapped:
-memory that cannot be had is an error of a system call, where a mapped page would be SIGBUS.
+The memory is an anonymous file that the supervisor creates and its children inherit. It has no
+name, so nothing else can remove, truncate or write it, as logind or a cleaner can with files in
+`/dev/shm`. It is read and written with `pread` and `pwrite` and never mapped: where no memory is
+left, a system call fails with an error, while access to a mapped page would end the process with
+SIGBUS.
 """
 
 import errno
@@ -15,27 +17,22 @@ from typing import Self
 
 __all__ = ["MAX_SLOTS", "SharedMemory"]
 
-MAX_SLOTS = 66  # the processes, the pool, and the 64 servers there can be
-MAX_CONTENT_BYTES = (
-    1 << 20
-)  # one process's numbers: ten times what all routes with all their statuses take
-MAX_READS = 5  # of a slot whose writer is quicker than the reader
-# A slot is a header and two places for its content; the writer fills the one that the header does not name.
-HEADER = struct.Struct(
-    "<QII"
-)  # number of the content, which says its place; its bytes; their CRC-32
-SEQUENCE_MODULUS = 1 << 64  # what a damaged header says may be the last of them
+MAX_SLOTS = 66  # the supervisor, the pool, and at most 64 servers
+MAX_CONTENT_BYTES = 1 << 20  # one process's metrics take a tenth of it, with every route and status
+MAX_READS = 5  # attempts to read a slot while its writer replaces the content
+# A slot is a header and two buffers. The header's sequence number says which buffer is current: the
+# even or the odd one. The writer fills the other buffer and then replaces the header.
+HEADER = struct.Struct("<QII")  # sequence number, content length in bytes, CRC-32 of the content
+SEQUENCE_MODULUS = 1 << 64  # numbers wrap: a damaged header may hold the largest one
 CONTENT_OFFSET_BYTES = 64
-SLOT_BYTES = (
-    CONTENT_OFFSET_BYTES + 2 * MAX_CONTENT_BYTES
-)  # of which only what was written takes memory
+SLOT_BYTES = CONTENT_OFFSET_BYTES + 2 * MAX_CONTENT_BYTES  # only written pages take memory
 
 
 class SharedMemory:
-    """The slots. Closed with the last reference to it."""
+    """The slots of all processes. The descriptor is closed with the last reference."""
 
     def __init__(self, fd: int) -> None:
-        """Take over an inherited descriptor."""
+        """Take ownership of an inherited descriptor."""
         os.set_inheritable(fd, False)
         self.fd = fd
 
@@ -45,20 +42,32 @@ class SharedMemory:
 
     @classmethod
     def create(cls) -> Self:
-        """Make empty slots: in memory on Linux, elsewhere in a temporary file without a name. Raises OSError."""
+        """Create empty slots: in memory on Linux, elsewhere in an unnamed temporary file.
+
+        Raises:
+            OSError: There is no place for them.
+        """
         if hasattr(os, "memfd_create"):
-            with suppress(OSError):  # a sandbox that does not know the call
+            with suppress(OSError):  # a sandbox may not allow the call
                 return cls(os.memfd_create("devnest"))
         with tempfile.TemporaryFile() as file:
             return cls(os.dup(file.fileno()))
 
     @classmethod
     def discarding(cls) -> Self:
-        """Make slots that keep nothing, for a machine that has no place for them."""
+        """Create slots that keep nothing, for a machine that has no place for them."""
         return cls(os.open(os.devnull, os.O_RDWR))
 
     def write(self, slot: int, content: bytes) -> None:
-        """Replace a slot's content, whole or not at all. Raises OSError where there is no memory for it."""
+        """Replace the content of a slot. Readers see all of it or none.
+
+        Args:
+            slot: The number of the slot, below `MAX_SLOTS`; no other process writes it.
+            content: At most `MAX_CONTENT_BYTES`.
+
+        Raises:
+            OSError: The content is too long, or there is no memory for it.
+        """
         assert 0 <= slot < MAX_SLOTS
         if len(content) > MAX_CONTENT_BYTES:
             raise OSError(errno.EFBIG, f"{len(content)} bytes are more than a slot takes")
@@ -68,7 +77,11 @@ class SharedMemory:
         self._write_all(start, HEADER.pack(number, len(content), zlib.crc32(content)))
 
     def read(self, slot: int) -> bytes:
-        """Return a slot's content, empty where there is none. Raises ValueError where it is damaged."""
+        """Return the content of a slot, empty if nothing was written.
+
+        Raises:
+            ValueError: The content does not match its checksum.
+        """
         start = slot * SLOT_BYTES
         for _ in range(MAX_READS):
             number, length, checksum = self._header(start)

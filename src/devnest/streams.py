@@ -1,8 +1,12 @@
-"""Standard streams that stop nobody: a command's may be closed or full, a service's are written by a thread.
+"""Standard streams whose writers never block and never fail.
 
-A pipe that nobody reads, a terminal that is stopped and a file system that hangs block whoever writes; a reader that
-has gone and a full disk raise. `O_NONBLOCK` is no way out: it belongs to the open file and not to the descriptor, so it
-would be set for every process that has the same pipe or terminal.
+A command may be started with closed or full streams: `open_standard_streams` makes them safe to
+use. In a service a thread writes the streams: `move_to_background`.
+
+A write blocks while nobody reads the pipe, the terminal is stopped or the file system hangs. It
+raises when the reader has gone or the disk is full. `O_NONBLOCK` does not help, because it belongs
+to the open file and not to the descriptor: every process with the same pipe or terminal would get
+it.
 """
 
 import atexit
@@ -27,38 +31,49 @@ __all__ = [
     "open_standard_streams",
 ]
 
-# What a reader that stands still costs a process in memory: some 15,000 lines of requests, and once more as many that
-# the thread has taken over.
+# Memory that one stream may use while its reader does not read: some 15,000 lines of the request
+# log. The thread may hold as many again that it has taken from the buffer.
 MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 WRITE_INTERVAL_S = 0.01  # the thread wakes at most 100 times a second, however many lines come
-MAX_CLOSE_S = 2.0  # that the end of the process waits for the rest to be written
-POLL_MS = 1000  # a descriptor that another process made non-blocking is waited for in turns of this
+MAX_CLOSE_S = 2.0  # how long the end of the process waits for the last lines to be written
+POLL_MS = 1000  # how long one wait for a descriptor lasts that another process made non-blocking
 
 
 class BackgroundStream(io.TextIOBase):
-    """Text for a descriptor. `write` never waits and never raises: what finds no room is dropped and counted."""
+    """A text stream that a thread writes to a descriptor.
+
+    `write` never waits and never raises. Lines that do not fit into `MAX_BUFFERED_BYTES`, or whose
+    write fails, are dropped and counted.
+
+    Args:
+        fd: The descriptor.
+        encoding: Characters that it cannot express become backslash escapes.
+
+    Attributes:
+        on_dropped: Called by the thread with the number of newly dropped lines, once writing works
+            again.
+        dropped: The number of dropped writes, which are lines if each line is written at once.
+    """
 
     def __init__(self, fd: int, encoding: str = "utf-8") -> None:
-        self.on_dropped: Callable[[int], None] = lambda lines: (
-            None
-        )  # called by the thread, once writing works again
-        self.dropped = 0  # writes that came to nothing: lines, where each line is written at once
+        self.on_dropped: Callable[[int], None] = lambda lines: None
+        self.dropped = 0
         self._fd = fd
         self._encoding = encoding
-        self._reported = 0  # of them
-        self._is_mid_line = False  # the descriptor has half a line, whose rest was dropped
-        self._lock = threading.RLock()  # reentrant: a finalizer that runs within `put` may log
+        self._reported = 0  # of the dropped lines; only the thread uses it
+        self._is_mid_line = False  # the last line was written in part; only the thread uses it
+        self._lock = threading.RLock()  # reentrant: a finalizer that runs inside `put` may log
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._thread: threading.Thread | None = None
         self._is_closing = False
-        self._woken = threading.Lock()  # locked unless the thread has something to look at
+        self._woken = threading.Lock()  # locked unless the thread has something to do
         self._woken.acquire()
         self._is_woken = False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding; what it cannot express becomes a backslash escape."""
+        """The encoding; characters that it cannot express become backslash escapes."""
         return self._encoding
 
     def fileno(self) -> int:
@@ -66,25 +81,24 @@ class BackgroundStream(io.TextIOBase):
         return self._fd
 
     def isatty(self) -> bool:
-        """Whether the descriptor is a terminal."""
+        """Return whether the descriptor is a terminal."""
         return os.isatty(self._fd)
 
     def writable(self) -> bool:
-        """Whether it can be written: always."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Have the text written soon."""
+        """Queue a text for the thread. It never waits and never raises."""
         self.put(text.encode(self._encoding, "backslashreplace"))
         return len(text)
 
     def put(self, line: bytes) -> None:
-        """Have the bytes of a whole line written soon."""
+        """Queue the bytes of a whole line for the thread."""
         with self._lock:
             is_full = self._waiting_bytes + len(line) > MAX_BUFFERED_BYTES
-            if (
-                is_full and threading.current_thread() is not self._thread
-            ):  # which tells how much was dropped
+            # The thread itself may always write: it reports the dropped lines.
+            if is_full and threading.current_thread() is not self._thread:
                 self.dropped += 1
                 return
             self._waiting.append(line)
@@ -93,7 +107,7 @@ class BackgroundStream(io.TextIOBase):
                 self._wake()
 
     def close_soon(self) -> None:
-        """Write what waits, for two seconds at most, and then nothing more."""
+        """Write the queued lines within `MAX_CLOSE_S`, and end the thread."""
         with self._lock:
             self._is_closing = True
             if self._thread is None:
@@ -110,7 +124,7 @@ class BackgroundStream(io.TextIOBase):
             )
             try:
                 thread.start()
-            except RuntimeError:  # no thread to be had; tried again at the next write
+            except RuntimeError:  # no thread can be started now; the next write tries again
                 self.dropped += len(self._waiting)
                 self._waiting, self._waiting_bytes, self._is_woken = [], 0, False
                 return
@@ -118,7 +132,8 @@ class BackgroundStream(io.TextIOBase):
         self._woken.release()
 
     def _serve(self) -> None:
-        # A background process that writes to its terminal gets SIGTTOU, unless it is blocked.
+        # A background process that writes to its terminal gets SIGTTOU, unless the signal is
+        # blocked.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         is_last = False
         while not is_last:
@@ -138,7 +153,11 @@ class BackgroundStream(io.TextIOBase):
                 is_last = self._is_closing and not self._waiting
 
     def _write_lines(self, lines: list[bytes]) -> int:
-        """Write them, joined up to what a pipe takes at once without another's lines between; how many were lost."""
+        """Write the lines and return how many were lost.
+
+        Lines are joined up to `PIPE_BUF` bytes, which a pipe takes without other writers' data
+        between.
+        """
         done = 0
         while done < len(lines):
             end, size = done + 1, len(lines[done])
@@ -166,7 +185,11 @@ class BackgroundStream(io.TextIOBase):
 
 
 class StandardOutput(io.RawIOBase):
-    """A descriptor that takes everything. `error`: why something of it could not be written, the first time."""
+    """A descriptor to which every write succeeds.
+
+    Attributes:
+        error: The first error of a write, or None. What could not be written counts as written.
+    """
 
     def __init__(self, fd: int) -> None:
         self.error: OSError | None = None
@@ -177,15 +200,15 @@ class StandardOutput(io.RawIOBase):
         return self._fd
 
     def isatty(self) -> bool:
-        """Whether the descriptor is a terminal."""
+        """Return whether the descriptor is a terminal."""
         return os.isatty(self._fd)
 
     def writable(self) -> bool:
-        """Whether it can be written: always."""
+        """Return True."""
         return True
 
     def write(self, data: "Buffer") -> int:
-        """Write some of it, or count it as written."""
+        """Write some of the data. If that fails, count all of it as written."""
         view = memoryview(data)
         try:
             return _write_some(self._fd, view)
@@ -195,23 +218,25 @@ class StandardOutput(io.RawIOBase):
 
 
 def open_standard_streams() -> StandardOutput:
-    """Open `/dev/null` in place of what is closed; let no text and no failure of a write raise. The output is returned.
+    """Replace closed standard streams by `/dev/null`, and let writes to the others never raise.
 
-    Else the next file or socket that is opened would be standard output, and whoever writes would write into it.
+    Without it, the next file or socket that is opened would take the number of a closed stream, and
+    a `print` would write into it.
+
+    Returns:
+        The standard output, whose `error` says whether anything was lost.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(
-                os.open(os.devnull, os.O_RDWR), True
-            )  # it has the lowest free number: this one
+            # open() returns the lowest free number, which is `fd`.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 (a descriptor)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(
-            errors="strict"
-        )  # else a password that is no text would be one of half characters
+        # Otherwise a password that is not valid text would be read with surrogate characters.
+        sys.stdin.reconfigure(errors="strict")
     output = StandardOutput(1)
     sys.stdout = _text(output, sys.stdout)
     sys.stderr = _text(StandardOutput(2), sys.stderr)
@@ -227,7 +252,7 @@ def _text(raw: StandardOutput, replaced: TextIO | None) -> TextIO:
 
 
 def _write_some(fd: int, data: memoryview) -> int:
-    """Write; where another process has made the descriptor non-blocking, wait."""
+    """Write some of the data. If the descriptor is non-blocking, wait until it can be written."""
     while True:
         try:
             return os.write(fd, data)
@@ -238,16 +263,15 @@ def _write_some(fd: int, data: memoryview) -> int:
 
 
 def move_to_background() -> None:
-    """Have threads write the standard output and error of this process, from now on to its end."""
+    """Let threads write standard output and standard error until the process ends."""
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        encoding = getattr(
-            getattr(sys, name), "encoding", None
-        )  # there is no stream where the descriptor was closed
+        # Python sets `sys.stdout` to None if its descriptor was closed.
+        encoding = getattr(getattr(sys, name), "encoding", None)
         stream = BackgroundStream(fd, encoding or "utf-8")
         atexit.register(stream.close_soon)
         setattr(sys, name, stream)
 
 
 def dropped_lines() -> int:
-    """How many lines of this process's log were dropped, where it is written in the background."""
+    """Return how many log lines of this process were dropped; 0 without a background stream."""
     return sys.stderr.dropped if isinstance(sys.stderr, BackgroundStream) else 0

@@ -1,9 +1,9 @@
-"""URLs that may hold a password: taken apart whole, before anything uses them, and never quoted.
+"""URLs that may contain a password: parsed strictly, and never quoted in an error.
 
-Python's `urlsplit`, and what is built on it, takes the first `/`, `?` or `#` for the end of the host: one of those in a
-password makes another URL of the rest, whose parts then stand in error messages. Here, as in RFC 3986, a reserved
-character of a part is written as `%` and two hex digits, or the URL is refused. An error says which part is wrong, and
-does not quote it.
+Python's `urlsplit` ends the host at the first `/`, `?` or `#`. If a password contains one of them
+unescaped, part of the password becomes the path and appears in error messages. This parser follows
+RFC 3986 instead: a reserved character inside a part has to be written as `%` and two hex digits,
+otherwise the URL is refused. The error says which part is wrong without quoting it.
 """
 
 import re
@@ -23,16 +23,27 @@ URL = re.compile(
 ESCAPED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 HOST = re.compile(r"(?P<name>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]*))?")
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-ENCODE = "write # / ? @ [ ] : % and other special characters in a name, a password or an option as % and two hex digits"
+ENCODE = (
+    "write # / ? @ [ ] : % and other special characters in a name, a password or an option as %"
+    " and two hex digits"
+)
 
 
 class BadUrl(ValueError):
-    """A text is not a URL of the form that is asked for. The message does not quote it: it may hold a password."""
+    """A text is not a URL of the expected form.
+
+    The message never quotes the text, because it may contain a password.
+    """
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host of a URL: its name, its address without brackets, or a socket's directory; `port` is None if not said."""
+    """One host of a URL.
+
+    Attributes:
+        name: A name, an address without brackets, or the directory of a Unix socket.
+        port: None if the URL does not say one.
+    """
 
     name: str
     port: int | None = None
@@ -40,7 +51,12 @@ class Host:
 
 @dataclass(frozen=True)
 class Url:
-    """The parts of a URL, percent-encoding undone except in `raw_path`. Where there is no path, both are empty."""
+    """The parts of a URL, percent-decoded except for `raw_path`.
+
+    Attributes:
+        path: Empty if the URL has no path; so is `raw_path`.
+        options: The query string as names and values.
+    """
 
     scheme: str
     username: str | None
@@ -52,14 +68,14 @@ class Url:
 
 
 def parse_url(text: str, schemes: Collection[str]) -> Url:
-    """Take a URL apart.
+    """Parse a URL.
 
     Args:
         text: `SCHEME://[USER[:PASSWORD]@][HOST[:PORT][,HOST...]][/PATH][?OPTION=VALUE[&...]]`
-        schemes: Those that will do, in small letters.
+        schemes: The accepted schemes, in lower case.
 
     Raises:
-        BadUrl: It is something else.
+        BadUrl: `text` has another form or another scheme.
     """
     if not VISIBLE.fullmatch(text):
         raise BadUrl(
@@ -103,7 +119,11 @@ def _host(text: str) -> Host:
 
 
 def port_number(text: str) -> int:
-    """The port that a text names, from 1 to 65535; raises `BadUrl`."""
+    """Parse a port number from 1 to 65535.
+
+    Raises:
+        BadUrl: `text` is not one.
+    """
     if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= MAX_PORT:
         raise BadUrl(f"its port is not a number from 1 to {MAX_PORT}")
     return int(text)

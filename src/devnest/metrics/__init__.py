@@ -1,4 +1,4 @@
-"""`/metrics`: what each process counts, and the page on which any server tells it for all."""
+"""Metrics: what each process counts, and the `/metrics` page that shows all processes."""
 
 from devnest.metrics.page import CONTENT_TYPE, write_page
 from devnest.metrics.process import NO_ROUTE, Metrics

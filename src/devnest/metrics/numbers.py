@@ -1,4 +1,4 @@
-"""The numbers that a process puts into the shared memory."""
+"""The metrics of one process, as they are written to the shared memory."""
 
 from bisect import bisect_left
 
@@ -8,7 +8,13 @@ __all__ = ["Histogram", "Numbers", "Sample"]
 
 
 class Histogram(msgspec.Struct, array_like=True):
-    """A histogram of seconds; the last count is of those beyond all bounds."""
+    """A histogram of durations in seconds.
+
+    Attributes:
+        bounds_s: The upper bounds of the buckets, ascending.
+        counts: One count for each bound, and a last one for everything above.
+        sum_s: The sum of all durations.
+    """
 
     name: str
     labels: dict[str, str]
@@ -21,13 +27,13 @@ class Histogram(msgspec.Struct, array_like=True):
             raise ValueError("a histogram has one count more than bounds")
 
     def record(self, seconds: float) -> None:
-        """One more."""
+        """Count one duration."""
         self.counts[bisect_left(self.bounds_s, seconds)] += 1
         self.sum_s += seconds
 
 
 class Sample(msgspec.Struct, array_like=True):
-    """A single number."""
+    """A single number with its labels."""
 
     name: str
     labels: dict[str, str]
@@ -35,11 +41,16 @@ class Sample(msgspec.Struct, array_like=True):
 
 
 class Numbers(msgspec.Struct, array_like=True):
-    """All of one process. `meanings`: of each name, what is counted under it."""
+    """All metrics of one process.
+
+    Attributes:
+        meanings: The help text of each metric, by name.
+        gauges: Current values, which are shown only while the process lives.
+    """
 
     process: str
     pid: int
     meanings: dict[str, str]
     histograms: list[Histogram]
     counters: list[Sample]
-    gauges: list[Sample]  # of the moment: worth nothing once the process has gone
+    gauges: list[Sample]

@@ -1,4 +1,4 @@
-"""Prometheus' text format (version 0.0.4) for the numbers of all processes, added up."""
+"""The metrics of all processes, added up, in Prometheus' text format (version 0.0.4)."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from devnest.process_registry import Processes, usages
 
 __all__ = ["CONTENT_TYPE", "DROPPED", "DROPPED_MEANING", "write_page"]
 
-CONTENT_TYPE = "text/plain; version=0.0.4"  # and Litestar says "charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"  # Litestar appends the charset
 DROPPED = "log_lines_dropped_total"
 DROPPED_MEANING = "Lines of the log that could not be written"
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -18,7 +18,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Family:
-    """The samples under one name."""
+    """All samples of one metric name."""
 
     def __init__(self, name: str, kind: str, meaning: str) -> None:
         self.head = f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n"
@@ -27,19 +27,23 @@ class Family:
         self.values: dict[Labels, float] = {}
 
     def add_histogram(self, one: Histogram) -> None:
-        """Add to the one with these labels. Another release's, with other bounds, cannot be added, and is left out."""
+        """Add a histogram to the one with the same labels.
+
+        One with other bounds cannot be added and is left out: a process of another release wrote
+        it.
+        """
         there = self.histograms.setdefault(_sorted(one.labels), one)
         if there is not one and there.bounds_s == one.bounds_s:
             there.counts = list(map(add, there.counts, one.counts))
             there.sum_s += one.sum_s
 
     def add_value(self, labels: dict[str, str], value: float) -> None:
-        """Add to the value with these labels."""
+        """Add a value to the one with the same labels."""
         key = _sorted(labels)
         self.values[key] = self.values.get(key, 0.0) + value
 
     def lines(self) -> Iterator[str]:
-        """Yield the text, line by line."""
+        """Yield the text of this metric, line by line."""
         yield self.head
         for labels, value in self.values.items():
             yield f"{self.name}{_braces(labels)} {value!r}\n"
@@ -54,7 +58,13 @@ class Family:
 
 
 def write_page(numbers: Iterable[Numbers], processes: Processes, own_pid: int) -> bytes:
-    """Return the page. Gauges are told of processes that the processes says are alive, and of this one."""
+    """Return the page as Prometheus text.
+
+    Args:
+        numbers: The metrics of each process.
+        processes: The running processes. Gauges of other processes are left out.
+        own_pid: The process id of this process, which counts as running.
+    """
     families: dict[str, Family] = {}
 
     def family(name: str, kind: str, meaning: str) -> Family:

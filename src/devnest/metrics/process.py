@@ -1,8 +1,9 @@
-"""What a process counts for `/metrics`, so that any server can tell for all.
+"""The metrics of one process, shared so that any server can answer `/metrics` for all.
 
-A process counts in plain numbers and puts a copy of them into the shared memory four times a second: what one server
-tells of another is at most that old, and a killed server takes no more with it. Whoever starts under a dead process's
-name goes on with its numbers. Memory that is not to be had costs what the others would have told, and nothing else.
+A process counts in plain Python objects and copies them into the shared memory four times a second.
+So the page shows other servers as they were at most 0.25 s ago, and a killed server loses no more
+than that. A process that replaces a dead one continues its counters. If no shared memory can be
+had, a server shows its own metrics only.
 """
 
 import asyncio
@@ -22,8 +23,8 @@ from devnest.streams import dropped_lines
 
 __all__ = ["NO_ROUTE", "Metrics"]
 
-SHARE_INTERVAL_S = 0.25
-# Upper bounds in seconds; 66 and 96 ms are what the published experiment came to.
+SHARE_INTERVAL_S = 0.25  # the greatest age of what one server shows of another
+# Upper bounds in seconds. 66 and 96 ms are the latencies of the published experiment.
 REQUEST_BOUNDS_S = (
     0.001,
     0.0025,
@@ -59,7 +60,7 @@ SHORT_BOUNDS_S = (
     5.0,
     10.0,
 )
-# A client may invent methods and paths; a label of its own for each would fill the memory.
+# A client may send any method and path. A label for each would fill the memory.
 METHODS = frozenset(("GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"))
 OTHER_METHOD = "_OTHER"
 NO_ROUTE = "none"
@@ -71,9 +72,14 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Metrics:
-    """The numbers of one process, which ticks on its event loop: `with Metrics(memory, slot, name) as metrics`.
+    """The metrics of one process: `with Metrics(memory, slot, name) as metrics`.
 
-    No two living processes have the same slot.
+    A timer on the running event loop shares them every `SHARE_INTERVAL_S`.
+
+    Args:
+        memory: The memory that all processes share.
+        slot: The slot of this process; no other running process may use it.
+        name: The name of this process.
     """
 
     def __init__(self, memory: SharedMemory, slot: int, name: str) -> None:
@@ -87,7 +93,7 @@ class Metrics:
         self._read: list[tuple[Sample, float, Callable[[], float]]] = []
         self._gauges: list[tuple[Sample, Callable[[], float]]] = []
         self._requests: dict[tuple[str, str, int], Histogram] = {}
-        self._warned_slots: set[int] = set()  # slots that could not be written or read
+        self._warned_slots: set[int] = set()  # slots whose failed write or read has been logged
         self._page: asyncio.Task[bytes] | None = None
         self._timer: asyncio.TimerHandle
         self._take_over()
@@ -110,7 +116,14 @@ class Metrics:
         labels: dict[str, str],
         bounds_s: tuple[float, ...] = SHORT_BOUNDS_S,
     ) -> Histogram:
-        """Make a histogram of this process, added to those of the same name and labels elsewhere."""
+        """Return a histogram of this process, created if it is missing.
+
+        Args:
+            name: Its name; the page adds up the histograms of all processes by name and labels.
+            meaning: Its help text.
+            labels: Its labels.
+            bounds_s: The upper bounds of its buckets, in seconds.
+        """
         self._meanings[name] = meaning
         found = self._histograms.get(_key(name, labels))
         if found is None or found.bounds_s != bounds_s:
@@ -121,7 +134,15 @@ class Metrics:
     def counter(
         self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]
     ) -> None:
-        """Count what `read` tells of this process at every tick, on top of what its predecessors have counted."""
+        """Add a counter whose value is read four times a second.
+
+        Args:
+            name: Its name.
+            meaning: Its help text.
+            labels: Its labels.
+            read: Returns the count since this process started. It is added to what earlier
+                processes of this slot have counted.
+        """
         self._meanings[name] = meaning
         sample = self._counters.setdefault(_key(name, labels), Sample(name, labels))
         self._read.append((sample, sample.value, read))
@@ -129,22 +150,36 @@ class Metrics:
     def gauge(
         self, name: str, meaning: str, labels: dict[str, str], read: Callable[[], float]
     ) -> None:
-        """Tell a number of the moment, asked for at every tick, and gone with this process."""
+        """Add a current value that is read four times a second and ends with this process.
+
+        Args:
+            name: Its name.
+            meaning: Its help text.
+            labels: Its labels.
+            read: Returns the value.
+        """
         self._meanings[name] = meaning
         self._gauges.append((Sample(name, labels), read))
 
     def watch_log(self) -> None:
-        """Show how many lines of the log were dropped."""
+        """Show how many log lines of this process were dropped."""
         self.counter(DROPPED, DROPPED_MEANING, {"process": self._name}, dropped_lines)
 
     def watch_requests(self) -> None:
-        """Show how many requests run."""
+        """Show how many requests are running."""
         self.gauge(
             "http_server_active_requests", "Requests that run", {}, lambda: self.active_requests
         )
 
     def request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
-        """A request is over; `status` is 499 where the client had gone before its answer."""
+        """Count a finished request.
+
+        Args:
+            method: The request's method; unusual ones are counted as `_OTHER`.
+            route: The template of its path, or `NO_ROUTE`.
+            status: The status of the response; 499 if the client left before it.
+            elapsed_s: The time from its headers to the end of its response.
+        """
         key = (method if method in METHODS else OTHER_METHOD, route, status)
         histogram = self._requests.get(key)
         if histogram is None:
@@ -156,15 +191,19 @@ class Metrics:
         histogram.record(elapsed_s)
 
     def share(self) -> bytes:
-        """Put all numbers where the other processes see them; the same as bytes."""
+        """Copy all metrics into the shared memory, and return the same bytes."""
         for counter, before, read in self._read:
             counter.value = before + read()
         for gauge, read in self._gauges:
             gauge.value = read()
         numbers = Numbers(
-            self._name, os.getpid(), self._meanings, list(self._histograms.values()), list(self._counters.values()),
+            self._name,
+            os.getpid(),
+            self._meanings,
+            list(self._histograms.values()),
+            list(self._counters.values()),
             [gauge for gauge, _ in self._gauges],
-        )  # fmt: skip
+        )
         content = msgspec.msgpack.encode(numbers)
         try:
             self._memory.write(self._slot, content)
@@ -173,7 +212,7 @@ class Metrics:
         return content
 
     async def page(self) -> bytes:
-        """Prometheus' text for the whole cluster; who asks while one is being written gets that one."""
+        """Return the Prometheus text for all processes. Concurrent calls share one page."""
         if self._page is None or self._page.done():
             self._page = asyncio.create_task(asyncio.to_thread(self._write_page, self.share()))
         return await asyncio.shield(self._page)
@@ -182,17 +221,17 @@ class Metrics:
         return write_page(self._of_all(own), read_processes(self._memory), os.getpid())
 
     def _of_all(self, own: bytes) -> Iterator[Numbers]:
-        """Yield what each process has shared; one whose numbers are damaged is told of once and left out."""
+        """Yield the metrics of each process. Damaged ones are left out and logged once."""
         for slot in range(1, MAX_SLOTS):
             try:
                 content = own if slot == self._slot else self._memory.read(slot)
                 if content:
                     yield msgspec.msgpack.decode(content, type=Numbers)
-            except (OSError, ValueError) as error:  # msgspec's errors are of the latter
+            except (OSError, ValueError) as error:  # msgspec raises subclasses of ValueError
                 self._warn_once(slot, "metrics of a process left out", error)
 
     def _take_over(self) -> None:
-        """Go on with the numbers of the process that had this slot before."""
+        """Continue the counters of the previous process in this slot."""
         try:
             content = self._memory.read(self._slot)
             numbers = msgspec.msgpack.decode(content, type=Numbers) if content else None
