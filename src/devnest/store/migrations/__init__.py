@@ -1,6 +1,6 @@
-"""The schema's history, as Alembic revisions; `HEAD` is the newest, and what this program works on."""
+"""The history of the schema, as Alembic revisions."""
 
 __all__ = ["HEAD", "VERSION_TABLE"]
 
-HEAD = "0014"
-VERSION_TABLE = "devnest_schema"  # Alembic's, and the mark of our databases (devnest.store.schema)
+HEAD = "0014"  # the newest revision, with which this program works
+VERSION_TABLE = "devnest_schema"  # also marks the database as DevNest's (devnest.store.schema)

@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions on the connection that `devnest.store.migrate` hands over."""
+"""Alembic's environment: runs the revisions on the connection of `devnest.store.migrate`."""
 
 from typing import Any, cast
 
@@ -11,9 +11,9 @@ connection = context.config.attributes["connection"]
 
 
 def applied(*, step: Any, **_: Any) -> None:
-    """After each revision: what it says of older programs. The first ones are older than the table."""
+    """Store the revision's `oldest_program`. The first revisions have none, and no table for it."""
     if step.is_upgrade and (oldest := getattr(step.up_revision.module, "oldest_program", None)):
-        update = f"UPDATE {VERSION_TABLE} SET oldest_program = :oldest"  # noqa: S608 # our own name
+        update = f"UPDATE {VERSION_TABLE} SET oldest_program = :oldest"  # noqa: S608
         connection.execute(text(update), {"oldest": oldest})
 
 

@@ -49,12 +49,12 @@ CREATE INDEX posts_tags_idx ON posts USING gin (tags);
 
 
 def upgrade() -> None:
-    """Make the tables."""
-    for statement in SCHEMA.split(";\n"):  # a prepared statement is one
+    """Create the tables."""
+    for statement in SCHEMA.split(";\n"):  # a prepared statement must be a single one
         if statement.strip():
             op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop them, with all that is in them."""
+    """Drop the tables with their contents."""
     op.execute("DROP TABLE posts, refresh_tokens, sessions, accounts")

@@ -1,4 +1,4 @@
-"""Sessions that last, rotate and end; accounts that an operator can disable."""
+"""Sessions that expire, rotate and end; accounts that an operator can disable."""
 
 from alembic import op
 
@@ -15,11 +15,11 @@ STATEMENTS = [
         ADD COLUMN address text,
         ADD COLUMN user_agent text
     """,
-    # What a server reads to know whose access tokens no longer count.
+    # Servers read the ended sessions by this index, to refuse their access tokens.
     "CREATE INDEX sessions_ended_at_idx ON sessions (ended_at) WHERE ended_at IS NOT NULL",
-    # `seed` makes a token's successor, and is kept only until that successor is used.
+    # `seed` generates the token's successor and is deleted when the successor is used.
     "ALTER TABLE refresh_tokens ADD COLUMN replaced_at timestamptz, ADD COLUMN seed bytea",
-    # A trigger, so that whatever ends a session tells every server, a hand at psql included.
+    # A trigger, so that every server is notified however the session ends, even by hand in psql.
     """
     CREATE FUNCTION tell_session_ended() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -35,13 +35,13 @@ STATEMENTS = [
 
 
 def upgrade() -> None:
-    """Add the columns; sessions that exist live 30 days from now at most."""
+    """Add the columns. Existing sessions expire in 30 days at the latest."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop them; ended sessions would come back to life, so they go first."""
+    """Drop the columns. Ended sessions are deleted first, because they would become valid again."""
     op.execute("DELETE FROM sessions WHERE ended_at IS NOT NULL OR expires_at <= now()")
     op.execute("DELETE FROM refresh_tokens WHERE replaced_at IS NOT NULL")
     op.execute("DROP TRIGGER sessions_ended ON sessions")

@@ -1,4 +1,4 @@
-"""The audit log, and the counters that slow guessing down."""
+"""The audit log, and the counters that slow down guessing."""
 
 from alembic import op
 
@@ -6,7 +6,7 @@ revision = "0003"
 down_revision = "0002"
 
 STATEMENTS = [
-    # No foreign keys: what happened stays true when the account has gone.
+    # No foreign keys: the log stays when the account is deleted.
     """
     CREATE TABLE audit_log (
         id uuid PRIMARY KEY,
@@ -23,7 +23,7 @@ STATEMENTS = [
     """,
     "CREATE INDEX audit_log_account_id_idx ON audit_log (account_id, id)",
     "CREATE INDEX audit_log_at_idx ON audit_log USING brin (at)",
-    # Unlogged: a crash forgets some failures, and in return counting one costs no wait for the disk.
+    # Unlogged: a crash loses some failures, but counting one never waits for the disk.
     """
     CREATE UNLOGGED TABLE throttles (
         key bytea PRIMARY KEY,
@@ -41,12 +41,12 @@ STATEMENTS = [
 
 
 def upgrade() -> None:
-    """Make both tables, and the index that housekeeping reads sessions by."""
+    """Create both tables, and the index by which housekeeping finds old sessions."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop them, with all that is in them."""
+    """Drop the tables with their contents."""
     op.execute("DROP INDEX sessions_over_idx")
     op.execute("DROP TABLE throttles, audit_log")

@@ -1,4 +1,4 @@
-"""Verified e-mail addresses, and the tokens that are sent by mail."""
+"""Confirmed e-mail addresses, and the tokens that are sent by mail."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0003"
 
 STATEMENTS = [
     "ALTER TABLE accounts ADD COLUMN email_verified_at timestamptz",
-    # One at most for each account and purpose: a new one replaces the last. `email` is where it was sent.
+    # At most one per account and purpose: a new one replaces it. `email` is where it was sent.
     """
     CREATE TABLE mailed_tokens (
         account_id uuid NOT NULL REFERENCES accounts ON DELETE CASCADE,
@@ -23,7 +23,7 @@ STATEMENTS = [
 
 
 def upgrade() -> None:
-    """Addresses that exist count as not verified."""
+    """Add both. Existing addresses count as unconfirmed."""
     for statement in STATEMENTS:
         op.execute(statement)
 

@@ -1,4 +1,4 @@
-"""Comments, and an index of the words in posts."""
+"""Comments, and a search index of the words in posts."""
 
 from alembic import op
 
@@ -17,18 +17,19 @@ STATEMENTS = [
     """,
     "CREATE INDEX comments_post_id_idx ON comments (post_id, id)",
     "CREATE INDEX comments_author_id_idx ON comments (author_id)",
-    # Words as they stand, of any language. An index on the expression: no column to carry along in every read.
+    # The `simple` configuration keeps words of every language unchanged. It is an index on an
+    # expression, so no additional column is read with each post.
     "CREATE INDEX posts_words_idx ON posts USING gin (to_tsvector('simple', title || ' ' || body))",
 ]
 
 
 def upgrade() -> None:
-    """Make them; the words of the posts there are get indexed now."""
+    """Create both. The words of existing posts are indexed now."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop them, with all comments."""
+    """Drop both, with all comments."""
     op.execute("DROP INDEX posts_words_idx")
     op.execute("DROP TABLE comments")

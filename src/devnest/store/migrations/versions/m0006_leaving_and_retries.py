@@ -1,4 +1,4 @@
-"""Accounts that change their name or go, names that nobody may take over at once, and answers kept for retries."""
+"""Deleted accounts, changed names that stay reserved, and answers kept for retries."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0005"
 
 STATEMENTS = [
     "ALTER TABLE accounts ADD COLUMN deleted_at timestamptz",
-    # A name that was given up; `account_id` alone may take it back.
+    # A name that was given up. Only `account_id` may take it back.
     """
     CREATE TABLE held_names (
         username text PRIMARY KEY,
@@ -17,8 +17,9 @@ STATEMENTS = [
     """,
     "CREATE INDEX held_names_account_id_idx ON held_names (account_id, until)",
     "CREATE INDEX held_names_until_idx ON held_names (until)",
-    # A trigger, so that no way of making or renaming an account goes around it. It runs when the row is in the unique
-    # index, so after the end of whoever gives the same name up at this moment, and each of its statements sees that.
+    # A trigger, so that no way to create or rename an account bypasses it. It runs after the row is
+    # in the unique index. So it has waited for a transaction that is giving up the same name, and
+    # each of its statements sees the result.
     """
     CREATE FUNCTION keep_to_held_names() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -44,7 +45,7 @@ STATEMENTS = [
     CREATE TRIGGER accounts_renamed AFTER UPDATE OF username ON accounts FOR EACH ROW
     WHEN (lower(OLD.username) <> lower(NEW.username)) EXECUTE FUNCTION keep_to_held_names()
     """,
-    # `id`: SHA-256 of route, caller and key. `answer`: what was answered, as JSON.
+    # `id` is the SHA-256 of route, caller and key. `answer` is the response, as JSON.
     """
     CREATE TABLE idempotency_keys (
         id bytea PRIMARY KEY,
@@ -60,13 +61,13 @@ STATEMENTS = [
 
 
 def upgrade() -> None:
-    """Make them; no name is held yet."""
+    """Create them. No name is reserved yet."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop them; what deleted accounts wrote goes with them."""
+    """Drop them. The posts and comments of deleted accounts are deleted too."""
     op.execute("DROP TABLE idempotency_keys")
     op.execute("DROP TRIGGER accounts_renamed ON accounts")
     op.execute("DROP TRIGGER accounts_named ON accounts")

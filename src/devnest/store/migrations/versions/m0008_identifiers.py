@@ -1,4 +1,7 @@
-"""Identifiers compare by their bytes, whatever the database's collation: in Turkish, `iris` is not `IRIS`."""
+"""Compare identifiers by their bytes, whatever the database's collation.
+
+In Turkish, `iris` and `IRIS` are different words.
+"""
 
 from alembic import op
 
@@ -6,7 +9,7 @@ revision = "0008"
 down_revision = "0007"
 oldest_program = "0008"
 
-# A trigger that names a column keeps its type from changing.
+# PostgreSQL does not change the type of a column that a trigger names.
 DROP_TRIGGER = "DROP TRIGGER accounts_renamed ON accounts"
 TRIGGER = """
 CREATE TRIGGER accounts_renamed AFTER UPDATE OF username ON accounts FOR EACH ROW
@@ -21,12 +24,12 @@ COLUMNS = [
 
 
 def upgrade() -> None:
-    """Change the columns' collation; the indexes on them are made anew."""
+    """Change the collation of the columns. Their indexes are rebuilt."""
     _collate("C")
 
 
 def downgrade() -> None:
-    """Back to the collation of the database."""
+    """Restore the database's collation."""
     _collate("default")
 
 

@@ -1,4 +1,4 @@
-"""Every name that was given up is held, and an account counts how often its holder gave one up."""
+"""Reserve every name that was given up, and count the changes of name of each account."""
 
 from alembic import op
 
@@ -29,13 +29,13 @@ OR_OLDEST = """(username = lower(NEW.username)
 
 
 def upgrade() -> None:
-    """No name that is held now is forgotten any more; changes of name count from now on."""
+    """Keep all reserved names until they expire, and count changes of name from now on."""
     op.execute(FUNCTION % TAKEN_BACK)
-    # When its holder changed the name: the last three times, the newest first.
+    # The times of the last three changes of name, newest first.
     op.execute("ALTER TABLE accounts ADD COLUMN renamed_at timestamptz[] NOT NULL DEFAULT '{}'")
 
 
 def downgrade() -> None:
-    """Keep three names of each account, as before."""
+    """Keep only three reserved names per account, as before."""
     op.execute("ALTER TABLE accounts DROP COLUMN renamed_at")
     op.execute(FUNCTION % OR_OLDEST)

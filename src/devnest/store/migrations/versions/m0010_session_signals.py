@@ -1,4 +1,4 @@
-"""What a session's list may tell of its use, and where its newest refresh token was given to."""
+"""The last use of a session as a day, and the network that got its newest refresh token."""
 
 from alembic import op
 
@@ -8,7 +8,7 @@ oldest_program = "0008"
 
 
 def upgrade() -> None:
-    """Sessions that exist show the day of their last use from tomorrow on."""
+    """Add the columns. Existing sessions show the day of their last use from tomorrow on."""
     op.execute(
         """
         ALTER TABLE sessions
@@ -19,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget both."""
+    """Drop the columns."""
     op.execute("ALTER TABLE sessions DROP COLUMN used_before, DROP COLUMN refreshed_from")

@@ -1,23 +1,24 @@
-"""An account may have no address: a deleted one, or one whose unconfirmed address somebody else registered.
+"""Accounts without an address: deleted ones, and those that lost an unconfirmed address.
 
-And whoever registers finds out whether a name is free when nobody else can take it or give it up.
+A registration also locks the name and the address while it checks that they are free.
 """
 
 from alembic import op
 
 revision = "0011"
 down_revision = "0010"
-oldest_program = (
-    "0011"  # one before would let anybody's session stay when an address is first proven
-)
+# Older programs would keep the sessions of a stranger when an address is first confirmed.
+oldest_program = "0011"
 
-# Since when the account has its address, as long as it is not confirmed. Those that exist begin now.
+# `email_given_at` is when the account got its address, for unconfirmed ones. Existing accounts
+# start now.
 STATEMENTS = [
     "ALTER TABLE accounts ALTER COLUMN email DROP NOT NULL",
     "ALTER TABLE accounts ADD COLUMN email_given_at timestamptz NOT NULL DEFAULT now()",
     "UPDATE accounts SET email = NULL WHERE deleted_at IS NOT NULL",
-    # A function, because each of its statements sees what was committed before it began: the second one all that
-    # happened while the first one waited. In one statement of SQL the answer would be older than the locks.
+    # A function, because each of its statements sees what was committed before that statement
+    # began. The second one sees everything that happened while the first one waited for the locks.
+    # A single SQL statement would use a snapshot from before the locks.
     """
     CREATE FUNCTION lock_new_account(name text, name_key integer, address_key integer) RETURNS boolean
     LANGUAGE plpgsql AS $$
@@ -31,13 +32,13 @@ STATEMENTS = [
 
 
 def upgrade() -> None:
-    """Let addresses be missing."""
+    """Allow accounts without an address."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Put something that is no address where there is none."""
+    """Store a text that is not an address where there is none."""
     op.execute("DROP FUNCTION lock_new_account(text, integer, integer)")
     op.execute("UPDATE accounts SET email = 'none:' || id WHERE email IS NULL")
     op.execute("ALTER TABLE accounts DROP COLUMN email_given_at")

@@ -1,4 +1,4 @@
-"""Failures are forgotten one by one, and devices have a counter of their own."""
+"""Failures that are forgotten one by one, and separate counters for known devices."""
 
 from alembic import op
 
@@ -7,11 +7,12 @@ down_revision = "0012"
 oldest_program = "0013"
 
 STATEMENTS = [
-    # What its device tokens are signed with (ADR 0046). One for each account, so that a reset makes a new one.
+    # The key that signs device tokens (ADR 0046). Each account has its own, so that a reset can
+    # replace it.
     "ALTER TABLE accounts ADD COLUMN device_key uuid NOT NULL DEFAULT gen_random_uuid()",
     "DROP TABLE throttles",
-    # `empty_at`: when all failures will have been forgotten, if no other comes. Unlogged: a crash forgets some, and in
-    # return counting one costs no wait for the disk.
+    # `empty_at` is when all failures will be forgotten if no other comes. Unlogged: a crash loses
+    # some failures, but counting one never waits for the disk.
     """
     CREATE UNLOGGED TABLE throttles (
         key bytea PRIMARY KEY,
@@ -39,13 +40,13 @@ BEFORE = [
 
 
 def upgrade() -> None:
-    """Make the counters anew; the failures of the last hour are forgotten."""
+    """Replace the counters. The failures of the last hour are lost."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Back, without any failures."""
+    """Restore the former table, empty."""
     op.execute("DROP TABLE throttles")
     op.execute("ALTER TABLE accounts DROP COLUMN device_key")
     for statement in BEFORE:
