@@ -1,1 +1,1 @@
-"""SQL, beside the functions that run it."""
+"""The queries: SQL beside the functions that run it."""

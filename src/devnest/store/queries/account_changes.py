@@ -1,9 +1,9 @@
-"""What holders do to their accounts: another name, another password, or an end.
+"""Changes that holders make to their accounts: another name, another password, deletion.
 
-A deleted account leaves its row, without a name, an address or a password, because conversations hang on it: its
-posts and comments stay, by an author called `deleted:…`. Nobody can register such a name or ask for it: a colon is in
-none. The row also keeps the ended sessions, from which every server learns that they have ended, even one whose
-notification was lost; housekeeping deletes those after two weeks.
+A deleted account keeps its row, without name, address and password, because its posts and comments
+stay. Their author is shown as `deleted:…`. No account can have such a name, because names contain
+no colon. The row also keeps the ended sessions, from which every server learns that they have ended
+even if a notification was lost. Housekeeping deletes these sessions after two weeks.
 """
 
 import secrets
@@ -30,10 +30,11 @@ __all__ = [
     "revoke_access",
 ]
 
-MAX_RENAMES = 3  # in RENAME_PERIOD: each keeps a name from everybody else for as long
+MAX_RENAMES = 3  # within `RENAME_PERIOD`: each reserves the old name for as long
 RENAME_PERIOD = timedelta(days=90)
 
-# `renamed_at` has the newest change first. Locked, so that of two changes at once the second counts the first.
+# `renamed_at` begins with the newest change. The row is locked, so that of two concurrent changes
+# the second counts the first.
 FIND_RENAMED = """
 SELECT lower(username) <> $2 AS counts, ceil(extract(epoch FROM renamed_at[$5] + $4 - now()))::int AS wait_s
 FROM accounts WHERE id = $1 AND password_hash = $3 AND deleted_at IS NULL FOR UPDATE"""
@@ -48,13 +49,23 @@ WHERE id = $1 RETURNING id, username, email, created_at"""
 async def change_username(
     database: Database, account_id: UUID, username: str, password_hash: str
 ) -> Account | None:
-    """Call the account otherwise if this is still its hash; None where it is not, or the account has gone.
+    """Rename an account.
 
-    The name before is held for it for 90 days, so it may take that back. Another case of its name is no new name.
+    The old name is reserved for the account for 90 days, so it can be taken back. A change of upper
+    and lower case only is not counted.
+
+    Args:
+        database: Where the account is.
+        account_id: The account.
+        username: The new name.
+        password_hash: The hash that was verified; it must still be the account's.
+
+    Returns:
+        None if the hash has changed or the account no longer exists.
 
     Raises:
         AlreadyTaken: Another account has the name, or gave it up not long ago.
-        RenamedTooOften: The account has had three new names within 90 days.
+        RenamedTooOften: The account has had `MAX_RENAMES` new names within 90 days.
     """
     async with database.connection() as connection, connection.transaction():
         await lock_name(connection, username)
@@ -74,7 +85,12 @@ async def change_username(
 
 
 class PasswordChanged(NamedTuple):
-    """A password was changed: the session that goes on instead of the one that did it, and those that ended."""
+    """The result of a password change.
+
+    Attributes:
+        session: The new session of the client that changed the password.
+        ended: The ids of all earlier sessions.
+    """
 
     session: Opened
     ended: list[UUID]
@@ -83,11 +99,21 @@ class PasswordChanged(NamedTuple):
 async def change_password(
     database: Database, account_id: UUID, old_hash: str, new_hash: str, origin: Origin = NO_ORIGIN
 ) -> PasswordChanged | None:
-    """Replace the hash if it is still the old one, end all sessions, and open one for whoever did it.
+    """Change a password, end all sessions, and open a new one for the client that did it.
 
-    A copy of the session that did it, refresh tokens and access tokens, ends like the others. The new session has its
-    line in the audit log, the change's. Mailed tokens for a reset or for another address are of no more use. None where
-    the hash is another by now, or the account is disabled.
+    The client's own session ends too, so copies of its tokens become useless. The audit log has one
+    line for the change, which names the new session. Mailed codes that reset the password or
+    confirm another address become void.
+
+    Args:
+        database: Where the account is.
+        account_id: The account.
+        old_hash: The hash that was verified; it must still be the account's.
+        new_hash: The hash of the new password.
+        origin: Where the request came from, for the audit log.
+
+    Returns:
+        None if the hash has changed or the account is disabled.
     """
     async with database.connection() as connection, connection.transaction():
         changed = await connection.fetchval(
@@ -109,10 +135,18 @@ async def change_password(
 async def delete_account(
     database: Database, account_id: UUID, password_hash: str
 ) -> list[UUID] | None:
-    """End an account if this is still its hash; the ids of the sessions that ended with it, None where it is not.
+    """Delete an account.
 
-    The name is kept from others for 90 days, by the same trigger as at a change. The address is free at once: a mail
-    proves whose it is.
+    A trigger reserves the name for 90 days, as after a change of name. The address is free
+    immediately, because a mail proves whose it is.
+
+    Args:
+        database: Where the account is.
+        account_id: The account.
+        password_hash: The hash that was verified; it must still be the account's.
+
+    Returns:
+        The ids of the sessions that ended, or None if the hash has changed.
     """
     gone = f"deleted:{secrets.token_hex(8)}"
     async with database.connection() as connection, connection.transaction():
@@ -133,10 +167,13 @@ async def delete_account(
 
 
 async def revoke_access(connection: Connection, account_id: UUID) -> list[UUID]:
-    """Remove all that opens the account or waits to change it, the password aside; the sessions that ended.
+    """Remove everything that opens the account or is waiting to change it, except the password.
 
-    For an account that is locked and about to be another person's, or nobody's. Whatever else will open an account one
-    day (a second factor, a passkey) is to be removed here.
+    It is used when the account is about to belong to another person or to nobody. The caller has
+    locked the account. Future ways to sign in, such as passkeys, have to be removed here too.
+
+    Returns:
+        The ids of the sessions that ended.
     """
     await connection.execute("DELETE FROM mailed_tokens WHERE account_id = $1", account_id)
     await connection.execute("DELETE FROM idempotency_keys WHERE account_id = $1", account_id)

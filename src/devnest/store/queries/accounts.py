@@ -1,4 +1,4 @@
-"""Accounts: the people, and what they log in with."""
+"""Accounts: the records of people, and the data they sign in with."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -23,11 +23,12 @@ __all__ = [
     "replace_hash",
 ]
 
-VERIFY_LIFETIME = timedelta(hours=24)
+VERIFY_LIFETIME = timedelta(hours=24)  # of a code that confirms an address
 
-# So many sessions at once; where one more comes, those unused for longest end (`end_surplus`).
+# The live sessions of one account. One more ends those that were not used for longest
+# (`end_surplus`).
 MAX_SESSIONS = 300
-MAX_ENDED_PER_SIGN_IN = 100  # at one sign-in: every server hears of each
+MAX_ENDED_PER_SIGN_IN = 100  # every server is notified of each ended session
 SURPLUS = (
     "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"  # noqa: S608
     f" OFFSET {MAX_SESSIONS - 1} LIMIT {MAX_ENDED_PER_SIGN_IN}) AS beyond)"
@@ -35,7 +36,8 @@ SURPLUS = (
 
 RECIPIENT = "SELECT id, username, email, email_verified_at IS NOT NULL FROM accounts"
 
-# Who had the old password may have asked for another address; the code for the address that is stays good.
+# Somebody who had the old password may have requested a code for another address. Codes for the
+# account's own address stay valid.
 DROP_TOKENS = (
     "DELETE FROM mailed_tokens t USING accounts a WHERE t.account_id = $1 AND a.id = $1"
     " AND (purpose = 'reset' OR lower(t.email) IS DISTINCT FROM lower(a.email))"
@@ -43,7 +45,11 @@ DROP_TOKENS = (
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A person's record, as the person sees it. `email`: None where the account has no address any more."""
+    """An account as its holder sees it.
+
+    Attributes:
+        email: None if the account has no address any more.
+    """
 
     id: UUID
     username: str
@@ -60,7 +66,11 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Recipient(msgspec.Struct, frozen=True):
-    """Whom a mail is for. `confirmed`: somebody has shown to read mail at the address."""
+    """The recipient of a mail.
+
+    Attributes:
+        confirmed: Whether somebody has proven to read mail at the address.
+    """
 
     account_id: UUID
     username: str
@@ -71,8 +81,9 @@ class Recipient(msgspec.Struct, frozen=True):
 class Credentials(msgspec.Struct, frozen=True):
     """What a sign-in is checked against.
 
-    `device_key`: what its device tokens are signed with. `surplus`: the sessions to end, 100 at most, for it to have
-    one more.
+    Attributes:
+        device_key: The key that signs the account's device tokens.
+        surplus: How many sessions must end for one more, at most `MAX_ENDED_PER_SIGN_IN`.
     """
 
     account_id: UUID
@@ -83,7 +94,11 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class Login(msgspec.Struct, frozen=True):
-    """An account's names and the hash of its password. `confirmed`: somebody has shown to read mail at `email`."""
+    """The names and the password hash of an account.
+
+    Attributes:
+        confirmed: Whether somebody has proven to read mail at `email`.
+    """
 
     username: str
     email: str | None
@@ -92,12 +107,12 @@ class Login(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> list[str]:
-        """What a password is compared with."""
+        """The names with which a new password is compared."""
         return [self.username] if self.email is None else [self.username, self.email]
 
 
 async def find_account(database: Database, account_id: UUID) -> Account | None:
-    """The account with this id."""
+    """Return the account with this id, or None."""
     row = await database.fetch_row(
         "SELECT id, username, email, created_at FROM accounts WHERE id = $1 AND deleted_at IS NULL",
         account_id,
@@ -108,7 +123,7 @@ async def find_account(database: Database, account_id: UUID) -> Account | None:
 async def find_credentials(
     database: Database, *, email: str | None, username: str | None
 ) -> Credentials | None:
-    """What the account with this e-mail address, or else this username, logs in with."""
+    """Return the credentials of the account with this address, or else this username, or None."""
     name = "username" if email is None else "email"
     row = await database.fetch_row(
         f"SELECT id, password_hash, disabled_at IS NOT NULL, device_key, {SURPLUS} FROM accounts"  # noqa: S608 (constants only)
@@ -119,7 +134,7 @@ async def find_credentials(
 
 
 async def find_resettable(database: Database, email: str) -> Recipient | None:
-    """The account with this e-mail address, unless it is disabled."""
+    """Return the account with this e-mail address, or None if it is disabled or missing."""
     row = await database.fetch_row(
         f"{RECIPIENT} WHERE lower(email) = $1 AND disabled_at IS NULL", folded(email)
     )
@@ -127,7 +142,7 @@ async def find_resettable(database: Database, email: str) -> Recipient | None:
 
 
 async def find_confirmed(database: Database, account_id: UUID) -> Recipient | None:
-    """The account with this id, where its address was confirmed."""
+    """Return the account with this id, or None if its address is not confirmed."""
     row = await database.fetch_row(
         f"{RECIPIENT} WHERE id = $1 AND email_verified_at IS NOT NULL", account_id
     )
@@ -135,7 +150,7 @@ async def find_confirmed(database: Database, account_id: UUID) -> Recipient | No
 
 
 async def find_login(database: Database, account_id: UUID) -> Login | None:
-    """What the account logs in with."""
+    """Return the names and the password hash of the account with this id, or None."""
     row = await database.fetch_row(
         "SELECT username, email, password_hash, email_verified_at IS NOT NULL FROM accounts"
         " WHERE id = $1 AND deleted_at IS NULL",
@@ -145,7 +160,11 @@ async def find_login(database: Database, account_id: UUID) -> Login | None:
 
 
 async def replace_hash(database: Database, account_id: UUID, old_hash: str, new_hash: str) -> bool:
-    """Put a better hash of the same password in place of the old one; False where that is no longer there."""
+    """Replace a password hash by a better one of the same password.
+
+    Returns:
+        False if the stored hash is no longer `old_hash`.
+    """
     replaced = await database.fetch_value(
         "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING true",
         account_id, old_hash, new_hash,
@@ -154,7 +173,7 @@ async def replace_hash(database: Database, account_id: UUID, old_hash: str, new_
 
 
 async def find_profile(database: Database, username: str) -> Profile | None:
-    """The account with this username, in any case."""
+    """Return the account with this username in any case, or None."""
     row = await database.fetch_row(
         "SELECT id, username, created_at FROM accounts WHERE lower(username) = $1", folded(username)
     )

@@ -1,4 +1,7 @@
-"""The audit log: who did what to an account or a session, from where, and whether it worked. Never a secret."""
+"""The audit log: who did what to an account or a session, from where, with which result.
+
+It never contains secrets.
+"""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -17,21 +20,22 @@ class Event(StrEnum):
     REGISTER = "register"
     LOGIN = "login"
     REFRESH = "refresh"
-    REFRESH_REPEAT = "refresh_repeat"  # an old token within its grace: a lost answer, or a copy
+    # an old token within its grace: a lost response, or a copied token
+    REFRESH_REPEAT = "refresh_repeat"
     LOGOUT = "logout"
     SESSION_END = "session_end"
     SESSIONS_END = "sessions_end"
-    SESSION_EVICT = "session_evict"  # by DevNest, for a new one; address, user agent and request are the new one's
+    # for a new session; address, user agent and request are those of the new one
+    SESSION_EVICT = "session_evict"
     PASSWORD_CHANGE = "password_change"  # noqa: S105 (the name of an event)
     PASSWORD_REHASH = "password_rehash"  # noqa: S105
     PASSWORD_FORGOT = "password_forgot"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
     EMAIL_VERIFY = "email_verify"
     EMAIL_CHANGE = "email_change"
-    EMAIL_RELEASE = "email_release"  # of an account that never confirmed it; where from is the new registration's
-    ACCOUNT_CLAIM = (
-        "account_claim"  # the first proof of its address; whatever was there before it is removed
-    )
+    # by a new registration of an unconfirmed address, whose origin is recorded
+    EMAIL_RELEASE = "email_release"
+    ACCOUNT_CLAIM = "account_claim"  # the first proof of its address removed all earlier access
     USERNAME_CHANGE = "username_change"
     ACCOUNT_DELETE = "account_delete"
     ACCOUNT_DISABLE = "account_disable"
@@ -39,7 +43,13 @@ class Event(StrEnum):
 
 
 class Origin(NamedTuple):
-    """Where an operation came from: the client's network address, what it calls itself, and its request's id."""
+    """Where a request came from.
+
+    Attributes:
+        address: The client's network address.
+        user_agent: The client's `User-Agent` header.
+        request_id: The id of the request.
+    """
 
     address: str | None = None
     user_agent: str | None = None
@@ -58,8 +68,17 @@ async def record_event(
     account_id: UUID | None = None,
     session_id: UUID | None = None,
 ) -> None:
-    """Write one line; a `reason` means failure. It is one of our own words, never what a client sent: people type
-    passwords anywhere."""
+    """Write one line to the audit log.
+
+    Args:
+        database: Where the log is.
+        event: What happened.
+        origin: Where the request came from.
+        reason: Why it failed, or None for a success. It is one of DevNest's own words and never a
+            text from a client, because people type passwords into any field.
+        account_id: The account, if it is known.
+        session_id: The session, if there is one.
+    """
     await database.fetch(
         "INSERT INTO audit_log (id, event, succeeded, reason, account_id, session_id, address, user_agent, request_id)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",

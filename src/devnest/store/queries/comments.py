@@ -1,4 +1,4 @@
-"""Comments on posts, oldest first."""
+"""Comments on posts, listed oldest first."""
 
 from datetime import datetime
 from uuid import UUID
@@ -15,9 +15,11 @@ from devnest.store.queries.posts import MAX_LISTED_BYTES, Author
 
 __all__ = ["Comment", "create_comment", "delete_comment", "list_comments"]
 
-# A post that is missing or being deleted is an ordinary outcome, so it raises no SQL error: PostgreSQL would log each.
-# The lock is the one that the foreign key takes anyway; with it the post stays until the comment is stored.
-# The answer has a row where there is such a post, and a comment in it where there is such an account too.
+# A missing post, or one that is being deleted, is an ordinary result. It must not be an SQL error,
+# because PostgreSQL would log each.
+# `FOR KEY SHARE` is the lock that the foreign key takes anyway. It keeps the post until the comment
+# is stored.
+# The result has a row if the post exists, and a comment in that row if the author's account exists.
 INSERT = """
 WITH post AS (
     SELECT id FROM posts WHERE id = $2 FOR KEY SHARE
@@ -40,7 +42,7 @@ class Comment(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-# As that of posts: what came before a comment is at most as large as a page may be.
+# Bounded like a list of posts: the texts before the last comment fit into one page.
 PAGE = """
 SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), body, created_at
 FROM (
@@ -56,9 +58,21 @@ WHERE bytes_before IS NULL OR bytes_before <= $4 ORDER BY id"""
 async def create_comment(
     database: Database, post_id: UUID, author_id: UUID, body: str, claim: Claim | None = None
 ) -> Comment | None:
-    """Store a comment, once under its claim; None where there is no such post.
+    """Store a comment, once per claim.
 
-    Raises `AuthorGone` where the account no longer exists, or `KeyReused`.
+    Args:
+        database: Where the comment is stored.
+        post_id: The post.
+        author_id: The account of its author.
+        body: Its text.
+        claim: The idempotency key of the request, or None.
+
+    Returns:
+        None if there is no such post.
+
+    Raises:
+        AuthorGone: The account no longer exists.
+        KeyReused: The claim's key was used for another request.
     """
 
     async def make(connection: Connection) -> Comment | None:
@@ -80,14 +94,17 @@ async def list_comments(
     max_bytes: int = MAX_LISTED_BYTES,
     after: UUID | None = None,
 ) -> list[Comment] | None:
-    """List comments, oldest first; None where there is no such post.
+    """List the comments on a post, oldest first.
 
     Args:
-        database: Where they are.
-        post_id: Whose comments.
-        limit: How many, at most.
-        max_bytes: How many bytes their texts may have, as in `list_posts`.
-        after: The comment before the first.
+        database: Where the comments are.
+        post_id: The post.
+        limit: The most comments.
+        max_bytes: The most bytes of their texts, as in `list_posts`.
+        after: Only comments after this one in time.
+
+    Returns:
+        None if there is no such post.
     """
     rows = await database.fetch(PAGE, post_id, after, limit, max_bytes)
     if not rows and not await database.fetch_value(
@@ -100,7 +117,11 @@ async def list_comments(
 async def delete_comment(
     database: Database, post_id: UUID, comment_id: UUID, author_id: UUID
 ) -> bool | None:
-    """Delete one's own comment; False where it is another's, None where there is none."""
+    """Delete a comment of the account `author_id`.
+
+    Returns:
+        False if somebody else wrote it, None if there is no such comment.
+    """
     deleted: bool | None = await database.fetch_value(
         "WITH found AS (SELECT id, author_id = $3 AS own FROM comments WHERE id = $2 AND post_id = $1),"
         " gone AS (DELETE FROM comments c USING found WHERE c.id = found.id AND own)"

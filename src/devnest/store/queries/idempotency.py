@@ -1,8 +1,9 @@
-"""Answers kept for a day, so that a request that comes again with its key is answered again and not done again.
+"""Idempotency keys: the answer to a request is kept for a day and returned when it is repeated.
 
-The answer is written in the transaction that does the work: after a crash there are both or neither. Of two at once
-the second waits at the key's row until the first is done, undoes its own work and answers what the first did. Only
-what succeeded is kept; a refusal did nothing, so its key is as good as new.
+The answer is written in the transaction that does the work, so after a crash either both exist or
+neither. Of two concurrent requests, the second waits at the row of the key until the first is
+committed, rolls back its own work, and returns the answer of the first. Only successful answers are
+kept. A refused request changed nothing, so its key can be used again.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,14 +24,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Claim:
-    """A key within its scope, and what is asked under it, both hashed."""
+    """An idempotency key and the request under it, both hashed.
+
+    Attributes:
+        id: The hash of the key within its scope.
+        fingerprint: The hash of the request.
+    """
 
     id: bytes
     fingerprint: bytes
 
 
 async def find_answer(database: Database, claim: Claim, kind: type[T]) -> T | None:
-    """What was answered under this key, or None. Raises `KeyReused` where something else was asked."""
+    """Return the answer that was given under this key, or None.
+
+    Raises:
+        KeyReused: The key was used for another request.
+    """
     row = await database.fetch_row(
         "SELECT fingerprint, answer FROM idempotency_keys WHERE id = $1", claim.id
     )
@@ -44,7 +54,11 @@ async def find_answer(database: Database, claim: Claim, kind: type[T]) -> T | No
 async def keep_answer(
     connection: Connection, claim: Claim, account_id: UUID, answer: msgspec.Struct
 ) -> None:
-    """Keep an answer in the transaction that made it; raises `KeyTaken` where another request was faster."""
+    """Store an answer in the transaction that did the work.
+
+    Raises:
+        KeyTaken: A concurrent request with the same key has committed first.
+    """
     kept = await connection.fetchval(
         "INSERT INTO idempotency_keys (id, fingerprint, account_id, answer) VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (id) DO NOTHING RETURNING true",
@@ -61,7 +75,19 @@ async def run_once(
     kind: type[T],
     make: Callable[[Connection], Awaitable[T | None]],
 ) -> T | None:
-    """What `make` makes, or made under this claim before. Without a claim, only that; None is not kept."""
+    """Run `make` once per claim, and return its result or the earlier one.
+
+    Args:
+        database: Where the answers are kept.
+        claim: The idempotency key, or None to just run `make`.
+        account_id: The account that sent the request.
+        kind: The type of the answer.
+        make: Does the work on a connection, within a transaction if there is a claim. A result of
+            None is not kept.
+
+    Raises:
+        KeyReused: The key was used for another request.
+    """
     if claim is None:
         async with database.connection() as connection:
             return await make(connection)
@@ -76,4 +102,4 @@ async def run_once(
                 await keep_answer(connection, claim, account_id, made)
             return made
     except KeyTaken:
-        return await run_once(database, claim, account_id, kind, make)  # which finds it
+        return await run_once(database, claim, account_id, kind, make)  # it finds the answer now

@@ -1,4 +1,4 @@
-"""The one form in which usernames and e-mail addresses are compared, whatever the database's collation is."""
+"""The form in which usernames and e-mail addresses are compared, under every collation."""
 
 from string import ascii_lowercase, ascii_uppercase
 
@@ -8,10 +8,11 @@ FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 def folded(identifier: str) -> str:
-    """The form of a username or an e-mail address that two accounts cannot share: A to Z become a to z.
+    """Return the form of a username or an address that two accounts cannot share.
 
-    Nothing else changes, so no language's rules take part: in Turkish, `I` is not the capital of `i`. It is what
-    `lower()` does in PostgreSQL to a text of collation "C", which all columns of identifiers have (revision 0008):
-    statements compare `lower(column)` with an argument that went through here.
+    A to Z become a to z and nothing else changes, so the rules of no language apply: in Turkish,
+    `I` is not the capital of `i`. This equals PostgreSQL's `lower()` for columns of collation "C",
+    which all columns of identifiers have (revision 0008). Statements compare `lower(column)` with a
+    folded argument.
     """
     return identifier.translate(FOLD)

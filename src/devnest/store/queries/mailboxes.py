@@ -1,10 +1,12 @@
-"""How much mail a mailbox gets at the wish of strangers, counted for all servers together.
+"""Limits for mail that strangers can send to a mailbox, counted for all servers together.
 
-Anyone can name an address: to register it, to move an account to it, to say that its password is forgotten. What is
-counted is the mailbox, not the account: an account that was deleted and registered again has had its mails.
+Anyone can enter an address of another person: to register, to change an account's address, or to
+reset a password. The limit applies to the mailbox and not to the account, so deleting an account
+and registering it again does not reset the limit.
 
-A count is one time, until when the mails so far are accounted for (a leaky bucket, or GCRA): each mail moves it on by
-the allowance's period, and none is sent where it would be too far ahead.
+Each counter is a leaky bucket (GCRA), stored as one time: until then the mails that were sent are
+accounted for. A mail moves the time forward by one period. No mail is sent if that would move it
+too far ahead.
 """
 
 import hashlib
@@ -19,17 +21,24 @@ __all__ = ["RESETS", "UNCONFIRMED", "Allowance", "claim_mail", "mailbox"]
 
 @dataclass(frozen=True)
 class Allowance:
-    """So many mails at once, and then one in each period."""
+    """How many mails a mailbox may get.
+
+    Attributes:
+        name: Separates the counters of different allowances.
+        burst: The most mails at once.
+        period: Afterwards one mail per period.
+    """
 
     name: str
     burst: int
     period: timedelta
 
 
-# Whoever reads it has asked for nothing: a registration, a second code and some tries, then six a day.
+# The reader may not have asked for any mail: a registration, a second code and some retries, then
+# six a day.
 UNCONFIRMED = Allowance("unconfirmed", 5, timedelta(hours=4))
-# To the holder of an account, who may need one at any time. Codes are good for 30 minutes, so while strangers ask on
-# and on there is always one in the box that is good.
+# For the holder of an account, who may need one at any time. Codes are valid for 30 minutes, so
+# even if strangers keep asking, the mailbox always has a valid one.
 RESETS = Allowance("resets", 5, timedelta(minutes=10))
 
 CLAIM = """
@@ -39,17 +48,22 @@ WHERE m.counted_until <= now() + $3 RETURNING true"""
 
 
 async def claim_mail(database: Database, allowance: Allowance, email: str) -> bool:
-    """Count a mail to an address; False where its mailbox has had enough, and nothing is counted."""
+    """Count a mail to an address.
+
+    Returns:
+        False if the mailbox has reached its limit. Nothing is counted then.
+    """
     key = hashlib.sha256(f"{allowance.name}\0{mailbox(email)}".encode()).digest()
     ahead = allowance.period * (allowance.burst - 1)
     return await database.fetch_value(CLAIM, key, allowance.period, ahead) is True
 
 
 def mailbox(email: str) -> str:
-    """Where mail to an address ends up, as far as can be told.
+    """Return the mailbox behind an address, as far as can be told.
 
-    `ada+x@example.org` is `ada@example.org` (RFC 5233), and so is `a.da@example.org`: the largest providers take no
-    notice of dots. Where one does, two of its people have one count at times, and a code comes later.
+    `ada+x@example.org` is `ada@example.org` (RFC 5233), and so is `a.da@example.org`, because the
+    largest providers ignore dots. Where dots matter, two people share one counter, and a code may
+    come later.
     """
     local, _, domain = folded(email).rpartition("@")
     return f"{local.partition('+')[0].replace('.', '') or local}@{domain}"

@@ -1,12 +1,13 @@
-"""Tokens sent by mail: each proves, not for long, that its bearer reads an address. Stored as SHA-256.
+"""Mailed tokens: each proves for a short time that its bearer reads an address. Stored as SHA-256.
 
-A token proves the address and nothing else. Whether the bearer may have the account too is for who asks to decide: a
-session of the account says so, and so does an address that was confirmed before. Where neither does, whoever made the
-account or asked for the address may be another person than the bearer, and what he has is removed (ADR 0045).
+A token proves the address only. The caller decides whether the bearer also gets the account: a
+session of the account is enough, and so is an address that was confirmed before. Otherwise the
+person who created the account, or asked for the address, may be somebody else, and what that person
+set up is removed (ADR 0045).
 
-An account may have several that are good: mails overtake each other, on their way and in two servers that answer at
-once, so one that made the others void could be in any of them. When one is used, all are void. Where an account has as
-many as it may have, there is none more until one is too old: a code that was mailed is good until its time is over.
+An account may have several valid tokens. Mails can overtake each other, so a user may open an older
+one last. When one token is used, all become void. An account that has `MAX_VALID_TOKENS` gets no
+further one until one expires: a token that was mailed stays valid for its whole lifetime.
 """
 
 from datetime import timedelta
@@ -36,13 +37,13 @@ __all__ = [
 
 
 class Purpose(StrEnum):
-    """What a mailed token is good for."""
+    """The purpose of a mailed token."""
 
     RESET = "reset"
     VERIFY = "verify"
 
 
-# The account before its tokens, as everybody else locks them.
+# The account is locked before its tokens, as everywhere.
 LOCK = "SELECT FROM accounts WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
 ADDRESS = "SELECT email FROM mailed_tokens WHERE token_sha256 = $1"
 VALID = """
@@ -69,18 +70,20 @@ SELECT $1, $2, $3, $4, now() + $5
 WHERE (SELECT count(*) FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND expires_at > now()) < $6
 RETURNING true"""
 
-# Of one account and one purpose at a time. `devnest.store.queries.mailboxes` allows one mailbox
-# no more mails within their lifetime.
+# Of one account and one purpose at a time. `devnest.store.queries.mailboxes` allows one mailbox no
+# more mails within their lifetime.
 MAX_VALID_TOKENS = 10
 RESET_LIFETIME = timedelta(minutes=30)
 LIFETIME = {Purpose.RESET: RESET_LIFETIME, Purpose.VERIFY: VERIFY_LIFETIME}
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What a good token proves: that its bearer reads `email`, for an account that has `email_before`.
+    """What a valid token proves: its bearer reads `email`.
 
-    `confirmed`: the account had that address, and it was confirmed, before this proof. `before_confirmed`: whichever
-    address it had was confirmed.
+    Attributes:
+        email_before: The address of the account before this proof.
+        confirmed: Whether `email` was the account's confirmed address before.
+        before_confirmed: Whether `email_before` was confirmed.
     """
 
     account_id: UUID
@@ -98,16 +101,23 @@ async def create_mailed_token(
     email: str,
     password_hash: str | None = None,
 ) -> str | None:
-    """A new token for an account, beside those that are good for the same address; those for another one are void.
+    """Create a token for an account. Tokens of the same purpose for other addresses become void.
 
-    None where the account is disabled or has gone, or has `MAX_VALID_TOKENS` already.
-    None too where `email` is another address
-    than its own, unless `password_hash` is still its hash: who asked for another address had the password then, and may
-    not have it now.
+    Args:
+        database: Where the account is.
+        account_id: The account.
+        purpose: What the token is for.
+        email: The address to which it is mailed.
+        password_hash: The hash that was verified when the user asked for another address. It must
+            still be the account's, because somebody else may have known the old password.
+
+    Returns:
+        The token. None if the account is disabled or missing, or has `MAX_VALID_TOKENS` already.
+            Also None if `email` is not the account's address and `password_hash` is not its hash.
     """
     token = new_token()
     async with database.connection() as connection, connection.transaction():
-        # The lock first, by itself: the next statement sees what was made meanwhile.
+        # A statement of its own takes the lock, so that the next one sees every committed token.
         if not await connection.fetchval(
             LOCK_FOR_ADDRESS, account_id, folded(email), password_hash
         ):
@@ -126,15 +136,22 @@ async def create_mailed_token(
 
 
 async def find_proof(database: Database, purpose: Purpose, token: str) -> Proof | None:
-    """What the token proves, without using it up; None where it is not good, or another account has the address."""
+    """Return what a token proves, without using it up.
+
+    Returns:
+        None if the token is not valid, or another account has the address.
+    """
     row = await database.fetch_row(FIND, token_sha256(token), purpose)
     return None if row is None else Proof(*row)
 
 
 async def confirm_address(database: Database, token: str) -> Proof | None:
-    """Use the token up: the address it was sent to is the account's, and confirmed. None where it is not good.
+    """Use up a token and make its address the confirmed address of the account.
 
-    For a bearer who is in a session of the account. Its other mailed tokens are of no more use.
+    For a bearer who is signed in to the account. The account's other mailed tokens become void.
+
+    Returns:
+        None if the token is not valid.
     """
     async with database.connection() as connection, connection.transaction():
         proof = await _use(connection, Purpose.VERIFY, token)
@@ -147,11 +164,13 @@ async def confirm_address(database: Database, token: str) -> Proof | None:
 async def set_password(
     database: Database, purpose: Purpose, token: str, password_hash: str
 ) -> tuple[Proof, list[UUID]] | None:
-    """Use the token up: the account has this password, the address is its own and confirmed, and all sessions end.
+    """Use up a token, set the password, confirm the address and end all sessions.
 
-    For a bearer of whom nothing else is known; the account's device tokens are of no more use. If it is the first proof
-    of this address, all that opened the account or was to change it is removed too. None where the token is not good
-    now; else the ids of the ended sessions.
+    For a bearer who is not signed in. The account's device tokens become void. If the address was
+    not confirmed before, everything else that opens the account is removed too (`revoke_access`).
+
+    Returns:
+        What the token proved and the ids of the ended sessions, or None if it is not valid.
     """
     async with database.connection() as connection, connection.transaction():
         proof = await _use(connection, purpose, token)
@@ -169,7 +188,7 @@ async def set_password(
 
 
 async def _use(connection: Connection, purpose: Purpose, token: str) -> Proof | None:
-    """Delete the token if it is good, with the address and the account locked until the end of the transaction."""
+    """Lock the address and the account, and delete the token if it is valid."""
     hashed = token_sha256(token)
     address = await connection.fetchval(ADDRESS, hashed)
     if address is None:

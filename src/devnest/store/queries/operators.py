@@ -1,4 +1,4 @@
-"""What an operator does to accounts, by username."""
+"""What operators do to accounts, by username."""
 
 from uuid import UUID
 
@@ -9,7 +9,7 @@ __all__ = ["disable_account", "enable_account", "find_account_id"]
 
 
 async def find_account_id(database: Database, username: str) -> UUID | None:
-    """The id of the account with this username, in any case."""
+    """Return the id of the account with this username in any case, or None."""
     account_id: UUID | None = await database.fetch_value(
         "SELECT id FROM accounts WHERE lower(username) = $1", folded(username)
     )
@@ -17,7 +17,11 @@ async def find_account_id(database: Database, username: str) -> UUID | None:
 
 
 async def disable_account(database: Database, account_id: UUID) -> int:
-    """Let nobody sign in to the account, end its sessions and make its mailed tokens useless; how many sessions."""
+    """Prevent sign-ins, end the sessions and void the mailed tokens of an account.
+
+    Returns:
+        How many sessions ended.
+    """
     async with database.connection() as connection, connection.transaction():
         await connection.execute(
             "UPDATE accounts SET disabled_at = coalesce(disabled_at, now()) WHERE id = $1",
@@ -33,7 +37,7 @@ async def disable_account(database: Database, account_id: UUID) -> int:
 
 
 async def enable_account(database: Database, account_id: UUID) -> None:
-    """Let its holder sign in again."""
+    """Allow sign-ins to the account again."""
     await database.fetch(
         "UPDATE accounts SET disabled_at = NULL WHERE id = $1 AND deleted_at IS NULL", account_id
     )

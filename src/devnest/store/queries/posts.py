@@ -1,4 +1,4 @@
-"""Posts, newest first."""
+"""Posts, listed newest first."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Who wrote a post."""
+    """The author of a post."""
 
     id: UUID
     username: str
@@ -49,7 +49,7 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Draft(NamedTuple):
-    """A post that is to be."""
+    """A post that is to be stored."""
 
     author_id: UUID
     title: str
@@ -57,18 +57,19 @@ class Draft(NamedTuple):
     tags: list[str]
 
 
-MAX_LISTED_BYTES = 1024 * 1024  # of the texts of a list, its last item aside
-SEPARATOR = "\x1f"  # a control character, which no tag holds
+MAX_LISTED_BYTES = 1024 * 1024  # of the texts in one list, without its last item
+SEPARATOR = "\x1f"  # a control character, which no tag contains
 COLUMNS = "p.id, a.id AS author_id, a.username, p.title, p.body, p.tags, p.created_at, p.updated_at"
 ONE = f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"  # noqa: S608 (constants only)
-# Not `*`: the words of a post, which only searches need, may have half a megabyte.
+# Not `*`: the column with the words of a post can hold half a megabyte, and only searches need it.
 STORED = "id, author_id, title, body, tags, created_at, updated_at"
-# No row where the author has no account: a foreign key that is violated would be an error in PostgreSQL's log.
+# No row is inserted if the author has no account. A violated foreign key would be an error in
+# PostgreSQL's log.
 INSERT = f"""
 WITH a AS (SELECT id, username FROM accounts WHERE id = $2),
     p AS (INSERT INTO posts (id, author_id, title, body, tags) SELECT $1, id, $3, $4, $5 FROM a RETURNING {STORED})
 SELECT {COLUMNS} FROM p, a"""  # noqa: S608 (constants only)
-# An array of arrays has to be rectangular, so each row's tags come as one text.
+# Arrays of arrays must be rectangular, so the tags of each row are passed as one text.
 INSERT_ALL = f"""
 WITH p AS (
     INSERT INTO posts (id, author_id, title, body, tags)
@@ -76,7 +77,7 @@ WITH p AS (
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) AS n (id, author_id, title, body, tags)
     JOIN accounts ON accounts.id = n.author_id RETURNING {STORED})
 SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
-# The time of the change names the version, so it has to move even where the clock does not.
+# The time of the last change identifies the version, so it must grow even if the clock does not.
 UPDATE = f"""
 WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, body), tags = coalesce($6, tags),
         updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
@@ -84,8 +85,9 @@ WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, bod
         AND updated_at <> ALL($7::timestamptz[]) RETURNING {STORED})
 SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
 
-# The running sum of lengths ends a page in the database. PostgreSQL knows the length of a long text without reading it,
-# so it reads only what it lists. The author is a subquery: no wrong estimate makes it a join of all accounts.
+# A running sum of lengths ends the page in the database. PostgreSQL knows the length of a long text
+# without reading it, so it reads only the texts that it returns. The author is looked up by a
+# subquery, which no wrong estimate can turn into a join with all accounts.
 PAGE = """
 SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), title, body, tags, created_at,
     updated_at
@@ -107,7 +109,20 @@ async def create_post(
     tags: list[str],
     claim: Claim | None = None,
 ) -> Post:
-    """Store a post, once under its claim; raises `AuthorGone` where the account no longer exists, or `KeyReused`."""
+    """Store a post, once per claim.
+
+    Args:
+        database: Where the post is stored.
+        author_id: The account of its author.
+        title: Its title.
+        body: Its text.
+        tags: Its tags.
+        claim: The idempotency key of the request, or None.
+
+    Raises:
+        AuthorGone: The account no longer exists.
+        KeyReused: The claim's key was used for another request.
+    """
 
     async def make(connection: Connection) -> Post:
         row = await connection.fetchrow(INSERT, uuid7(), author_id, title, body, tags)
@@ -121,7 +136,11 @@ async def create_post(
 
 
 async def create_posts(database: Database, drafts: Sequence[Draft]) -> list[Post | Exception]:
-    """Store several posts by one statement: each draft's post, or `AuthorGone` where its account no longer exists."""
+    """Store several posts by one statement.
+
+    Returns:
+        For each draft in order, its post or the exception that prevented it, such as `AuthorGone`.
+    """
     if len(drafts) == 1:
         return [await _outcome(database, drafts[0])]
     ids = [uuid7() for _ in drafts]
@@ -129,9 +148,8 @@ async def create_posts(database: Database, drafts: Sequence[Draft]) -> list[Post
     columns = zip(*((draft.author_id, draft.title, draft.body) for draft in drafts), strict=True)
     try:
         rows = await database.fetch(INSERT_ALL, ids, *columns, tags)
-    except (
-        asyncpg.PostgresError
-    ):  # one of them, which has to be found, or an account that goes at this moment
+    # One draft is not valid, or an account is being deleted: each draft is tried alone.
+    except asyncpg.PostgresError:
         return [await _outcome(database, draft) for draft in drafts]
     stored = {post.id: post for post in map(_post, rows)}
     return [stored.get(post_id) or AuthorGone("the account no longer exists") for post_id in ids]
@@ -145,7 +163,7 @@ async def _outcome(database: Database, draft: Draft) -> Post | Exception:
 
 
 async def find_post(database: Database, post_id: UUID) -> Post | None:
-    """The post with this id."""
+    """Return the post with this id, or None."""
     row = await database.fetch_row(ONE, post_id)
     return None if row is None else _post(row)
 
@@ -161,9 +179,20 @@ async def change_post(
     body: str | None = None,
     tags: list[str] | None = None,
 ) -> Post | None:
-    """Change what is given, if the post is the author's and was last changed at one of these times, or at any.
+    """Change the given fields of a post.
 
-    None where it is not so, and where it was changed at one of the times `excluded_versions` which it may be.
+    Args:
+        database: Where the post is.
+        post_id: The post.
+        author_id: The account that must be its author.
+        allowed_versions: The times of the last change that are accepted, or None for any.
+        excluded_versions: The times of the last change that are not accepted.
+        title: The new title, or None to keep it.
+        body: The new text, or None to keep it.
+        tags: The new tags, or None to keep them.
+
+    Returns:
+        The changed post, or None if there is no such post of this author and version.
     """
     row = await database.fetch_row(
         UPDATE, post_id, author_id, allowed_versions, title, body, tags, excluded_versions
@@ -179,7 +208,11 @@ async def delete_post(
     *,
     excluded_versions: Sequence[datetime] = (),
 ) -> bool:
-    """Delete a post and its comments under the same conditions; False where they do not hold."""
+    """Delete a post and its comments, under the conditions of `change_post`.
+
+    Returns:
+        False if there is no such post of this author and version.
+    """
     deleted = await database.fetch_value(
         "DELETE FROM posts WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))"
         " AND updated_at <> ALL($4::timestamptz[]) RETURNING true",
@@ -200,17 +233,18 @@ async def list_posts(
 ) -> list[Post]:
     """List posts, newest first.
 
-    Each set of conditions is a statement of its own, so that PostgreSQL plans each for the index that serves it.
+    Each combination of conditions is a statement of its own, so that PostgreSQL plans each for the
+    best index.
 
     Args:
-        database: Where they are.
-        limit: How many, at most.
-        max_bytes: How many bytes their texts may have. The post that goes beyond is listed and those after it are not:
-            whoever may pass on no more than this learns so whether there are others.
-        before: The post before the first.
-        author: Their author's username.
-        tag: A tag that they carry.
-        words: What is searched for, as `search_posts` has checked it.
+        database: Where the posts are.
+        limit: The most posts.
+        max_bytes: The most bytes of their texts. The first post beyond it is included, so that a
+            caller that may not exceed it learns that there are more.
+        before: Only posts before this one in time.
+        author: Only posts of this username.
+        tag: Only posts with this tag.
+        words: Only posts with these words, checked by `search_posts`.
     """
     conditions, arguments = [], list[object]([limit, max_bytes])
     for condition, value in (

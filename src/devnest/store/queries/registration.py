@@ -1,9 +1,10 @@
-"""Making accounts, and what becomes of an unconfirmed account that keeps its address from others.
+"""Registration, and accounts whose unconfirmed address somebody else needs.
 
-Nobody has to confirm an address to use an account, so anyone can register another's. Whoever reads the mail there takes
-that account over by it (`devnest.store.queries.mailed_tokens`), or has the address to register with when it has been
-unconfirmed for `UNCONFIRMED_LIFETIME`. The account before then loses the address and keeps everything else. Nothing but
-such a registration does it.
+An account can be used before its address is confirmed, so anyone can register the address of
+another person. That person has two ways to get it. A mailed code takes the account over
+(`devnest.store.queries.mailed_tokens`). And after `UNCONFIRMED_LIFETIME` the person can register
+the address: the earlier account then loses the address and keeps everything else. Only a
+registration does that.
 """
 
 from datetime import timedelta
@@ -23,10 +24,11 @@ from devnest.store.queries.tokens import token_sha256
 
 __all__ = ["create_account", "is_address_taken", "taken_field"]
 
-UNCONFIRMED_LIFETIME = timedelta(
-    days=7
-)  # an address keeps others out; a mail that went astray is asked for again by then
-# The name is free, and stays so, when the function says so; whether the address is, the index tells.
+# How long an unconfirmed address is reserved for its account. By then, a holder whose mail was lost
+# has asked for another one.
+UNCONFIRMED_LIFETIME = timedelta(days=7)
+# `lock_new_account` returns whether the name is free, and keeps it so. The index decides about the
+# address.
 INSERT = """
 WITH created AS (
     INSERT INTO accounts (id, username, email, password_hash) SELECT $1, $2, $3, $4
@@ -43,7 +45,7 @@ SELECT EXISTS (SELECT FROM accounts WHERE lower(username) = $1)
         OR EXISTS (SELECT FROM held_names WHERE username = $1 AND until > now()) AS username,
     EXISTS (SELECT FROM accounts WHERE lower(email) = $2 AND NOT {RELEASABLE}) AS email"""  # noqa: S608 (constants only)
 IS_ADDRESS_TAKEN = "SELECT EXISTS (SELECT FROM accounts WHERE lower(email) = $1)"
-# Its mailed tokens were for whoever reads that address, and are not for the account any more.
+# The account's mailed tokens were meant for whoever reads that address.
 RELEASE = f"""
 WITH released AS (
     UPDATE accounts SET email = NULL WHERE lower(email) = $1 AND {RELEASABLE} RETURNING id
@@ -55,7 +57,7 @@ SELECT $2, $3, true, id, $4, $5, $6 FROM released RETURNING true"""  # noqa: S60
 
 
 class NewAccount(NamedTuple):
-    """An account that is to be."""
+    """An account that is to be stored."""
 
     username: str
     email: str
@@ -73,12 +75,21 @@ async def create_account(
     origin: Origin = NO_ORIGIN,
     verification: str | None = None,
 ) -> Account:
-    """Store a new account, and with it its line in the audit log and the answer under its claim.
+    """Store a new account, its line in the audit log, and the answer under its claim.
 
-    `verification`: a token that is to be mailed to the address, and will confirm it.
+    Args:
+        database: Where the account is stored.
+        username: Its name.
+        email: Its address.
+        password_hash: The hash of its password.
+        claim: The idempotency key of the request, or None.
+        origin: Where the request came from, for the audit log.
+        verification: A token that is mailed to the address and will confirm it.
 
-    Raises `AlreadyTaken` where the username or the e-mail address exists in any case, or another gave the username up
-    not long ago. Where the claim is taken, so is the username: by the same request, or the claim's own check tells.
+    Raises:
+        AlreadyTaken: The username or the address exists in any case, or another account gave up the
+            username not long ago. The claim being used already counts as a taken username: the same
+            request has created the account, or checking the claim reports the difference.
     """
     new = NewAccount(username, email, password_hash, origin, verification)
     try:
@@ -99,19 +110,21 @@ async def create_account(
 
 
 async def _insert(connection: Connection, new: NewAccount) -> Account | None:
-    """None where the name or the address is taken."""
+    """Return the new account, or None if the name or the address is taken."""
     created_at = await connection.fetchval(
-        INSERT, account_id := uuid7(), new.username, new.email, new.password_hash, uuid7(), Event.REGISTER,
-        *new.origin, token_sha256(new.verification) if new.verification else None, VERIFY_LIFETIME,
+        INSERT, account_id := uuid7(), new.username, new.email, new.password_hash, uuid7(),
+        Event.REGISTER, *new.origin, token_sha256(new.verification) if new.verification else None,
+        VERIFY_LIFETIME,
         folded(new.username), lock_key(new.username), lock_key(new.email),
     )  # fmt: skip
     return None if created_at is None else Account(account_id, new.username, new.email, created_at)
 
 
 async def _insert_released(connection: Connection, new: NewAccount) -> Account | None:
-    """Insert where an account that has not confirmed the address can lose it; else None, and all is to be undone.
+    """Take the address from an unconfirmed account if possible, and insert.
 
-    The insert that was tried before has locked both, for the same transaction.
+    If it is not possible the result is None and the caller undoes everything. The earlier insert
+    has locked the name and the address for this transaction.
     """
     released = await connection.fetchval(
         RELEASE, folded(new.email), uuid7(), Event.EMAIL_RELEASE, *new.origin
@@ -120,7 +133,10 @@ async def _insert_released(connection: Connection, new: NewAccount) -> Account |
 
 
 async def taken_field(database: Database, username: str, email: str) -> str | None:
-    """Which of the two cannot be registered; asked before the costly hash, and again by the insert afterwards."""
+    """Return which field cannot be registered: `username`, `email` or None.
+
+    It is called before the password is hashed, which is costly. The insert checks again.
+    """
     async with database.connection() as connection:
         return await _taken_field(connection, username, email)
 
@@ -132,5 +148,8 @@ async def _taken_field(connection: Connection, username: str, email: str) -> str
 
 
 async def is_address_taken(database: Database, email: str) -> bool:
-    """Whether an account has the address, be it unconfirmed: only a registration takes it from one."""
+    """Return whether any account has the address, even unconfirmed.
+
+    Only a registration can take an address from an unconfirmed account.
+    """
     return bool(await database.fetch_value(IS_ADDRESS_TAKEN, folded(email)))

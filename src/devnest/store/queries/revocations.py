@@ -1,12 +1,13 @@
-"""Which sessions ended while access tokens of theirs may still live: known to every server, asked of none.
+"""The sessions that ended while their access tokens may still be valid, known to every server.
 
-A session's end is told by PostgreSQL's NOTIFY (a trigger does it), so every server knows within milliseconds. A
-notification reaches only who listens at that moment, hence three nets under it: after every connect the recent ends
-are read, they are read again every few seconds, and whatever happens an access token dies of age after 15 minutes.
-The alternative, a look into the database at each request, would be the dearest part of a light one.
+A trigger announces each ended session by PostgreSQL's NOTIFY, so all servers know within
+milliseconds. A notification reaches only connections that listen at that moment. So there are three
+safeguards: after each connect the recently ended sessions are read, they are read again every few
+seconds, and an access token expires after 15 minutes in any case. The alternative, a query for each
+request, would be the most expensive part of a light request.
 
-The memory for it is bounded. Where more sessions end than it holds, the oldest ends are forgotten, and every access
-token that is as old is refused: its client refreshes it, which asks the database.
+The memory is bounded. If more sessions end than it holds, the oldest are forgotten, and every
+access token issued before them is refused. Its client refreshes it, which asks the database.
 """
 
 import asyncio
@@ -27,31 +28,37 @@ __all__ = ["RevokedSessions"]
 
 CHANNEL = "devnest_session_ended"
 APPLICATION = "devnest revocations"
-CHECK_INTERVAL_S = 5.0
-RETRY_S = 0.5
-REREAD_WINDOW_S = 60.0  # longer than any transaction of ours that ends a session
-MAX_REMEMBERED = (
-    100_000  # ended sessions in a server's memory, about 25 MB; 111 ends a second for 15 minutes
-)
+CHECK_INTERVAL_S = 5.0  # between two reads of the recently ended sessions
+RETRY_S = 0.5  # between two attempts to connect
+# how far back each read goes: longer than any transaction that ends a session
+REREAD_WINDOW_S = 60.0
+# Ended sessions in a server's memory: about 25 MB, or 111 sessions a second for 15 minutes.
+MAX_REMEMBERED = 100_000
 MAX_CLOCK_SKEW_S = 5.0  # between the machines that issue access tokens
 log = structlog.get_logger("devnest.store")
 
 
 class RevokedSessions:
-    """A set of session ids, kept by one connection of its own; `async with RevokedSessions(url, 900)`.
+    """The ids of ended sessions, kept up to date by a connection of its own.
 
-    `remember_s` is how long an access token can outlive its session. Belongs to one event loop.
+    Use it as `async with RevokedSessions(url, 900) as revoked`. It belongs to one event loop.
+
+    Args:
+        url: The database.
+        remember_s: How long an access token can outlive its session.
+
+    Raises:
+        DatabaseUnavailable: The first connection cannot be opened.
     """
 
     def __init__(self, url: str, remember_s: float) -> None:
         self._url = url
         self._remember_s = remember_s
-        self._forget_at: dict[
-            UUID, float
-        ] = {}  # on the monotonic clock, the earliest first but for REREAD_WINDOW_S
-        self._forgotten_until = 0.0  # on the wall clock: what ended before may be forgotten
+        # Times of the monotonic clock, ascending except within REREAD_WINDOW_S.
+        self._forget_at: dict[UUID, float] = {}
+        self._forgotten_until = 0.0  # wall clock: sessions that ended before may be forgotten
         self._connection: Connection | None = None
-        self._logged_reason = ""  # why there are no notifications, as the log has it
+        self._logged_reason = ""  # the last failure that was logged
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -62,11 +69,16 @@ class RevokedSessions:
         return len(self._forget_at)
 
     def has_ended(self, session_id: UUID, issued_at: float) -> bool:
-        """Whether an access token of this session, issued at this time (Unix, s), is good no more."""
+        """Return whether an access token is no longer valid.
+
+        Args:
+            session_id: The session of the token.
+            issued_at: When the token was issued, as Unix time in seconds.
+        """
         return session_id in self._forget_at or issued_at < self._forgotten_until
 
     def add(self, session_id: UUID) -> None:
-        """Count a session as ended; the server that ends it need not wait for the news."""
+        """Record an ended session. The server that ended it need not wait for the notification."""
         now = time.monotonic()
         if len(self._forget_at) >= MAX_REMEMBERED and session_id not in self._forget_at:
             ended_s_ago = now + self._remember_s - self._forget_at.pop(next(iter(self._forget_at)))
@@ -92,7 +104,8 @@ class RevokedSessions:
             try:
                 if self._connection is None:
                     await self._connect()
-                # Not wait_for: before Python 3.12 it loses a cancel that comes with what it waits for.
+                # Not wait_for: before Python 3.12 it can lose a cancellation that comes at the same
+                # moment.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_INTERVAL_S):
                         await self._lost.wait()
@@ -102,9 +115,8 @@ class RevokedSessions:
                 else:
                     await self._read(REREAD_WINDOW_S)
                     self._forget()
-                    if (
-                        await self._is_read_only()
-                    ):  # the server that is written to may be another by now
+                    # The primary may be another server by now.
+                    if await self._is_read_only():
                         self._drop()
                 self._logged_reason = ""
             except (DatabaseUnavailable, asyncpg.PostgresError) as error:
@@ -115,17 +127,15 @@ class RevokedSessions:
                 await asyncio.sleep(RETRY_S)
 
     async def _connect(self) -> None:
-        """Listen first, then read, so that nothing falls between the two."""
+        """Listen first and read then, so that no ended session is missed between the two."""
         self._connection = await connect(
             self._url, command_timeout=STATEMENT_TIMEOUT_S,
             server_settings={"application_name": APPLICATION},
         )  # fmt: skip
-        lost = self._lost = asyncio.Event()  # a connection's end is told to its own event only
+        lost = self._lost = asyncio.Event()  # each connection sets its own event only
         self._connection.add_termination_listener(lambda _: lost.set())
-        with (
-            TRANSLATE_ERRORS,
-            contextlib.suppress(asyncpg.ReadOnlySQLTransactionError),
-        ):  # a standby tells nobody anything
+        # A standby sends no notifications.
+        with TRANSLATE_ERRORS, contextlib.suppress(asyncpg.ReadOnlySQLTransactionError):
             await self._connection.add_listener(CHANNEL, self._on_notification)
         await self._read(self._remember_s)
 
@@ -147,7 +157,7 @@ class RevokedSessions:
     def _on_notification(
         self, _connection: object, _pid: int, _channel: str, payload: object
     ) -> None:
-        with contextlib.suppress(ValueError):  # the channel is open to any client of the database
+        with contextlib.suppress(ValueError):  # any client of the database can send to the channel
             self.add(UUID(str(payload)))
 
     def _forget(self) -> None:

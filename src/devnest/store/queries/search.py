@@ -1,10 +1,10 @@
-"""Searching posts: what may be asked, and what the answer may cost.
+"""The search for posts: valid searches, and limits for their cost.
 
-A search reads no post whose words the index does not name: each of its parts between `or` has a word or phrase that has
-to be there. Its statements run on connections of their own, which PostgreSQL gives little time.
+A search reads only posts that the index finds: each alternative between `or` must contain a word or
+phrase that has to occur. The statements run on separate connections with a short time limit.
 
-What is asked is taken apart here and put together again in quotes, for `websearch_to_tsquery` does raise for some
-texts: each `-` that begins a word goes on a stack of 32.
+The search is parsed here and written again in quotes, because `websearch_to_tsquery` can fail: each
+`-` before a word uses one level of a stack of 32.
 """
 
 import re
@@ -18,14 +18,16 @@ from devnest.store.queries.posts import Post, list_posts
 
 __all__ = ["MAX_SEARCH_S", "as_websearch", "search_database", "search_posts"]
 
-MAX_SEARCH_S = 2.0  # of a statement: a hundred times what 400 of the longest posts take
-# Words, and what negates and joins them: 32 words or more. Each is a look-up in the index.
+MAX_SEARCH_S = 2.0  # per statement: a hundred times what a search in 400 of the longest posts takes
+# The words of a search and the operators between them, so 32 words or more. Each word is a look-up
+# in the index.
 MAX_NODES = 96
 SETTINGS = {
     "application_name": "devnest-search",
-    # What is asked decides which index serves, so no plan is made for all searches.
+    # The best index depends on the search, so no plan is shared by all searches.
     "plan_cache_mode": "force_custom_plan",
-    # The words of long posts are stored apart from the table, and the planner takes reading them for free.
+    # The planner ignores the cost of reading the words of long posts, which PostgreSQL stores
+    # outside the table. It would choose a scan of the whole table.
     "enable_seqscan": "off",
 }
 NO_WORD = "a word that has to be there is needed, in each part between or"
@@ -34,7 +36,7 @@ TERM = re.compile(r'(?P<minus>-?)"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+)')
 
 
 def search_database(url: str, connections: int) -> Database:
-    """Connections for searches, not yet open."""
+    """Return a database for searches, not yet open."""
     return Database(url, connections, statement_timeout_s=MAX_SEARCH_S, settings=SETTINGS)
 
 
@@ -42,16 +44,16 @@ async def search_posts(database: Database, query: str, limit: int, **more: Any) 
     """Find posts by their words, newest first.
 
     Args:
-        database: What `search_database` made.
-        query: Words and `"phrases"`, all of which have to be there, with `-` before what must not be there, and `or`
-            between alternatives.
-        limit: How many posts, at most.
+        database: What `search_database` returned.
+        query: Words and `"phrases"` that have to occur, with `-` before those that must not, and
+            `or` between alternatives.
+        limit: The most posts.
         more: Other arguments of `list_posts`.
 
     Raises:
-        SearchRefused: Nothing that has to be there is asked for, or too much.
-        SearchTooSlow: PostgreSQL has ended the search.
-        DatabaseUnavailable: As for every statement.
+        SearchRefused: An alternative has no word that has to occur, or there are too many words.
+        SearchTooSlow: PostgreSQL ended the search after `MAX_SEARCH_S`.
+        DatabaseUnavailable: The database does not answer.
     """
     words = as_websearch(query)
     try:
@@ -61,10 +63,8 @@ async def search_posts(database: Database, query: str, limit: int, **more: Any) 
         )
         assert row is not None
         indexed, nodes = row
-        if indexed in (
-            "",
-            "T",
-        ):  # no word that can be looked up; T: for one of the parts there is none
+        # Empty: no word can be looked up. T: in one of the alternatives none can.
+        if indexed in ("", "T"):
             raise SearchRefused(NO_WORD)
         if nodes > MAX_NODES:
             raise SearchRefused(TOO_MANY)
@@ -76,13 +76,14 @@ async def search_posts(database: Database, query: str, limit: int, **more: Any) 
 
 
 def as_websearch(query: str) -> str:
-    """What is asked, as a text for which `websearch_to_tsquery` never raises: words and phrases, each in quotes.
+    """Return the search as a text that `websearch_to_tsquery` always accepts.
 
-    One `-` before a word or a phrase negates it. Several are part of it, as in `--help`, and one alone is nothing.
+    Each word and phrase is quoted. One `-` before it negates it. Several belong to the word, as in
+    `--help`, and a single `-` is ignored.
 
     Raises:
-        SearchRefused: A part between `or` has nothing that has to be there. Whether what it has is a word, and not a
-            sign, PostgreSQL knows.
+        SearchRefused: An alternative has nothing that has to occur. Only PostgreSQL can tell
+            whether it is a word or just a sign.
     """
     parts: list[list[str]] = [[]]
     terms = [match for match in TERM.finditer(query) if match["word"] or match["phrase"]]

@@ -1,20 +1,24 @@
-"""Sessions: one for each sign-in, with a family of refresh tokens of which only the newest is good.
+"""Sessions: one per sign-in, each with a family of refresh tokens.
 
-A refresh answers with a new token, and the old one is replaced. An old token that comes back was copied, by a thief or
-from one, and nobody can tell which of the two holders is honest: the session ends for both (RFC 9700, 4.14.2).
+Only the newest token of a family is valid. A refresh replaces it by a new one. If an old token
+comes back, it was copied. Nobody can tell whether the thief or the honest client sent it, so the
+session ends for both (RFC 9700, 4.14.2).
 
-One old token is innocent: that of a client which lost the answer, or sent the same request twice. So a token's
-successor is no fresh random number but HMAC-SHA-256 of the token under a random seed that is stored beside it. Once
-within `GRACE`, until the successor is used, the same token gets the same successor again: a family never forks. The
-database holds hashes and seeds, of which no token can be made; a seed is deleted when its successor was used or told
+One old token is accepted: the client may have lost the response, or sent the request twice.
+Therefore a token's successor is not random. It is the HMAC-SHA-256 of the token under a random seed
+that is stored with it. Within `GRACE`, and until the successor is used, the same token gets the
+same successor once more, so a family never forks. The database holds only hashes and seeds, from
+which no token can be computed. A seed is deleted when its successor has been used or returned
 twice.
 
-That grace is also a thief's: who knows when the holder refreshes, and comes within it, stays unseen. So nothing that
-an access token can read moves with a refresh. `Session.last_used_at` is a day, and today's use shows tomorrow: a value
-that changed at the first refresh of a day would be a signal to whoever polls it.
+A thief can use this grace too: one who knows when the client refreshes, and refreshes within it, is
+not noticed. So nothing that an access token can read may reveal a refresh. `Session.last_used_at`
+is a day, and the use of today is shown from tomorrow on: a value that changed with the first
+refresh of a day would tell a polling thief the time.
 
-All old tokens of a session are kept: one that were forgotten could come back unnoticed, and a thief who refreshes often
-could have the honest holder's forgotten. What bounds them is `MAX_REFRESHES`, after which the session ends.
+All old tokens of a session are kept. If old ones were deleted, one could come back unnoticed, and a
+thief who refreshes often could push out the honest client's token. `MAX_REFRESHES` bounds their
+number; then the session ends.
 """
 
 import hmac
@@ -52,16 +56,19 @@ __all__ = [
     "refresh_session",
 ]
 
-GRACE = timedelta(seconds=10)
-MAX_INACTIVITY = timedelta(days=14)
-MAX_LIFETIME = timedelta(days=30)  # "SHOULD be no more than 30 days": NIST SP 800-63B-4, 2.1.3
-MAX_REFRESHES = 10_000  # one every 4 minutes for 30 days; an access token lasts 15
-MAX_LISTED = MAX_SESSIONS  # all there are: with a shorter list a thief's could be behind its end
+GRACE = timedelta(seconds=10)  # a client repeats a refresh whose response it lost within this time
+MAX_INACTIVITY = timedelta(days=14)  # a session that is not refreshed for so long ends
+MAX_LIFETIME = timedelta(days=30)  # NIST SP 800-63B-4, 2.1.3: "SHOULD be no more than 30 days"
+# in one session: one every 4 minutes for 30 days; access tokens last 15 minutes
+MAX_REFRESHES = 10_000
+MAX_LISTED = MAX_SESSIONS  # all live sessions: a shorter list could omit a thief's
 # Sessions that other sign-ins may open between the look-up of an account and the end of its hash.
+# `end_surplus` may end so many more than the look-up counted.
 MAX_CONCURRENT_SIGN_INS = 15
 
 
-# Locked: whoever disables or deletes the account or sets another password now ends this session too, or comes before.
+# The account is locked. Disabling or deleting it, or changing its password, either happens before
+# and prevents the session, or happens after and ends it.
 OPEN = """
 WITH opened AS (
     INSERT INTO sessions (id, account_id, expires_at, address, user_agent)
@@ -80,8 +87,8 @@ INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, us
 SELECT line_id, $11, true, account_id, id, address, user_agent, request_id FROM more RETURNING session_id"""
 OPEN_UNLOCKED = OPEN.replace("FOR SHARE OF a", "FOR SHARE OF a SKIP LOCKED")
 
-# The new token after the old; the seed that made the old one has served. Each is found by an index: refreshing an old
-# session takes no longer than a young one.
+# Insert the new token, mark the old one as replaced, and delete the seed that made the old one.
+# Each row is found by an index, so old sessions refresh as fast as new ones.
 DAY = "(last_used_at AT TIME ZONE 'UTC')::date"
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 REPLACE = f"""
@@ -109,7 +116,7 @@ END_ALL = (
     "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id"
 )
 
-# Passing over what somebody refreshes or ends at this moment.
+# Sessions that are being refreshed or ended at this moment are skipped.
 END_SURPLUS = """
 WITH ended AS (
     UPDATE sessions SET ended_at = now() WHERE id IN (
@@ -128,7 +135,7 @@ RETURNING session_id"""
 
 
 class Opening(NamedTuple):
-    """A session that is to be, for who gave the password of this hash."""
+    """A session to be opened for somebody who gave the password of this hash."""
 
     account_id: UUID
     password_hash: str
@@ -136,16 +143,19 @@ class Opening(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A session that is, and its first refresh token."""
+    """A session that was opened, with its first refresh token."""
 
     id: UUID
     refresh_token: str
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A sign-in that lasts: where from, and until when. `current` is the one that asks.
+    """A live session.
 
-    `last_used_at` is the beginning of a day, in UTC, and says nothing of today, except where the session began today.
+    Attributes:
+        last_used_at: The start of a day in UTC. Today's use is not shown, unless the session began
+            today.
+        current: Whether the request came from this session.
     """
 
     id: UUID
@@ -158,9 +168,11 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Refreshed(msgspec.Struct, frozen=True):
-    """A session that goes on, and its next refresh token.
+    """A refreshed session, with its next refresh token.
 
-    `repeated`: the same one was given before, within `GRACE`. `moved`: that was to another network.
+    Attributes:
+        repeated: The same token was returned before, within `GRACE`.
+        moved: That earlier response went to another network.
     """
 
     account_id: UUID
@@ -171,9 +183,10 @@ class Refreshed(msgspec.Struct, frozen=True):
 
 
 async def create_session(database: Database, opening: Opening) -> Opened | None:
-    """Open a session; None where the account has gone, is disabled, or has another hash by now.
+    """Open a session with its line in the audit log.
 
-    The session's line in the audit log is written with it: there is no session without one.
+    Returns:
+        None if the account is missing, disabled, or has another password hash now.
     """
     async with database.connection() as connection:
         return await open_session(connection, opening)
@@ -182,16 +195,24 @@ async def create_session(database: Database, opening: Opening) -> Opened | None:
 async def open_session(
     connection: Connection, opening: Opening, event: Event = Event.LOGIN
 ) -> Opened | None:
-    """The same, in a transaction that is under way; `event` is what the audit log calls it."""
+    """Open a session in a running transaction, like `create_session`.
+
+    Args:
+        connection: The connection of the transaction.
+        opening: The session to open.
+        event: The event in the audit log.
+    """
     (opened,) = await _open(connection, OPEN, [opening], event)
     return opened
 
 
 async def create_sessions(database: Database, openings: Sequence[Opening]) -> list[Opened | None]:
-    """Open several sessions by one statement, in their order.
+    """Open several sessions by one statement.
 
-    None also where somebody is changing the account now: one account is not to keep the others waiting. Whether there
-    can be a session `create_session` tells, which waits.
+    Returns:
+        One result per opening, in order. None if the account is missing, disabled, or has another
+            password hash, and also if the account is being changed at this moment, so that it does
+            not delay the others. `create_session` waits instead and gives the final answer.
     """
     async with database.connection() as connection:
         return await _open(connection, OPEN_UNLOCKED, openings, Event.LOGIN)
@@ -205,28 +226,34 @@ async def _open(
     addresses, user_agents, request_ids = zip(*origins, strict=True)
     rows = await connection.fetch(
         statement, [session.id for session in sessions], accounts, hashes, addresses, user_agents,
-        [token_sha256(session.refresh_token) for session in sessions], [uuid7() for _ in sessions], request_ids,
-        MAX_LIFETIME, MAX_INACTIVITY, event,
+        [token_sha256(session.refresh_token) for session in sessions],
+        [uuid7() for _ in sessions], request_ids, MAX_LIFETIME, MAX_INACTIVITY, event,
     )  # fmt: skip
     opened = {row["session_id"] for row in rows}
     return [session if session.id in opened else None for session in sessions]
 
 
 async def refresh_session(database: Database, token: str, network: str) -> Refreshed:
-    """Replace a refresh token by its successor, for a client in a network.
+    """Replace a refresh token by its successor.
 
-    1. The newest of its family: its successor is made.
-    2. Replaced within `GRACE`, the successor unused: the same successor again, once.
-    3. Replaced otherwise: reuse; the session ends.
-    4. The newest, after `MAX_REFRESHES`: the session ends.
+    1. The newest token of its family: its successor is created.
+    2. A token replaced within `GRACE` whose successor is unused: the same successor is returned
+       once more.
+    3. Any other replaced token was reused: the session ends.
+    4. The newest token after `MAX_REFRESHES`: the session ends.
+
+    Args:
+        database: Where the sessions are.
+        token: The refresh token that the client sent.
+        network: The network of the client.
 
     Raises:
-        RefreshRefused: The token is not good; in cases 3 and 4 its session has ended for it.
+        RefreshRefused: The token is not valid. In cases 3 and 4 its session has ended.
     """
     hashed = token_sha256(token)
     async with database.connection() as connection, connection.transaction():
-        # The session's lock first, by itself: all changes of a family happen one after another under it, and
-        # the next statement sees what the one before us did.
+        # The session is locked by a statement of its own. All changes of a family run one after
+        # another under this lock, and the next statement sees the result of the previous change.
         session = await connection.fetchrow(
             "SELECT s.id, account_id, refreshed_from, ended_at IS NULL AND s.expires_at > now() AS lives"
             " FROM sessions s WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_sha256 = $1)"
@@ -245,7 +272,7 @@ async def refresh_session(database: Database, token: str, network: str) -> Refre
             repeated = found["replaced_at"] is not None
             seed = found["seed"] or secrets.token_bytes(32)
             successor = _successor(token, seed)
-            if repeated:  # without the seed there is no other time
+            if repeated:  # without a seed there is no third time
                 await connection.execute(
                     "UPDATE refresh_tokens SET seed = NULL WHERE token_sha256 = $1", hashed
                 )
@@ -283,13 +310,23 @@ def _refusal(session: asyncpg.Record, found: asyncpg.Record | None) -> str | Non
 
 
 async def list_sessions(database: Database, account_id: UUID, current: UUID) -> list[Session]:
-    """The account's live sessions, the newest sign-in first, at most 300."""
+    """Return the live sessions of an account, at most 300, the newest sign-in first.
+
+    Args:
+        database: Where the sessions are.
+        account_id: The account.
+        current: The session of the request, which is marked as such.
+    """
     rows = await database.fetch(LIST, account_id, current, MAX_INACTIVITY, MAX_LISTED)
     return [Session(*row) for row in rows]
 
 
 async def end_session(database: Database, account_id: UUID, session_id: UUID) -> bool:
-    """End one session of the account; False where it has no such live session."""
+    """End one session of an account.
+
+    Returns:
+        False if the account has no such live session.
+    """
     ended = await database.fetch_value(
         "UPDATE sessions SET ended_at = now()"
         " WHERE id = $1 AND account_id = $2 AND ended_at IS NULL AND expires_at > now() RETURNING true",
@@ -299,17 +336,26 @@ async def end_session(database: Database, account_id: UUID, session_id: UUID) ->
 
 
 async def end_sessions(database: Database, account_id: UUID) -> list[UUID]:
-    """End the account's sessions; the ids of those that lived."""
+    """End all sessions of an account, and return the ids of those that were live."""
     return [row["id"] for row in await database.fetch(END_ALL, account_id)]
 
 
 async def end_surplus(
     database: Database, account_id: UUID, surplus: int, origin: Origin
 ) -> list[UUID]:
-    """Make room for the session of a sign-in from `origin`: end those unused for longest; their ids.
+    """End the sessions that were not used for longest, so that a sign-in can open another.
 
-    Each has its line in the audit log. `surplus` is what a look-up counted (`Credentials.surplus`), and some more may
-    end for those who have signed in since; where there are many more, the next sign-ins go on.
+    Each ended session gets a line in the audit log. Some more than `surplus` may end, for sign-ins
+    that opened sessions since the look-up. If far too many are open, later sign-ins end the others.
+
+    Args:
+        database: Where the sessions are.
+        account_id: The account.
+        surplus: The number that a look-up counted (`Credentials.surplus`).
+        origin: Where the sign-in came from, for the audit log.
+
+    Returns:
+        The ids of the ended sessions.
     """
     most = min(MAX_ENDED_PER_SIGN_IN, surplus + MAX_CONCURRENT_SIGN_INS)
     rows = await database.fetch(

@@ -1,8 +1,9 @@
-"""The tags in use, counted now and then.
+"""The most used tags, counted from time to time.
 
-Counting reads every post's tags. A table of counts would make publishing wait for everybody who publishes under the
-same tag, so the answer is remembered instead: for a second, or for fifty times as long as counting took, so that a
-server spends two hundredths of a connection's time on it however often it is asked and however many posts there are.
+Counting reads the tags of every post. With a table of counts, posts with the same tag would wait
+for each other. So the result is cached instead: for one second, or for fifty times as long as
+counting took. A server thus spends at most a fiftieth of one connection's time on counting, however
+many requests and posts there are.
 """
 
 import asyncio
@@ -14,20 +15,20 @@ from devnest.store.database import Database
 
 __all__ = ["TagCount", "Tags"]
 
-MAX_TAGS = 200
-MIN_CACHE_S = 1.0
-CACHE_FACTOR = 50  # times what counting took
+MAX_TAGS = 200  # in one answer
+MIN_CACHE_S = 1.0  # however fast counting is
+CACHE_FACTOR = 50  # the cache lifetime as a multiple of the time that counting took
 
 
 class TagCount(msgspec.Struct, frozen=True):
-    """A tag, and how many posts carry it."""
+    """A tag, and how many posts have it."""
 
     tag: str
     count: int
 
 
 class Tags:
-    """The most used tags, remembered. Belongs to one event loop."""
+    """The most used tags, cached. It belongs to one event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,14 +36,13 @@ class Tags:
         self._fresh_until = 0.0
 
     async def most_used(self) -> list[TagCount]:
-        """The 200 tags that most posts carry; who asks at the same time waits for the same count."""
+        """Return the 200 tags that most posts have. Concurrent calls share one count."""
         if self._counting is None or (
             self._counting.done() and time.monotonic() >= self._fresh_until
         ):
             self._counting = asyncio.create_task(self._count())
-            self._counting.add_done_callback(
-                lambda task: task.cancelled() or task.exception()
-            )  # nobody may be left
+            # All callers may be gone when it ends, so the exception is always retrieved here.
+            self._counting.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._counting)
 
     async def _count(self) -> list[TagCount]:

@@ -1,15 +1,17 @@
-"""Counters of failures, in the database, so that they hold for all servers of all machines together.
+"""Counters of failures in the database, shared by all servers of all machines.
 
-A counter is a leaky bucket: each failure raises its level by one, and it falls by one every so often, down to nothing.
-Beyond the free failures each makes the next try wait, twice as long each time. While a key waits, tries are refused
-and not counted, so nobody lengthens another's wait by hammering.
+A counter is a leaky bucket: each failure raises its level by one, and the level falls by one per
+period, down to zero. Each failure beyond the free ones makes the next try wait, twice as long each
+time. Tries during a wait are refused and not counted, so hammering does not lengthen another
+person's wait.
 
-What is stored is the moment at which the level will have fallen to nothing (`empty_at`), from which it follows for any
-other moment: nothing has to be written for it to fall. Prior art: the generic cell rate algorithm, ITU-T I.371.
+The database stores the time at which the level will be zero (`empty_at`). The level at any time
+follows from it, so nothing is written while the level falls. Prior art: the generic cell rate
+algorithm, ITU-T I.371.
 
-There are two ways to count. `charge` counts before it is known whether there is a failure, and `refund` takes that
-back as if it had never been: of a thousand guesses at once as many are made as of a thousand in a row. `count` is for
-what has failed already.
+There are two ways to count. `charge` counts before the outcome is known, and `refund` undoes it
+after a success: of a thousand concurrent guesses, no more are tried than of a thousand guesses in a
+row. `count` records a failure that has already happened.
 """
 
 import hashlib
@@ -27,14 +29,14 @@ __all__ = ["Charge", "Rule", "Subject", "charge", "check", "count", "refund"]
 
 @dataclass(frozen=True)
 class Rule:
-    """What failures cost whom.
+    """What failures cost.
 
-    Args:
-        name: Keeps the keys of different rules apart.
+    Attributes:
+        name: Separates the counters of different rules.
         free: Failures without a wait, at least one.
-        period: In which the level falls by one.
-        longest: The longest wait.
-        most: The level rises no higher, so that a long attack is over some time after its end.
+        period: The time in which the level falls by one.
+        max_wait: The longest wait.
+        max_level: The highest level, so that a long attack is forgotten some time after its end.
     """
 
     name: str
@@ -46,20 +48,30 @@ class Rule:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose failures are counted: a rule, and an address or a name. The database sees a hash of it."""
+    """Whose failures are counted.
+
+    Attributes:
+        rule: The rule that applies.
+        value: An address or a name, of which the database stores only a hash.
+    """
 
     rule: Rule
     value: str
 
     @property
     def key(self) -> bytes:
-        """What the counter is found by."""
+        """The key of the counter."""
         return hashlib.sha256(f"{self.rule.name}\0{self.value}".encode()).digest()
 
 
 @dataclass(frozen=True)
 class Charge:
-    """What `refund` takes back: one failure of a subject, and the wait that it began, by its end."""
+    """A failure that `refund` can undo.
+
+    Attributes:
+        subject: Whose failure was counted.
+        ends_at: The Unix time at which the wait ends that it began.
+    """
 
     subject: Subject
     ends_at: float
@@ -67,7 +79,8 @@ class Charge:
 
 # $1 to $5: the key, the period, the free failures, the longest wait, the highest level.
 EMPTY_AT = "least(greatest(t.empty_at, now()), now() + $5::int * $2::interval) + $2"
-# Rounded: of two that charge at once, the one that comes second may have begun first, and its now() is earlier.
+# Rounded: of two concurrent charges the one that runs second may have begun first, and its now() is
+# earlier.
 OVER = f"round(extract(epoch FROM {EMPTY_AT} - now()) / extract(epoch FROM $2)) - $3::int"
 WAIT_ENDS_AT = f"""CASE WHEN {OVER} <= 0 THEN '-infinity'
     ELSE now() + least($4::interval, make_interval(secs => 2 ^ least({OVER} - 1, 20)::float8)) END"""
@@ -75,14 +88,15 @@ COUNT = f"""
 INSERT INTO throttles AS t (key, empty_at, blocked_until, told) VALUES ($1, now() + $2::interval, '-infinity', false)
 ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = greatest(t.blocked_until, {WAIT_ENDS_AT}),
     told = t.told AND t.blocked_until > now()"""  # noqa: S608 (constants only)
-# {also} has to wait too where its level is over {max_ahead}; that is no wait of its own, and nobody has to be told.
+# The subject {also} also has to wait if its level is above {max_ahead}. That is not a wait of its
+# own, so it is not reported.
 WAITS = """
 SELECT key, CASE WHEN blocked_until > now() THEN extract(epoch FROM blocked_until - now())::float8 ELSE 1 END AS wait_s,
     CASE WHEN blocked_until > now() THEN told END AS told, NULL::float8 AS ends_at
 FROM throttles WHERE key = {key} AND blocked_until > now()
     OR key = {also} AND (blocked_until > now() OR empty_at > now() + {max_ahead}::interval)"""
 CHECK = WAITS.format(key="$1", also="$1", max_ahead="$2")
-# Who is refused writes nothing: of a flood, every refusal would wait for the one before it.
+# A refusal writes nothing: otherwise, in a flood, each refusal would wait for the one before.
 CHARGE = f"""
 WITH waits AS ({WAITS.format(key="$1", also="$6", max_ahead="$7")}), charged AS (
     INSERT INTO throttles AS t (key, empty_at, blocked_until, told)
@@ -92,12 +106,12 @@ WITH waits AS ({WAITS.format(key="$1", also="$6", max_ahead="$7")}), charged AS 
     RETURNING key, extract(epoch FROM blocked_until)::float8 AS ends_at
 )
 SELECT * FROM waits UNION ALL SELECT key, NULL, NULL, ends_at FROM charged"""  # noqa: S608 (constants only)
-# In the order of the keys, so that two that tell of the same two wait for each other and never in a circle.
+# In the order of the keys: two that report the same two waits cannot deadlock.
 TELL = """
 UPDATE throttles t SET told = true
 FROM (SELECT key, told FROM throttles WHERE key = ANY($1) ORDER BY key FOR UPDATE) before
 WHERE t.key = before.key AND blocked_until > now() AND NOT before.told RETURNING t.key"""
-# The wait goes where it is the charge's own, or none is left to wait for.
+# The wait is removed if this charge began it, or if the level is low enough for none.
 PAY_BACK = """
 UPDATE throttles SET empty_at = empty_at - $2::interval, blocked_until =
     CASE WHEN extract(epoch FROM blocked_until)::float8 = $4
@@ -114,14 +128,21 @@ async def charge(
     max_failures: int | None = None,
     told: bool = False,
 ) -> Charge:
-    """Count one failure before it is one, or none and raise `Throttled` where the subject has to wait.
+    """Count one failure of a subject before the outcome is known.
 
     Args:
         database: Where the counters are.
-        subject: Whose failure it will be.
-        also_check: Who must not have to wait either, and is not charged.
-        max_failures: How many failures `also_check` may have at most; None for any number.
-        told: Of the subject's wait enough has been told: its refusal is not the first, and nothing is written.
+        subject: Whose failure it is.
+        also_check: Another subject, which must not have to wait either and is not charged.
+        max_failures: The most failures that `also_check` may have; None for any number.
+        told: The subject's wait was reported before, so this refusal is not the first. Nothing is
+            written for it.
+
+    Returns:
+        The charge, for `refund` after a success.
+
+    Raises:
+        Throttled: The subject or `also_check` has to wait. Nothing was counted.
     """
     rows = await database.fetch(
         CHARGE,
@@ -129,7 +150,7 @@ async def charge(
         also_check.key if also_check else None,
         _max_ahead(also_check or subject, max_failures),
     )
-    if not rows:  # a wait began in the same moment
+    if not rows:  # a wait began at the same moment
         rows = await database.fetch(CHECK, subject.key, None)
     if not rows or rows[0]["ends_at"] is None:
         raise await _throttled(database, rows, told=subject if told else None)
@@ -137,18 +158,27 @@ async def charge(
 
 
 async def check(database: Database, subject: Subject, *, max_failures: int | None = None) -> None:
-    """Raise `Throttled` where the subject has to wait, or has more failures than `room`."""
+    """Check that a subject may try.
+
+    Args:
+        database: Where the counters are.
+        subject: Whose try it is.
+        max_failures: The most failures that it may have; None for any number.
+
+    Raises:
+        Throttled: The subject has to wait, or has more failures.
+    """
     if rows := await database.fetch(CHECK, subject.key, _max_ahead(subject, max_failures)):
         raise await _throttled(database, rows)
 
 
 async def count(database: Database, subject: Subject) -> None:
-    """Count one failure, whether the subject has to wait or not."""
+    """Count one failure, whether or not the subject has to wait."""
     await database.fetch(COUNT, *_arguments(subject))
 
 
 async def refund(database: Database, charge: Charge) -> None:
-    """Take a charge back: there was no failure. Failures before it stay."""
+    """Undo a charge, because the try succeeded. Earlier failures stay."""
     rule = charge.subject.rule
     await database.fetch(PAY_BACK, charge.subject.key, rule.period, rule.free, charge.ends_at)
 
@@ -159,14 +189,14 @@ def _arguments(subject: Subject) -> tuple[bytes, timedelta, int, timedelta, int]
 
 
 def _max_ahead(subject: Subject, max_failures: int | None) -> timedelta | None:
-    """The time in which a full room would empty; half a failure more, for the level is no whole number."""
+    """Return the time in which `max_failures` would leak away, with half a failure of tolerance."""
     return None if max_failures is None else (max_failures + 0.5) * subject.rule.period
 
 
 async def _throttled(
     database: Database, waits: list[asyncpg.Record], told: Subject | None = None
 ) -> Throttled:
-    """The refusal; the first of a wait is marked, whichever server finds it, but for who is told already."""
+    """Return the refusal. The first one of each wait is marked, unless `told` was told before."""
     untold = [
         row["key"]
         for row in waits

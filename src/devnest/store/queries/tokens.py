@@ -1,18 +1,21 @@
-"""The secrets that clients are given and the database never sees: refresh tokens, and the codes in mails."""
+"""Secrets of clients that the database stores only as hashes: refresh tokens and mailed codes."""
 
 import hashlib
 import secrets
 
 __all__ = ["new_token", "token_sha256"]
 
-TOKEN_BYTES = 32
+TOKEN_BYTES = 32  # 256 bits, too many to guess
 
 
 def new_token() -> str:
-    """256 random bits, as a client gets them."""
+    """Return a new token of 256 random bits, as text."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def token_sha256(token: str) -> bytes:
-    """What is stored: a random token of 256 bits needs no salt and no slow hash, it cannot be guessed."""
+    """Return the stored form of a token.
+
+    A token of 256 random bits cannot be guessed, so it needs neither a salt nor a slow hash.
+    """
     return hashlib.sha256(token.encode()).digest()
