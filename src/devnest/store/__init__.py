@@ -1,4 +1,4 @@
-"""The store: an embedded PostgreSQL or any other, its schema, and every query DevNest asks."""
+"""The store: an embedded or external PostgreSQL, its schema, and every query DevNest runs."""
 
 from devnest.store.connection_url import connection_options
 from devnest.store.database import Database

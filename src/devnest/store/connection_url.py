@@ -1,6 +1,8 @@
-"""The URL of a database, as the driver is told it: each part by itself, so that nothing else takes the URL apart.
+"""The URL of a PostgreSQL database, turned into arguments of the driver.
 
-What the URL does not say, PostgreSQL's usual variables (`PGPASSWORD`, `PGSSLMODE`) and `~/.pgpass` do, by the driver.
+Each part is passed by itself, so the driver never parses the URL and cannot quote its password.
+What the URL leaves out, the driver takes from PostgreSQL's usual variables (`PGPASSWORD`,
+`PGSSLMODE`) and from `~/.pgpass`.
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 """
 
@@ -19,7 +21,7 @@ SCHEMES = ("postgresql", "postgres")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 TARGET_SESSION_ATTRS = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
 DEFAULT_PORT = 5432
-MAX_TIMEOUT_S = 3600
+MAX_TIMEOUT_S = 3600  # for `connect_timeout`
 
 
 def _one_of(*values: str) -> Callable[[str], bool]:
@@ -30,7 +32,7 @@ def _is_tls_version(value: str) -> bool:
     return value.replace(".", "_") in ssl.TLSVersion.__members__ and not value.startswith("SSL")
 
 
-# Options that the driver is told by a URL that has nothing else in it: it takes them in no other way.
+# TLS options. The driver accepts them in a URL only, so it gets a URL with nothing else in it.
 TLS: dict[str, Callable[[str], bool]] = {
     "sslmode": _one_of(*SSL_MODES),
     "sslnegotiation": _one_of("postgres", "direct"),
@@ -42,7 +44,7 @@ TLS: dict[str, Callable[[str], bool]] = {
     "ssl_min_protocol_version": _is_tls_version,
     "ssl_max_protocol_version": _is_tls_version,
 }
-# Options that are arguments of the driver's, by the same names.
+# Options that are arguments of the driver under the same names.
 ARGUMENTS: dict[str, Callable[[str], bool]] = {
     "user": bool,
     "password": bool,
@@ -56,11 +58,11 @@ KNOWN = ("host", "port", "dbname", "connect_timeout", *ARGUMENTS, *TLS, *SERVER_
 
 
 def connection_options(url: str) -> dict[str, Any]:
-    """The arguments of `asyncpg.connect` that a URL means.
+    """Return the arguments of `asyncpg.connect` that a database URL stands for.
 
     Raises:
-        BadUrl: It is no URL of a PostgreSQL database, or has an option or a value that is not known. Nothing of it is
-            quoted.
+        BadUrl: It is not the URL of a PostgreSQL database, or has an unknown option or value. The
+            message quotes nothing of it.
     """
     parsed = parse_url(url, SCHEMES)
     given = _merged_options(parsed)
@@ -79,7 +81,7 @@ def connection_options(url: str) -> dict[str, Any]:
 
 
 def _merged_options(url: Url) -> dict[str, str]:
-    """The options, and what stands before them in the URL as if it were options; checked."""
+    """Return the checked options, with the URL's user, password and database among them."""
     given = dict(url.options)
     before = {
         "user": url.username,
@@ -110,7 +112,7 @@ def _addresses(url: Url) -> dict[str, Any]:
     if not hosts:
         return {}
     found: dict[str, Any] = {"host": [host.name for host in hosts]}
-    if any(host.port for host in hosts):  # else the driver's default, which is PGPORT or 5432
+    if any(host.port for host in hosts):  # otherwise the driver's default: PGPORT or 5432
         found["port"] = [host.port or DEFAULT_PORT for host in hosts]
     return found
 
@@ -136,10 +138,10 @@ def _hosts(url: Url) -> list[Host]:
 
 
 def _default_user() -> str:
-    """Whom the driver takes where the URL names nobody."""
+    """Return the user that the driver connects as if the URL names none."""
     try:
         return os.environ.get("PGUSER") or getpass.getuser()
-    except (KeyError, OSError):  # the second from Python 3.13 on
+    except (KeyError, OSError):  # OSError from Python 3.13 on
         raise BadUrl(f"it names no user, and the user id {os.geteuid()} has no name here") from None
 
 
@@ -150,7 +152,10 @@ def _seconds(text: str) -> float:
 
 
 def embedded_url(socket_dir: str) -> str:
-    """The URL of the embedded database; it says all that would otherwise come from the environment."""
+    """Return the URL of the embedded database.
+
+    It sets every option that would otherwise come from the environment.
+    """
     given = {
         "host": socket_dir,
         "port": "5432",

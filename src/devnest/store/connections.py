@@ -1,7 +1,8 @@
-"""Connections to PostgreSQL, lent one at a time: the one given back last is lent first.
+"""A pool of PostgreSQL connections. The connection released last is used first.
 
-asyncpg's own pool makes a task for every release, a timer for every acquisition and a proxy for every loan; that is
-half of what a short query costs a server (`make bench`). This one does nothing of the kind while a connection is free.
+asyncpg's own pool creates a task for each release, a timer for each acquisition and a proxy for
+each use. They take half of a server's time for a short query (`make bench`). This pool creates none
+of them while a connection is free.
 """
 
 import asyncio
@@ -22,35 +23,48 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-CONNECT_TIMEOUT_S = (
-    10.0  # where the URL has no connect_timeout: for a connection, with TLS and the password
-)
-MAX_CANCEL_S = 2.0  # for PostgreSQL to say that a statement has ended which was cancelled
-MAX_IDLE_S = 300.0  # a firewall may have forgotten a connection that was silent for so long
+# How long connecting may take, with TLS and authentication, unless the URL has `connect_timeout`.
+CONNECT_TIMEOUT_S = 10.0
+MAX_CANCEL_S = 2.0  # for PostgreSQL to confirm that a cancelled statement has ended
+MAX_IDLE_S = 300.0  # a firewall may have dropped a connection that was idle for longer
 
 
 async def connect(url: str, **options: Any) -> Connection:
-    """A connection; `options` are those of `asyncpg.connect`, and stand above what the URL says.
+    """Open a connection.
 
-    Raises `BadUrl` for the URL, and `DatabaseUnavailable` whatever keeps the connection from being made.
+    Args:
+        url: The database.
+        options: Arguments of `asyncpg.connect`, which override those of the URL.
+
+    Raises:
+        BadUrl: The URL is not valid.
+        DatabaseUnavailable: The connection could not be opened, whatever the cause.
     """
     said = connection_options(url)
     settings = {**said.pop("server_settings", {}), **options.pop("server_settings", {})}
     arguments = {"timeout": CONNECT_TIMEOUT_S, **said, **options, "server_settings": settings}
     try:
         return await asyncpg.connect(**arguments)
-    except (
-        Exception
-    ) as error:  # a variable like PGPORT, a certificate, a password file: all is the environment's
+    # Every failure comes from the environment: the server, PGPORT, a certificate, a password file.
+    except Exception as error:
         raise DatabaseUnavailable(reason_of(error)) from error
 
 
 class Connections:
-    """At most `limit` of them, opened when they are needed, one at a time. Belongs to one event loop.
+    """A pool of at most `limit` connections, which belongs to one event loop.
 
-    Who waits gets whatever comes first, a connection given back or a new one: in a burst, which is when new ones are
-    opened, opening takes many times as long as a short query. `acquire` raises `DatabaseUnavailable` where none can be
-    opened, or is free within `timeout_s`.
+    Connections are opened on demand, one at a time. A waiting caller gets whichever comes first, a
+    released connection or a new one: in a burst, opening a connection takes many times as long as a
+    short query.
+
+    Args:
+        url: The database.
+        limit: The largest number of open connections.
+        timeout_s: How long `acquire` waits for a connection.
+        options: Arguments of `asyncpg.connect`, which override those of the URL.
+
+    Attributes:
+        followers: Pools whose open connections end whenever those of this pool have to.
     """
 
     def __init__(self, url: str, limit: int, timeout_s: float, **options: Any) -> None:
@@ -58,27 +72,33 @@ class Connections:
         self._limit = limit
         self._timeout_s = timeout_s
         self._options = options
-        self._idle: list[tuple[Connection, float]] = []  # the freshest last
+        self._idle: list[tuple[Connection, float]] = []  # released last is at the end
         self._used: set[Connection] = set()
-        self._retired: set[Connection] = set()  # lent, and not to be lent again
-        self.followers: list[Connections] = []  # others that end when these have to
-        self._may_be_read_only = False  # whether those there are can be written to
+        self._retired: set[Connection] = set()  # in use; closed when they are released
+        self.followers: list[Connections] = []
+        self._may_be_read_only = False  # until a connection is opened that can be written to
         self._opening: asyncio.Task[None] | None = None
         self._ending = set[asyncio.Task[None]]()
         self._waiting: deque[asyncio.Future[Connection]] = deque()
 
     @property
     def idle(self) -> int:
-        """Open, and lent to nobody."""
+        """How many connections are open and not in use."""
         return len(self._idle)
 
     @property
     def used(self) -> int:
-        """Lent."""
+        """How many connections are in use."""
         return len(self._used)
 
     async def acquire(self) -> Connection:
-        """A connection, to be given to `release` in the end."""
+        """Return a connection, which the caller has to give to `release`.
+
+        A cancelled caller gets none, and a connection that comes for it goes to the next caller.
+
+        Raises:
+            DatabaseUnavailable: No connection could be opened, or none was free within `timeout_s`.
+        """
         while self._idle:
             connection, since = self._idle.pop()
             if connection.is_closed():
@@ -91,10 +111,13 @@ class Connections:
         return await self._wait()
 
     def release(self, connection: Connection, *, reusable: bool) -> None:
-        """Take a connection back; it ends unless `reusable`: an interrupted statement may still run in it.
+        """Take a connection back.
 
-        Until PostgreSQL has ended that statement the connection counts as lent, or clients that come and go could have
-        more statements running than there may be connections.
+        Args:
+            connection: A connection from `acquire`.
+            reusable: False ends it, because an interrupted statement may still run in it. It counts
+                as used until PostgreSQL has ended that statement. Otherwise clients that disconnect
+                early could occupy more of PostgreSQL than the limit allows.
         """
         if not reusable and not connection.is_closed():
             ending = asyncio.create_task(self._end(connection))
@@ -111,9 +134,10 @@ class Connections:
             self._lend(connection)
 
     def suspect_read_only(self) -> None:
-        """The server of one can no longer be written to: lend no connection again that is open now.
+        """Never reuse the connections that are open now, because their server became read-only.
 
-        Some that are opened from now on may be read-only too; the first one that can be written to ends them as well.
+        Connections that are opened from now on may be read-only too. The first one that can be
+        written to ends all of them.
         """
         self._may_be_read_only = True
         self._retire()
@@ -127,7 +151,7 @@ class Connections:
             follower._retire()
 
     async def close(self, timeout_s: float) -> None:
-        """Close what is idle within the time given, and cut off the rest."""
+        """Close the idle connections within `timeout_s`, and cut off all others."""
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait({self._opening})
@@ -150,9 +174,10 @@ class Connections:
             async with asyncio.timeout(self._timeout_s):
                 return await waiter
         except BaseException as error:
-            # 1. Nothing came: the waiter is cancelled, and is passed over.
-            # 2. Opening one failed.
-            # 3. It came in the turn of the loop in which the caller gave up: the next one has it.
+            # 1. Nothing came: the waiter is cancelled, and later releases skip it.
+            # 2. Opening a connection failed.
+            # 3. A connection came in the same turn of the loop in which the caller gave up: it is
+            # released for the next caller.
             if not waiter.cancelled() and waiter.done() and waiter.exception() is None:
                 self.release(waiter.result(), reusable=True)
             if isinstance(error, TimeoutError):
@@ -162,7 +187,7 @@ class Connections:
             raise
 
     def _lend(self, connection: Connection) -> None:
-        """To who waits longest, before anyone who comes now."""
+        """Give the connection to the caller that has waited longest, or keep it as idle."""
         if waiter := self._next_waiter():
             self._used.add(connection)
             waiter.set_result(connection)
@@ -178,7 +203,7 @@ class Connections:
             self._opening = asyncio.create_task(self._open())
 
     async def _open(self) -> None:
-        """One more; its failure is that of who waits longest, and the others have another try."""
+        """Open one connection. Its failure goes to the longest waiter only; another try follows."""
         try:
             connection = await connect(self._url, **self._options)
         except Exception as error:
@@ -193,7 +218,7 @@ class Connections:
         self._open_for_waiter()
 
     async def _end(self, connection: Connection) -> None:
-        """Have PostgreSQL cancel what runs in the connection, and close it; after a while without an answer, cut it."""
+        """Let PostgreSQL cancel what runs in the connection, and close it within `MAX_CANCEL_S`."""
         try:
             await connection.close(timeout=MAX_CANCEL_S)
         except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
@@ -213,7 +238,7 @@ class Connections:
 
 
 def _is_writable(connection: Connection) -> bool:
-    """What the server has said of itself; asking would take a round trip."""
+    """Return what the server has reported by itself; a query would take a round trip."""
     said = connection.get_settings()
     return "on" not in (
         getattr(said, name, "off") for name in ("in_hot_standby", "default_transaction_read_only")

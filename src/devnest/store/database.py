@@ -1,4 +1,4 @@
-"""A bounded pool of connections, and the one place where the driver's failures become ours."""
+"""The database: queries on a bounded pool of connections, with the driver's errors translated."""
 
 import asyncio
 import time
@@ -15,26 +15,30 @@ from devnest.store.unavailable import TRANSLATE_ERRORS, is_read_only_error, leav
 
 __all__ = ["Database"]
 
-ACQUIRE_TIMEOUT_S = 5.0
-STATEMENT_TIMEOUT_S = 10.0
-STATEMENT_TIMEOUT_MARGIN_S = (
-    1.0  # after its time, a statement that PostgreSQL should have ended is given up
-)
+ACQUIRE_TIMEOUT_S = 5.0  # how long a query waits for a free connection
+STATEMENT_TIMEOUT_S = 10.0  # PostgreSQL ends statements that take longer
+# The driver gives up so much later, if PostgreSQL has not ended a statement by itself.
+STATEMENT_TIMEOUT_MARGIN_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
-PROBE_TIMEOUT_S = 2.0
-READ_ONLY = "current_setting('transaction_read_only')"  # a standby says so too
-PROBE = f"SELECT {READ_ONLY} AS read_only, version_num, oldest_program FROM {VERSION_TABLE}"  # noqa: S608 (constants)
+PROBE_TIMEOUT_S = 2.0  # for the answer to a health check
+READ_ONLY = "current_setting('transaction_read_only')"  # "on" on a standby as well
+PROBE = f"SELECT {READ_ONLY} AS read_only, version_num, oldest_program FROM {VERSION_TABLE}"  # noqa: S608
 
 
 class Database:
-    """Connections to PostgreSQL; `async with Database(url)` opens and closes them.
+    """Connections to PostgreSQL: `async with Database(url) as database`.
 
-    Every method raises `DatabaseUnavailable` where the server does not answer, refuses connections, restarts, cannot be
-    written to, or has none free within 5 s (`devnest.store.unavailable` has the whole list). `waited` is told how many
-    seconds each connection was waited for.
+    Every method raises `DatabaseUnavailable` if the server does not answer, refuses connections,
+    restarts, cannot be written to, or if no connection is free within 5 s.
+    `devnest.store.unavailable` has the complete list.
 
-    PostgreSQL itself ends a statement after `statement_timeout_s`, so also one that nobody waits for any more.
-    `settings` are PostgreSQL's for these connections.
+    Args:
+        url: The database.
+        connections: The largest number of open connections.
+        record_wait: Called with the seconds that each query waited for its connection.
+        statement_timeout_s: PostgreSQL ends statements that take longer, even if their caller has
+            gone.
+        settings: PostgreSQL settings for these connections.
     """
 
     def __init__(
@@ -77,9 +81,10 @@ class Database:
             await pool.close(CLOSE_TIMEOUT_S)
 
     def follow(self, other: "Database") -> None:
-        """End the connections whenever `other` does, for its server is another one now. Both are open.
+        """End the open connections whenever those of `other` have to end. Both must be open.
 
-        For connections that only read: they would not be told.
+        When the primary server changes, connections that write notice it and connections that only
+        read do not.
         """
         assert self._pool is not None, "not open"
         assert other._pool is not None, "not open"
@@ -87,25 +92,26 @@ class Database:
 
     @property
     def idle(self) -> int:
-        """Open connections that nobody uses."""
+        """How many connections are open and not in use."""
         return self._pool.idle if self._pool else 0
 
     @property
     def used(self) -> int:
-        """Connections in use."""
+        """How many connections are in use."""
         return self._pool.used if self._pool else 0
 
     async def probe(self) -> None:
-        """Raise unless the server answers within 2 s, can be written to and has a schema that serves this program.
+        """Check that the database can serve this program. Concurrent calls share one check.
 
-        `DatabaseUnavailable`, or `DatabaseUnfit` for the last. Who asks at the same time asks once.
+        Raises:
+            DatabaseUnavailable: It does not answer within 2 s, or is read-only.
+            DatabaseUnfit: Its schema does not serve this program.
         """
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._ask())
-            self._probe.add_done_callback(
-                lambda task: task.cancelled() or task.exception()
-            )  # nobody may be left
-        # It goes on when time is up: a connection whose query is cancelled waits for the server once more.
+            # All callers may be gone when it ends, so the exception is always retrieved here.
+            self._probe.add_done_callback(lambda task: task.cancelled() or task.exception())
+        # A probe that takes too long goes on: cancelling its query would wait for the server again.
         done, _ = await asyncio.wait((probe := self._probe,), timeout=PROBE_TIMEOUT_S)
         if not done:
             raise DatabaseUnavailable(f"no answer within {PROBE_TIMEOUT_S:g} s")
@@ -122,28 +128,31 @@ class Database:
             raise SchemaNewer(row["version_num"], row["oldest_program"], HEAD)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """All rows of a query."""
+        """Run a query and return all rows."""
         async with self.connection() as connection:
             return await connection.fetch(query, *arguments)
 
     async def fetch_row(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        """The first row of a query, or None."""
+        """Run a query and return its first row, or None."""
         async with self.connection() as connection:
             return await connection.fetchrow(query, *arguments)
 
     async def fetch_value(self, query: str, *arguments: object) -> Any:
-        """The first column of the first row, or None."""
+        """Run a query and return the first column of its first row, or None."""
         async with self.connection() as connection:
             return await connection.fetchval(query, *arguments)
 
     def connection(self) -> "_Lease":
-        """A connection for several statements; give it back before anything slow, above all before a hash."""
+        """Return a context manager with a connection for several statements.
+
+        Leave it before anything slow runs, above all before a password is hashed.
+        """
         assert self._pool is not None, "not open"
         return _Lease(self._pool, self._record_wait)
 
 
 class _Lease:
-    """A connection between `async with` and its end. A class: this is on the path of every query."""
+    """A connection for the time of an `async with`; a class, because every query uses one."""
 
     __slots__ = ("_connection", "_pool", "_record_wait")
 

@@ -1,4 +1,4 @@
-"""What can go wrong with the database, in words of this package."""
+"""The errors of the store."""
 
 import errno
 import math
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-# Out of disk, quota, memory or descriptors, and a disk that fails.
+# Shortages of disk, quota, memory or descriptors, and disk errors.
 TRANSIENT = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -46,16 +46,22 @@ TRANSIENT = {
 
 
 class StoreError(Exception):
-    """Base of every error of the store; never raised itself."""
+    """The base of every error of the store. It is never raised itself."""
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether the same may work later with nothing changed here: there is no room, or too much to do."""
+    """Return whether the same call may succeed later without a change of configuration."""
     return error.errno in TRANSIENT
 
 
 class DataDirectoryError(StoreError):
-    """The data directory cannot be used; `transient` where trying again may help."""
+    """The data directory cannot be used.
+
+    Attributes:
+        path: The data directory.
+        reason: Why it cannot be used.
+        transient: Whether another try may succeed.
+    """
 
     def __init__(self, path: Path, reason: str, *, transient: bool = False) -> None:
         super().__init__(f"the data directory {path} cannot be used: {reason}")
@@ -65,7 +71,12 @@ class DataDirectoryError(StoreError):
 
 
 class DataDirectoryInUse(DataDirectoryError):
-    """A live DevNest uses the data directory: for a while, where that is a command and `transient`, or to serve."""
+    """Another running DevNest uses the data directory.
+
+    Attributes:
+        pid: Its process id, as text.
+        transient: True if it is a command that will soon end, False if it serves.
+    """
 
     def __init__(self, path: Path, pid: str, *, transient: bool = False) -> None:
         super().__init__(path, f"a running DevNest (process {pid}) uses it", transient=transient)
@@ -73,36 +84,42 @@ class DataDirectoryInUse(DataDirectoryError):
 
 
 class VersionMismatch(DataDirectoryError):
-    """The data directory was made by another major version of PostgreSQL."""
+    """Another major version of PostgreSQL created the data directory."""
 
     def __init__(self, path: Path, made_by: str, running: str) -> None:
         super().__init__(
             path,
-            f"it was made by PostgreSQL {made_by} and the binaries are {running}; use pg_upgrade, or --postgres-bin",
+            f"it was made by PostgreSQL {made_by} and the binaries are {running};"
+            " use pg_upgrade, or --postgres-bin",
         )
         self.made_by = made_by
         self.running = running
 
 
 class PostgresNotFound(StoreError):
-    """No usable PostgreSQL binaries."""
+    """No usable PostgreSQL programs were found."""
 
 
 class NoSocketDirectory(StoreError):
-    """No directory of the machine will do for the socket of the embedded PostgreSQL."""
+    """No directory of the machine can hold the socket of the embedded PostgreSQL."""
 
     def __init__(self, reasons: list[str]) -> None:
         super().__init__(
-            f"no directory will do for PostgreSQL's socket ({'; '.join(reasons)}); name one by TMPDIR"
+            f"no directory will do for PostgreSQL's socket ({'; '.join(reasons)});"
+            " name one by TMPDIR"
         )
 
 
 class PostgresFailed(StoreError):
-    """The embedded PostgreSQL did not start; worth another try, for instance when there is room on the disk again."""
+    """The embedded PostgreSQL did not start. Another try may succeed."""
 
 
 class DatabaseUnavailable(StoreError):
-    """The database does not answer now; worth another try after `retry_after` seconds."""
+    """The database does not answer now.
+
+    Attributes:
+        retry_after: After so many seconds another try makes sense.
+    """
 
     def __init__(self, reason: str, retry_after: int = 2) -> None:
         super().__init__(f"the database does not answer: {reason}")
@@ -110,14 +127,14 @@ class DatabaseUnavailable(StoreError):
 
 
 class DatabaseUnfit(StoreError):
-    """The database answers, and this program cannot work on it; trying again does not help."""
+    """The database answers, but this program cannot work with it. Retrying does not help."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the database cannot be used: {reason}")
 
 
 class SchemaBehind(DatabaseUnfit):
-    """The database's schema is older than this program needs, or there is none yet."""
+    """The schema is older than this program needs, or missing."""
 
     def __init__(self, found: str | None, wanted: str) -> None:
         what = f"its schema is at revision {found}" if found else "it is empty"
@@ -127,19 +144,24 @@ class SchemaBehind(DatabaseUnfit):
 
 
 class SchemaNewer(DatabaseUnfit):
-    """A newer program has changed the schema, so that this one no longer works on it, or could not migrate it."""
+    """A newer program has migrated the schema, and this program no longer works with it."""
 
     def __init__(self, found: str, oldest_program: str, ours: str) -> None:
         super().__init__(
-            f"its schema is at revision {found} and serves programs from revision {oldest_program} on, this program is"
-            f" of revision {ours}; use the DevNest that migrated it, or a newer one"
+            f"its schema is at revision {found} and serves programs from revision {oldest_program}"
+            f" on, this program is of revision {ours}; use the DevNest that migrated it, or a newer"
+            " one"
         )
         self.found = found
         self.oldest_program = oldest_program
 
 
 class ForeignDatabase(DatabaseUnfit):
-    """The database has things in it that are not DevNest's."""
+    """The database contains objects that are not DevNest's.
+
+    Attributes:
+        example: The name of one of them.
+    """
 
     def __init__(self, example: str) -> None:
         super().__init__(
@@ -149,7 +171,11 @@ class ForeignDatabase(DatabaseUnfit):
 
 
 class AlreadyTaken(StoreError):
-    """Another account has this value in `field`."""
+    """Another account has this value.
+
+    Attributes:
+        field: `username` or `email`.
+    """
 
     def __init__(self, field: str) -> None:
         super().__init__(f"this {field} is taken")
@@ -157,7 +183,11 @@ class AlreadyTaken(StoreError):
 
 
 class RenamedTooOften(StoreError):
-    """The account has had as many new names as it may; worth another try after `retry_after` seconds."""
+    """The account has changed its name as often as it may.
+
+    Attributes:
+        retry_after: After so many seconds the name may change again.
+    """
 
     def __init__(self, retry_after: int) -> None:
         days = math.ceil(retry_after / 86_400)
@@ -168,11 +198,15 @@ class RenamedTooOften(StoreError):
 
 
 class SearchRefused(StoreError):
-    """What is searched for is no search; the message says what is wrong with it."""
+    """The search is not valid. The message says why."""
 
 
 class SearchTooSlow(StoreError):
-    """A search took longer than it may; worth another try after `retry_after` seconds."""
+    """PostgreSQL ended a search that took too long.
+
+    Attributes:
+        retry_after: After so many seconds another try makes sense.
+    """
 
     def __init__(self, limit_s: float, retry_after: int = 5) -> None:
         super().__init__(f"the search took longer than {limit_s:g} s; rarer words are found sooner")
@@ -180,24 +214,27 @@ class SearchTooSlow(StoreError):
 
 
 class AuthorGone(StoreError):
-    """The account that writes no longer exists."""
+    """The account of the author no longer exists."""
 
 
 class KeyReused(StoreError):
-    """An idempotency key stands for another request."""
+    """The idempotency key was used before, for another request."""
 
     def __init__(self) -> None:
         super().__init__("this idempotency key was used for another request")
 
 
 class KeyTaken(StoreError):
-    """Another request with the same idempotency key was done meanwhile; its answer can be found."""
+    """A concurrent request with the same idempotency key has finished; its answer is stored."""
 
 
 class RefreshRefused(StoreError):
-    """A refresh token is not good; `reason` is `unknown`, `ended`, `inactive`, `reused` or `spent`.
+    """A refresh token is refused.
 
-    `account_id` and `session_id` say whose it is; None where it is unknown.
+    Attributes:
+        reason: `unknown`, `ended`, `inactive`, `reused` or `spent`.
+        account_id: The token's account, or None if the token is unknown.
+        session_id: The token's session, or None if the token is unknown.
     """
 
     def __init__(
@@ -210,9 +247,12 @@ class RefreshRefused(StoreError):
 
 
 class Throttled(StoreError):
-    """Too many failures; worth another try after `retry_after` seconds. `first` is the first refusal of this wait.
+    """There were too many failures.
 
-    `waits` has the keys of the counters that say so, and how many seconds each has yet to wait.
+    Attributes:
+        retry_after: After so many seconds the next try is allowed.
+        first: Whether this is the first refusal since the wait began.
+        waits: The keys of the counters that refuse, with the seconds each has yet to wait.
     """
 
     def __init__(

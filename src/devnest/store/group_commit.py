@@ -1,4 +1,4 @@
-"""Calls that come while others are being carried out wait, and are then carried out together."""
+"""Group commit: calls that arrive while a group is running are run together afterwards."""
 
 import asyncio
 from collections import deque
@@ -12,23 +12,30 @@ __all__ = ["GroupCommit"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-PAUSE_FACTOR = 1.0  # times as long as a group took, before the next one begins
-MAX_PAUSE_S = 0.01
-Call: TypeAlias = tuple[
-    T, asyncio.Future[R], float
-]  # the last: when its group has to have begun, by the loop's clock
+PAUSE_FACTOR = 1.0  # the pause after a group of several, as a multiple of the time it took
+MAX_PAUSE_S = 0.01  # the longest pause, and so the most that pausing can add to a call
+# The item, its result, and the loop time by which its group must have begun.
+Call: TypeAlias = tuple[T, asyncio.Future[R], float]
 
 
 class GroupCommit(Generic[T, R]):
-    """`await grouped(item)` is that item's result of `work(items)`, of which one runs at a time.
+    """Runs `work` on groups of items: `await grouped(item)` returns the result of one item.
 
-    A call that finds nothing running starts at once, and the next group is whoever came meanwhile; after a group of
-    several there is a rest as long as it took, in which more come. So a busy server pays for one statement and one
-    commit where it would have paid for many, as PostgreSQL itself does with the writes of its log.
+    One group runs at a time. A call that finds none running starts immediately. The next group is
+    all calls that arrived meanwhile. After a group of several there is a pause, in which more calls
+    arrive. So a busy server pays for one statement and one commit instead of many, as PostgreSQL
+    does when it flushes its write-ahead log.
 
-    `work` gives a result or an exception for each item, in order; what it raises is raised for each. A call that is
-    cancelled before its group begins is left out, and one whose group has not begun after `timeout_s` is left out too
-    and raises `DatabaseUnavailable`: as long as for a connection. Belongs to one event loop.
+    A call that is cancelled before its group begins is left out. The object belongs to one event
+    loop.
+
+    Args:
+        work: Returns one result or exception for each item, in order. An exception that it raises
+            is raised for each item.
+        max_size: The most items in a group.
+        pause_factor: The pause after a group of several, as a multiple of the time it took.
+        timeout_s: A call whose group has not begun by then raises `DatabaseUnavailable`; by default
+            as long as a query waits for a connection.
     """
 
     def __init__(
@@ -43,14 +50,19 @@ class GroupCommit(Generic[T, R]):
         self._pause_factor = pause_factor
         self._timeout_s = timeout_s
         self._paused_until = 0.0
-        self._waiting: deque[Call[T, R]] = deque()  # the first to come first
+        self._waiting: deque[Call[T, R]] = deque()  # in order of arrival
         self._runner: asyncio.Task[None] | None = None
-        # One timer for all calls, set for the oldest and left alone when that one is served: a timer for each call
-        # would cost more than the rest of the wait. None only while nobody waits.
+        # One timer serves all calls. It is set for the oldest call and stays when that call is
+        # served: a timer for each call would cost more than the rest of the wait. It is None only
+        # while no call waits.
         self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, item: T) -> R:
-        """The item's own result, or the exception it ended with."""
+        """Return the result of one item, or raise its exception.
+
+        Raises:
+            DatabaseUnavailable: Its group did not begin within `timeout_s`.
+        """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, result, loop.time() + self._timeout_s))
@@ -73,7 +85,7 @@ class GroupCommit(Generic[T, R]):
                 if not group:
                     break
                 for (_, result, _), outcome in zip(group, await self._outcomes(group), strict=True):
-                    if result.done():  # its caller has gone
+                    if result.done():  # the caller was cancelled
                         continue
                     if isinstance(outcome, Exception):
                         result.set_exception(outcome)
@@ -84,7 +96,7 @@ class GroupCommit(Generic[T, R]):
                     self._paused_until = now + min(
                         MAX_PAUSE_S, self._pause_factor * (now - began_at)
                     )
-        except BaseException:  # this was cancelled, or the work was
+        except BaseException:  # this task or the work was cancelled
             for _, result, _ in (*group, *self._waiting):
                 _refuse(result, "the group was cancelled")
             self._waiting.clear()
@@ -109,7 +121,7 @@ class GroupCommit(Generic[T, R]):
             return [error] * len(group)
 
     def _expire(self) -> None:
-        """Refuse who has waited long enough, and come back for the next."""
+        """Refuse the calls that have waited too long, and set the timer for the next one."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         while self._waiting:

@@ -1,4 +1,4 @@
-"""What has served its time is deleted, a little at a time."""
+"""Housekeeping: rows that are no longer needed are deleted in small batches."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ from devnest.store.errors import DatabaseUnavailable
 __all__ = ["Housekeeper", "purge"]
 
 PERIOD_S = 600.0
-BATCH_ROWS = 5_000  # rows of one statement, so that none takes long
+BATCH_ROWS = 5_000  # the most rows that one statement deletes, so that none takes long
 STALE = [
-    # Until then a server that was cut off can learn that one has ended.
+    # Ended sessions stay for a while: a server that lost its connection learns from them.
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
     ("audit_log", "at < now() - interval '180 days'"),
     ("mailed_tokens", "expires_at < now()"),
@@ -29,13 +29,14 @@ log = structlog.get_logger("devnest.store")
 
 
 async def purge(database: Database) -> int:
-    """Delete what is stale; how many rows."""
+    """Delete all rows that are no longer needed, and return how many there were."""
     deleted = 0
     for table, stale in STALE:
         last = BATCH_ROWS
         while last == BATCH_ROWS:
             last = await database.fetch_value(
-                f"WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {stale}"  # noqa: S608 (constants only)
+                f"WITH gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY("  # noqa: S608
+                f"SELECT ctid FROM {table} WHERE {stale}"
                 " LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) FROM gone",
                 BATCH_ROWS,
             )
@@ -44,7 +45,7 @@ async def purge(database: Database) -> int:
 
 
 class Housekeeper:
-    """Purges every ten minutes while it is open; several at once do no harm."""
+    """Runs `purge` about every ten minutes while it is open. Several at once do no harm."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -62,7 +63,8 @@ class Housekeeper:
 
     async def _work(self) -> None:
         while True:
-            await asyncio.sleep(PERIOD_S * random.uniform(0.5, 1.5))  # noqa: S311 (so that servers take turns)
+            # Random, so that the servers do not purge at the same moment.
+            await asyncio.sleep(PERIOD_S * random.uniform(0.5, 1.5))  # noqa: S311
             try:
                 if deleted := await purge(self._database):
                     log.info("purged", rows=deleted)

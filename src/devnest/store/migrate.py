@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema."""
+"""Migrations: bring a database to the newest schema."""
 
 import asyncio
 from pathlib import Path
@@ -15,12 +15,13 @@ from devnest.store.unavailable import TRANSLATE_ERRORS, is_unavailable, reason_o
 
 __all__ = ["ensure_database", "migrate"]
 
-# Which letters PostgreSQL's search takes for the same is the locale's to say.
+# The locale decides which letters PostgreSQL's search treats as the same.
 IGNORES_CASE = "SELECT to_tsvector('simple', 'Ü') @@ websearch_to_tsquery('simple', 'ü')"
-LOCK = 0x6465766E657374  # "devnest": one migration at a time on a database
-NOT_OURS = ("3F", "42")  # no schema to make tables in, or no right to: trying again does not help
-# A migration takes as long as it takes: the limits of the role or the database are for other statements.
-PATIENT = {
+LOCK = 0x6465766E657374  # "devnest": an advisory lock allows one migration of a database at a time
+NOT_OURS = ("3F", "42")  # no schema to create tables in, or no right to: retrying does not help
+# A migration may take any time. The limits of the role or the database are meant for other
+# statements.
+UNLIMITED = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -29,7 +30,11 @@ log = structlog.get_logger("devnest.store")
 
 
 async def ensure_database(url: str) -> None:
-    """Make the database named `devnest` of an embedded PostgreSQL where it is missing."""
+    """Create the database `devnest` of an embedded PostgreSQL if it is missing.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+    """
     try:
         connection = await connect(url)
     except DatabaseUnavailable as error:
@@ -42,15 +47,19 @@ async def ensure_database(url: str) -> None:
 
 
 async def migrate(url: str, *, to_serve: bool = False) -> bool:
-    """Apply the revisions that are missing, all in one transaction; whether there were any.
+    """Apply the missing revisions in one transaction.
 
     Args:
         url: The database.
-        to_serve: A newer schema is no error where it serves this program.
+        to_serve: Accept a newer schema if it serves this program.
+
+    Returns:
+        Whether any revision was missing.
 
     Raises:
-        DatabaseUnfit: The server is too old, its encoding is not UTF-8, the database is not DevNest's, its schema is
-            newer than this program, or the role may not change it. Nothing was touched.
+        DatabaseUnfit: The server is too old, its encoding is not UTF-8, the database is not
+            DevNest's, its schema is newer than this program, or the role may not change it. Nothing
+            was changed.
         DatabaseUnavailable: It does not answer, or cannot be written to.
     """
     async with Database(url, connections=1) as database:
@@ -73,7 +82,8 @@ async def migrate(url: str, *, to_serve: bool = False) -> bool:
 
 
 def _upgrade(url: str) -> None:
-    # Imported here: Alembic and SQLAlchemy take a third of a second, and most starts have nothing to migrate.
+    # Imported here: Alembic and SQLAlchemy take a third of a second to load, and most starts have
+    # nothing to migrate.
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import Connection, NullPool, text
@@ -91,7 +101,7 @@ def _upgrade(url: str) -> None:
     async def upgrade() -> None:
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=lambda: connect(url, server_settings=PATIENT),
+            async_creator=lambda: connect(url, server_settings=UNLIMITED),
             poolclass=NullPool,
         )
         try:
@@ -111,7 +121,7 @@ def _upgrade(url: str) -> None:
 
 
 def _translated(error: BaseException | None) -> StoreError:
-    """What the failure of a revision means; SQLAlchemy has put the driver's into one of its own."""
+    """Return the store's error for a failed revision. SQLAlchemy wraps the driver's error."""
     cause = (error and error.__cause__) or error or RuntimeError()
     sqlstate = getattr(cause, "sqlstate", None) or ""
     if is_unavailable(cause) and not sqlstate.startswith(NOT_OURS):

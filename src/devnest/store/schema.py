@@ -1,9 +1,12 @@
-"""Whose schema a database has, which revision of it, and which programs it serves.
+"""The schema of a database: whose it is, its revision, and the programs it serves.
 
-The table `devnest_schema` is DevNest's mark. Its one row has the revision and `oldest_program`: the newest revision
-that the oldest program knows which still works on this schema. So a node goes on, and starts again, while another has
-migrated already. Alembic keeps the revision there too (`migrations/env.py`), not in its usual `alembic_version`, which
-another program's Alembic would share.
+The table `devnest_schema` marks a database as DevNest's. Its only row has the schema's revision and
+`oldest_program`. A program works with the schema if the newest revision that the program knows is
+at least `oldest_program`. So a node can keep running, and restart, after another node has migrated
+the database.
+
+Alembic stores the revision in this table too (`migrations/env.py`). Its default table
+`alembic_version` could belong to another program.
 """
 
 import re
@@ -18,10 +21,13 @@ from devnest.store.postgres.binaries import MIN_MAJOR
 
 __all__ = ["MARK_AS_OURS", "Schema", "check_schema", "read_schema"]
 
-SERVER = "SELECT current_setting('server_version_num') AS version, current_setting('server_encoding') AS encoding"
+SERVER = (
+    "SELECT current_setting('server_version_num') AS version,"
+    " current_setting('server_encoding') AS encoding"
+)
 
-# What a person or a program has made in the database: not PostgreSQL's own, and no part of an extension, for there are
-# hosts that put some into each database.
+# The objects that a person or a program has created. Objects of PostgreSQL and of extensions do not
+# count, because some hosts install extensions in every database.
 OBJECTS = """
 SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
     WHERE c.relkind NOT IN ('i', 'I', 't') AND {made} AND NOT EXISTS (SELECT FROM pg_depend
@@ -36,14 +42,16 @@ SELECT t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace
         WHERE classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e')
 """.replace("{made}", "nspname !~ '^pg_' AND nspname <> 'information_schema'")
 
-# Development had databases without the mark. One is known by having all of the following and nothing else.
+# Databases of early development lack `devnest_schema`. They contain exactly these objects.
 UNMARKED_REVISION = "0007"
 UNMARKED = [
-    "accounts", "alembic_version", "audit_log", "comments", "held_names", "idempotency_keys", "keep_to_held_names",
-    "mailed_tokens", "posts", "refresh_tokens", "sessions", "tell_session_ended", "throttles",
+    "accounts", "alembic_version", "audit_log", "comments", "held_names", "idempotency_keys",
+    "keep_to_held_names", "mailed_tokens", "posts", "refresh_tokens", "sessions",
+    "tell_session_ended", "throttles",
 ]  # fmt: skip
 
-# Before Alembic looks. Idempotent, for another may have done it since the database was looked at.
+# This runs before Alembic looks for the table. It is idempotent, because another program may have
+# run it meanwhile.
 MARK_AS_OURS = f"""
 DO $$ BEGIN
 IF to_regclass('{VERSION_TABLE}') IS NULL THEN
@@ -69,7 +77,13 @@ class Schema(NamedTuple):
 
 
 async def check_schema(database: Database) -> None:
-    """Raise `DatabaseUnfit` unless this program works on the schema that is there, be it a newer one."""
+    """Check that this program works with the schema, which may be a newer one.
+
+    Raises:
+        SchemaBehind: The schema is older, or missing.
+        SchemaNewer: The schema is newer and no longer serves this program.
+        DatabaseUnfit: The database cannot have a schema of DevNest.
+    """
     found = await read_schema(database)
     if found is None or found.revision < HEAD:
         raise SchemaBehind(found and found.revision, HEAD)
@@ -78,10 +92,11 @@ async def check_schema(database: Database) -> None:
 
 
 async def read_schema(database: Database) -> Schema | None:
-    """What the database says of itself; None where it is empty.
+    """Return what the database says about its schema, or None if it is empty.
 
-    Raises `DatabaseUnfit` where it can have no schema of DevNest's: it is another program's, an old PostgreSQL's, or
-    its texts are not UTF-8.
+    Raises:
+        DatabaseUnfit: The database belongs to another program, its PostgreSQL is too old, or its
+            encoding is not UTF-8.
     """
     row = await database.fetch_row(SERVER)
     assert row is not None
@@ -94,11 +109,11 @@ async def read_schema(database: Database) -> Schema | None:
         )
     if await database.fetch_value(f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"):
         columns = "version_num::text, oldest_program::text"
-        rows = await _rows(database, f"SELECT {columns} FROM {VERSION_TABLE}")  # noqa: S608 # our own names
+        rows = await _rows(database, f"SELECT {columns} FROM {VERSION_TABLE}")  # noqa: S608
         if len(rows) != 1 or not all(REVISION.fullmatch(value or "") for value in rows[0]):
             raise DatabaseUnfit(f"its table {VERSION_TABLE} is not as DevNest makes it")
         return Schema(*rows[0])
-    # One more than there are in an unmarked one tells it from any other.
+    # One more row than an unmarked database has is enough to tell it from any other.
     rows = await database.fetch(f"{OBJECTS} LIMIT {len(UNMARKED) + 1}")
     objects = sorted(row["name"] for row in rows)
     if objects == UNMARKED:
@@ -114,7 +129,7 @@ async def read_schema(database: Database) -> Schema | None:
 
 
 async def _rows(database: Database, query: str) -> list[asyncpg.Record]:
-    """The rows of a table that may be another's; none where it has other columns."""
+    """Return the rows of a table, or none if the table of another program has other columns."""
     try:
         return await database.fetch(query)
     except asyncpg.UndefinedColumnError:

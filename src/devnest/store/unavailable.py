@@ -1,7 +1,7 @@
-"""Which failures say "no database now", and which of those leave a connection that can be used again.
+"""Which errors mean that the database is unavailable, and which leave a connection reusable.
 
-By whole classes of SQLSTATE, since what PostgreSQL, its host or a pooler in between can say is a long list.
-https://www.postgresql.org/docs/current/errcodes-appendix.html
+The errors are listed by whole classes of SQLSTATE, because PostgreSQL, its host and poolers between
+can report many. https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 import asyncio
@@ -18,27 +18,29 @@ __all__ = [
     "reason_of",
 ]
 
-# Class 22, 23 or 42 is about a statement and its values: ours to mend. These are about the database, or the moment.
+# Most of class 22, 23 and 42 is a mistake in a statement or its values. These are conditions of the
+# database instead:
 UNAVAILABLE = (
     "08",  # the connection
-    "25006",  # it is read-only: a standby, or one that is being moved
+    "25006",  # read-only: a standby, or a server that is being replaced
     "25P03",  # this session was idle for too long
     "25P04",  # this transaction took too long
     "28",  # the role, or its password
-    "3D",  # the database is not there
-    "3F",  # the schema is not there
+    "3D",  # the database does not exist
+    "3F",  # the schema does not exist
     "40",  # the transaction was rolled back: a deadlock, or a conflict with recovery
-    "42501",  # the role lacks a right
-    "42P01",  # a table is not there: a backup is being put back
+    "42501",  # the role lacks a privilege
+    "42P01",  # a table does not exist: a backup is being restored
     "53",  # disk, memory, connections
-    "55P03",  # a lock was not to be had
-    "57",  # an operator, a timeout, a shutdown, a start
-    "58",  # the system around it
-    "F0",  # its configuration
+    "55P03",  # a lock was not available
+    "57",  # an operator, a timeout, a shutdown or a start
+    "58",  # the operating system
+    "F0",  # the configuration files
 )
-# After these the session is as it was. After the others a new one may be better: elsewhere, or with other rights.
+# These leave the session as it was. After the others, a new connection may have another server or
+# other rights.
 ABOUT_THE_STATEMENT = ("40", "55P03", "57014")
-# After these a statement may still run in the connection.
+# After these, a statement may still be running in the connection.
 INTERRUPTED = (
     asyncio.CancelledError,
     GeneratorExit,
@@ -49,33 +51,33 @@ INTERRUPTED = (
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the failure is the database's, and not that of a statement or its arguments."""
-    if isinstance(
-        error, asyncpg.InvalidCachedStatementError
-    ):  # prepared before a column changed: a migration
+    """Return whether an error is about the database, and not about a statement or its values."""
+    # A migration changed a column after the statement was prepared.
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
         return True
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(UNAVAILABLE)
-    if isinstance(error, ValueError):  # asyncpg's for an argument that does not fit
+    if isinstance(error, ValueError):  # asyncpg raises it for an argument of the wrong type
         return False
-    # InterfaceError: the connection closed under a query. TimeoutError is an OSError.
+    # asyncpg raises InterfaceError if the connection closes during a query. TimeoutError is an
+    # OSError.
     return isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError))
 
 
 def leaves_reusable(error: BaseException) -> bool:
-    """Whether the connection that the failure came from can be used again."""
+    """Return whether a connection can be reused after this error."""
     if isinstance(error, asyncpg.PostgresError):
         return not is_unavailable(error) or error.sqlstate.startswith(ABOUT_THE_STATEMENT)
     return not isinstance(error, INTERRUPTED)
 
 
 def is_read_only_error(error: BaseException) -> bool:
-    """Whether the failure means that nothing can be written there."""
+    """Return whether the error means that the server cannot be written to."""
     return isinstance(error, asyncpg.ReadOnlySQLTransactionError)
 
 
 def reason_of(error: BaseException) -> str:
-    """What the failure says, without the values that a DETAIL may quote."""
+    """Return the error's message without DETAIL, which may quote values."""
     if isinstance(error, TimeoutError) and not error.args:
         return "no answer in time"
     said = error.args[0] if isinstance(error, asyncpg.PostgresError) else error
@@ -83,9 +85,10 @@ def reason_of(error: BaseException) -> str:
 
 
 class _TranslateErrors:
-    """FairQueue what says "no database now" into `DatabaseUnavailable`; our own mistakes in SQL stay what they are.
+    """Raises `DatabaseUnavailable` for errors that mean it; other errors pass unchanged.
 
-    A class, and one object of it for all: on the path of every query a generator would cost more than the rest.
+    There is one shared object. Every query uses it, and a generator for each would cost more than
+    everything else on that path.
     """
 
     def __enter__(self) -> None:

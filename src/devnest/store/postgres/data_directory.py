@@ -1,4 +1,4 @@
-"""The data directory: who may use it, and the files DevNest keeps in it."""
+"""The data directory and its lock."""
 
 import fcntl
 import os
@@ -9,13 +9,14 @@ from devnest.store.errors import DataDirectoryError, DataDirectoryInUse, is_tran
 
 __all__ = ["DataDirectory", "default_data_dir"]
 
-COMMAND = "command"  # the second line of the lock, where who has it will soon end
+COMMAND = "command"  # second line of the lock file if a command holds it, which will soon end
 
 
 def default_data_dir() -> Path:
-    """Where DevNest keeps its data unless told: `/var/lib/devnest` as root, else the XDG data directory.
+    """Return the default data directory: `/var/lib/devnest` for root, else in the XDG data home.
 
-    Raises `DataDirectoryError` for a user without a home directory, who has to name one.
+    Raises:
+        DataDirectoryError: The user has no home directory and has to name a data directory.
     """
     if os.geteuid() == 0:
         return Path("/var/lib/devnest")
@@ -24,7 +25,7 @@ def default_data_dir() -> Path:
 
 
 def _home() -> Path:
-    """The user's home directory: that of HOME, else of the system's list of users."""
+    """Return the home directory from HOME or else from the system's list of users."""
     given = Path(os.environ.get("HOME", ""))
     if given.is_absolute():
         return given
@@ -38,10 +39,13 @@ def _home() -> Path:
 
 
 class DataDirectory:
-    """One DevNest's directory, held by a lock from `open` to `close`.
+    """The data directory of one DevNest, locked from `open` to `close`.
 
-    The lock is the kernel's (flock), so a killed DevNest holds nothing. Directories that exist are taken as they
-    are: their permissions are never changed.
+    The kernel holds the lock (flock), so it ends with a killed process. The permissions of an
+    existing directory are never changed.
+
+    Args:
+        path: The directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,11 +53,17 @@ class DataDirectory:
         self._lock_fd = -1
 
     def open(self, *, to_serve: bool = False) -> None:
-        """Make the directory where it is missing, and lock it: `to_serve`, or for a command, which soon ends.
+        """Create the directory if it is missing, and lock it.
 
-        Raises `DataDirectoryInUse` where a live DevNest has it, `DataDirectoryError` where it cannot be used.
+        Args:
+            to_serve: True for `devnest serve`, False for a command that will soon end.
+
+        Raises:
+            DataDirectoryInUse: Another process has locked it.
+            DataDirectoryError: It cannot be created or locked.
         """
-        # Root's PostgreSQL runs as another user, who has to pass through; what is inside has modes of its own.
+        # Root's PostgreSQL runs as another user, which has to pass through this directory. The
+        # files in it have modes of their own.
         mode = 0o711 if os.geteuid() == 0 else 0o700
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +72,7 @@ class DataDirectory:
             except FileExistsError:
                 pass
             else:
-                self.path.chmod(mode)  # mkdir's mode went through the umask
+                self.path.chmod(mode)  # the umask may have removed bits from mkdir's mode
             self._lock_fd = os.open(
                 self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
             )
@@ -82,7 +92,7 @@ class DataDirectory:
         os.pwrite(self._lock_fd, f"{os.getpid()}\n{'' if to_serve else COMMAND}\n".encode(), 0)
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1

@@ -1,10 +1,15 @@
-"""DevNest's own PostgreSQL: made, started, watched and stopped inside a data directory.
+"""The embedded PostgreSQL: created, started, watched and stopped inside a data directory.
 
-It listens on a Unix socket only, in a 0700 directory of its own (`socket_place`). Two locks tell who lives. `lock`
-belongs to the DevNest process (see `datadir`). `postgres.lock` is opened by DevNest and inherited by the postmaster and
-all its backends, so the kernel frees it when the last of them has gone: where it can be taken, any `postmaster.pid` is
-stale, be it from `kill -9`, a power cut, or a process number that another program has now; where it cannot, an orphan
-runs.
+It listens on a Unix socket only, in a 0700 directory (`socket_directory`). Two locks tell which
+processes are alive:
+
+- `lock` belongs to the DevNest process (`data_directory`).
+- `postgres.lock` is opened by DevNest and inherited by the postmaster and all its backends. The
+  kernel releases it when the last of them has ended.
+
+If `postgres.lock` can be taken, any `postmaster.pid` is stale: left by `kill -9` or a power cut,
+even if another program has its process id now. If it cannot be taken, a PostgreSQL of an earlier
+DevNest is still running.
 """
 
 import contextlib
@@ -33,14 +38,14 @@ from devnest.store.postgres.startup import MAX_STANDSTILL_S, Startup
 
 __all__ = ["EmbeddedPostgres", "running_url"]
 
-STOP_TIMEOUT_S = 10.0
-ORPHAN_TIMEOUT_S = 30.0
-BACKEND_EXIT_TIMEOUT_S = 2.0  # for processes whose postmaster has gone to notice
+STOP_TIMEOUT_S = 10.0  # for each of SIGINT, SIGQUIT and SIGKILL
+ORPHAN_TIMEOUT_S = 30.0  # for a PostgreSQL of an earlier DevNest to shut down
+# for backends to notice that their postmaster has ended; then they are killed
+BACKEND_EXIT_TIMEOUT_S = 2.0
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
-_PRCTL: Any = getattr(
-    ctypes.CDLL(None), "prctl", None
-)  # Linux only; looked up here, not between fork and exec
+# Linux only. It is looked up here, because little is safe between fork and exec.
+_PRCTL: Any = getattr(ctypes.CDLL(None), "prctl", None)
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -54,7 +59,16 @@ SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL of our own in an open `DataDirectory`; `start` and `stop` may be called again and again."""
+    """A PostgreSQL in an open `DataDirectory`. It can be started and stopped repeatedly.
+
+    Args:
+        data_dir: The open data directory.
+        postgres_bin: The directory of PostgreSQL's programs; by default they are searched.
+
+    Raises:
+        PostgresNotFound: No usable programs were found.
+        DataDirectoryError: The user that runs PostgreSQL cannot enter the data directory.
+    """
 
     def __init__(self, data_dir: DataDirectory, postgres_bin: Path | None = None) -> None:
         self._home = data_dir.path.resolve()
@@ -66,22 +80,22 @@ class EmbeddedPostgres:
         self._socket_dir: Path | None = None
         self._startup: Startup | None = None
         self._orphan_since: float | None = None
-        self._signalled_pid: int | None = None  # the postmaster that was asked to end
+        self._signalled_pid: int | None = None  # the orphaned postmaster that got SIGINT
 
     @property
     def url(self) -> str:
-        """The database's URL, for whoever may enter the socket's directory."""
+        """The URL of the database, usable by whoever may enter the socket's directory."""
         assert self._socket_dir is not None, "not started"
         return embedded_url(str(self._socket_dir))
 
     @property
     def log_path(self) -> Path:
-        """Where PostgreSQL writes its log."""
+        """The file to which PostgreSQL writes its log."""
         return self._log.path
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
+        """The process id of the postmaster, or None if it is not running."""
         return (
             self._process.pid
             if self._process is not None and self._process.poll() is None
@@ -90,11 +104,16 @@ class EmbeddedPostgres:
 
     @property
     def exit_status(self) -> int | None:
-        """How the postmaster ended: its status, or less than 0 the signal; None while it runs."""
+        """The exit status of the postmaster, negative for a signal; None while it runs."""
         return self._process.poll() if self._process is not None else None
 
     def start(self) -> None:
-        """Launch PostgreSQL and wait until it accepts connections."""
+        """Start PostgreSQL and wait until it accepts connections.
+
+        Raises:
+            PostgresFailed: It did not start; it is stopped again.
+            DataDirectoryError: The data directory cannot be used.
+        """
         self.launch()
         try:
             while not self.is_ready():
@@ -104,16 +123,29 @@ class EmbeddedPostgres:
             raise
 
     def launch(self) -> None:
-        """Launch it, and wait as long as something left behind in the directory takes to end."""
+        """Launch PostgreSQL, after waiting for one of an earlier DevNest to end.
+
+        Raises:
+            PostgresFailed: The earlier one does not end, or initdb failed.
+            DataDirectoryError: The data directory cannot be used.
+        """
         while not self.try_launch():
             time.sleep(POLL_S)
 
     def try_launch(self) -> bool:
-        """Make the database where there is none, and start PostgreSQL on it, for the first time or after its death.
+        """Launch PostgreSQL, for the first time or after it died. Create the database if missing.
 
-        False where one left behind in the directory has not ended: it is made to, so try again soon. The URL stays the
-        same over all starts until `stop`. Where this process is killed, PostgreSQL shuts down (on Linux; elsewhere the
-        next start sees to it). Raises `VersionMismatch`, `DataDirectoryError`, `PostgresFailed`.
+        The URL stays the same for all launches until `stop`. If this process is killed, PostgreSQL
+        shuts down: on Linux immediately, elsewhere at the next start.
+
+        Returns:
+            False if a PostgreSQL of an earlier DevNest has not ended yet. It is being shut down, so
+                try again soon.
+
+        Raises:
+            VersionMismatch: Another major version created the database.
+            DataDirectoryError: The data directory cannot be used.
+            PostgresFailed: The earlier PostgreSQL does not end, or initdb failed.
         """
         try:
             lock_fd = os.open(
@@ -135,7 +167,11 @@ class EmbeddedPostgres:
             raise DataDirectoryError(self._home, reason, transient=is_transient(error)) from error
 
     def is_ready(self) -> bool:
-        """Whether a launched PostgreSQL accepts connections; raises `PostgresFailed` where it never will."""
+        """Return whether a launched PostgreSQL accepts connections.
+
+        Raises:
+            PostgresFailed: It ended or is stuck; it will not become ready.
+        """
         assert self._process is not None, "not launched"
         assert self._startup is not None
         code = self._process.poll()
@@ -143,7 +179,7 @@ class EmbeddedPostgres:
             # The postmaster writes its state into the eighth line of its pid file.
             lines = self._postmaster_pid_lines()
             return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7] == "ready"
-        self._end()  # what the servers know, where it listens, stays for the next try
+        self._end()  # the socket directory stays for the next launch
         what = (
             f"started and did nothing for {MAX_STANDSTILL_S:g} s"
             if code is None
@@ -154,7 +190,7 @@ class EmbeddedPostgres:
         )
 
     def stop(self) -> None:
-        """Shut down: no new connections, running transactions rolled back, a checkpoint, end."""
+        """Shut PostgreSQL down: roll back running transactions, write a checkpoint, and end."""
         self._end()
         self._log.close()
         if self._socket_dir is not None:
@@ -162,7 +198,11 @@ class EmbeddedPostgres:
             self._socket_dir = None
 
     def bound_log(self) -> None:
-        """See to it that the log does not fill the disk: call this now and then; raises OSError."""
+        """Bound the size of PostgreSQL's log. It has to be called from time to time.
+
+        Raises:
+            OSError: The log cannot be truncated.
+        """
         self._log.bound()
 
     def _end(self) -> None:
@@ -178,10 +218,11 @@ class EmbeddedPostgres:
             self._process = None
 
     def _is_free(self, lock_fd: int) -> bool:
-        """Take `postgres.lock`; where it is taken, see to the end of who has it.
+        """Take `postgres.lock`, or make the processes that hold it end.
 
-        A postmaster whose DevNest was killed is shut down. Of one that was killed itself the others go by themselves,
-        but who computes looks up only when that is done.
+        A postmaster whose DevNest was killed gets SIGINT. The backends of a killed postmaster end
+        by themselves, but one that is computing notices only when it has finished: after
+        `BACKEND_EXIT_TIMEOUT_S` they are killed.
         """
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,10 +246,11 @@ class EmbeddedPostgres:
         return True
 
     def _orphan_pid(self) -> int | None:
-        """The live postmaster of `postmaster.pid`; where the system can tell, not a stranger with its number."""
+        """Return the live postmaster of `postmaster.pid`, if the system confirms what it is."""
         lines = self._postmaster_pid_lines()
         pid = int(lines[0]) if lines else None
-        if pid and Path("/proc/self/cwd").exists():  # a postmaster works in its data directory
+        # a postmaster's working directory is its data directory
+        if pid and Path("/proc/self/cwd").exists():
             try:
                 return pid if self._works_here(Path(f"/proc/{pid}")) else None
             except OSError:
@@ -216,13 +258,13 @@ class EmbeddedPostgres:
         return pid
 
     def _kill_leftover_backends(self, lock_fd: int) -> None:
-        """Where the system can tell, end what has the lock and works in the data directory, without a postmaster.
+        """Kill the processes that hold the lock and work in the data directory, on Linux.
 
-        The lock tells PostgreSQL's processes from a shell that somebody has there.
+        The lock distinguishes PostgreSQL's processes from a shell in the same directory.
         """
         lock = os.fstat(lock_fd)
         for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it is another user's, or has ended
+            with contextlib.suppress(OSError):  # it belongs to another user, or has ended
                 is_another = int(process.name) != os.getpid() and self._works_here(process)
                 if is_another and any(
                     os.path.samestat(fd.stat(), lock) for fd in (process / "fd").iterdir()
@@ -233,7 +275,7 @@ class EmbeddedPostgres:
         return (process / "cwd").readlink() == self._data.resolve()
 
     def _clear_stale(self) -> None:
-        """Remove what a killed postmaster or a killed DevNest left: socket directories, and `postmaster.pid`."""
+        """Remove the socket directories and the `postmaster.pid` of killed processes."""
         clear_socket_directories(self._home, self._socket_dir)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -245,21 +287,21 @@ class EmbeddedPostgres:
         return [line.strip() for line in lines] if lines and lines[0].strip().isdigit() else []
 
     def _initdb(self) -> None:
-        """Make the database in a directory beside its place, then move it there: whole or not at all."""
+        """Create the database beside its final place and move it there, all or nothing."""
         self._identity.check_name()
         unfinished = self._home / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         self._identity.give(unfinished)
-        # One collation everywhere, that no upgrade of the C library can change under our indexes.
+        # The same collation on every machine, which no upgrade of the C library can change.
         if self._binaries.major >= 17:
             locales = [["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]]
-        else:  # searches need letters beyond ASCII; not every system has such a locale
+        else:  # searches need letters beyond ASCII, but not every system has such a locale
             locales = [["--locale=C", "--lc-ctype=C.UTF-8"], ["--locale=C"]]
         for options in locales:
             answer = self._identity.run(
-                self._binaries.initdb, "-D", unfinished, "--username=devnest", "--auth=trust", "--encoding=UTF8",
-                "--data-checksums", *options,
+                self._binaries.initdb, "-D", unfinished, "--username=devnest", "--auth=trust",
+                "--encoding=UTF8", "--data-checksums", *options,
             )  # fmt: skip
             if answer.returncode == 0:
                 break
@@ -282,22 +324,29 @@ class EmbeddedPostgres:
     def _launch(self, lock_fd: int) -> None:
         if self._socket_dir is None:
             self._socket_dir = make_socket_directory(self._home, self._identity)
-        elif not self._socket_dir.exists():  # it was taken for old; the servers know its name
+        elif not self._socket_dir.exists():  # a cleaner removed it; the servers know its name
             self._socket_dir.mkdir(mode=0o700)
             self._identity.give(self._socket_dir)
         for left in self._socket_dir.iterdir():
             left.unlink()
         settings = {**SETTINGS, "unix_socket_directories": str(self._socket_dir)}
         log = self._log.open()
+        options = [f"--{name}={value}" for name, value in settings.items()]
         self._process = subprocess.Popen(
-            [self._binaries.postgres, "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())],
-            cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock_fd],
-            start_new_session=True,  # Ctrl-C is for DevNest, which then stops PostgreSQL last
+            [self._binaries.postgres, "-D", self._data, *options],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[lock_fd],
+            start_new_session=True,  # Ctrl-C reaches DevNest only, which stops PostgreSQL last
             env=private_environment(),
-            user=self._identity.uid, group=self._identity.gid,
+            user=self._identity.uid,
+            group=self._identity.gid,
             extra_groups=None if self._identity.uid is None else [],
-            preexec_fn=_shut_down_with_parent if _PRCTL else None,  # safe: this process has one thread
-        )  # fmt: skip
+            # Safe: this process has one thread.
+            preexec_fn=_shut_down_with_parent if _PRCTL else None,
+        )
         self._startup = Startup(self._process.pid, self._log)
 
 
@@ -307,14 +356,17 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 
 def _shut_down_with_parent() -> None:
-    """In the child, before PostgreSQL's program starts: have the kernel send SIGINT when the parent dies."""
+    """Let the kernel send SIGINT when the parent dies. This runs between fork and exec."""
     _PRCTL(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def running_url(data_dir: DataDirectory) -> str:
-    """The URL of the PostgreSQL that a DevNest runs in this directory; raises `PostgresFailed` where none runs.
+    """Return the URL of the PostgreSQL that a DevNest runs in a data directory.
 
-    Reading the directory and entering the socket's is for its owner and for root.
+    Only the directory's owner and root may read it.
+
+    Raises:
+        PostgresFailed: No PostgreSQL is running there, or it is not ready.
     """
     try:
         lines = (data_dir.path / "postgres" / "postmaster.pid").read_text().splitlines()

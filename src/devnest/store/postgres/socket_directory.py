@@ -1,8 +1,9 @@
-"""Where the embedded PostgreSQL listens: a 0700 directory of its own, in the first place that will do.
+"""The directory of the embedded PostgreSQL's socket: a 0700 directory in a usable place.
 
-The temporary directory is the usual one. It may be too long for a Unix socket's address, private to root, who does not
-run PostgreSQL, on a file system without sockets, or have a comma in its name, which to PostgreSQL and its clients
-separates two directories. PostgreSQL would say so in its own words, after everything else was done.
+The temporary directory is tried first. It can be unusable: its path may be too long for a Unix
+socket, the user that runs PostgreSQL may not enter it, its file system may not support sockets, or
+its name may contain a comma, which PostgreSQL reads as a separator. Each place is checked here,
+because PostgreSQL itself would fail only after everything else is done.
 """
 
 import contextlib
@@ -18,14 +19,23 @@ from devnest.store.postgres.binaries import Identity
 
 __all__ = ["clear_socket_directories", "make_socket_directory"]
 
-MAX_ADDRESS_BYTES = 103  # sun_path holds 108 bytes with the final zero on Linux, 104 on macOS
+MAX_ADDRESS_BYTES = 103  # `sun_path` holds 108 bytes on Linux and 104 on macOS, with the final zero
 SOCKET = ".s.PGSQL.5432"
 PLAIN = re.compile(r"/[A-Za-z0-9/._+=:@~-]*")
-OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (what we make there is 0700, and its name is not to be guessed)
+# Safe in directories that others can write: the new one has mode 0700 and a random name.
+OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 
 def make_socket_directory(home: Path, identity: Identity) -> Path:
-    """A fresh directory for the PostgreSQL of this data directory; raises `NoSocketDirectory` where there is none."""
+    """Create a socket directory for the PostgreSQL of one data directory.
+
+    Args:
+        home: The data directory.
+        identity: The user that runs PostgreSQL, who will own the directory.
+
+    Raises:
+        NoSocketDirectory: No place is usable.
+    """
     reasons = []
     for parent in _parents(home):
         try:
@@ -36,7 +46,14 @@ def make_socket_directory(home: Path, identity: Identity) -> Path:
 
 
 def clear_socket_directories(home: Path, keep: Path | None) -> None:
-    """Remove what those that were killed have left; only one DevNest has the data directory at a time."""
+    """Remove the socket directories that killed processes of this data directory left behind.
+
+    The lock on the data directory guarantees that no running DevNest uses them.
+
+    Args:
+        home: The data directory.
+        keep: A socket directory that stays.
+    """
     for parent in _parents(home):
         for path in parent.glob(f"{_prefix(home)}*"):
             if path != keep:
@@ -44,7 +61,7 @@ def clear_socket_directories(home: Path, keep: Path | None) -> None:
 
 
 def _parents(home: Path) -> Iterator[Path]:
-    with contextlib.suppress(OSError):  # none that can be written to
+    with contextlib.suppress(OSError):  # no temporary directory can be written to
         yield Path(tempfile.gettempdir())
     yield from map(Path, OTHERS)
     yield home

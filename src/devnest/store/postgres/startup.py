@@ -1,8 +1,9 @@
-"""A start of PostgreSQL, watched: it is waited for as long as it makes progress.
+"""Watches the start of PostgreSQL, and waits for it as long as it makes progress.
 
-After a crash PostgreSQL repeats what its write-ahead log has since the last checkpoint. That may take an hour, and one
-that is killed meanwhile begins anew. So what counts is not how long it takes but whether it moves: PostgreSQL writes a
-line every ten seconds while it recovers, and its processes use CPU time.
+After a crash PostgreSQL replays its write-ahead log since the last checkpoint. That can take an
+hour, and a PostgreSQL that is killed meanwhile has to begin again. So there is no limit for the
+whole start, only for the time without progress: PostgreSQL logs a line every ten seconds while it
+recovers, and its processes use CPU time.
 """
 
 import time
@@ -15,16 +16,21 @@ from devnest.store.postgres.log import PostgresLog
 
 __all__ = ["MAX_STANDSTILL_S", "Startup"]
 
-MAX_STANDSTILL_S = (
-    300.0  # the checkpoint at the end of a recovery may say nothing and only wait for the disk
-)
+# A start without progress for so long has failed. The checkpoint at the end of a recovery logs
+# nothing and may only wait for the disk, so this is long.
+MAX_STANDSTILL_S = 300.0
 CHECK_INTERVAL_S = 1.0
 REPORT_INTERVAL_S = 10.0
 log = structlog.get_logger("devnest.store")
 
 
 class Startup:
-    """From the launch of a postmaster on; `look` as often as you like."""
+    """The start of one postmaster.
+
+    Args:
+        pid: The process id of the postmaster.
+        postgres_log: The log that it writes.
+    """
 
     def __init__(self, pid: int, postgres_log: PostgresLog) -> None:
         self._pid = pid
@@ -33,7 +39,11 @@ class Startup:
         self._seen: tuple[int, int] | None = None
 
     def is_stuck(self) -> bool:
-        """Whether nothing has moved for too long. Every ten seconds the log says that it is waited for, and why."""
+        """Return whether nothing has moved for `MAX_STANDSTILL_S`.
+
+        It may be called at any rate. Every ten seconds it logs that PostgreSQL is still starting,
+        with the last line of its log.
+        """
         now = time.monotonic()
         if now - self._looked_at >= CHECK_INTERVAL_S:
             self._looked_at = now
@@ -49,14 +59,14 @@ class Startup:
 
 
 def _cpu_ticks(pid: int) -> int:
-    """CPU time of a process and its children, where the system tells."""
+    """Return the CPU time of a process and its children, or 0 where the system does not tell."""
     family = [str(pid)]
     with suppress(OSError):
         family += Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     ticks = 0
     for member in family:
         with suppress(OSError, ValueError, IndexError):
-            # Fields 14 and 15; the second, a name in parentheses, may have spaces in it.
+            # Fields 14 and 15. The second field, a name in parentheses, may contain spaces.
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks
