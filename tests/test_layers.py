@@ -11,6 +11,7 @@ import devnest
 ROOT = Path(devnest.__file__).parent
 BASE = {
     "addresses",
+    "exhaustion",
     "extras",
     "logs",
     "metrics",
@@ -22,6 +23,7 @@ BASE = {
 }
 MAY_IMPORT = {
     "addresses": set[str](),
+    "exhaustion": set[str](),
     "extras": set[str](),
     "urls": set[str](),
     "settings": set[str](),
@@ -36,7 +38,7 @@ MAY_IMPORT = {
     "bcrypt": set[str](),
     "passwords": {"bcrypt", "extras"},
     "hashing": {"bcrypt", "passwords", "pool"},
-    "store": {"urls"},
+    "store": {"exhaustion", "urls"},
     "mail": {"addresses", "urls"},
     "api": {"addresses", "keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "keys", "mail", "passwords", "pool", "store", *BASE},

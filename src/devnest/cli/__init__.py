@@ -11,6 +11,7 @@ from errno import EPIPE
 from pathlib import Path
 
 from devnest.cli.names import COMMANDS
+from devnest.exhaustion import TRANSIENT_STATUS, is_transient
 from devnest.extras import MissingExtra, is_optional, pip_command
 from devnest.streams import open_standard_streams
 
@@ -25,6 +26,7 @@ NO_EXTRA = (
 def main() -> None:
     """The entry point."""
     output = open_standard_streams()
+    os.umask(os.umask(0o077) & 0o077)  # a umask must not lock out the owner
     _leave_relative_paths()
     warnings.filterwarnings(
         "ignore", "the bcrypt kernel", RuntimeWarning
@@ -39,6 +41,10 @@ def main() -> None:
             sys.stderr.write(f"devnest: the output could not be written: {output.error.strerror}\n")
             sys.exit(1)
         raise
+    except (OSError, MemoryError) as error:  # raised anywhere, even by an import
+        if not is_transient(error):
+            raise
+        _refuse(getattr(error, "strerror", None) or "there is no memory left", TRANSIENT_STATUS)
 
 
 def _run() -> None:
@@ -57,9 +63,9 @@ def _run() -> None:
         _refuse(str(MissingExtra(f"devnest {command}", extra)) if extra else NO_EXTRA)
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str, status: int = 2) -> None:
     sys.stderr.write(f"devnest: {reason}\n")
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _leave_relative_paths() -> None:

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from devnest.cluster import ChildFailed, PortUnavailable
+from devnest.exhaustion import TRANSIENT_STATUS, is_transient
 from devnest.keys import KeysUnusable
 from devnest.store import (
     DatabaseUnavailable,
@@ -28,7 +29,6 @@ class Refused(Exception):
 
 # 0 is a clean stop, 1 anything unexpected, 2 a wrong option or argument. After 2 and 4 trying again does not help, and
 # systemd does not (deploy/devnest.service).
-PASSING = 5
 STATUS: list[tuple[type[Exception], int]] = [
     (Refused, 2),
     (PortUnavailable, 3),
@@ -37,9 +37,9 @@ STATUS: list[tuple[type[Exception], int]] = [
     (PostgresNotFound, 4),
     (NoSocketDirectory, 4),
     (DatabaseUnfit, 6),
-    (PostgresFailed, PASSING),
-    (DatabaseUnavailable, PASSING),
-    (StoreError, PASSING),
+    (PostgresFailed, TRANSIENT_STATUS),
+    (DatabaseUnavailable, TRANSIENT_STATUS),
+    (StoreError, TRANSIENT_STATUS),
 ]
 
 
@@ -58,7 +58,9 @@ def reported() -> Iterator[None]:
 
 def _status(error: Exception) -> int:
     if isinstance(error, DataDirectoryError) and error.transient:
-        return PASSING
+        return TRANSIENT_STATUS
+    if error.__cause__ is not None and is_transient(error.__cause__):
+        return TRANSIENT_STATUS
     return next(status for kind, status in STATUS if isinstance(error, kind))
 
 

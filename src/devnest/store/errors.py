@@ -1,6 +1,5 @@
 """The errors of the store."""
 
-import errno
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,29 +28,11 @@ __all__ = [
     "StoreError",
     "Throttled",
     "VersionMismatch",
-    "is_transient",
 ]
-
-
-# Shortages of disk, quota, memory or descriptors, and disk errors.
-TRANSIENT = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.ENOMEM,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EAGAIN,
-    errno.EIO,
-}
 
 
 class StoreError(Exception):
     """The base of every error of the store. It is never raised itself."""
-
-
-def is_transient(error: OSError) -> bool:
-    """Return whether the same call may succeed later without a change of configuration."""
-    return error.errno in TRANSIENT
 
 
 class DataDirectoryError(StoreError):

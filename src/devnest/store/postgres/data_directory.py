@@ -5,7 +5,8 @@ import os
 import pwd
 from pathlib import Path
 
-from devnest.store.errors import DataDirectoryError, DataDirectoryInUse, is_transient
+from devnest.exhaustion import is_transient
+from devnest.store.errors import DataDirectoryError, DataDirectoryInUse
 
 __all__ = ["DataDirectory", "default_data_dir"]
 
@@ -77,9 +78,7 @@ class DataDirectory:
                 self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
             )
         except OSError as error:
-            raise DataDirectoryError(
-                self.path, error.strerror or str(error), transient=is_transient(error)
-            ) from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,8 +87,17 @@ class DataDirectory:
             ]
             self.close()
             raise DataDirectoryInUse(self.path, pid, transient=what == [COMMAND]) from None
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, f"{os.getpid()}\n{'' if to_serve else COMMAND}\n".encode(), 0)
+        try:
+            os.ftruncate(self._lock_fd, 0)
+            os.pwrite(self._lock_fd, f"{os.getpid()}\n{'' if to_serve else COMMAND}\n".encode(), 0)
+        except OSError as error:
+            self.close()
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> DataDirectoryError:
+        return DataDirectoryError(
+            self.path, error.strerror or str(error), transient=is_transient(error)
+        )
 
     def close(self) -> None:
         """Release the lock."""

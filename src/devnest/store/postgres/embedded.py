@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from devnest.exhaustion import is_transient
 from devnest.store.connection_url import embedded_url
-from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch, is_transient
+from devnest.store.errors import DataDirectoryError, PostgresFailed, VersionMismatch
 from devnest.store.postgres.binaries import (
     PostgresBinaries,
     find_binaries,
