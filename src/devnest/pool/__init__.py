@@ -1,4 +1,8 @@
-"""A pool of workers for asyncio: bounded, fair, cancellable, in batches, shared by a machine's processes."""
+"""Runs functions in worker processes for asyncio programs.
+
+A pool has a bounded queue, is fair between its callers, and can cancel running work. Waiting calls
+of one function can run as a batch. One pool can serve all processes of a user on a machine.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +46,8 @@ __all__ = [
     "usable_cpus",
 ]
 
-# Loaded when asked for: a worker imports this package for its marks and errors, and boots faster without
-# asyncio.
+# Imported on first use. Workers import this package for the decorators and errors alone, and start
+# faster without asyncio.
 _LATER = {
     "Histogram": "core.stats",
     "Pool": "pool",

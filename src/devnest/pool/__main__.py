@@ -1,4 +1,4 @@
-"""``python -m devnest.pool serve --socket PATH``: a shared pool of its own."""
+"""`python -m devnest.pool serve --socket PATH`: runs a shared pool."""
 
 import argparse
 import asyncio
@@ -19,7 +19,8 @@ from devnest.pool.server import PoolServer
 
 __all__ = ["main"]
 
-MAX_WAITING_LINES = 10_000  # of the log, for a reader that stands still; about a megabyte
+# Log lines that wait while nobody reads standard error, about a megabyte. More are dropped.
+MAX_WAITING_LINES = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,9 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path, drain_s = options.pop("socket"), options.pop("drain")
     given = {name: value for name, value in options.items() if value is not None}
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # a waiting task with a large argument holds a descriptor
+    # Raise the limit of open files: each waiting task with a large argument holds a descriptor.
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logging.getLogger().addHandler(_BackgroundLog())
     try:
@@ -44,27 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Open `/dev/null` in place of what is closed, or the next socket would be standard output."""
+    """Open `/dev/null` for each closed standard stream, or a socket would get its number."""
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(
-                os.open(os.devnull, os.O_RDWR), True
-            )  # it has the lowest free number: this one
+            # `open` returns the lowest free number, which is `fd`.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _write(fd: int, line: str) -> None:
-    """Write a line, or leave it where there is no room or no reader for it."""
+    """Write a line, or drop it if it cannot be written."""
     with contextlib.suppress(OSError):
         os.write(fd, f"{line}\n".encode(errors="backslashreplace"))
 
 
 class _BackgroundLog(logging.Handler):
-    """Lines that a thread writes to standard error: the event loop waits for no reader of them."""
+    """Writes log lines to standard error in a thread, so that the event loop never waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,9 +75,8 @@ class _BackgroundLog(logging.Handler):
             self._lines.put_nowait(self.format(record))
 
     def _serve(self) -> None:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, signal.valid_signals()
-        )  # SIGTTOU, of a terminal's background
+        # A terminal may send SIGTTOU to a background process that writes, and stop it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             _write(2, self._lines.get())
 
@@ -108,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--socket",
         required=True,
         metavar="PATH",
-        help="in a directory closed to others; made if missing",
+        help="where to make the socket; its directory must be closed to others",
     )
     serve.add_argument(
         "--workers", type=int, help="worker processes (default: the CPUs this process may use)"
@@ -116,31 +114,38 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--min-workers",
         type=int,
-        help="with --max-workers instead of --workers: keep at least so many",
-    )
-    serve.add_argument("--max-workers", type=int, help="start more while tasks wait, up to so many")
-    serve.add_argument(
-        "--max-queue", type=int, help="waiting tasks before others are refused (1000)"
+        help="with --max-workers, instead of --workers: keep at least this many",
     )
     serve.add_argument(
-        "--idle-timeout", type=float, metavar="S", help="before a spare worker goes (10)"
+        "--max-workers", type=int, help="start more while tasks wait, up to this many"
     )
-    serve.add_argument("--max-tasks", type=int, help="replace a worker after about so many tasks")
+    serve.add_argument("--max-queue", type=int, help="tasks that may wait; more are refused (1000)")
     serve.add_argument(
-        "--max-age", type=float, metavar="S", help="replace a worker after about so many seconds"
+        "--idle-timeout",
+        type=float,
+        metavar="S",
+        help="seconds until an idle worker beyond --min-workers ends (10)",
+    )
+    serve.add_argument("--max-tasks", type=int, help="replace a worker after about this many tasks")
+    serve.add_argument(
+        "--max-age", type=float, metavar="S", help="replace a worker after about this many seconds"
     )
     serve.add_argument(
-        "--max-rss", type=int, metavar="BYTES", help="replace a worker that has grown beyond"
+        "--max-rss", type=int, metavar="BYTES", help="replace a worker with more resident memory"
     )
-    serve.add_argument("--nice", type=int, help="lower the workers' CPU priority by so much (0)")
+    serve.add_argument("--nice", type=int, help="raise the workers' nice value by this much (0)")
     serve.add_argument(
         "--allow",
         action="append",
         metavar="MODULE[:FUNCTION]",
-        help="run these only; may be given several times",
+        help="run only this; can be given several times",
     )
     serve.add_argument(
-        "--drain", type=float, default=10.0, metavar="S", help="wait so long for tasks at TERM (10)"
+        "--drain",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds to wait for tasks after TERM (10)",
     )
     return parser
 

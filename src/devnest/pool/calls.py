@@ -1,4 +1,4 @@
-"""A call before it is sent and after it was answered: its arguments packed, its result or exception opened."""
+"""Packs the arguments of a call, and unpacks its answer into a result or an exception."""
 
 import asyncio
 from typing import Any, cast
@@ -16,12 +16,13 @@ from devnest.pool.wire.protocol import OK
 
 __all__ = ["Outcome", "open_answer", "pack_arguments"]
 
-# An exception may be of these and an ordinary one at once. An event loop ends at the first two.
+# An exception's class may derive from `Exception` and from one of these as well. An event loop
+# stops at the first two.
 _CONTROL_FLOW_ERRORS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
 
 
 class Outcome:
-    """A task's result, or the exception it raised."""
+    """The result of a task that ran in a thread, or the exception that it raised."""
 
     __slots__ = ("error", "value")
 
@@ -31,7 +32,7 @@ class Outcome:
 
 
 def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
-    """Pickle a call's arguments; raises :class:`InvalidTask` where that fails."""
+    """Pickle a call's arguments, or raise `InvalidTask`."""
     try:
         return pack_call(args, kwargs)
     except Exception as error:
@@ -52,7 +53,7 @@ def open_answer(answer: object) -> Any:
     tag, packed = cast(tuple[int, Packed], answer)
     try:
         content = unpack(packed)
-    except BaseException as error:  # whatever it is, it is the answer's
+    except BaseException as error:  # unpickling runs code of the task, which can raise anything
         cause = error if issubclass(type(error), Exception) else None
         raise NotPicklable(f"the answer could not be unpickled: {safe_repr(error)}") from cause
     if tag == OK:
@@ -64,10 +65,8 @@ def open_answer(answer: object) -> Any:
 
 
 def _safe_to_raise(error: BaseException) -> Exception:
-    """Return a task's exception, or what stands for one that would end or cancel its caller.
-
-    Its type is asked: an object may say of itself what it likes.
-    """
+    """Return a task's exception, or `WorkerCrashed` for one that would end or cancel its caller."""
+    # `type`, not `isinstance`, which an object can deceive by its `__class__`.
     kind = type(error)
     if issubclass(kind, Exception) and not issubclass(kind, _CONTROL_FLOW_ERRORS):
         return cast(Exception, error)

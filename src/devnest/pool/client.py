@@ -1,11 +1,12 @@
-"""The machine's shared pool, as a process that uses it sees it.
+"""`RemotePool`: a client of the shared pool of this machine.
 
-Calls are kept here until they are answered, so a server that dies is no more than a pause: its
-client connects to the next one and sends again what is still needed. A call leaves only after the
-server's greeting, so one that a full server turned away has not run, and goes on waiting. A call
-that had been sent and may have run is sent again only where its function is pure. Request ids are
-never used twice, and a reply to an id that is not open on this very connection ends the connection:
-no reply can reach another caller.
+A client keeps each call until it is answered. If the server dies, the client connects to the next
+one and sends the calls again that may be repeated. A call that was sent may have run, so it is
+repeated only if its function is pure. No call is sent before the server's greeting, so a call has
+not run if a full server refused the connection; it keeps waiting.
+
+Request ids are never reused, and a reply whose id is not open on the present connection ends the
+connection. So no caller can get the reply to another call.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ DEADLINE_SLACK_S = 0.05
 
 
 class _Call:
-    """A call that waits for its reply."""
+    """A call or a request for statistics without a reply."""
 
     __slots__ = ("deadline_at", "future", "gives_up_at", "request_id", "sends", "submission")
 
@@ -76,19 +77,29 @@ class _Call:
         gives_up_at: float,
     ) -> None:
         self.request_id = request_id
-        self.submission = submission  # None: it asks for statistics
+        self.submission = submission  # `None` for a request for statistics
         self.future = future
-        self.gives_up_at = gives_up_at  # where no server has come back by then
+        self.gives_up_at = gives_up_at  # the call fails if no server is connected then
         self.deadline_at = math.inf
         self.sends = 0
 
     def may_be_sent_again(self) -> bool:
-        """Whether it does no harm that it may have run already."""
+        """Whether the call may be sent to the next server, although it may have run already."""
         return self.sends < MAX_SENDS and (self.submission is None or self.submission.function.pure)
 
 
 class RemotePool:
-    """A connection to a :class:`PoolServer` of this user, made again by itself. Use it on one event loop."""
+    """A connection to the shared pool of this machine, restored when it breaks.
+
+    Use it as an asynchronous context manager, on one event loop. `Pool.connect` makes one.
+
+    Args:
+        url: The address of the server's socket, `unix:///path/to/socket`.
+        patience: Seconds that calls wait for a server while none answers.
+
+    Raises:
+        InvalidTask: The address or `patience` is invalid.
+    """
 
     def __init__(self, url: str, *, patience: float = 10.0) -> None:
         if not patience >= 0:
@@ -97,18 +108,18 @@ class RemotePool:
         self._patience = patience
         self._ids = itertools.count(1)
         self._open: dict[int, _Call] = {}
-        self._dropped: set[int] = set()  # cancelled here, and not yet confirmed by the server
+        self._dropped: set[int] = set()  # cancelled here, but not yet confirmed by the server
         self._functions: dict[Callable[..., Any], Function] = {}
-        # By id: what a call carried is not to be kept until its time comes.
+        # By request id, so that a timer does not keep a finished call's arguments alive.
         self._timers: Timers[int] = Timers(lambda _when, request_id: request_id in self._open)
-        self._wire: Channel | None = None  # the connection, greeted or not
-        self._channel: Channel | None = None  # the same once its server has greeted, and only then
-        self._max_frame_bytes = 0  # that the server takes; known from its greeting
-        self._greeted = asyncio.Event()  # by the first server
+        self._wire: Channel | None = None  # the connection, before or after the greeting
+        self._channel: Channel | None = None  # the same connection, after the greeting only
+        self._max_frame_bytes = 0  # the server's limit, from its greeting
+        self._greeted = asyncio.Event()  # set by the first greeting
         self._connector: asyncio.Task[None] | None = None
         self._away_since = 0.0
-        self._refusal = ""  # how the last connection ended whose server never greeted
-        self._retry_s = 0.0  # before the next attempt to connect
+        self._refusal = ""  # how the last connection without a greeting ended
+        self._retry_s = 0.0  # delay before the next attempt to connect
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event = asyncio.Event()
         self._state = "new"
@@ -130,7 +141,11 @@ class RemotePool:
         await self.close(force=kind is not None)
 
     async def start(self) -> None:
-        """Connect; raises :class:`PoolClosed` where no server answers for ``patience`` seconds."""
+        """Connect to the server; `async with` does the same.
+
+        Raises:
+            PoolClosed: No server answered for `patience` seconds, or `start` was called before.
+        """
         if self._state != "new":
             raise PoolClosed("a connection to a pool starts once")
         self._state = "open"
@@ -142,15 +157,19 @@ class RemotePool:
                 await self._wait_for_greeting(MIN_GREETING_S - self._patience)
             if not self._greeted.is_set():
                 raise self._no_server_error()
-        except BaseException:  # the block is not entered, so nobody else would end the attempts
+        except BaseException:  # the block is not entered, so `__aexit__` will not stop the attempts
             await self.close(force=True)
             raise
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
-        """Take no more calls, wait for the answers to those there are and disconnect.
+        """Accept no more calls, wait for the present ones, and disconnect.
 
-        With ``force``, or after ``deadline`` seconds, calls without an answer raise
-        :class:`PoolClosed` and the server drops them.
+        Cancelling `close` has the effect of `force`.
+
+        Args:
+            force: Do not wait: calls without an answer raise `PoolClosed` and the server drops
+                them.
+            deadline: Seconds after which `close` goes on as with `force`; `None` for no limit.
         """
         self._state = "closed"
         try:
@@ -183,7 +202,19 @@ class RemotePool:
         key: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run ``func(*args, **kwargs)`` in the shared pool; the same as :meth:`Pool.run`."""
+        """Run `func(*args, **kwargs)` in the shared pool and return its result.
+
+        Arguments, result and errors are those of `Pool.run`. If `run` is cancelled, the server
+        drops the call as `Pool.run` does.
+
+        Raises:
+            WorkerCrashed: Also if the server died while it had the call and the function is not
+                pure, or if no server answered within `patience` after that.
+            PoolClosed: Also if no server answers for `patience` seconds.
+            PoolFull: Also if 10,000 calls of this client have no answer.
+            InvalidTask: Also if the function belongs to the main script, is not in the server's
+                `allow`, or if the call is larger than the server's `max_frame_bytes`.
+        """
         timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
         check_options(timeout_s, priority, key)
         function = self._functions.get(func)
@@ -196,7 +227,11 @@ class RemotePool:
         return open_answer(await self._ask(submission, deadline_s))
 
     async def stats(self) -> Stats:
-        """Return the shared pool's reading."""
+        """Return the statistics of the shared pool.
+
+        Raises:
+            PoolClosed: The connection is closed, or no server answers for `patience` seconds.
+        """
         answer = await self._ask(None, math.inf)
         if isinstance(answer, PoolError):
             raise answer
@@ -206,9 +241,8 @@ class RemotePool:
         now = time.monotonic()
         if self._state != "open":
             raise PoolClosed("the connection to the pool is not open")
-        if (
-            len(self._open) + len(self._dropped) >= MAX_OPEN_CALLS
-        ):  # the frames of the latter may still be here, unsent
+        # Frames of dropped calls count too: they may still wait here to be sent.
+        if len(self._open) + len(self._dropped) >= MAX_OPEN_CALLS:
             raise PoolFull(1.0, f"{MAX_OPEN_CALLS} calls of this process wait already")
         if self._channel is None and now > self._away_since + self._patience:
             raise self._no_server_error()
@@ -217,7 +251,7 @@ class RemotePool:
         call.deadline_at = now + deadline_s
         try:
             data, segments = _write(call)
-        except (ValueError, struct.error) as error:  # before anybody waits for it, connected or not
+        except (ValueError, struct.error) as error:  # raised here, whether connected or not
             raise InvalidTask(f"the call cannot be sent: {error}") from error
         self._open[call.request_id] = call
         if deadline_s < math.inf:
@@ -226,7 +260,7 @@ class RemotePool:
             self._send(call, data, segments)
         else:
             self._check_at(call, call.gives_up_at)
-        del data, segments  # not to be kept while it waits
+        del data, segments  # or they would stay in memory while the call waits
         try:
             return await call.future
         except asyncio.CancelledError:
@@ -253,7 +287,8 @@ class RemotePool:
         if call is None or not call.sends or answer is None:
             raise WireError(f"a reply to request {received.id}, which is not open")
         self._finish(call, answer)
-        self._retry_s = 0.0  # not at the greeting: a call may be why the server goes, and would be sent at once again
+        # Not reset by a greeting: if this call kills the server, it must not be sent again at once.
+        self._retry_s = 0.0
 
     def _finish(self, call: _Call, answer: object) -> None:
         del self._open[call.request_id]
@@ -287,7 +322,7 @@ class RemotePool:
 
     def _send(self, call: _Call, data: bytes, segments: Sequence[Segment]) -> None:
         assert self._channel is not None
-        if len(data) > self._max_frame_bytes:  # it would end the connection, for all calls on it
+        if len(data) > self._max_frame_bytes:  # the server would end the connection for all calls
             text = (
                 f"the call is {len(data)} bytes beside its memory files, "
                 f"and the server takes {self._max_frame_bytes}"
@@ -299,7 +334,7 @@ class RemotePool:
 
     def _lost(self, reason: str, _unread: bool) -> None:
         self._wire = None
-        if self._channel is None:  # it took no call in: it has not been back
+        if self._channel is None:  # no greeting, so the server had no calls and was not back
             self._refusal = reason
         else:
             self._on_server_gone(reason)
@@ -334,7 +369,8 @@ class RemotePool:
     def _no_server_error(self) -> PoolClosed:
         refusal = f"; the last connection: {self._refusal}" if self._refusal else ""
         return PoolClosed(
-            f"no pool server of this user answered at {self._path} for {self._patience:g} s{refusal}"
+            f"no pool server of this user answered at {self._path} "
+            f"for {self._patience:g} s{refusal}"
         )
 
     # Time.
@@ -361,7 +397,7 @@ class RemotePool:
                 call = self._open[request_id]
                 if now >= call.deadline_at:
                     self._drop(call)
-                    if not call.future.done():  # cancelled in this very turn
+                    if not call.future.done():  # it may have been cancelled in this iteration
                         call.future.set_result(
                             DeadlineExceeded("the shared pool did not answer by the deadline")
                         )
@@ -370,12 +406,12 @@ class RemotePool:
                         f"the pool server went away with the task and did not return: {self._path}"
                     )
                     self._finish(call, lost if call.sends else self._no_server_error())
-        finally:  # without a timer no other call would ever be looked at
+        finally:  # without a timer, no other call would ever time out
             self._set_timer()
 
 
 def _write(call: _Call) -> tuple[bytes, Sequence[Segment]]:
-    """Return the frame of a call, with the time that it still has."""
+    """Return the frame of a call, with the time that is left until its deadline."""
     if call.submission is None:
         return frame(Kind.STATS, call.request_id), ()
     left_s = max(0.0, call.deadline_at - time.monotonic())

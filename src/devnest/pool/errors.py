@@ -1,4 +1,4 @@
-"""What a pool raises by itself; a task's own exception reaches the caller as itself."""
+"""Errors of the pool; an exception that a task raises reaches the caller as itself."""
 
 __all__ = [
     "DeadlineExceeded",
@@ -13,17 +13,19 @@ __all__ = [
     "safe_repr",
 ]
 
-MAX_REPR_CHARS = 500  # of what somebody's object says of itself, in a message of ours
+MAX_REPR_CHARS = 500  # of an object's `repr` in an error message, which could be of any length
 
 
 class PoolError(Exception):
-    """The base of every error of the pool; never raised itself."""
+    """The base class of all errors of the pool, never raised itself."""
 
 
 class PoolFull(PoolError):
-    """The task was refused at once: no room, or no chance to be answered before its deadline.
+    """The task was refused immediately: the queue is full, or it would probably miss its deadline.
 
-    ``retry_after`` is the number of seconds after which another try is expected to succeed.
+    Attributes:
+        retry_after: Seconds after which another attempt is expected to succeed.
+        reason: Why the task was refused, as a phrase.
     """
 
     def __init__(self, retry_after: float, reason: str = "the queue is full") -> None:
@@ -36,31 +38,45 @@ class PoolFull(PoolError):
 
 
 class TaskTimeout(PoolError, TimeoutError):
-    """The task ran longer than its ``timeout``."""
+    """The task ran longer than its `timeout`."""
 
 
 class DeadlineExceeded(PoolError, TimeoutError):
-    """The task was not answered within its ``deadline``, counted from the call."""
+    """The task was not answered by its `deadline`."""
 
 
 class WorkerCrashed(PoolError):
-    """The worker died while it ran the task, or none could be started; the message says how."""
+    """The worker died while it ran the task, or no worker could be started; the message says how.
+
+    It also stands for an exception that would end or cancel the caller, such as `SystemExit`.
+    """
 
 
 class PoolClosed(PoolError):
-    """The pool takes no more tasks, or was closed by force before this one was answered."""
+    """The pool is closed or was not started, or no server of the shared pool answers.
+
+    Tasks that a pool has accepted raise it if the pool is closed by force.
+    """
 
 
 class InvalidTask(PoolError, TypeError, ValueError):
-    """The call is wrong: a function a worker cannot import, an argument no pickle holds, a bad option."""
+    """The call or an option is invalid; running it again would fail again.
+
+    Examples are a function that a worker cannot import, an argument that cannot be pickled, and an
+    option out of its range.
+    """
 
 
 class NotPicklable(PoolError, TypeError):
-    """The task's result, or its exception, could not travel back; the message says why."""
+    """The task's result or exception cannot be pickled or unpickled; the message says why."""
 
 
 class WorkerTraceback(Exception):
-    """The worker's traceback as text: the ``__cause__`` of an exception that a task raised."""
+    """The `__cause__` of an exception that a task raised: the worker's traceback as text.
+
+    Attributes:
+        text: The traceback.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -71,7 +87,7 @@ class WorkerTraceback(Exception):
 
 
 def safe_repr(value: object) -> str:
-    """Return what an object says of itself, in a line of bounded length, whatever its ``__repr__`` does."""
+    """Return an object's `repr`, shortened, or a description of its type if `repr` fails."""
     try:
         text = str.__getitem__(repr(value), slice(MAX_REPR_CHARS + 1))
         return text if len(text) <= MAX_REPR_CHARS else f"{text[:MAX_REPR_CHARS]}…"

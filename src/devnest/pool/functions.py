@@ -1,4 +1,4 @@
-"""What the pool knows of a function: its importable name, and the marks its author gave it."""
+"""Functions that a pool runs: their importable names, and the decorators `batched` and `pure`."""
 
 import contextlib
 import importlib
@@ -20,21 +20,24 @@ __all__ = [
     "resolve",
 ]
 
-# A worker runs the parent's script under this name, so that `if __name__ == "__main__"` is false there.
+# Workers run the parent's script under this name, so its `if __name__ == "__main__":` block is
+# skipped.
 MAIN_NAME = "__pool_main__"
 
 
-MAX_BATCH = 128  # one frame carries a batch, and the kernel passes at most 253 descriptors with one
+# A batch is one frame with at most one descriptor for each call, and Linux sends at most 253 at
+# once.
+MAX_BATCH = 128
 
 _MARK = "__devnest_pool__"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Function(NamedTuple):
-    """A function as the queue and the wire see it; calls of equal ones may share a batch."""
+    """A function as the queue and the protocol see it; calls of equal ones may share a batch."""
 
     name: str  # "module:qualified.name"
-    max_size: int = 0  # calls a batch may hold; 0: not batched, called with its own arguments
+    max_size: int = 0  # the most calls in a batch; 0: not batched, called with its own arguments
     pure: bool = False
 
 
@@ -44,11 +47,34 @@ class _Mark(NamedTuple):
 
 
 def batched(*, max_size: int, pure: bool = False) -> Callable[[F], F]:
-    """Mark a function that takes a list of calls and gives a list of results, up to ``max_size`` at once.
+    """Mark a function that handles several calls at once.
 
-    Each call is the tuple of the positional arguments given to ``run``. A result that is an exception is
-    raised to that call alone. ``pure``: see :func:`pure`; where a pure batch raises, its calls are run again
-    one by one, in the same worker, so that the exception reaches only the calls at fault.
+    The function takes a list of calls, each the tuple of the positional arguments given to `run`.
+    It returns a list of as many results, in the same order. An exception in that list is raised to
+    its call alone.
+
+    A batch consists of calls that are waiting when a worker becomes idle. No call waits for a batch
+    to fill.
+
+    For example::
+
+        @batched(max_size=4)
+        def hash_passwords(calls: list[tuple[bytes, bytes]]) -> list[bytes]: ...
+
+
+        hashed = await pool.run(hash_passwords, password, salt)
+
+    Args:
+        max_size: The most calls in a batch, 1 to 128.
+        pure: Whether the function may run twice for the same call without harm, as with `pure`. If
+            a pure batch raises, the worker runs its calls again one by one, so that the exception
+            reaches only the calls at fault. If an impure batch raises, all its calls raise.
+
+    Returns:
+        A decorator, which returns the function itself.
+
+    Raises:
+        InvalidTask: `max_size` is out of its range.
     """
     if not 1 <= max_size <= MAX_BATCH:
         raise InvalidTask(f"max_size must be 1 to {MAX_BATCH}, not {max_size}")
@@ -61,17 +87,32 @@ def batched(*, max_size: int, pure: bool = False) -> Callable[[F], F]:
 
 
 def pure(func: F) -> F:
-    """Mark a function that may run twice without harm: after a crash its task runs once more elsewhere."""
+    """Mark a function that may run twice for the same call without harm.
+
+    If its worker crashes, the call runs once more in another worker. Calls of other functions raise
+    `WorkerCrashed`, as they may already have had an effect.
+
+    Args:
+        func: The function.
+
+    Returns:
+        The function itself.
+    """
     setattr(func, _MARK, _Mark(pure=True))
     return func
 
 
 def describe(func: Callable[..., Any], *, importable: bool = True) -> Function:
-    """Return what the pool needs to know of ``func``; with ``importable``, check that a worker can find it.
+    """Return what the pool needs to know about a function.
 
-    Raises :class:`InvalidTask` for a coroutine function, and for one that its own name does not lead to.
+    Args:
+        func: The function.
+        importable: Whether to check that a worker can import it by its name.
+
+    Raises:
+        InvalidTask: It is not callable, is a coroutine function, or cannot be imported by its name.
     """
-    from inspect import iscoroutinefunction  # a worker describes nothing, and boots faster without
+    from inspect import iscoroutinefunction  # not at the top: workers start faster without
 
     if not callable(func):
         raise InvalidTask(f"{func!r} is not callable")
@@ -87,27 +128,28 @@ def describe(func: Callable[..., Any], *, importable: bool = True) -> Function:
         found = None
     if found is not func:
         raise InvalidTask(
-            f"a worker cannot import {func!r} by the name {name}; use a function at a module's top level"
+            f"a worker cannot import {func!r} by the name {name}; "
+            "use a function at a module's top level"
         )
     return Function(name, *mark)
 
 
 def resolve(name: str) -> Any:
-    """Return what ``module:qualified.name`` names, importing the module."""
+    """Return the object that `module:qualified.name` names, and import its module."""
     module_name, _, path = name.partition(":")
-    # sys.modules first: import_module("__main__") would look for a file of that name.
+    # `sys.modules` first: `import_module("__main__")` would look for a file of that name.
     found: Any = sys.modules.get(module_name) or importlib.import_module(module_name)
     for part in path.split("."):
         found = getattr(found, part)
     return found
 
 
-_loads_main = False  # of this process
+_loads_main = False  # whether this worker is running its parent's script now
 
 
 @contextlib.contextmanager
 def loading_main() -> Iterator[None]:
-    """While a worker runs its parent's script."""
+    """Mark, for the duration of the context, that this worker is running its parent's script."""
     global _loads_main
     _loads_main = True
     try:
@@ -117,5 +159,5 @@ def loading_main() -> Iterator[None]:
 
 
 def is_loading_main() -> bool:
-    """Whether this is a worker that is running its parent's script at the moment."""
+    """Whether this process is a worker that is running its parent's script."""
     return _loads_main

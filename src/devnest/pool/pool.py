@@ -1,4 +1,4 @@
-"""The pool in the caller's own process."""
+"""`Pool`: a pool whose workers belong to the caller's process."""
 
 import asyncio
 import dataclasses
@@ -25,22 +25,45 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-MAX_WARM_FUNCTIONS = 64  # that a replacement imports before it says it is ready
+# Functions that a replacement imports before it is ready. More would delay it; the oldest is
+# dropped.
+MAX_WARM_FUNCTIONS = 64
 
 
 class Pool:
-    """Runs functions in worker processes, or threads, of this process.
+    """A pool of worker processes, or threads, for one event loop.
 
-    ``async with Pool(workers=4) as pool: y = await pool.run(func, x)``. The block is entered when the first
-    worker is ready; on a normal exit it waits for the tasks there are, on an exit by exception it ends them.
+    Use it as an asynchronous context manager. The block is entered when the first worker is ready.
+    When the block ends normally, the pool waits for all tasks. When it ends by an exception, the
+    tasks fail and their workers are killed.
 
-    ``workers``, or ``min_workers`` and ``max_workers``: processes; the default is the CPUs this process may
-    use. ``kind``: ``"process"``, or ``"thread"`` for functions that release the interpreter lock; those
-    cannot be killed. ``max_queue``: waiting tasks, past which ``run`` raises :class:`PoolFull`.
-    ``idle_timeout``: seconds before a worker beyond ``min_workers`` goes. ``max_tasks``, ``max_age`` (s),
-    ``max_rss`` (bytes): a worker past one of them (less up to 20 %, drawn for each) is replaced, once its
-    replacement is ready. ``nice``: lowers the workers' CPU priority by so much. ``boot_timeout``: seconds a
-    worker may take to be ready.
+    For example::
+
+        async with Pool(workers=4) as pool:
+            result = await pool.run(func, argument, deadline=5.0)
+
+    Args:
+        workers: The number of workers; the default is what `usable_cpus` returns.
+        min_workers: Instead of `workers`: the number of workers that stay when there is no work.
+            The default is `max_workers`.
+        max_workers: Instead of `workers`: the number of workers while tasks wait. The default is as
+            for `workers`, and not less than `min_workers`.
+        kind: `"process"`, or `"thread"` for functions that release the interpreter lock. Threads
+            cannot be killed: a function that exceeds its `timeout` goes on running.
+        max_queue: The most tasks that wait for a worker. Beyond it a call raises `PoolFull`: the
+            new one, or the newest of the key that has the most waiting tasks.
+        idle_timeout: Seconds after which an idle worker beyond `min_workers` ends.
+        max_tasks: Replace a worker after this many tasks.
+        max_age: Replace a worker after this many seconds.
+        max_rss: Replace a worker whose resident memory exceeds this many bytes. This limit and the
+            two before it are lowered by up to 20 %, drawn for each worker. A worker ends only when
+            its replacement is ready.
+        nice: The number by which the nice value of the workers is raised, which lowers their CPU
+            priority.
+        boot_timeout: Seconds within which a worker must become ready, or it is killed.
+
+    Raises:
+        InvalidTask: An option is out of its range, or options contradict each other.
     """
 
     def __init__(
@@ -83,9 +106,17 @@ class Pool:
 
     @staticmethod
     def connect(url: str, *, patience: float = 10.0) -> "RemotePool":
-        """Return a pool that runs everything in the machine's shared one, at ``unix:///path/to/socket``.
+        """Return a pool that runs everything in a shared pool on this machine.
 
-        ``patience``: seconds that calls wait for a server that is away.
+        Args:
+            url: The address of the shared pool's socket, `unix:///path/to/socket`.
+            patience: Seconds that calls wait for a server while none answers.
+
+        Returns:
+            A `RemotePool`, to be used as an asynchronous context manager.
+
+        Raises:
+            InvalidTask: The address or `patience` is invalid.
         """
         from devnest.pool.client import RemotePool
 
@@ -107,29 +138,42 @@ class Pool:
         await self.close(force=kind is not None)
 
     async def start(self) -> None:
-        """Start the workers and wait for the first; ``async with`` does it."""
+        """Start the workers and wait until the first one is ready; `async with` does the same.
+
+        If that worker fails to start, `start` returns all the same. The pool tries again, and calls
+        raise `WorkerCrashed` if no worker has started for 5 seconds.
+
+        Raises:
+            PoolClosed: The pool has been started before.
+            InvalidTask: A worker runs the main script, which starts a pool when it is imported.
+        """
         if self._engine is not None:
             raise PoolClosed("a pool starts once")
         if is_loading_main():
             raise InvalidTask(
-                "the main script starts a pool when it is imported; guard it by `if __name__ == ...`"
+                "the main script starts a pool when it is imported; "
+                "guard it by `if __name__ == ...`"
             )
         if self._is_process:
-            sys.modules.setdefault(
-                MAIN_NAME, sys.modules["__main__"]
-            )  # where workers say the script's classes are
+            # The module under which workers pickle the classes of the script.
+            sys.modules.setdefault(MAIN_NAME, sys.modules["__main__"])
         self._engine = Engine(asyncio.get_running_loop(), self._limits, self._start_worker)
         try:
             await self._engine.start()
-        except BaseException:  # the block is not entered, so nobody else would end the workers
+        except BaseException:  # the block is not entered, so `__aexit__` will not end the workers
             await self._engine.close(force=True, deadline=None)
             raise
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
-        """Take no more tasks, wait for those there are and end the workers.
+        """Accept no more tasks, wait for the present ones, and end the workers.
 
-        With ``force``, or when ``deadline`` seconds have passed, tasks not done are answered with
-        :class:`PoolClosed` and their workers killed. Cancelling it forces it too.
+        Cancelling `close` has the effect of `force`; it raises `CancelledError` when all workers
+        have ended.
+
+        Args:
+            force: Do not wait: tasks without an answer raise `PoolClosed` and their workers are
+                killed.
+            deadline: Seconds after which `close` goes on as with `force`; `None` for no limit.
         """
         if self._engine is not None:
             await self._engine.close(force=force, deadline=deadline)
@@ -145,12 +189,37 @@ class Pool:
         key: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run ``func(*args, **kwargs)`` in a worker and return its result.
+        """Run `func(*args, **kwargs)` in a worker and return its result.
 
-        ``timeout``: seconds it may run before its worker is killed. ``deadline``: seconds from now to the
-        answer; work past it is not begun. ``priority``: -100 to 100, lower goes first. ``key``: whose call it
-        is; keys take turns. Raises what ``func`` raised, or a :class:`PoolError`. Cancelling takes a waiting
-        call out of the queue, and kills the worker of a running one unless others share its batch.
+        If `run` is cancelled while the call waits, the call leaves the queue. If the call is
+        running, its worker is killed, unless other callers wait for calls of the same batch, or the
+        batch will probably finish before a replacement could start. Then only the result is
+        dropped.
+
+        Args:
+            func: A function that a worker can import by its module and qualified name, or any
+                callable for threads. One marked with `batched` takes positional arguments only.
+            *args: Its positional arguments, which are pickled. timeout: Seconds that it may run
+            before its worker is killed; `None` for no limit. deadline: Seconds from now until the
+            answer is due; `None` for no limit. A call that would
+                miss its deadline is not begun.
+            priority: -100 to 100; lower numbers go first. Waiting for a second counts as one less.
+            key: Whom the call is for, such as a client's address; at most 255 characters. Keys take
+                turns, so a key with many calls does not delay the others.
+            **kwargs: Its keyword arguments, which are pickled.
+
+        Returns:
+            The result of the function.
+
+        Raises:
+            PoolFull: The queue is full, or the call would probably miss its deadline.
+            TaskTimeout: The call ran longer than `timeout`.
+            DeadlineExceeded: The call was not answered by its `deadline`.
+            WorkerCrashed: The worker died, or no worker could be started.
+            PoolClosed: The pool is closed or was not started.
+            InvalidTask: The function, an argument or an option is invalid.
+            NotPicklable: The result or the exception cannot be pickled.
+            Exception: What the function raised, with a `WorkerTraceback` as its cause.
         """
         engine = self.engine()
         timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
@@ -178,7 +247,11 @@ class Pool:
         return open_answer(answer)
 
     def stats(self) -> Stats:
-        """Return what the pool has done and is doing."""
+        """Return the statistics of the pool.
+
+        Raises:
+            PoolClosed: The pool was not started.
+        """
         return self.engine().stats()
 
     def resize(
@@ -188,28 +261,36 @@ class Pool:
         min_workers: int | None = None,
         max_workers: int | None = None,
     ) -> None:
-        """Have more or fewer workers from now on; those too many go when they are idle."""
+        """Change the number of workers; surplus ones end when they are idle.
+
+        Args:
+            workers: As for `Pool`.
+            min_workers: As for `Pool`.
+            max_workers: As for `Pool`.
+
+        Raises:
+            InvalidTask: The numbers are invalid.
+            PoolClosed: The pool was not started.
+        """
         minimum, maximum = _sizes(workers, min_workers, max_workers)
         self._limits = dataclasses.replace(self._limits, min_workers=minimum, max_workers=maximum)
         self.engine().resize(self._limits)
 
     def engine(self) -> Engine:
-        """Return the running engine; for the pool server."""
+        """Return the running engine, for `PoolServer`."""
         if self._engine is None:
             raise PoolClosed("the pool has not been started; use `async with`")
         return self._engine
 
     def _describe(self, func: Callable[..., Any]) -> Function:
         function = describe(func, importable=self._is_process)
-        if (
-            self._is_process
-        ):  # importable, so it lives as long as its module; anything else is not kept
+        if self._is_process:  # importable, so it lives as long as its module; others are not kept
             self._functions[func] = function
             self.warm(function.name)
         return function
 
     def warm(self, name: str) -> None:
-        """Have workers that start from now on import a function before they say they are ready."""
+        """Let future workers import a function before they are ready."""
         if name not in self._warm:
             if len(self._warm) >= MAX_WARM_FUNCTIONS:
                 del self._warm[next(iter(self._warm))]
@@ -226,7 +307,7 @@ class Pool:
 
 
 def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:
-    if not future.done():  # cancelled in this very turn
+    if not future.done():  # it may have been cancelled in this event loop iteration
         future.set_result(answer)
 
 

@@ -1,4 +1,4 @@
-"""Serves a pool on a Unix socket to the processes of one user."""
+"""`PoolServer`: shares a pool on a Unix socket between the processes of one user."""
 
 import asyncio
 import contextlib
@@ -51,12 +51,22 @@ _log = logging.getLogger("devnest.pool")
 
 
 class PoolServer:
-    """One :class:`Pool` for all processes of this user that connect to ``path``.
+    """A `Pool` for all processes of this user that connect to its socket.
 
-    ``allow`` names what may be called, as ``"package.module"`` or ``"package.module:function"``; by
-    default everything importable. It narrows mistakes and not attacks: arguments are pickles, and
-    whoever can connect is this very user. ``max_frame_bytes`` bounds a frame from a client; large
-    payloads lie beside it, in memory files. The other options are those of :class:`Pool`.
+    Use it as an asynchronous context manager.
+
+    Args:
+        path: The path of the socket, at most 103 bytes. Its directory must be closed to other
+            users; it is created if it is missing.
+        allow: The functions that clients may call, as `"package.module"` or
+            `"package.module:function"`; `None` for every importable function. This prevents
+            mistakes but not attacks: arguments are pickles, and every client runs as this user.
+        max_frame_bytes: The largest frame accepted from a client. On Linux large payloads do not
+            count: they are in memory files beside the frame.
+        **options: The options of `Pool`, except that `kind` must be `"process"`.
+
+    Raises:
+        InvalidTask: An option is out of its range, or options contradict each other.
     """
 
     def __init__(
@@ -77,7 +87,7 @@ class PoolServer:
         self._pool = Pool(**options)
         self._listener: socket.socket | None = None
         self._clients: dict[int, _Client] = {}
-        self._ids = itertools.count(1)  # 0 is the source of calls of the own process
+        self._ids = itertools.count(1)  # 0 stands for calls of the server's own process
         self._inode = 0
         self._check_timer: asyncio.TimerHandle | None = None
         self._has_warned = False
@@ -99,11 +109,18 @@ class PoolServer:
 
     @property
     def url(self) -> str:
-        """What clients give to :meth:`Pool.connect`."""
+        """The address for `Pool.connect`."""
         return f"unix://{self._path}"
 
     async def start(self) -> None:
-        """Bind the socket, start the pool, and accept clients."""
+        """Bind the socket, start the pool, and accept clients; `async with` does the same.
+
+        Raises:
+            OSError: The socket cannot be made: another server answers at its path, or its directory
+                belongs to another user or is open to others.
+            InvalidTask: The path is too long.
+            PoolClosed: The server was closed before.
+        """
         self._bind()
         try:
             await self._pool.start()
@@ -115,7 +132,12 @@ class PoolServer:
         self._schedule_socket_check()
 
     async def close(self, *, force: bool = False, deadline: float | None = None) -> None:
-        """Remove the socket file, accept nobody any more, and close as :meth:`Pool.close` does."""
+        """Remove the socket file, accept no more clients, and close the pool as `Pool.close` does.
+
+        Args:
+            force: As for `Pool.close`.
+            deadline: As for `Pool.close`.
+        """
         self._stop_listening()
         try:
             await self._pool.close(force=force, deadline=deadline)
@@ -125,7 +147,11 @@ class PoolServer:
             self._clients.clear()
 
     def stats(self) -> Stats:
-        """Return the pool's reading."""
+        """Return the statistics of the pool.
+
+        Raises:
+            PoolClosed: The server was not started.
+        """
         return self._pool.stats()
 
     def _bind(self) -> None:
@@ -139,13 +165,13 @@ class PoolServer:
         )
 
     def _check_socket_file(self) -> None:
-        """Listen anew where the socket's file has gone: something has cleaned its directory up, or removed it."""
+        """Make the socket file again if something, such as a clean-up job, has removed it."""
         self._schedule_socket_check()
         with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(self._path.stat().st_mode):  # ours, or a successor's
+            if stat.S_ISSOCK(self._path.stat().st_mode):  # of this server or its successor
                 return
         old, self._listener = self._listener, None
-        if old is not None:  # nobody can come by it any more
+        if old is not None:  # without its file it can get no more clients
             asyncio.get_running_loop().remove_reader(old.fileno())
             old.close()
         try:
@@ -165,7 +191,7 @@ class PoolServer:
         if self._listener is None:
             return
         with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:  # a successor may have put its own there
+            if self._path.stat().st_ino == self._inode:  # else it is a successor's
                 self._path.unlink()
         asyncio.get_running_loop().remove_reader(self._listener.fileno())
         self._listener.close()
@@ -181,7 +207,7 @@ class PoolServer:
             sock, _ = self._listener.accept()
         except BlockingIOError:
             return
-        except OSError as error:  # out of descriptors: the client waits in the backlog, and the loop must not spin
+        except OSError as error:  # out of descriptors: pause, or the loop would spin on this client
             _log.warning("cannot accept a client: %s", error)
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._listener.fileno())
@@ -196,33 +222,34 @@ class PoolServer:
         client_id = next(self._ids)
         self._clients[client_id] = _Client(self, client_id, sock)
 
-    # What clients use.
+    # For connections.
 
     def engine(self) -> Engine:
         """Return the running engine."""
         return self._pool.engine()
 
     def check_allowed(self, name: str) -> None:
-        """Raise :class:`InvalidTask` where a client may not call a function."""
+        """Raise `InvalidTask` if clients may not call the function."""
         module = name.partition(":")[0]
         if module in ("__main__", "__pool_main__"):
             raise InvalidTask(
-                "a shared pool cannot import from a client's main script; put the function in a module"
+                "a shared pool cannot import from a client's main script; "
+                "put the function in a module"
             )
         if self._allow is not None and name not in self._allow and module not in self._allow:
             raise InvalidTask(f"this pool does not run {name}")
 
     def warm(self, name: str) -> None:
-        """Have workers import a function that has worked."""
+        """Let future workers import a function that has worked."""
         self._pool.warm(name)
 
     def forget(self, client_id: int) -> None:
-        """Forget a client."""
+        """Remove a client that has gone."""
         self._clients.pop(client_id, None)
 
 
 class _Client:
-    """One connection: its tasks by request id, each answered exactly once."""
+    """One connection: its tasks by request id, each of which is answered once."""
 
     def __init__(self, server: PoolServer, client_id: int, sock: socket.socket) -> None:
         self._server = server
@@ -270,9 +297,8 @@ class _Client:
         task = Task(
             call.function,
             call.payload,
-            functools.partial(
-                self._answer, received.id
-            ),  # it outlives the frame, which is not to be kept
+            # Not a closure, which would keep the received frame alive until the answer.
+            functools.partial(self._answer, received.id),
             priority=call.priority,
             key=call.key,
             source=self._id,
@@ -290,13 +316,13 @@ class _Client:
 
     def _cancel(self, request_id: int) -> None:
         task = self._tasks.pop(request_id, None)
-        if task is not None:  # else its answer is on the way, and the client will drop it
+        if task is not None:  # otherwise its answer is on the way, and the client ignores it
             self._server.engine().cancel(task)
             self._send(request_id, None)
 
     def _answer(self, request_id: int, answer: object) -> None:
         task = self._tasks.pop(request_id, None)
-        if task is None:  # the client went in this very turn, by an answer before this one
+        if task is None:  # the client went earlier in this event loop iteration
             return
         if isinstance(answer, tuple) and answer[0] == OK:
             self._server.warm(task.function.name)
