@@ -230,11 +230,11 @@ class DevNest:
     def forget_failures(self) -> None:
         """Nobody has any, and what a server believes of who hammers is over."""
         from devnest.api.security.throttle_cache import (
-            MEMORY_S,  # few tests need it, and it loads the API
+            MAX_AGE_S,  # few tests need it, and it loads the API
         )
 
         self.query("DELETE FROM throttles")
-        time.sleep(MEMORY_S)
+        time.sleep(MAX_AGE_S)
 
     def mails(self) -> list[EmailMessage]:
         """All mails in its newest file, oldest first."""

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from devnest.api.security.in_flight import MAX_IN_FLIGHT, InFlight
-from devnest.api.security.throttle_cache import MEMORY_S
+from devnest.api.security.throttle_cache import MAX_AGE_S
 from devnest.store import Throttled
 from tests.support import PASSWORD, DevNest, data_directory, eventually, running, sign_up
 
@@ -109,7 +109,7 @@ def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str
     )
     forgotten = 1 + (time.monotonic() - started) / 120
     assert level["failures"] >= min(MAX_IN_FLIGHT, answers[401]) - forgotten
-    time.sleep(MEMORY_S)  # what a server believes of who hammers
+    time.sleep(MAX_AGE_S)  # what a server believes of who hammers
     limited.query(OLD_FAILURES, MAX_IN_FLIGHT)
     answers = all_at_once(
         limited, LOGIN, [{"username": f"x{name}", "password": PASSWORD} for name in names[:50]]

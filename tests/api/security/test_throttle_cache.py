@@ -10,7 +10,7 @@ from litestar.types import Receive, Scope, Send
 from devnest.api.security import throttle_cache
 from devnest.api.security.admission import Admission
 from devnest.api.security.throttle_cache import ThrottleCache
-from devnest.api.security.throttling import address, typed
+from devnest.api.security.throttling import address_subject, name_subject
 from devnest.passwords import Hasher, InlineRunner
 from devnest.store import Rule, Subject, Throttled
 
@@ -66,28 +66,28 @@ def test_who_hammers_is_known_when_the_wait_has_ended_early(
     """For as long as the wait would have been believed. Who was refused once does not hammer."""
     known = ThrottleCache()
     known.remember(throttled(ONE, first=True))
-    assert not known.hammers(ONE)
+    assert not known.was_refused_repeatedly(ONE)
     known.remember(throttled(ONE))
     known.forget(OTHER, ONE)
-    assert known.hammers(ONE)
-    assert not known.hammers(OTHER)
-    monkeypatch.setattr(throttle_cache, "MEMORY_S", 0)
+    assert known.was_refused_repeatedly(ONE)
+    assert not known.was_refused_repeatedly(OTHER)
+    monkeypatch.setattr(throttle_cache, "MAX_AGE_S", 0)
     known.remember(throttled(ONE))
-    assert not known.hammers(ONE)
+    assert not known.was_refused_repeatedly(ONE)
 
 
 def test_what_it_was_called_waits_as_long() -> None:
     """It is known before the database is asked whose name it is; another name of the account is not."""
     known = ThrottleCache()
-    called = Subject(ONE.rule, "what one was called")
-    known.remember(throttled(OTHER), own=ONE, called=called)
-    known.refuse(called)
-    known.remember(throttled(ONE), own=ONE, called=called)
+    alias = Subject(ONE.rule, "what one was called")
+    known.remember(throttled(OTHER), subject=ONE, alias=alias)
+    known.refuse(alias)
+    known.remember(throttled(ONE), subject=ONE, alias=alias)
     with pytest.raises(Throttled) as caught:
-        known.refuse(called)
+        known.refuse(alias)
     assert 89 <= caught.value.retry_after <= 91
-    known.forget(ONE, called)
-    known.refuse(ONE, called)
+    known.forget(ONE, alias)
+    known.refuse(ONE, alias)
 
 
 def test_it_is_believed_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,18 +95,18 @@ def test_it_is_believed_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> Non
     known = ThrottleCache()
     known.remember(throttled(ONE, wait_s=0))
     known.refuse(ONE)
-    monkeypatch.setattr(throttle_cache, "MEMORY_S", 0)
+    monkeypatch.setattr(throttle_cache, "MAX_AGE_S", 0)
     known.remember(throttled(ONE))
     known.refuse(ONE)
 
 
 def test_it_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address costs an attacker little."""
-    monkeypatch.setattr(throttle_cache, "MAX_KNOWN", 3)
+    monkeypatch.setattr(throttle_cache, "MAX_ENTRIES", 3)
     known = ThrottleCache()
     for number in range(10):
         known.remember(throttled(Subject(ONE.rule, str(number))))
-    assert len(known._known) <= 3
+    assert len(known._entries) <= 3
     with pytest.raises(Throttled):
         known.refuse(Subject(ONE.rule, "9"))
 
@@ -125,8 +125,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 async def ask(source: str, path: str, *pieces: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
     """The answer to a POST whose body comes in these pieces, where one address and one name hammer."""
     known = ThrottleCache()
-    known.remember(throttled(address("192.0.2.1")))
-    known.remember(throttled(typed("Ada")))
+    known.remember(throttled(address_subject("192.0.2.1")))
+    known.remember(throttled(name_subject("Ada")))
     scope: Any = {
         "type": "http",
         "method": "POST",

@@ -18,7 +18,7 @@ from devnest.api.security.tokens import (
     AUDIENCE,
     ISSUER,
     LEEWAY_S,
-    REMEMBERED_TOKENS,
+    MAX_CACHED_TOKENS,
 )
 from devnest.keys import VERIFY_OVERLAP_S, Algorithm, Key, KeySet
 
@@ -217,8 +217,8 @@ def test_a_discarded_key_s_tokens_end_at_once() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest goes first."""
-    assert REMEMBERED_TOKENS > 1000
-    monkeypatch.setattr("devnest.api.security.tokens.REMEMBERED_TOKENS", 3)
+    assert MAX_CACHED_TOKENS > 1000
+    monkeypatch.setattr("devnest.api.security.tokens.MAX_CACHED_TOKENS", 3)
     issuer = TokenIssuer(OLD)
     for _ in range(10):
         issuer.verify(issuer.issue(ACCOUNT, UUID(int=uuid4().int)))

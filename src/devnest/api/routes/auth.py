@@ -15,9 +15,9 @@ from devnest.api.security.strength import check_strength
 from devnest.api.security.throttling import (
     Attempt,
     count_failure,
-    guess_at_name,
-    registration,
-    replay,
+    login_attempt,
+    registration_attempt,
+    retry_attempt,
 )
 from devnest.api.security.tokens import ACCESS_TOKEN_LIFETIME_S
 from devnest.store import (
@@ -83,7 +83,7 @@ async def _create(
     database = request.services.database
     if taken := await taken_field(database, data.username, data.email):
         raise AlreadyTaken(taken)
-    async with registration(request, Event.REGISTER) as attempt:
+    async with registration_attempt(request, Event.REGISTER) as attempt:
         password_hash = await attempt.hash(data.password)
         return await create_account(
             database, data.username, data.email, password_hash, claim, request.origin, token
@@ -97,7 +97,7 @@ async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
 async def _again(request: ApiRequest, data: Registration, account: Account) -> Account:
     """The same account for the same password, checked as a sign-in is; raises `KeyReused` for another one."""
     found = await find_login(request.services.database, account.id)
-    async with replay(request, Event.REGISTER, account.id) as attempt:
+    async with retry_attempt(request, Event.REGISTER, account.id) as attempt:
         if not await attempt.verify(data.password, found.password_hash if found else None):
             await audit(request, Event.REGISTER, "wrong password", account_id=account.id)
             raise KeyReused
@@ -125,10 +125,12 @@ async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
     device = (
         find_device(found.device_key, data.device_token) if found and data.device_token else None
     )
-    async with guess_at_name(request, Event.LOGIN, data.name, account_id, device) as attempt:
+    async with login_attempt(request, Event.LOGIN, data.name, account_id, device) as attempt:
         found, session = await _open_session(request, data, attempt, found)
         attempt.succeeded()
-    request.services.rehasher.consider(found.account_id, data.password, found.password_hash)
+    request.services.rehasher.replace_if_outdated(
+        found.account_id, data.password, found.password_hash
+    )
     access_token = request.services.tokens.issue(found.account_id, session.id)
     device_token = issue_device_token(found.device_key, new_device() if device is None else device)
     return Reply(

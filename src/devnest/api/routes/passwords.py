@@ -20,7 +20,7 @@ from devnest.api.openapi.documentation import BEARER, answers
 from devnest.api.security.audit import audit
 from devnest.api.security.authentication import authenticate
 from devnest.api.security.strength import check_strength
-from devnest.api.security.throttling import Attempt, count_failure, guess_signed_in
+from devnest.api.security.throttling import Attempt, confirmation_attempt, count_failure
 from devnest.api.security.tokens import ACCESS_TOKEN_LIFETIME_S
 from devnest.store import (
     Event,
@@ -62,7 +62,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
             401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"}
         )
     await check_strength(request.services.policy, "new", data.new, found.names)
-    async with guess_signed_in(request, Event.PASSWORD_CHANGE) as attempt:
+    async with confirmation_attempt(request, Event.PASSWORD_CHANGE) as attempt:
         changed = await _replace(request, attempt, data, found)
         if changed is None:  # wrong, or somebody else's change came first
             await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)

@@ -13,7 +13,7 @@ from devnest.api.mails import send_change_verification, send_deleted, send_notic
 from devnest.api.openapi.documentation import BEARER, answers
 from devnest.api.security.audit import audit
 from devnest.api.security.authentication import authenticate
-from devnest.api.security.throttling import check_address, count_failure, guess_signed_in
+from devnest.api.security.throttling import check_address, confirmation_attempt, count_failure
 from devnest.store import (
     Account,
     AlreadyTaken,
@@ -193,7 +193,7 @@ async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:
     found = await find_login(request.services.database, request.principal.account_id)
     if found is None:
         raise _gone()
-    async with guess_signed_in(request, event) as attempt:
+    async with confirmation_attempt(request, event) as attempt:
         if not await attempt.verify(password, found.password_hash):
             raise await _wrong_password(request, event)
         attempt.succeeded()

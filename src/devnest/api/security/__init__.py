@@ -1,1 +1,1 @@
-"""Who is asking, what they may do, and how often."""
+"""Authentication, tokens, throttling of guesses, and the audit log."""

@@ -1,4 +1,4 @@
-"""The audit log's lines of one request: its address, client and id go into each."""
+"""Events of the audit log that belong to a request, with its address, user agent and id."""
 
 from uuid import UUID
 
@@ -16,7 +16,18 @@ async def audit(
     account_id: UUID | None = None,
     session_id: UUID | None = None,
 ) -> None:
-    """Write what happened before the client is told; a `reason` means that it failed."""
+    """Write an event to the audit log, before the client gets its response.
+
+    Args:
+        request: The request that caused it.
+        event: What was attempted.
+        reason: Why it failed; None if it succeeded.
+        account_id: The account it concerns, if that is known.
+        session_id: The session it concerns.
+
+    Raises:
+        DatabaseUnavailable: The database does not answer.
+    """
     await record_event(
         request.services.database,
         event,

@@ -1,4 +1,4 @@
-"""Who a request speaks for: its bearer token, verified, of a session that has not ended."""
+"""Authentication of a request by its bearer token."""
 
 from typing import Any
 
@@ -11,10 +11,18 @@ __all__ = ["authenticate"]
 
 
 async def authenticate(request: Request[Any, Any, Any]) -> None:
-    """What comes before the body is read. Raises `ProblemError` or `InvalidToken`, both 401.
+    """Verify the access token and set `request.principal`. Routes run it as `before_request`.
 
-    Not one of Litestar's guards, for each of which it copies the route: a tenth of a light request. A coroutine that
-    never waits: a plain function Litestar would run in a thread, which costs more than the rest.
+    It is not a Litestar guard, because Litestar copies the route for each guard, which takes a
+    tenth of the time of a light request (docs/decisions/0005). It is a coroutine although it never
+    waits, because Litestar would run a plain function in a thread.
+
+    Args:
+        request: A request whose body has not been read.
+
+    Raises:
+        ProblemError: 401 if there is no token.
+        InvalidToken: The token is not valid, or its session has ended. The response is 401 too.
     """
     assert isinstance(request, ApiRequest)
     scheme, _, token = header(request.scope, b"authorization").partition(" ")
@@ -24,7 +32,7 @@ async def authenticate(request: Request[Any, Any, Any]) -> None:
         )
     if scheme.lower() != "bearer":
         raise InvalidToken("the authorization is not a bearer token")
-    speaker = request.services.tokens.verify(token.strip())
-    if request.services.revoked.has_ended(speaker.session_id, speaker.issued_at):
+    principal = request.services.tokens.verify(token.strip())
+    if request.services.revoked.has_ended(principal.session_id, principal.issued_at):
         raise InvalidToken("the session has ended")
-    request.scope["state"]["principal"] = speaker
+    request.scope["state"]["principal"] = principal

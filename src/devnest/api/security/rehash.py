@@ -1,8 +1,9 @@
-"""After a good sign-in: the hash below today's policy is replaced, while nobody waits for it.
+"""`Rehasher`: replaces outdated password hashes in the background, after a sign-in.
 
-Only then is the password known. The work has the lowest priority in the pool's queue and a turn of its own there, so
-that it takes no place from the client whose sign-in it was. The new hash is stored where the old one still is: a
-change or a reset of the password that comes in between stays. What fails is left to the next sign-in.
+A sign-in is the only time when the password is known. Rehashing has the lowest priority in the
+pool's queue, and a key of its own there, so it does not count as work of the client that signed
+in. The new hash is stored only if the old one is still there, so a change or a reset of the
+password in the meantime is kept. If rehashing fails, the next sign-in tries again.
 """
 
 import asyncio
@@ -17,13 +18,20 @@ from devnest.store import Database, Event, StoreError, record_event, replace_has
 
 __all__ = ["Rehasher"]
 
-MAX_WAITING = 100  # of one server; each holds a password in memory
-CLIENT = "rehash"  # whose turn it is in the queue; no address is called so
+MAX_WAITING = 100  # hashes in progress on one server; each keeps a password in memory
+CLIENT = "rehash"  # the key in the pool's queue; no network has this name
 log = structlog.get_logger("devnest.api")
 
 
 class Rehasher:
-    """Replaces hashes in the background while it is open; the end cancels what waits. Belongs to one event loop."""
+    """Replaces hashes while it is open; closing it cancels what has not finished.
+
+    An object belongs to one event loop.
+
+    Args:
+        database: Where the hashes are stored.
+        hasher: Knows the policy, and computes the new hashes.
+    """
 
     def __init__(self, database: Database, hasher: Hasher) -> None:
         self._database = database
@@ -39,10 +47,16 @@ class Rehasher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def consider(self, account_id: UUID, password: str, stored: str) -> None:
-        """Replace `stored`, which the password has just matched, where it is below the policy; returns at once.
+    def replace_if_outdated(self, account_id: UUID, password: str, stored: str) -> None:
+        """Start to replace a hash that is below the policy, and return immediately.
 
-        Once at a time for an account, and not at all where a hundred wait.
+        Nothing happens if the account's hash is being replaced already, or if `MAX_WAITING`
+        others are.
+
+        Args:
+            account_id: The account.
+            password: Its password, which has just matched the hash.
+            stored: The stored hash.
         """
         if (
             not self._hasher.is_below_policy(stored)
@@ -51,7 +65,7 @@ class Rehasher:
         ):
             return
         task = asyncio.create_task(self._replace(account_id, password, stored))
-        self._tasks[account_id] = task  # the loop itself keeps weak references only
+        self._tasks[account_id] = task  # the event loop keeps only a weak reference
         task.add_done_callback(lambda _: self._tasks.pop(account_id, None))
 
     async def _replace(self, account_id: UUID, password: str, stored: str) -> None:
@@ -64,7 +78,7 @@ class Rehasher:
                 "password not rehashed", account_id=str(account_id), reason=type(error).__name__
             )
         except Exception as error:
-            # The kind alone: a message, and a traceback with it, could quote what was hashed.
+            # The message and the traceback could contain the password, so only the type is logged.
             log.error(
                 "password not rehashed", account_id=str(account_id), reason=type(error).__name__
             )

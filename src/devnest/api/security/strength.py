@@ -1,4 +1,4 @@
-"""New passwords that are guessed too easily, refused with the field they stand in."""
+"""Refusal of new passwords that are easy to guess."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,17 @@ __all__ = ["check_strength"]
 
 
 async def check_strength(policy: Policy, field: str, password: str, names: Iterable[str]) -> None:
-    """Raise `ProblemError` 422 for a password that is guessed too easily."""
+    """Refuse a new password that is too easy to guess.
+
+    Args:
+        policy: Decides which passwords are too weak.
+        field: The field of the body that contains the password.
+        password: The new password.
+        names: The account's username and e-mail address, which the password must not resemble.
+
+    Raises:
+        ProblemError: 422; the problem names the field.
+    """
     try:
         await policy.check(password, names)
     except WeakPassword as weak:

@@ -1,12 +1,14 @@
-"""The waits of those who hammer, as this server heard of them last.
+"""`ThrottleCache`: the counters that this server has refused repeatedly within the last second.
 
-What a refusal costs is what a flood takes from everybody else. So who has been refused twice in one wait is refused
-without a look into the database, for a second at most: that long a wait that ended early, since an attempt under way
-turned out to be right, may go unnoticed by the other servers.
+During a flood, the time spent on refusals is lost to all other clients. So a counter that has been
+refused twice within one wait is refused from memory, without a query, for `MAX_AGE_S` at most.
 
-The server where it turned out to be right asks the database about the next try. But for the rest of that second it
-remembers who hammered, and their next wait from its first refusal on, of which it tells and writes nothing. Otherwise a
-flood of right passwords would cost one look and two writes more for each one that is answered.
+A wait ends early if an attempt that was already running turns out to be right. Other servers may
+not notice that until their entry is too old. The server that ran the attempt asks the database
+about the next one. It remembers until its entry is too old that the counter had been refused
+repeatedly. If the database refuses that counter again, even the first refusal of the new wait
+counts as a repeated one: it is kept in memory, and not written to the audit log. Otherwise a flood
+with the right password would cost one query and two writes more for each attempt that succeeds.
 """
 
 import math
@@ -14,60 +16,76 @@ import time
 
 from devnest.store import Subject, Throttled
 
-__all__ = ["MEMORY_S", "ThrottleCache"]
+__all__ = ["MAX_AGE_S", "ThrottleCache"]
 
-MEMORY_S = 1.0
-MAX_KNOWN = 10_000  # waits in memory, of addresses and accounts
-NOBODY = (0.0, 0.0)
+# Of an entry. For this long, another server may still refuse after a wait has ended early.
+MAX_AGE_S = 1.0
+MAX_ENTRIES = 10_000  # addresses and accounts; an attacker has many, so memory needs a bound
+NO_ENTRY = (0.0, 0.0)
 
 
 class ThrottleCache:
-    """Belongs to one server; nothing here outlives `MEMORY_S`."""
+    """Remembers refusals of one server. Times are those of `time.monotonic`."""
 
     def __init__(self) -> None:
-        # Until when it is believed, and when the wait ends; 0 where it has ended early.
-        self._known: dict[bytes, tuple[float, float]] = {}
+        # By counter: until when the entry counts, and when the wait ends; 0 if it has ended early.
+        self._entries: dict[bytes, tuple[float, float]] = {}
 
     def __bool__(self) -> bool:
-        """Whether it may know of anybody."""
-        return bool(self._known)
+        """Whether there is any entry."""
+        return bool(self._entries)
 
     def refuse(self, *subjects: Subject | None) -> None:
-        """Raise `Throttled` for one that has to wait."""
+        """Refuse a request if one of its counters has an entry whose wait has not ended.
+
+        Args:
+            subjects: The counters that the request depends on.
+
+        Raises:
+            Throttled: One of them has to wait. The longest wait counts.
+        """
         if not self:
             return
         now = time.monotonic()
-        known = [
-            self._known.get(subject.key, NOBODY) for subject in subjects if subject is not None
+        entries = [
+            self._entries.get(subject.key, NO_ENTRY) for subject in subjects if subject is not None
         ]
         if waits := [
-            ends_at - now for believed_until, ends_at in known if now < min(believed_until, ends_at)
+            ends_at - now for valid_until, ends_at in entries if now < min(valid_until, ends_at)
         ]:
             raise Throttled(max(1, math.ceil(max(waits))), first=False)
 
-    def hammers(self, subject: Subject) -> bool:
-        """Whether it has been refused twice in one wait within the last second, also where that wait ended early."""
-        return time.monotonic() < self._known.get(subject.key, NOBODY)[0]
+    def was_refused_repeatedly(self, subject: Subject) -> bool:
+        """Whether there is an entry for this counter, even if its wait has ended early."""
+        return time.monotonic() < self._entries.get(subject.key, NO_ENTRY)[0]
 
     def remember(
-        self, throttled: Throttled, own: Subject | None = None, called: Subject | None = None
+        self, throttled: Throttled, subject: Subject | None = None, alias: Subject | None = None
     ) -> None:
-        """What the database said, unless it was for the first time in this wait.
+        """Remember a refusal by the database, unless it is the first one of its wait.
 
-        `called` is what `own` was called in the request: it waits as long, and is known before the database is asked.
+        Args:
+            throttled: The refusal, with the counters that have to wait.
+            subject: The counter that the request is charged to.
+            alias: The name by which the request calls that account. It gets the same entry, so
+                that the next request is refused before the account is looked up.
         """
         if throttled.first:
             return
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()  # who still hammers comes back at once
+        if len(self._entries) >= MAX_ENTRIES:
+            self._entries.clear()  # clients that go on trying are added again soon
         now = time.monotonic()
         for key, wait_s in throttled.waits.items():
-            self._known[key] = now + min(MEMORY_S, wait_s), now + wait_s
-        if called is not None and own is not None and own.key in throttled.waits:
-            self._known[called.key] = self._known[own.key]
+            self._entries[key] = now + min(MAX_AGE_S, wait_s), now + wait_s
+        if alias is not None and subject is not None and subject.key in throttled.waits:
+            self._entries[alias.key] = self._entries[subject.key]
 
     def forget(self, *subjects: Subject | None) -> None:
-        """An attempt was right: their waits may have ended."""
+        """End the waits of these counters, because an attempt was right.
+
+        Args:
+            subjects: The counters that the attempt was charged to.
+        """
         for subject in subjects:
-            if subject is not None and (known := self._known.get(subject.key)):
-                self._known[subject.key] = known[0], 0.0
+            if subject is not None and (entry := self._entries.get(subject.key)):
+                self._entries[subject.key] = entry[0], 0.0

@@ -1,16 +1,18 @@
 """Throttling of guesses: by account, by device and by address.
 
-An account has one counter, whichever of its names is typed; a name of nobody has one too, so that a 429 tells nobody
-which names exist. A guess is charged to it before the password is checked, and paid back if it was right: nothing else
-is forgotten, for a counter that sank when its holder signs in would tell that there is one.
+An account has one counter, whether the client names it by username or by e-mail address. A name
+without an account has a counter too, so a 429 does not reveal which names exist. A guess is charged
+to the counter before the password is checked, and taken back if the password was right. Nothing
+else lowers the counter except time: if a sign-in of the holder lowered it, that would reveal that
+the account exists.
 
-An address is charged when something has failed. What it has in flight is bounded apart
-(`devnest.api.security.in_flight`).
+The counter of an address is charged after a failure. The number of its attempts in progress has a
+separate bound (`devnest.api.security.in_flight`).
 
-Nobody is privileged for the network that a request comes from. A device is: a sign-in that presents
-a device token of the account (`devnest.api.security.devices`) has a counter of its own, and no
-stranger's failures hold there, neither those at the account nor those at the address. So has who is
-signed in and gives the password once more.
+A client gets no privilege for the network that it comes from. A known device gets one: a sign-in
+with a device token of the account (`devnest.api.security.devices`) has a counter of its own, so
+failures of others neither at the account nor at the address delay it. The same holds for a client
+that is signed in and enters its password again.
 """
 
 from collections.abc import AsyncIterator
@@ -40,24 +42,26 @@ from devnest.store import (
 
 __all__ = [
     "Attempt",
-    "address",
+    "address_subject",
     "check_address",
+    "confirmation_attempt",
     "count_failure",
-    "guess_at_name",
-    "guess_signed_in",
-    "registration",
-    "replay",
-    "typed",
+    "login_attempt",
+    "name_subject",
+    "registration_attempt",
+    "retry_attempt",
 ]
 
-# Ten tries are enough for somebody who remembers, and ten an hour for nobody who guesses. Half a minute at most, for
-# whoever fails on purpose lets the holder wait as well, where no device is known.
+# Ten failures are enough for a holder who mistypes the password, and the ten more in each hour
+# gain a guesser little. A wait is 30 s at most, because anyone who fails on purpose also delays the
+# account's holder, unless the holder's device is known.
 ACCOUNT = Rule(
     "account", free=10, period=timedelta(minutes=6), max_wait=timedelta(seconds=30), max_level=16
 )
 DEVICE = replace(ACCOUNT, name="device")
 SIGNED_IN = replace(ACCOUNT, name="signed in")
-# A household, an office. The level goes up to what may be under way, so that a burst is not forgotten before its time.
+# An address may be that of a household or an office. Its level can rise to `MAX_IN_FLIGHT`, so
+# every failure of a burst counts.
 ADDRESS = Rule(
     "address",
     free=30,
@@ -75,40 +79,52 @@ SESSION = Rule(
 
 
 class Attempt:
-    """A try that costs a hash; an asynchronous context manager, which raises `Throttled` where it has to wait.
+    """An attempt that costs a hash, as an asynchronous context manager.
 
-    With `own` it is a guess at a password. One that is left without `succeeded` was wrong, if a password was checked.
+    Entering it raises `Throttled` if the client has to wait, and otherwise charges `subject`. A
+    call of `succeeded` takes the charge back, and so does an error because the pool or the memory
+    is full. After every other end the charge stays, so disconnecting does not save a guesser from
+    it. If a password was checked without success, the address is charged too.
 
     Args:
-        request: Whose attempt it is.
-        event: What for, in the audit log.
-        own: Whose counter is charged.
-        account_id: Whose account it is about, for the audit log.
-        called: What `own` was called in the request.
-        trusted: The failures of the address do not hold here.
+        request: The request that makes the attempt.
+        event: What is attempted, for the audit log.
+        subject: The counter to charge, if the attempt is a guess at a password.
+        account_id: The account it concerns, for the audit log.
+        alias: The counter of the name by which the request calls that account.
+        trusted: Whether failures of the address are ignored.
     """
 
     def __init__(
         self,
         request: ApiRequest,
         event: Event,
-        own: Subject | None = None,
+        subject: Subject | None = None,
         *,
         account_id: UUID | None = None,
-        called: Subject | None = None,
+        alias: Subject | None = None,
         trusted: bool = False,
     ) -> None:
         self._request = request
         self._event = event
-        self._own = own
+        self._subject = subject
         self._account_id = account_id
-        self._called = called
+        self._alias = alias
         self._trusted = trusted
         self._charge: Charge | None = None
         self._checked = self._succeeded = False
 
     async def verify(self, password: str, stored: str | None) -> bool:
-        """Whether the password is the stored one."""
+        """Whether the password matches a hash.
+
+        Args:
+            password: The password to check.
+            stored: The stored hash; None if there is no account, which takes the same time.
+
+        Raises:
+            PoolError: The password could not be checked.
+            ClientGone: The client has disconnected. The check is cancelled if it was waiting.
+        """
         request = self._request
         matches = await request.cancel_on_disconnect(
             request.services.hasher.verify(password, stored, client=request.network)
@@ -117,40 +133,52 @@ class Attempt:
         return matches
 
     async def hash(self, password: str) -> str:
-        """The hash of a new password."""
+        """Hash a new password.
+
+        Args:
+            password: The password.
+
+        Raises:
+            PoolError: The password could not be hashed.
+            ClientGone: The client has disconnected. The hash is cancelled if it was waiting.
+        """
         request = self._request
         return await request.cancel_on_disconnect(
             request.services.hasher.hash(password, client=request.network)
         )
 
     def succeeded(self) -> None:
-        """It was no failure."""
+        """Say that the attempt was not a failure. Without this call, it counts as one."""
         self._succeeded = True
 
     async def __aenter__(self) -> Self:
         services, network = self._request.services, self._request.network
         if services.limited:
-            source = None if self._trusted else address(network)
+            source = None if self._trusted else address_subject(network)
             async with _throttling(
-                self._request, self._event, self._account_id, source, self._own, self._called
+                self._request, self._event, self._account_id, source, self._subject, self._alias
             ):
-                room = services.in_flight.enter(network)
+                max_failures = services.in_flight.enter(network)
                 try:
-                    await self._begin(source, room)
+                    await self._begin(source, max_failures)
                 except BaseException:
                     services.in_flight.leave(network)
                     raise
         return self
 
-    async def _begin(self, source: Subject | None, room: int | None) -> None:
+    async def _begin(self, source: Subject | None, max_failures: int | None) -> None:
         services = self._request.services
-        if self._own is not None:
-            told = services.throttle_cache.hammers(self._own)
+        if self._subject is not None:
+            told = services.throttle_cache.was_refused_repeatedly(self._subject)
             self._charge = await charge(
-                services.database, self._own, also_check=source, max_failures=room, told=told
+                services.database,
+                self._subject,
+                also_check=source,
+                max_failures=max_failures,
+                told=told,
             )
         elif source is not None:
-            await check(services.database, source, max_failures=room)
+            await check(services.database, source, max_failures=max_failures)
 
     async def __aexit__(
         self,
@@ -162,26 +190,33 @@ class Attempt:
         if not services.limited:
             return
         try:
-            # Where the hashers were too busy, nothing was guessed.
+            # If the pool was full, no password was checked.
             if self._succeeded or isinstance(error, (PoolError, MemoryError)):
                 await self._refund()
             elif self._checked:
-                await count(services.database, address(network))
+                await count(services.database, address_subject(network))
         finally:
-            services.in_flight.leave(
-                network
-            )  # after it was counted, so that it counts at every moment
+            # Only after the failure is counted, so that the attempt counts at every moment.
+            services.in_flight.leave(network)
 
     async def _refund(self) -> None:
         if self._charge is not None:
             await refund(self._request.services.database, self._charge)
-            self._request.services.throttle_cache.forget(self._own, self._called)
+            self._request.services.throttle_cache.forget(self._subject, self._alias)
 
 
-def guess_at_name(
+def login_attempt(
     request: ApiRequest, event: Event, name: str, account_id: UUID | None, device: int | None = None
 ) -> Attempt:
-    """A sign-in, with the account and the device that were found."""
+    """Make the attempt of a sign-in.
+
+    Args:
+        request: The sign-in.
+        event: What is attempted, for the audit log.
+        name: The username or e-mail address that the client gave.
+        account_id: The account with that name, if there is one.
+        device: The device number in the client's token, if the token is valid for the account.
+    """
     if account_id is not None and device is not None:
         return Attempt(
             request,
@@ -190,37 +225,64 @@ def guess_at_name(
             account_id=account_id,
             trusted=True,
         )
-    called = typed(name)
-    own = called if account_id is None else _account(account_id)
-    return Attempt(request, event, own, account_id=account_id, called=called)
+    alias = name_subject(name)
+    subject = alias if account_id is None else _account_subject(account_id)
+    return Attempt(request, event, subject, account_id=account_id, alias=alias)
 
 
-def guess_signed_in(request: ApiRequest, event: Event) -> Attempt:
-    """The password once more, from who is signed in."""
+def confirmation_attempt(request: ApiRequest, event: Event) -> Attempt:
+    """Make the attempt of a client that is signed in and enters its password again.
+
+    Args:
+        request: An authenticated request.
+        event: What the password is needed for, for the audit log.
+    """
     account_id = request.principal.account_id
     return Attempt(
         request, event, Subject(SIGNED_IN, str(account_id)), account_id=account_id, trusted=True
     )
 
 
-def replay(request: ApiRequest, event: Event, account_id: UUID) -> Attempt:
-    """The password once more, from who registers again under the same key."""
-    return Attempt(request, event, _account(account_id), account_id=account_id)
+def retry_attempt(request: ApiRequest, event: Event, account_id: UUID) -> Attempt:
+    """Make the attempt of a client that repeats a registration with the same idempotency key.
+
+    Args:
+        request: The repeated registration.
+        event: What is attempted, for the audit log.
+        account_id: The account that the first registration made.
+    """
+    return Attempt(request, event, _account_subject(account_id), account_id=account_id)
 
 
-def registration(request: ApiRequest, event: Event) -> Attempt:
-    """A new account's first hash: no guess, but refused where the address waits, for free names as for taken ones."""
+def registration_attempt(request: ApiRequest, event: Event) -> Attempt:
+    """Make the attempt of a registration.
+
+    It is not a guess at a password. It is refused while the address has to wait, whether the name
+    is taken or not.
+
+    Args:
+        request: The registration.
+        event: What is attempted, for the audit log.
+    """
     return Attempt(request, event)
 
 
 async def check_address(request: ApiRequest, event: Event, account_id: UUID | None = None) -> None:
-    """Raise `Throttled` where the client's address has to wait.
+    """Refuse the request if the client's address has to wait.
 
-    Asking for names until one is taken is a way to list accounts; so what tells whether a name is taken comes after
-    this, for free names too, and is counted by `count_failure` where the name is taken.
+    A client could list accounts by trying names until one is taken. So a route that reveals whether
+    a name is taken calls this first, for every name, and calls `count_failure` if it is taken.
+
+    Args:
+        request: The request.
+        event: What is attempted, for the audit log.
+        account_id: The account it concerns, for the audit log.
+
+    Raises:
+        Throttled: The address has to wait.
     """
     if request.services.limited:
-        source = address(request.network)
+        source = address_subject(request.network)
         async with _throttling(request, event, account_id, source):
             await check(request.services.database, source)
 
@@ -232,13 +294,23 @@ async def count_failure(
     account_id: UUID | None = None,
     session_id: UUID | None = None,
 ) -> None:
-    """Count a failure that cost no hash; raises `Throttled` in place of the answer.
+    """Count a failure that cost no hash.
 
-    It counts for the client's address, or for a session, where it shows that the client had a part in that once.
+    Args:
+        request: The request that failed.
+        event: What was attempted, for the audit log.
+        account_id: The account it concerns, for the audit log.
+        session_id: A session whose token the client once had. If it is given, the failure is
+            charged to the session, and otherwise to the client's address.
+
+    Raises:
+        Throttled: The session or the address has to wait, so this is the response instead.
     """
     if request.services.limited:
         subject = (
-            address(request.network) if session_id is None else Subject(SESSION, str(session_id))
+            address_subject(request.network)
+            if session_id is None
+            else Subject(SESSION, str(session_id))
         )
         async with _throttling(request, event, account_id, subject):
             await charge(request.services.database, subject)
@@ -250,29 +322,37 @@ async def _throttling(
     event: Event,
     account_id: UUID | None,
     source: Subject | None,
-    own: Subject | None = None,
-    called: Subject | None = None,
+    subject: Subject | None = None,
+    alias: Subject | None = None,
 ) -> AsyncIterator[None]:
-    """Refuse at once whoever is known to wait, and remember and write down what the database says of others."""
-    request.services.throttle_cache.refuse(source, own)
+    """Refuse from the cache if possible, and otherwise cache and log a refusal by the database."""
+    request.services.throttle_cache.refuse(source, subject)
     try:
         yield
     except Throttled as throttled:
-        request.services.throttle_cache.remember(throttled, own, called)
-        if throttled.first:  # the first of a wait only, or hammering would fill the log
+        request.services.throttle_cache.remember(throttled, subject, alias)
+        if throttled.first:  # once in each wait, or repeated attempts would fill the audit log
             await audit(request, event, "throttled", account_id=account_id)
         raise
 
 
-def address(network: str) -> Subject:
-    """Whose failures count whatever name they are for."""
+def address_subject(network: str) -> Subject:
+    """The counter of a client's address.
+
+    Args:
+        network: The address, or its /64 for IPv6.
+    """
     return Subject(ADDRESS, network)
 
 
-def _account(account_id: UUID) -> Subject:
+def _account_subject(account_id: UUID) -> Subject:
     return Subject(ACCOUNT, f"id {account_id}")
 
 
-def typed(name: str) -> Subject:
-    """The counter of a name of nobody, and what a known one is remembered by."""
+def name_subject(name: str) -> Subject:
+    """The counter of a name without an account; the cache also uses it for names with one.
+
+    Args:
+        name: A username or an e-mail address, in any case.
+    """
     return Subject(ACCOUNT, f"name {folded(name)}")

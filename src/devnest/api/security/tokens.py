@@ -1,4 +1,4 @@
-"""Access tokens: JWTs (RFC 7519), made or verified once and then remembered until they, or their keys, expire."""
+"""Access tokens: JWTs (RFC 7519), which a server verifies once and then caches."""
 
 import time
 from typing import Any
@@ -17,16 +17,16 @@ __all__ = ["ACCESS_TOKEN_LIFETIME_S", "LEEWAY_S", "TokenIssuer"]
 ACCESS_TOKEN_LIFETIME_S = 15 * 60
 ISSUER = "devnest"
 AUDIENCE = "devnest"
-LEEWAY_S = 5  # between the clocks of two machines
-MAX_TOKEN_CHARS = 2048  # of an access token; a longer one is none of ours, and is not parsed
-REMEMBERED_TOKENS = 20_000  # about 10 MB
+LEEWAY_S = 5  # the difference between the clocks of two machines that is tolerated
+MAX_TOKEN_CHARS = 2048  # DevNest's own have far fewer; a longer token is refused unparsed
+MAX_CACHED_TOKENS = 20_000  # about 10 MB
 
 
 class _Hmac(HMACAlgorithm):
-    """With keys that were looked at when they were loaded: PyJWT looks at its key anew for each token."""
+    """HMAC with keys that are prepared when loaded; PyJWT prepares a key for each token."""
 
     def prepare_key(self, key: Any) -> bytes:
-        """The key as it is."""
+        """Return the key unchanged."""
         return bytes(key)
 
 
@@ -36,23 +36,36 @@ SIGNING.register_algorithm("HS256", _Hmac(HMACAlgorithm.SHA256))
 
 
 class TokenIssuer:
-    """Makes and checks access tokens. Belongs to one event loop."""
+    """Makes and verifies access tokens. An object belongs to one event loop.
+
+    Args:
+        keys: The keys that sign and verify.
+    """
 
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
-        self._verified: dict[str, tuple[Principal, float]] = {}
+        self._verified: dict[str, tuple[Principal, float]] = {}  # with the end in Unix time
 
     def use(self, keys: KeySet) -> None:
-        """Take other keys from now on; what the old ones verified is forgotten."""
+        """Replace the keys, and forget all tokens that the old ones verified.
+
+        Args:
+            keys: The new keys.
+        """
         self._keys = keys
         self._verified.clear()
 
     def public_keys(self) -> list[dict[str, str]]:
-        """What others can verify tokens with, as JWKs."""
+        """The keys with which other services can verify tokens, as JWKs."""
         return self._keys.public(time.time())
 
     def issue(self, account_id: UUID, session_id: UUID) -> str:
-        """A token for one session, valid for 15 minutes."""
+        """Make a token for a session, which is valid for `ACCESS_TOKEN_LIFETIME_S`.
+
+        Args:
+            account_id: The account.
+            session_id: The session.
+        """
         now = int(time.time())
         expires_at = now + ACCESS_TOKEN_LIFETIME_S
         claims = {
@@ -67,28 +80,38 @@ class TokenIssuer:
         token = SIGNING.encode(
             payload, signer.signing, algorithm=signer.key.algorithm, headers={"kid": signer.key.kid}
         )
-        # Who signs in goes on over the same connection, most often: this server need not verify what it has made.
+        # The next request usually comes over the same connection, so it is often verified here.
         self._remember(
-            token, Principal(account_id, session_id, now), _last_moment(expires_at, signer)
+            token, Principal(account_id, session_id, now), _accepted_until(expires_at, signer)
         )
         return token
 
     def verify(self, token: str) -> Principal:
-        """Who the token speaks for; raises `InvalidToken`."""
+        """Verify a token, or find it among those that this server has verified or made.
+
+        Args:
+            token: The token as the client sent it.
+
+        Returns:
+            The account and the session that the token was issued for.
+
+        Raises:
+            InvalidToken: The token is not DevNest's, or it has expired, or its key has.
+        """
         known = self._verified.get(token)
         if known is not None:
-            principal, expires = known
-            if time.time() < expires:
+            principal, expires_at = known
+            if time.time() < expires_at:
                 return principal
             del self._verified[token]
-        principal, expires = self._decode(token)
-        self._remember(token, principal, expires)
+        principal, expires_at = self._decode(token)
+        self._remember(token, principal, expires_at)
         return principal
 
-    def _remember(self, token: str, principal: Principal, expires: float) -> None:
-        if len(self._verified) >= REMEMBERED_TOKENS:
+    def _remember(self, token: str, principal: Principal, expires_at: float) -> None:
+        if len(self._verified) >= MAX_CACHED_TOKENS:
             del self._verified[next(iter(self._verified))]  # the oldest
-        self._verified[token] = principal, expires
+        self._verified[token] = principal, expires_at
 
     def _decode(self, token: str) -> tuple[Principal, float]:
         if len(token) > MAX_TOKEN_CHARS:
@@ -97,18 +120,24 @@ class TokenIssuer:
             verifier = self._keys.verifier(jwt.get_unverified_header(token).get("kid"), time.time())
             if verifier is None:
                 raise InvalidToken("the access token is not valid")
-            # The algorithm is the key's; the token's own word for it has to agree.
+            # The key determines the algorithm. A token that names another one is refused.
             claims = jwt.decode(
-                token, verifier.verifying, algorithms=[verifier.key.algorithm],
-                audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY_S, options={"require": ["exp", "iat", "sub", "sid"]},
-            )  # fmt: skip
+                token,
+                verifier.verifying,
+                algorithms=[verifier.key.algorithm],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iat", "sub", "sid"]},
+            )
             principal = Principal(UUID(claims["sub"]), UUID(claims["sid"]), float(claims["iat"]))
-            return principal, _last_moment(claims["exp"], verifier)
+            return principal, _accepted_until(claims["exp"], verifier)
         except jwt.ExpiredSignatureError:
             raise InvalidToken("the access token has expired") from None
         except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
             raise InvalidToken("the access token is not valid") from None
 
 
-def _last_moment(expires_at: int, key: ReadyKey) -> float:
+def _accepted_until(expires_at: int, key: ReadyKey) -> float:
+    """When the token or its key expires, whichever is first, in Unix time."""
     return min(expires_at + LEEWAY_S, key.verifies_until)
