@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from devnest.pool import usable_cpus
 from devnest.store import Database, DataDirectory, EmbeddedPostgres
@@ -19,6 +20,11 @@ EXPECTED_ERRORS = (
     "canceling statement",  # a search whose time is up, or whose client has gone
     "the username was given up not long ago",  # test_account.py goes around the API
 )
+
+
+# A machine may be busy, so no example has a deadline.
+settings.register_profile("devnest", deadline=None)
+settings.load_profile("devnest")
 
 
 def pytest_configure(config: pytest.Config) -> None:
