@@ -13,7 +13,7 @@ import pytest
 
 from devnest.api.http.bodies import Tokens
 from devnest.api.http.problems import Problem
-from devnest.api.openapi.examples import ANSWERS
+from devnest.api.openapi.examples import RESPONSES
 from devnest.api.routes.auth import SignedIn
 from devnest.api.routes.comments import CommentPage
 from devnest.api.routes.health import Readiness
@@ -101,9 +101,9 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 @pytest.mark.parametrize("name", TYPES)
 def test_an_example_is_what_the_server_could_answer(name: str) -> None:
     """Of the answer's type, all fields and none else."""
-    example = msgspec.convert(ANSWERS[name], TYPES[name])
-    assert msgspec.to_builtins(example) == ANSWERS[name]
-    assert set(ANSWERS) == set(TYPES)
+    example = msgspec.convert(RESPONSES[name], TYPES[name])
+    assert msgspec.to_builtins(example) == RESPONSES[name]
+    assert set(RESPONSES) == set(TYPES)
 
 
 def test_every_answer_has_an_example(document: dict[str, Any]) -> None:

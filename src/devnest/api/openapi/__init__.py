@@ -1,1 +1,1 @@
-"""The OpenAPI document: descriptions and examples."""
+"""The OpenAPI document, with its descriptions and examples, and the page that shows it."""

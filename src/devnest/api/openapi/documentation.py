@@ -1,4 +1,4 @@
-"""The OpenAPI document and the page to read it on; nothing is fetched from elsewhere."""
+"""`/openapi.json`, and `/docs`, which shows it without loading anything from other hosts."""
 
 from base64 import b64encode
 from functools import cache, lru_cache
@@ -31,22 +31,24 @@ from devnest.api.http.idempotency import IDEMPOTENCY_KEY
 from devnest.api.http.problems import PROBLEM_JSON, Problem
 from devnest.api.openapi.examples import add_examples, add_links
 
-__all__ = ["BEARER", "answers", "openapi_config"]
+__all__ = ["BEARER", "openapi_config", "problems"]
 
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
-MEANINGS = {
-    400: "The body is not JSON, or is nested deeper than 32 levels, or a parameter is not valid",
-    401: "No valid access token, or wrong credentials",
-    403: "Not yours to do",
-    404: "There is nothing at this path",
-    408: "The body took longer than 10 s to come",
-    409: "Taken",
-    412: "There is another version than `If-Match` or `If-None-Match` allows",
-    413: "The body is too large",
-    415: "The body is not application/json, or has a `Content-Encoding`",
-    422: "The body is JSON, but a field is wrong; `errors` names each",
-    429: "Too many failed attempts from this client, or changes of a name; `Retry-After` says when to try again",
-    503: "Not now; `Retry-After` says when",
+DESCRIPTIONS = {
+    400: "The body is not JSON or is nested more than 32 levels deep, a token in it is not valid, "
+    "or a parameter is not valid.",
+    401: "The access token is missing or not valid, or the credentials are wrong.",
+    403: "The account may not do this, or its current password is wrong.",
+    404: "There is nothing at this path.",
+    408: "The body took longer than 10 s to arrive.",
+    409: "The username or the e-mail address is taken.",
+    412: "`If-Match` or `If-None-Match` does not allow the current version.",
+    413: "The body is larger than 1 MiB.",
+    415: "The body is not `application/json`, or it has a `Content-Encoding`.",
+    422: "The body is JSON, but it is not valid. `errors` lists the fields that are wrong.",
+    429: "Too many failed attempts, or too many changes of the username. `Retry-After` says when "
+    "to try again.",
+    503: "The service cannot do this now. `Retry-After` says when to try again.",
 }
 BODIES = (
     Registration,
@@ -62,18 +64,21 @@ BODIES = (
     PostChange,
     NewComment,
 )
-# Read by hand in the routes that know it, since a declared header costs every request of theirs a little.
-ONCE = ("/api/v1/auth/register", "/api/v1/posts", "/api/v1/posts/{post_id}/comments")
+# The routes that read `Idempotency-Key`. They do not declare it to Litestar, because a declared
+# header costs time in each request.
+IDEMPOTENT_PATHS = ("/api/v1/auth/register", "/api/v1/posts", "/api/v1/posts/{post_id}/comments")
 IDEMPOTENCY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The same key with the same body gets the same answer for a day, and the work is done once",
+    "description": "Makes it safe to repeat this request. For one day, a request with the same "
+    "key and the same body gets the same response, and the work is done only once.",
     "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
     "example": "7d2a8f6e-0c1b-4f0e-9a53-2b7c1de0a4f8",
 }
-# Read by hand too: of a declared header Litestar takes one line, and these fields may have several.
-CONDITIONAL = {"/api/v1/posts/{post_id}": ("get", "patch", "delete")}
-CONDITIONS = [
+# The routes that read `If-Match` and `If-None-Match`. These fields may have several lines, and of a
+# declared header Litestar reads only one.
+CONDITIONAL_METHODS = {"/api/v1/posts/{post_id}": ("get", "patch", "delete")}
+CONDITION_PARAMETERS = [
     {
         "name": name,
         "in": "header",
@@ -82,17 +87,20 @@ CONDITIONS = [
         "example": example,
     }
     for name, description, example in (
-        ("If-Match", "Do it only to one of these versions: their `ETag`s, or `*`", "*"),
+        (
+            "If-Match",
+            "Do this only if the current version is one of these `ETag`s. `*` stands for any.",
+            "*",
+        ),
         (
             "If-None-Match",
-            "Do it only if the version is none of these: their `ETag`s, or `*`",
+            "Do this only if the current version is none of these `ETag`s. `*` stands for all.",
             '"64a2f1b3c4d5e-0a1b2c3d"',
         ),
     )
 ]
-SWAGGER = find_spec(
-    "swagger_ui"
-)  # Swagger UI's own files, from the package swagger-ui-py; its code is not loaded
+# The package swagger-ui-py contains Swagger UI's own files. Its Python code is not loaded.
+SWAGGER = find_spec("swagger_ui")
 assert SWAGGER is not None
 assert SWAGGER.origin is not None
 STATIC = Path(SWAGGER.origin).with_name("static")
@@ -104,31 +112,41 @@ PAGE = """<!doctype html>
 <body><div id="docs"></div><script src="/docs/swagger-ui-bundle.js"></script>
 <script>@</script></body></html>
 """.replace("@", SCRIPT)
-# Swagger UI sets styles from its script; it may run itself and the one line above, and ask this server.
+SCRIPT_HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
+# The page may run its own scripts and `SCRIPT`, and send requests to this server. Swagger UI sets
+# styles from its script.
 PAGE_POLICY = (
-    f"default-src 'none'; script-src 'self' 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+    f"default-src 'none'; script-src 'self' 'sha256-{SCRIPT_HASH}'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'"
 )
 
 
-def answers(*statuses: int) -> dict[int, ResponseSpec]:
-    """The problems a route can answer with."""
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """Describe the problems that a route can respond with, for its `responses`.
+
+    Args:
+        statuses: Their HTTP statuses.
+    """
     return {
         status: ResponseSpec(
-            Problem, generate_examples=False, description=MEANINGS[status], media_type=PROBLEM_JSON
+            Problem,
+            generate_examples=False,
+            description=DESCRIPTIONS[status],
+            media_type=PROBLEM_JSON,
         )
         for status in statuses
     }
 
 
 class Documentation(Controller):
-    """`/openapi.json`, and `/docs` to read and try it in a browser."""
+    """The routes of the document, and of the page on which it can be read and tried."""
 
     include_in_schema = False
 
     @get("/openapi.json", media_type="application/json")
     async def document(self, request: Request[Any, Any, Any]) -> bytes:
-        """The OpenAPI 3.1 document."""
+        """Send the OpenAPI 3.1 document."""
         return _document(request.app)
 
     @get(
@@ -137,32 +155,33 @@ class Documentation(Controller):
         response_headers={"content-security-policy": PAGE_POLICY},
     )
     async def page(self) -> str:
-        """Swagger UI."""
+        """Send the page with Swagger UI."""
         return PAGE
 
     @get("/docs/swagger-ui.css", media_type="text/css")
     async def style(self) -> bytes:
-        """Its style sheet."""
+        """Send the page's style sheet."""
         return _static("swagger-ui.css")
 
     @get("/docs/swagger-ui-bundle.js", media_type="text/javascript")
     async def script(self) -> bytes:
-        """Its program."""
+        """Send the page's script."""
         return _static("swagger-ui-bundle.js")
 
 
 @cache
 def _static(name: str) -> bytes:
-    """A file that everybody who asks is sent from one place in memory: the script alone has 1.4 MiB."""
+    """Read a file once; all responses share the bytes, since the script alone has 1.4 MiB."""
     return (STATIC / name).read_bytes()
 
 
 @lru_cache(maxsize=1)
 def _document(app: Litestar) -> bytes:
-    """The document with the bodies as msgspec itself reads them; Litestar leaves inner constraints out.
+    """Make the document, once, because it takes 25 ms.
 
-    No type says that a login names the account in one of two ways, or which field needs which, so that is added here.
-    Made once: it takes 25 ms.
+    Litestar omits the constraints inside a body's fields, so msgspec's own schemas replace its
+    schemas of the bodies. Two rules that no type expresses are added: a login has either an e-mail
+    address or a username, and a change of either needs the password.
     """
     schema = app.openapi_schema.to_schema()
     _, components = msgspec.json.schema_components(
@@ -176,31 +195,31 @@ def _document(app: Litestar) -> bytes:
     for operations in schema["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("400", {}).get("content", {}):
-                del operation["responses"][
-                    "400"
-                ]  # Litestar's own, where a path has a parameter; here it is a 404
-    for path in ONCE:
+                # Litestar adds it where a path has a parameter. Here a wrong parameter is a 404.
+                del operation["responses"]["400"]
+    for path in IDEMPOTENT_PATHS:
         schema["paths"][path]["post"].setdefault("parameters", []).append(IDEMPOTENCY_PARAMETER)
-    for path, methods in CONDITIONAL.items():
+    for path, methods in CONDITIONAL_METHODS.items():
         for method in methods:
-            schema["paths"][path][method].setdefault("parameters", []).extend(CONDITIONS)
+            schema["paths"][path][method].setdefault("parameters", []).extend(CONDITION_PARAMETERS)
     add_examples(schema)
     add_links(schema)
     return msgspec.json.encode(schema)
 
 
 def openapi_config() -> OpenAPIConfig:
-    """The document's frame."""
+    """Configure the parts of the document that do not come from the routes."""
     return OpenAPIConfig(
         title="DevNest",
         version=__version__,
-        description="Accounts and posts of a developers' community. Errors are `application/problem+json` (RFC 9457).",
+        description="Accounts and posts of a developers' community. "
+        "Errors are `application/problem+json` (RFC 9457).",
         components=Components(
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
             }
         ),
         use_handler_docstrings=True,
-        # In place of Litestar's pages, which load their scripts from other hosts.
+        # Litestar's own pages load their scripts from other hosts.
         openapi_controller=Documentation,  # type: ignore[arg-type]
     )

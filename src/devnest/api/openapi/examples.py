@@ -1,11 +1,11 @@
-"""Examples of every answer in the OpenAPI document, and the links that lead from one route's answer to the next."""
+"""Examples of every response in the OpenAPI document, and links from responses to other routes."""
 
 from http import HTTPStatus
 from typing import Any
 
 from devnest.api.http.problems import PROBLEM_JSON
 
-__all__ = ["ANSWERS", "PROBLEMS", "add_examples", "add_links"]
+__all__ = ["PROBLEMS", "RESPONSES", "add_examples", "add_links"]
 
 Problems = dict[str, tuple[str, str, dict[str, str]]]
 ID = "019c2f4e-7a60-7d31-9c5b-3f1f0a9b7e21"
@@ -15,9 +15,14 @@ AT = "2026-02-05T12:30:00.123456Z"
 PUBLIC = {"id": ID, "username": "ada", "created_at": AT}
 AUTHOR = {"id": ID, "username": "ada"}
 POST = {
-    "id": OTHER_ID, "author": AUTHOR, "title": "Hello", "body": "A first post.", "tags": ["python"],
-    "created_at": AT, "updated_at": AT,
-}  # fmt: skip
+    "id": OTHER_ID,
+    "author": AUTHOR,
+    "title": "Hello",
+    "body": "A first post.",
+    "tags": ["python"],
+    "created_at": AT,
+    "updated_at": AT,
+}
 COMMENT = {"id": OTHER_ID, "author": AUTHOR, "body": "Well said.", "created_at": AT}
 TOKENS = {
     "access_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2lnbmF0dXJl",
@@ -25,16 +30,23 @@ TOKENS = {
     "expires_in": 900,
     "refresh_token": "8h2kCq3n0aYb7cF1mZrT5wXvL9sJ4dGpQeUoIyHtNkE",
 }
-# By the name of the answer's type.
-ANSWERS: dict[str, Any] = {
+# By the name of the response's type.
+RESPONSES: dict[str, Any] = {
     "Account": {**PUBLIC, "email": "ada@example.org"},
     "Profile": PUBLIC,
     "Tokens": TOKENS,
-    "SignedIn": {**TOKENS, "device_token": "AQcAAAAAaZxmAFVn0bH7v3k9m1c6T8rX2yJ4sQwEzL5pNhKdGfUoIaRt"},
+    "SignedIn": {
+        **TOKENS,
+        "device_token": "AQcAAAAAaZxmAFVn0bH7v3k9m1c6T8rX2yJ4sQwEzL5pNhKdGfUoIaRt",
+    },
     "Session": {
-        "id": OTHER_ID, "created_at": AT, "last_used_at": "2026-02-05T00:00:00Z",
+        "id": OTHER_ID,
+        "created_at": AT,
+        "last_used_at": "2026-02-05T00:00:00Z",
         "expires_at": "2026-03-07T12:30:00.123456Z",
-        "address": "203.0.113.9", "user_agent": "Mozilla/5.0", "current": True,
+        "address": "203.0.113.9",
+        "user_agent": "Mozilla/5.0",
+        "current": True,
     },
     "Post": POST,
     "Page": {"items": [POST], "next_cursor": "AZwvUQiyfESKHmTSt8D5ow"},
@@ -44,62 +56,72 @@ ANSWERS: dict[str, Any] = {
     "PublicKeys": {
         "keys": [
             {
-                "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "k1",
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "use": "sig",
+                "alg": "EdDSA",
+                "kid": "k1",
                 "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
             }
         ]
     },
     "Readiness": {"status": "ok", "database": "ok", "pool": "ok"},
-}  # fmt: skip
+}
 UNREADY = {
     "status": "unavailable",
     "database": "the database does not answer: connection refused",
     "pool": "ok",
 }
 TEXTS = {"/healthz": "ok\n", "/metrics": "# TYPE pool_up gauge\npool_up 1\n"}
-# By status: type, detail, and the fields that are wrong.
+# By status: the type, the detail, and the fields that are wrong.
 PROBLEMS: Problems = {
     "400": ("urn:devnest:malformed", "the body is not JSON: Input data was truncated", {}),
     "401": ("about:blank", "this route needs a bearer token", {}),
-    "403": ("about:blank", "the post is another's", {}),
+    "403": ("about:blank", "the post belongs to another account", {}),
     "404": ("about:blank", "there is no such post", {}),
-    "408": ("urn:devnest:slow", "the body did not come in time", {}),
+    "408": ("urn:devnest:slow", "the body took too long to arrive", {}),
     "409": ("urn:devnest:taken", "this username is taken", {"username": "this username is taken"}),
-    "412": ("urn:devnest:changed", "the post is another version than the condition allows", {}),
+    "412": ("urn:devnest:changed", "the condition does not allow the current version", {}),
     "413": ("about:blank", "the request body is too large", {}),
     "415": ("urn:devnest:media-type", "the body has to be application/json", {}),
     "422": ("urn:devnest:invalid", "the body is not valid", {"color": "unknown field"}),
     "429": ("urn:devnest:throttled", "too many failed attempts; try again in 4 s", {}),
     "503": ("urn:devnest:database", "the service cannot reach its database", {}),
 }
-PASSWORDS: Problems = {"403": ("urn:devnest:credentials", "the current password is wrong", {})}
-MISSING: Problems = {
+WRONG_PASSWORD: Problems = {"403": ("urn:devnest:credentials", "the current password is wrong", {})}
+MISSING_PASSWORD: Problems = {
     "422": ("urn:devnest:invalid", "a change needs the password", {"password": "missing"})
 }
-CODES: Problems = {"400": ("urn:devnest:token", "the token is not valid; ask for a new one", {})}
-PROOF = "outside a session of the account, the first proof of its address sets a password"
-CREDENTIALS: Problems = {
+INVALID_TOKEN: Problems = {
+    "400": ("urn:devnest:token", "the token is not valid; ask for a new one", {})
+}
+FIRST_CONFIRMATION = (
+    "without an access token of the account, the first confirmation of its address "
+    "needs a new password"
+)
+WRONG_CREDENTIALS: Problems = {
     "401": ("urn:devnest:credentials", "the account or the password is wrong", {})
 }
 OWN_PROBLEMS: dict[str, Problems] = {
     "/api/v1/auth/email/verify": {
-        **CODES,
-        "422": ("urn:devnest:invalid", PROOF, {"password": "missing"}),
+        **INVALID_TOKEN,
+        "422": ("urn:devnest:invalid", FIRST_CONFIRMATION, {"password": "missing"}),
     },
-    "/api/v1/auth/login": CREDENTIALS,
-    "/api/v1/auth/password/change": PASSWORDS,
-    "/api/v1/auth/password/reset": CODES,
-    "/api/v1/users/me": {**PASSWORDS, **MISSING},
+    "/api/v1/auth/login": WRONG_CREDENTIALS,
+    "/api/v1/auth/password/change": WRONG_PASSWORD,
+    "/api/v1/auth/password/reset": INVALID_TOKEN,
+    "/api/v1/users/me": {**WRONG_PASSWORD, **MISSING_PASSWORD},
     "/api/v1/users/{username}": {"404": ("about:blank", "there is no such account", {})},
 }
 RETRY = {
     "Retry-After": {
-        "description": "Seconds until another try makes sense",
+        "description": "The number of seconds after which to try again.",
         "schema": {"type": "integer"},
     }
 }
 BODY_ID = "$response.body#/id"
-# (method and path, status) → name → (method and path, what of this answer goes where).
+# By method, path and status of a response: the links by name. Each has the method and the path of
+# its target, and says which values of the response go where in the request.
 LINKS: dict[tuple[str, str], dict[str, tuple[str, dict[str, Any]]]] = {
     ("post /api/v1/auth/register", "201"): {
         "SignIn": (
@@ -154,20 +176,24 @@ LINKS: dict[tuple[str, str], dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 def add_examples(document: dict[str, Any]) -> None:
-    """Give each answer with a body its example."""
+    """Add an example to every response that has a body.
+
+    Args:
+        document: The OpenAPI document, which is changed in place.
+    """
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            for status, answer in operation["responses"].items():
-                for media_type, content in answer.get("content", {}).items():
+            for status, response in operation["responses"].items():
+                for media_type, content in response.get("content", {}).items():
                     content["example"] = _example(path, status, media_type, content["schema"])
                 if status in ("429", "503"):
-                    answer["headers"] = {**answer.get("headers", {}), **RETRY}
+                    response["headers"] = {**response.get("headers", {}), **RETRY}
 
 
 def _example(path: str, status: str, media_type: str, schema: dict[str, Any]) -> Any:
     if media_type == PROBLEM_JSON:
         kind, detail, errors = OWN_PROBLEMS.get(path, {}).get(status) or PROBLEMS[status]
-        title = HTTPStatus(int(status)).phrase  # as of this Python: 3.13 has RFC 9110's names
+        title = HTTPStatus(int(status)).phrase  # Python 3.13 changed some to the names of RFC 9110
         problem = {
             "type": kind,
             "title": title,
@@ -185,16 +211,21 @@ def _example(path: str, status: str, media_type: str, schema: dict[str, Any]) ->
     if status == "503":
         return UNREADY
     if schema.get("type") == "array":
-        return [ANSWERS[_name(schema["items"])]]
-    return ANSWERS[_name(schema)]
+        return [RESPONSES[_name(schema["items"])]]
+    return RESPONSES[_name(schema)]
 
 
 def _name(schema: dict[str, Any]) -> str:
+    """The name of the type that a schema refers to."""
     return str(schema["$ref"]).rpartition("/")[2]
 
 
 def add_links(document: dict[str, Any]) -> None:
-    """Say which answer has what another request needs."""
+    """Add links from responses to the requests that need their values.
+
+    Args:
+        document: The OpenAPI document, which is changed in place.
+    """
 
     def operation(which: str) -> dict[str, Any]:
         method, path = which.split()

@@ -1,4 +1,4 @@
-"""Accounts and sign-in: `/auth/register`, `/auth/login`."""
+"""Registration and sign-in: `/auth/register` and `/auth/login`."""
 
 from litestar import post
 
@@ -8,7 +8,7 @@ from devnest.api.http.problems import ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
 from devnest.api.mails import send_verification
-from devnest.api.openapi.documentation import answers
+from devnest.api.openapi.documentation import problems
 from devnest.api.security.audit import audit
 from devnest.api.security.devices import find_device, issue_device_token, new_device
 from devnest.api.security.strength import check_strength
@@ -43,7 +43,7 @@ __all__ = ["SignedIn", "login", "register"]
 
 
 class SignedIn(Tokens, frozen=True):
-    """A new session, and what to present at the next sign-in on this device."""
+    """The tokens of a new session, and the token to send with the next sign-in on this device."""
 
     device_token: str
 
@@ -51,24 +51,27 @@ class SignedIn(Tokens, frozen=True):
 @post(
     "/auth/register",
     tags=["accounts"],
-    summary="Make an account",
-    responses=answers(400, 409, 408, 413, 415, 422, 429, 503),
+    summary="Create an account",
+    responses=problems(400, 409, 408, 413, 415, 422, 429, 503),
 )
 async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
-    """Usernames and e-mail addresses are unique whatever their case."""
+    """Creates an account, and mails a code to its address that `/auth/email/verify` accepts.
+
+    Usernames and e-mail addresses are unique regardless of case. A repeated request with the same
+    `Idempotency-Key` and the same password returns the account that the first one created.
+    """
     claim = read_claim(request, request.network, (data.username, data.email))
-    if earlier := await _earlier(request, claim):
-        return Reply(await _again(request, data, earlier))
+    if earlier := await _find_earlier(request, claim):
+        return Reply(await _repeat(request, data, earlier))
     await check_strength(
         request.services.policy, "password", data.password, (data.username, data.email)
     )
     try:
         account = await _create(request, data, claim, token := new_token())
     except AlreadyTaken as error:
-        if earlier := await _earlier(
-            request, claim
-        ):  # the same request was faster on its other way here
-            return Reply(await _again(request, data, earlier))
+        # A retry of this request may have been faster.
+        if earlier := await _find_earlier(request, claim):
+            return Reply(await _repeat(request, data, earlier))
         await count_failure(request, Event.REGISTER)
         await audit(request, Event.REGISTER, f"{error.field} taken")
         raise
@@ -79,7 +82,10 @@ async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
 async def _create(
     request: ApiRequest, data: Registration, claim: Claim | None, token: str
 ) -> Account:
-    """The cheap question first; the insert asks again. No connection is held over the hash."""
+    """Create the account; no database connection is held during the hash.
+
+    The first query saves a hash if a name is taken. The insert checks it again.
+    """
     database = request.services.database
     if taken := await taken_field(database, data.username, data.email):
         raise AlreadyTaken(taken)
@@ -90,12 +96,15 @@ async def _create(
         )
 
 
-async def _earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
+async def _find_earlier(request: ApiRequest, claim: Claim | None) -> Account | None:
     return None if claim is None else await find_answer(request.services.database, claim, Account)
 
 
-async def _again(request: ApiRequest, data: Registration, account: Account) -> Account:
-    """The same account for the same password, checked as a sign-in is; raises `KeyReused` for another one."""
+async def _repeat(request: ApiRequest, data: Registration, account: Account) -> Account:
+    """Return the account if the password is the same, and raise `KeyReused` if it is not.
+
+    The password is checked and throttled like that of a sign-in.
+    """
     found = await find_login(request.services.database, account.id)
     async with retry_attempt(request, Event.REGISTER, account.id) as attempt:
         if not await attempt.verify(data.password, found.password_hash if found else None):
@@ -110,15 +119,18 @@ async def _again(request: ApiRequest, data: Registration, account: Account) -> A
     status_code=200,
     tags=["accounts"],
     summary="Sign in",
-    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 408, 413, 415, 422, 429, 503),
 )
 async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
-    """An unknown account, a wrong password and a disabled account get the same answer after the same time.
+    """Opens a session. An unknown account, a wrong password and a disabled account get the same
+    response after the same time.
 
-    Keep `device_token` on the device, and send it with the next sign-in there: then others who try your password do not
-    make you wait. It is no secret that lets anybody in, and anything but a good one of the account is ignored.
+    Store `device_token` on the device, and send it with the next sign-in there. Failed attempts of
+    others then do not delay yours. The token alone gives access to nothing. A token that is not
+    valid for the account is ignored.
 
-    An account has 300 sessions at most: one more ends the one that was not used for longest.
+    An account has at most 300 sessions. A further sign-in ends the session that has been unused
+    for the longest time.
     """
     found = await _find(request, data)
     account_id = found.account_id if found else None
@@ -148,11 +160,15 @@ async def _find(request: ApiRequest, data: Login) -> Credentials | None:
 async def _open_session(
     request: ApiRequest, data: Login, attempt: Attempt, found: Credentials | None
 ) -> tuple[Credentials, Opened]:
-    """What was found in the end, and its session; raises `ProblemError` 401."""
+    """Check the password and store a session; raise `ProblemError` 401 if that is refused.
+
+    Returns:
+        The credentials that matched, and the session.
+    """
     database, account_id = request.services.database, found.account_id if found else None
-    for _ in range(
-        2
-    ):  # another hash may have come in between: that of another password, or a rehash of the same
+    # The stored hash may change between the check and the insert, because of a new password or a
+    # rehash. Then the password is checked once more.
+    for _ in range(2):
         matches = await attempt.verify(data.password, found.password_hash if found else None)
         if found is None or not matches or found.disabled:
             break
@@ -168,13 +184,15 @@ async def _open_session(
         found = await _find(request, data)
     await audit(request, Event.LOGIN, _refusal(found, matches=matches), account_id=account_id)
     raise ProblemError(
-        401, "the account or the password is wrong", kind="urn:devnest:credentials",
+        401,
+        "the account or the password is wrong",
+        kind="urn:devnest:credentials",
         headers={"WWW-Authenticate": "Bearer"},
-    )  # fmt: skip
+    )
 
 
 def _refusal(found: Credentials | None, *, matches: bool) -> str:
-    """Why a sign-in got no session, for the audit log."""
+    """Why a sign-in was refused, for the audit log."""
     if found is None:
         return "unknown account"
     if not matches:

@@ -1,4 +1,4 @@
-"""`/posts/{id}/comments`: read, write and delete."""
+"""`/posts/{id}/comments`: reading, publishing and deleting comments."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from devnest.api.http.pages import DEFAULT_LIMIT, MAX_PAGE_BYTES, Limit, encode_
 from devnest.api.http.problems import ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
-from devnest.api.openapi.documentation import BEARER, answers
+from devnest.api.openapi.documentation import BEARER, problems
 from devnest.api.security.authentication import authenticate
 from devnest.store import Comment, create_comment, delete_comment, list_comments
 
@@ -20,7 +20,7 @@ __all__ = ["ROUTES"]
 
 
 class CommentPage(msgspec.Struct, frozen=True):
-    """Some comments, and the cursor of the next page, null at the end."""
+    """A page of comments. `next_cursor` leads to the next page, and is null on the last one."""
 
     items: list[Comment]
     next_cursor: str | None
@@ -32,10 +32,10 @@ class CommentPage(msgspec.Struct, frozen=True):
     summary="Comment on a post",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(400, 401, 404, 408, 413, 415, 422, 503),
+    responses=problems(400, 401, 404, 408, 413, 415, 422, 503),
 )
 async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Reply[Comment]:
-    """The answer is sent after the comment is on disk."""
+    """Publishes a comment. The response is sent after the comment is stored on disk."""
     author_id = request.principal.account_id
     claim = read_claim(request, author_id, data)
     written = await create_comment(request.services.database, post_id, author_id, data.body, claim)
@@ -48,7 +48,7 @@ async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) ->
     "/posts/{post_id:uuid}/comments",
     tags=["comments"],
     summary="Read a post's comments",
-    responses=answers(400, 404, 503),
+    responses=problems(400, 404, 503),
 )
 async def read_comments(
     post_id: UUID,
@@ -56,14 +56,19 @@ async def read_comments(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Reply[CommentPage]:
-    """Oldest first. A page has at most 1 MiB, so one of long comments may hold fewer than `limit`."""
+    """Returns the comments of a post, oldest first.
+
+    A page has at most 1 MiB, so a page of long comments may have fewer than `limit`.
+    """
     after = None if cursor is None else decode_cursor(cursor)
-    most = int(limit)
+    max_items = int(limit)
     database = request.services.database
-    found = await list_comments(database, post_id, most + 1, max_bytes=MAX_PAGE_BYTES, after=after)
+    found = await list_comments(
+        database, post_id, max_items + 1, max_bytes=MAX_PAGE_BYTES, after=after
+    )
     if found is None:
         raise ProblemError(404, "there is no such post")
-    return Reply(encode_page(found, most))
+    return Reply(encode_page(found, max_items))
 
 
 @delete(
@@ -73,17 +78,17 @@ async def read_comments(
     summary="Delete your comment",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 503),
 )
 async def remove_comment(post_id: UUID, comment_id: UUID, request: ApiRequest) -> None:
-    """Its author alone may."""
+    """Deletes a comment. Only its author can do that."""
     own = await delete_comment(
         request.services.database, post_id, comment_id, request.principal.account_id
     )
     if own is None:
         raise ProblemError(404, "there is no such comment")
     if not own:
-        raise ProblemError(403, "the comment is another's")
+        raise ProblemError(403, "the comment belongs to another account")
 
 
 ROUTES = [write_comment, read_comments, remove_comment]

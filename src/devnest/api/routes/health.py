@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`: for whoever watches the service."""
+"""`/healthz`, `/readyz` and `/metrics`: for load balancers and monitoring."""
 
 import asyncio
 
@@ -15,34 +15,47 @@ from devnest.store import DatabaseUnavailable, DatabaseUnfit
 
 __all__ = ["Readiness", "healthz", "metrics", "readyz"]
 
-POOL_TIMEOUT_S = 2.0
-RETRY_AFTER_S = 2
+POOL_TIMEOUT_S = 2.0  # the wait for the pool, which responds within milliseconds if it works
+RETRY_AFTER_S = 2  # the interval at which HAProxy repeats `/readyz` by default
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The state of each part this process needs: `ok`, or what is wrong. `status`: `ok` or `unavailable`."""
+    """The state of the parts that this process needs. `database` and `pool` are `ok`, or say what
+    is wrong. `status` is `ok` or `unavailable`.
+    """
 
     status: str
     database: str
     pool: str
 
 
-@get("/healthz", tags=["operation"], summary="This process lives", media_type="text/plain")
+@get(
+    "/healthz",
+    tags=["operation"],
+    summary="Check that this process is alive",
+    media_type="text/plain",
+)
 async def healthz() -> str:
-    """No I/O: where the event loop turns, this answers."""
+    """Responds without any I/O, so it fails only if the process is stopped or blocked."""
     return "ok\n"
 
 
 @get(
     "/readyz",
     tags=["operation"],
-    summary="This process can serve",
+    summary="Check that this process can serve requests",
     responses={
-        503: ResponseSpec(Readiness, generate_examples=False, description="A part does not work")
+        503: ResponseSpec(
+            Readiness,
+            generate_examples=False,
+            description="A part does not work. The body says which, and why.",
+        )
     },
 )
 async def readyz(request: ApiRequest) -> Reply[Readiness]:
-    """503 where a part does not answer within 2 s; the body says of each what is wrong."""
+    """Checks the database and the pool. The response is 503 if one of them does not respond within
+    2 s, or does not work.
+    """
     database, pool = await asyncio.gather(
         _database_state(request.services), _pool_state(request.services)
     )
@@ -55,11 +68,13 @@ async def readyz(request: ApiRequest) -> Reply[Readiness]:
 @get(
     "/metrics",
     tags=["operation"],
-    summary="Prometheus' metrics of the whole cluster",
+    summary="Read the metrics of all servers",
     media_type=CONTENT_TYPE,
 )
 async def metrics(request: ApiRequest) -> bytes:
-    """The same whichever server answers. Parts that do not answer within 2 s are left out."""
+    """Returns metrics in the format of Prometheus, for all processes together. It does not matter
+    which server responds. Parts that do not respond within 2 s are left out.
+    """
     page, pool = await asyncio.gather(
         request.services.metrics.page(), _pool_metrics(request.services.pool)
     )
@@ -83,18 +98,20 @@ async def _pool_state(services: Services) -> str:
         return str(error)
     except TimeoutError:
         return f"no answer within {POOL_TIMEOUT_S:g} s"
-    return "ok" if stats.idle + stats.busy else f"no worker runs, {stats.starting} start"
+    return (
+        "ok" if stats.idle + stats.busy else f"no worker is running, {stats.starting} are starting"
+    )
 
 
 async def _pool_metrics(pool: RemotePool | None) -> str:
-    """The pool's own account, which begins anew with each pool process."""
+    """The metrics of the pool; its counters begin at 0 when the pool process is restarted."""
     if pool is None:
         return ""
     try:
-        account, up = (await _pool_stats(pool)).prometheus(), 1
+        page, up = (await _pool_stats(pool)).prometheus(), 1
     except (PoolError, TimeoutError):
-        account, up = "", 0
-    return f"# HELP pool_up Whether the pool answers\n# TYPE pool_up gauge\npool_up {up}\n{account}"
+        page, up = "", 0
+    return f"# HELP pool_up Whether the pool answers\n# TYPE pool_up gauge\npool_up {up}\n{page}"
 
 
 async def _pool_stats(pool: RemotePool) -> Stats:

@@ -1,4 +1,4 @@
-"""`/.well-known/jwks.json`: what other services verify access tokens with."""
+"""`/.well-known/jwks.json`: the public keys with which other services verify access tokens."""
 
 import msgspec
 from litestar import get
@@ -8,11 +8,11 @@ from devnest.api.http.response import Reply
 
 __all__ = ["read_keys"]
 
-MAX_AGE_S = 15  # half of what a new key waits before it signs
+MAX_AGE_S = 15  # half of the time for which a new key is published before it signs
 
 
 class PublicKey(msgspec.Struct, frozen=True):
-    """An Ed25519 key (RFC 8037); `kid` is what a token's header says."""
+    """An Ed25519 key (RFC 8037). Tokens that it signed have the same `kid` in their header."""
 
     kty: str
     crv: str
@@ -28,8 +28,10 @@ class PublicKeys(msgspec.Struct, frozen=True):
     keys: list[PublicKey]
 
 
-@get("/.well-known/jwks.json", tags=["operation"], summary="The public keys of access tokens")
+@get("/.well-known/jwks.json", tags=["operation"], summary="Read the public keys of access tokens")
 async def read_keys(request: ApiRequest) -> Reply[PublicKeys]:
-    """Keys that sign with EdDSA, those before and after them too. Empty where a secret key signs (HS256)."""
+    """Returns the current EdDSA key, former ones that still verify tokens, and the next one. The
+    list is empty if a secret key signs the tokens (HS256).
+    """
     keys = PublicKeys([PublicKey(**key) for key in request.services.tokens.public_keys()])
     return Reply(keys, headers={"Cache-Control": f"public, max-age={MAX_AGE_S}"})

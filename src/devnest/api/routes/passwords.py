@@ -1,4 +1,4 @@
-"""Changing, forgetting and resetting passwords, and confirming e-mail addresses."""
+"""Changing and resetting passwords, and confirming e-mail addresses."""
 
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from devnest.api.http.problems import FieldError, ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
 from devnest.api.mails import send_address_changed, send_notice, send_reset
-from devnest.api.openapi.documentation import BEARER, answers
+from devnest.api.openapi.documentation import BEARER, problems
 from devnest.api.security.audit import audit
 from devnest.api.security.authentication import authenticate
 from devnest.api.security.strength import check_strength
@@ -38,7 +38,7 @@ from devnest.store import (
 
 __all__ = ["ROUTES"]
 
-TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no secret)
+TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (not a secret)
 
 
 @post(
@@ -48,12 +48,11 @@ TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (no se
     summary="Change your password",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
 )
 async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
-    """Every session of yours ends, and with it every token there is; the answer is a new one for you to go on with.
-
-    You are told by mail.
+    """Changes your password and ends all your sessions with all their tokens. The response contains
+    the tokens of a new session. A mail tells you about the change.
     """
     account_id = request.principal.account_id
     found = await find_login(request.services.database, account_id)
@@ -64,7 +63,7 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
     await check_strength(request.services.policy, "new", data.new, found.names)
     async with confirmation_attempt(request, Event.PASSWORD_CHANGE) as attempt:
         changed = await _replace(request, attempt, data, found)
-        if changed is None:  # wrong, or somebody else's change came first
+        if changed is None:  # also if another change of the password came first
             await audit(request, Event.PASSWORD_CHANGE, "wrong password", account_id=account_id)
             raise ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
         attempt.succeeded()
@@ -82,12 +81,11 @@ async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
 async def _replace(
     request: ApiRequest, attempt: Attempt, data: PasswordChange, found: Login | None
 ) -> PasswordChanged | None:
-    """Change it; None where the current password is wrong."""
+    """Change the password; None if the current one is wrong."""
     database, account_id = request.services.database, request.principal.account_id
     new_hash: str | None = None
-    for _ in range(
-        2
-    ):  # the first time another hash of the same password may have come in between: a rehash
+    # The first time, a rehash may have replaced the hash between the check and the change.
+    for _ in range(2):
         if found is None or not await attempt.verify(data.current, found.password_hash):
             return None
         if new_hash is None:
@@ -105,11 +103,13 @@ async def _replace(
     "/auth/password/forgot",
     status_code=202,
     tags=["passwords"],
-    summary="Ask for a way to set a new password",
-    responses=answers(400, 408, 413, 415, 422, 429, 503),
+    summary="Request a password reset",
+    responses=problems(400, 408, 413, 415, 422, 429, 503),
 )
 async def forgot(data: ForgottenPassword, request: ApiRequest) -> None:
-    """The same answer in the same time for every address; where there is an account, a mail follows."""
+    """Mails a token for `/auth/password/reset` if there is an account with this address. The
+    response and its time are the same for every address.
+    """
     await count_failure(request, Event.PASSWORD_FORGOT)
     send_reset(request, data.email)
     await audit(request, Event.PASSWORD_FORGOT)
@@ -120,12 +120,14 @@ async def forgot(data: ForgottenPassword, request: ApiRequest) -> None:
     status_code=204,
     tags=["passwords"],
     summary="Set a new password with a mailed token",
-    responses=answers(400, 408, 413, 415, 422, 429, 503),
+    responses=problems(400, 408, 413, 415, 422, 429, 503),
 )
 async def reset(data: PasswordReset, request: ApiRequest) -> None:
-    """All sessions end. The token is used up, unless the new password is refused.
+    """Sets a new password and ends all sessions of the account. The token is used up, unless the
+    new password is refused.
 
-    If the address was not confirmed, it is now, and all that was to change the account is removed too.
+    If the address was not confirmed before, it is now. Everything with which somebody else could
+    still change the account is then removed too.
     """
     proof = await find_proof(request.services.database, Purpose.RESET, data.token)
     if proof is None:
@@ -139,28 +141,34 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     tags=["accounts"],
     summary="Confirm an e-mail address",
     security=[{}, *BEARER],
-    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 408, 413, 415, 422, 429, 503),
 )
 async def verify(data: EmailConfirmation, request: ApiRequest) -> None:
-    """With the token that was mailed there. A changed address takes effect now.
+    """Confirms an address with the token that was mailed to it. If it is a new address of an
+    account, it replaces the old one now.
 
-    With an access token of the account, this is all, and `password` does not matter. Without one the token proves who
-    reads the address, and not who made the account. So if the address was not confirmed before, `password` is needed:
-    it is the account's from now on, and all sessions, other mailed tokens and answers kept for retries from before are
-    removed. Without it the answer is 422 with that field, and the token stays good.
+    With an access token of the account nothing else is needed, and `password` is ignored. Without
+    one, the mailed token only proves that you read mail at the address, not that you created the
+    account. If the address was not confirmed before, you therefore have to send `password`. It
+    becomes the account's password, and all sessions, other mailed tokens and stored responses for
+    retries are removed. If it is missing, the response is 422 and the token remains valid.
 
-    One that never came is mailed again on `PATCH /users/me` with the address that you have and your password.
+    If no mail arrives, request another one: send `PATCH /users/me` with your current address and
+    your password.
     """
     proof = await find_proof(request.services.database, Purpose.VERIFY, data.token)
     if proof is None:
         raise await _unknown_token(request, Event.EMAIL_VERIFY)
-    if await _is_inside(request, proof.account_id) or proof.confirmed:
-        if await confirm_address(request.services.database, data.token) is None:  # used meanwhile
+    if await _has_session_of(request, proof.account_id) or proof.confirmed:
+        if await confirm_address(request.services.database, data.token) is None:  # used since
             raise await _unknown_token(request, Event.EMAIL_VERIFY)
         await audit(request, Event.EMAIL_VERIFY, account_id=proof.account_id)
     elif data.password is UNSET:
         errors = [FieldError("password", "missing")]
-        detail = "outside a session of the account, the first proof of its address sets a password"
+        detail = (
+            "without an access token of the account, the first confirmation of its address "
+            "needs a new password"
+        )
         raise ProblemError(422, detail, kind="urn:devnest:invalid", errors=errors)
     else:
         await _set_password(
@@ -170,9 +178,8 @@ async def verify(data: EmailConfirmation, request: ApiRequest) -> None:
         send_address_changed(request, proof)
 
 
-async def _is_inside(request: ApiRequest, account_id: UUID) -> bool:
-    """Whether the request comes from a session of this account; a token that is not good is refused, for its client
-    can get another."""
+async def _has_session_of(request: ApiRequest, account_id: UUID) -> bool:
+    """Whether the request has an access token of this account. An invalid token is refused."""
     if "authorization" not in request.headers:
         return False
     await authenticate(request)
@@ -182,7 +189,10 @@ async def _is_inside(request: ApiRequest, account_id: UUID) -> bool:
 async def _set_password(
     request: ApiRequest, event: Event, field: str, password: str, token: str, proof: Proof
 ) -> None:
-    """Give the account to whoever has the token; what it proved was looked up before the password was hashed."""
+    """Set a password with a mailed token, and end all sessions.
+
+    `proof` was looked up before. The token is checked again after the hash.
+    """
     services = request.services
     await check_strength(services.policy, field, password, (proof.username, proof.email))
     password_hash = await request.cancel_on_disconnect(
@@ -190,7 +200,7 @@ async def _set_password(
     )
     purpose = Purpose.RESET if event is Event.PASSWORD_RESET else Purpose.VERIFY
     done = await set_password(services.database, purpose, token, password_hash)
-    if done is None:  # used meanwhile
+    if done is None:  # the token has been used since
         raise await _unknown_token(request, event)
     proof, ended = done
     for session_id in ended:
@@ -204,6 +214,7 @@ async def _set_password(
 
 
 async def _unknown_token(request: ApiRequest, event: Event) -> ProblemError:
+    """Count an invalid token as a failure, and make the problem for it."""
     await count_failure(request, event)
     await audit(request, event, "unknown token")
     return ProblemError(400, TOKEN_REFUSED, kind="urn:devnest:token")

@@ -1,4 +1,4 @@
-"""Sessions: `/auth/refresh`, `/auth/logout`, and the list of where an account is signed in."""
+"""Sessions: `/auth/refresh`, `/auth/logout`, and `/auth/sessions`, the list of an account's."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from devnest.api.http.problems import ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
 from devnest.api.mails import send_notice
-from devnest.api.openapi.documentation import BEARER, answers
+from devnest.api.openapi.documentation import BEARER, problems
 from devnest.api.security.audit import audit
 from devnest.api.security.authentication import authenticate
 from devnest.api.security.throttling import count_failure
@@ -27,10 +27,12 @@ from devnest.store import (
 
 __all__ = ["ROUTES"]
 
-CONTINUED_TWICE = """one of your sessions at DevNest was continued twice within a few seconds, from two networks.
+CONTINUED_TWICE = """one of your sessions at DevNest was continued twice within a few seconds, from
+two networks.
 
-A phone that changes networks does that. So does somebody who has copied your session."""
-REPEATABLE = ("unknown", "ended", "inactive")  # reasons of a refusal that changes nothing
+A phone that changes networks can cause this. So can someone who has copied your session."""
+# The reasons of refusals that change nothing, so a client can cause them any number of times.
+REPEATABLE = ("unknown", "ended", "inactive")
 log = structlog.get_logger("devnest.api")
 
 
@@ -39,29 +41,35 @@ log = structlog.get_logger("devnest.api")
     status_code=200,
     tags=["sessions"],
     summary="Continue a session",
-    responses=answers(400, 401, 408, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 408, 413, 415, 422, 429, 503),
 )
 async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
-    """A new pair for a session's newest refresh token.
+    """Exchanges the newest refresh token of a session for a new pair of tokens.
 
-    The token given is then replaced. Until the new one is used, and for ten seconds at most, the same token gets the
-    same new one once more, for a client that lost the answer. After that it is taken for a copy: the session ends.
-    Where the second of the two requests came from another network, you are told by mail.
-    A session ends after 14 days without a refresh, after 10,000 refreshes, and 30 days after the sign-in.
+    A client that has lost the response can repeat its request once: the old token gets the same
+    new refresh token again, until the new one is used, for at most ten seconds. If the repeated
+    request comes from another network, a mail tells you. After that, the old token counts as
+    stolen, and using it ends the session.
+
+    A session ends after 14 days without a refresh, after 10,000 refreshes, and 30 days after the
+    sign-in.
     """
     try:
         refreshed = await refresh_session(
             request.services.database, data.refresh_token, request.network
         )
     except RefreshRefused as refused:
-        if refused.reason in REPEATABLE:  # the others end the session, and come once
+        if refused.reason in REPEATABLE:
             await count_failure(
                 request, Event.REFRESH, account_id=refused.account_id, session_id=refused.session_id
-            )  # fmt: skip
+            )
         await audit(
-            request, Event.REFRESH, refused.reason,
-            account_id=refused.account_id, session_id=refused.session_id,
-        )  # fmt: skip
+            request,
+            Event.REFRESH,
+            refused.reason,
+            account_id=refused.account_id,
+            session_id=refused.session_id,
+        )
         if refused.reason == "reused":
             log.warning(
                 "a refresh token came back, its session ended", session_id=str(refused.session_id)
@@ -93,10 +101,10 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     summary="End this session",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(401, 503),
+    responses=problems(401, 503),
 )
 async def logout(request: ApiRequest) -> None:
-    """Its refresh token and its access tokens stop working at once, on every server."""
+    """Ends the session of the access token. Its tokens stop working immediately on all servers."""
     await end_session(
         request.services.database, request.principal.account_id, request.principal.session_id
     )
@@ -108,16 +116,18 @@ async def logout(request: ApiRequest) -> None:
 @get(
     "/auth/sessions",
     tags=["sessions"],
-    summary="Where you are signed in",
+    summary="List your sessions",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(401, 503),
+    responses=problems(401, 503),
 )
 async def read_sessions(request: ApiRequest) -> Reply[list[Session]]:
-    """The live sessions of your account, the newest sign-in first, at most 300.
+    """Returns the sessions of your account that have not ended, at most 300. The newest sign-in is
+    first.
 
-    `last_used_at` is the beginning of a day in UTC, and says nothing of today, except of a session that began today.
-    So nobody who reads this list learns when another uses a session.
+    `last_used_at` is the beginning of a day in UTC. Use on the current day shows only on the next
+    one, except for a session that began today. So a person who reads this list does not learn at
+    what time somebody else uses a session.
     """
     account_id, session_id = request.principal.account_id, request.principal.session_id
     return Reply(await list_sessions(request.services.database, account_id, session_id))
@@ -130,10 +140,10 @@ async def read_sessions(request: ApiRequest) -> Reply[list[Session]]:
     summary="End a session",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(401, 404, 503),
+    responses=problems(401, 404, 503),
 )
 async def end_one(session_id: UUID, request: ApiRequest) -> None:
-    """One of your own; another's is not found."""
+    """Ends one of your sessions. A session of another account is a 404."""
     if not await end_session(request.services.database, request.principal.account_id, session_id):
         raise ProblemError(404, "you have no such session")
     request.services.revoked.add(session_id)
@@ -149,10 +159,10 @@ async def end_one(session_id: UUID, request: ApiRequest) -> None:
     summary="End all sessions",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(401, 503),
+    responses=problems(401, 503),
 )
 async def end_all(request: ApiRequest) -> None:
-    """Sign out everywhere, here too."""
+    """Ends all sessions of your account, including the one that sends this request."""
     for session_id in await end_sessions(request.services.database, request.principal.account_id):
         request.services.revoked.add(session_id)
     await audit(request, Event.SESSIONS_END, account_id=request.principal.account_id)

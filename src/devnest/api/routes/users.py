@@ -1,4 +1,4 @@
-"""`/users`: an account's own view of itself, what its holder can do to it, and everyone's view."""
+"""`/users`: an account as its holder sees and changes it, and its public profile."""
 
 import re
 
@@ -10,7 +10,7 @@ from devnest.api.http.problems import FieldError, ProblemError
 from devnest.api.http.request import ApiRequest
 from devnest.api.http.response import Reply
 from devnest.api.mails import send_change_verification, send_deleted, send_notice, shortened
-from devnest.api.openapi.documentation import BEARER, answers
+from devnest.api.openapi.documentation import BEARER, problems
 from devnest.api.security.audit import audit
 from devnest.api.security.authentication import authenticate
 from devnest.api.security.throttling import check_address, confirmation_attempt, count_failure
@@ -38,52 +38,55 @@ NAME_PATTERN = re.compile(NAME["pattern"])
 @get(
     "/users/me",
     tags=["accounts"],
-    summary="Your account",
+    summary="Read your account",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(401, 503),
+    responses=problems(401, 503),
 )
 async def me(request: ApiRequest) -> Reply[Account]:
-    """The account the access token was given to."""
+    """Returns the account of the access token."""
     return Reply(await _own_account(request))
 
 
 @patch(
     "/users/me",
     tags=["accounts"],
-    summary="Change your name or address",
+    summary="Change your username or e-mail address",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
 )
 async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
-    """Either needs your password.
+    """Changes your username, your e-mail address, or both. Either requires your password.
 
-    A new name is yours at once. The old one is kept for you for 90 days, and nobody else can take it. There are three
-    new names within 90 days; another case of a name is none. A new address takes effect when the code that is mailed
-    there comes back to `/auth/email/verify`; until then the answer shows the old one, which is told by mail. The
-    address that you have gets the code once more.
+    A new username takes effect immediately. The old one is reserved for you for 90 days. You can
+    change the username three times within 90 days; a change of case only does not count.
+
+    A new address takes effect when the code that is mailed to it is sent to `/auth/email/verify`.
+    Until then the response shows the old address, which gets a mail about the request. If you give
+    your current address, its code is mailed again.
     """
     account = await _own_account(request)
     if data.username is UNSET and data.email is UNSET:
         return Reply(account)
     event = Event.USERNAME_CHANGE if data.email is UNSET else Event.EMAIL_CHANGE
-    found = await _confirm(request, event, _given(data.password))
+    found = await _check_password(request, event, _required(data.password))
     if data.email is not UNSET:
-        await _may_move(request, account, data.email)
+        await _check_new_address(request, account, data.email)
     if data.username is not UNSET and data.username != account.username:
         before, account = (
             account.username,
-            await _rename(request, data.username, _given(data.password), found),
+            await _rename(request, data.username, _required(data.password), found),
         )
         what = f"your name at DevNest is {account.username} from now on; it was {before}."
         await send_notice(request, account.id, what)
     if data.email is not UNSET:
-        await _ask_for_address(request, account, data.email, found.password_hash)
+        await _send_confirmation(request, account, data.email, found.password_hash)
     return Reply(account)
 
 
-def _given(password: str | UnsetType) -> str:
+def _required(password: str | UnsetType) -> str:
+    """Return the password, or raise `ProblemError` 422 if it is missing."""
     if password is UNSET:
         errors = [FieldError("password", "missing")]
         raise ProblemError(
@@ -95,7 +98,7 @@ def _given(password: str | UnsetType) -> str:
 async def _own_account(request: ApiRequest) -> Account:
     account = await find_account(request.services.database, request.principal.account_id)
     if account is None:
-        raise _gone()
+        raise _account_gone()
     return account
 
 
@@ -104,8 +107,8 @@ async def _rename(request: ApiRequest, username: str, password: str, found: Logi
     await check_address(request, Event.USERNAME_CHANGE, account_id)
     try:
         renamed = await change_username(database, account_id, username, found.password_hash)
-        if renamed is None:  # another hash of the same password may have come in between: a rehash
-            found = await _confirm(request, Event.USERNAME_CHANGE, password)
+        if renamed is None:  # a rehash may have replaced the hash since it was checked
+            found = await _check_password(request, Event.USERNAME_CHANGE, password)
             renamed = await change_username(database, account_id, username, found.password_hash)
     except AlreadyTaken:
         await count_failure(request, Event.USERNAME_CHANGE, account_id=account_id)
@@ -125,8 +128,8 @@ async def _rename(request: ApiRequest, username: str, password: str, found: Logi
     return renamed
 
 
-async def _may_move(request: ApiRequest, account: Account, email: str) -> None:
-    """Raise what forbids the new address."""
+async def _check_new_address(request: ApiRequest, account: Account, email: str) -> None:
+    """Raise `AlreadyTaken` or `Throttled` if the account may not change to this address."""
     if _is_other(account, email):
         await check_address(request, Event.EMAIL_CHANGE, account.id)
         if await is_address_taken(request.services.database, email):
@@ -136,13 +139,16 @@ async def _may_move(request: ApiRequest, account: Account, email: str) -> None:
     await count_failure(request, Event.EMAIL_CHANGE)
 
 
-async def _ask_for_address(
+async def _send_confirmation(
     request: ApiRequest, account: Account, email: str, password_hash: str
 ) -> None:
-    """Mail a code to the new address, and word of it to the old one."""
+    """Mail a code to the new address, and a notice to the old one."""
     send_change_verification(request, account.id, email, password_hash)
     if _is_other(account, email):
-        what = f"someone gave your password and asked to change your e-mail address at DevNest to {shortened(email)}."
+        what = (
+            "someone entered your password and asked to change your e-mail address at DevNest to "
+            f"{shortened(email)}."
+        )
         await send_notice(request, account.id, what)
     await audit(
         request, Event.EMAIL_CHANGE, account_id=account.id, session_id=request.principal.session_id
@@ -160,18 +166,18 @@ def _is_other(account: Account, email: str) -> bool:
     summary="Delete your account",
     security=BEARER,
     before_request=authenticate,
-    responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
 )
 async def delete_me(data: AccountDeletion, request: ApiRequest) -> None:
-    """For good. Your sessions end everywhere; your posts and comments stay without your name.
+    """Deletes your account permanently, and ends all its sessions.
 
-    To take them with you, delete them first. Nobody can register your name for 90 days.
+    Your posts and comments stay, without your name. If you do not want that, delete them first.
+    Nobody can register your username for 90 days.
     """
     account_id = request.principal.account_id
-    for _ in range(
-        2
-    ):  # the first time another hash of the same password may have come in between: a rehash
-        found = await _confirm(request, Event.ACCOUNT_DELETE, data.password)
+    # The first time, a rehash may have replaced the hash between the check and the deletion.
+    for _ in range(2):
+        found = await _check_password(request, Event.ACCOUNT_DELETE, data.password)
         ended = await delete_account(request.services.database, account_id, found.password_hash)
         if ended is not None:
             break
@@ -188,11 +194,11 @@ async def delete_me(data: AccountDeletion, request: ApiRequest) -> None:
     send_deleted(request, found)
 
 
-async def _confirm(request: ApiRequest, event: Event, password: str) -> Login:
-    """What the account logs in with, if this is its password; raises `ProblemError` 401 or 403, or `Throttled`."""
+async def _check_password(request: ApiRequest, event: Event, password: str) -> Login:
+    """Return the account's credentials if this is its password; raise a 401, 403 or 429 if not."""
     found = await find_login(request.services.database, request.principal.account_id)
     if found is None:
-        raise _gone()
+        raise _account_gone()
     async with confirmation_attempt(request, event) as attempt:
         if not await attempt.verify(password, found.password_hash):
             raise await _wrong_password(request, event)
@@ -205,19 +211,21 @@ async def _wrong_password(request: ApiRequest, event: Event) -> ProblemError:
     return ProblemError(403, "the current password is wrong", kind="urn:devnest:credentials")
 
 
-def _gone() -> ProblemError:
+def _account_gone() -> ProblemError:
     return ProblemError(401, "the account no longer exists", headers={"WWW-Authenticate": "Bearer"})
 
 
 @get(
     "/users/{username:str}",
     tags=["accounts"],
-    summary="An account's public page",
-    responses=answers(404, 503),
+    summary="Read a public profile",
+    responses=problems(404, 503),
 )
 async def profile(username: str, request: ApiRequest) -> Reply[Profile]:
-    """By its username, in any case; the account's posts are at `/posts?author=`."""
-    # What no account can be called is not looked up: PostgreSQL takes no NUL.
+    """Returns the public profile of an account by its username, in any case. The account's posts
+    are at `/posts?author=`.
+    """
+    # Names that no account can have are not looked up, because PostgreSQL refuses NUL.
     found = (
         await find_profile(request.services.database, username)
         if NAME_PATTERN.match(username)
