@@ -140,6 +140,27 @@ def test_every_route_names_its_errors(document: dict[str, Any]) -> None:
         assert "400" in listed or "query" not in parameters, (method, path)
 
 
+def test_everything_is_described_in_sentences(document: dict[str, Any]) -> None:
+    """Routes, parameters, errors and types, without anything that is for the readers of the code."""
+    found = dict[str, str]()
+    for method, path, operation in operations(document):
+        at = f"{method} {path}"
+        found[at] = operation.get("description", "")
+        assert operation.get("summary"), at
+        for parameter in operation.get("parameters", []):
+            found[f"{at} {parameter['name']}"] = parameter.get("description", "")
+        for status, answer in operation["responses"].items():
+            if status >= "300":
+                found[f"{at} {status}"] = answer["description"]
+    for name, schema in document["components"]["schemas"].items():
+        found[name] = schema.get("description", "")
+    for at, description in found.items():
+        assert description.endswith("."), at
+        assert "\n " not in description, at
+        assert "Args:" not in description, at
+        assert "Attributes:" not in description, at
+
+
 def test_links_lead_somewhere(document: dict[str, Any]) -> None:
     """From registering to signing in and on, and from a post to all that can be done with it."""
     known = {

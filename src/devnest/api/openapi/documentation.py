@@ -4,13 +4,15 @@ from base64 import b64encode
 from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.util import find_spec
+from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 from litestar import Controller, Litestar, MediaType, Request, get
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 
 from devnest import __version__
 from devnest.api.http.bodies import (
@@ -29,6 +31,7 @@ from devnest.api.http.bodies import (
 )
 from devnest.api.http.idempotency import IDEMPOTENCY_KEY
 from devnest.api.http.problems import PROBLEM_JSON, Problem
+from devnest.api.http.response import Reply
 from devnest.api.openapi.examples import add_examples, add_links
 
 __all__ = ["BEARER", "openapi_config", "problems"]
@@ -49,6 +52,12 @@ DESCRIPTIONS = {
     429: "Too many failed attempts, or too many changes of the username. `Retry-After` says when "
     "to try again.",
     503: "The service cannot do this now. `Retry-After` says when to try again.",
+}
+PATH_PARAMETERS = {
+    "post_id": "The id of the post.",
+    "comment_id": "The id of the comment.",
+    "session_id": "The id of the session, as in the list of your sessions.",
+    "username": "The username, in any case.",
 }
 BODIES = (
     Registration,
@@ -191,9 +200,14 @@ def _document(app: Litestar) -> bytes:
     components["AccountChange"]["dependentRequired"] = {
         name: ["password"] for name in ("email", "username")
     }
-    schema["components"]["schemas"].update(components)
+    schemas = schema["components"]["schemas"]
+    schemas.update(components)
+    _describe_schemas(app, schemas)
     for operations in schema["paths"].values():
         for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path":
+                    parameter["description"] = PATH_PARAMETERS[parameter["name"]]
             if "application/json" in operation["responses"].get("400", {}).get("content", {}):
                 # Litestar adds it where a path has a parameter. Here a wrong parameter is a 404.
                 del operation["responses"]["400"]
@@ -205,6 +219,21 @@ def _document(app: Litestar) -> bytes:
     add_examples(schema)
     add_links(schema)
     return msgspec.json.encode(schema)
+
+
+def _describe_schemas(app: Litestar, schemas: dict[str, Any]) -> None:
+    """Describe each schema by the first paragraph of its type's docstring."""
+    returned = [
+        handler.parsed_fn_signature.return_type.annotation
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    ]
+    sent = [get_args(each)[0] for each in returned if get_origin(each) is Reply]
+    for types in (BODIES, (Problem, *sent)):
+        for name, component in msgspec.json.schema_components(types)[1].items():
+            description = cleandoc(component.get("description", ""))
+            schemas[name]["description"] = description.partition("\n\n")[0]
 
 
 def openapi_config() -> OpenAPIConfig:
