@@ -46,17 +46,31 @@ def test_options_exist(page: Path) -> None:
             assert option in help_of(command), f"{command} {option}"
 
 
-def test_the_tests_that_the_security_page_names_exist() -> None:
+def test_the_tests_that_the_pages_on_security_name_exist() -> None:
     """A promise without a test would be found out; each item of ASVS has a number of its form."""
-    text = (ROOT / "docs" / "explanation" / "security.md").read_text()
+    standard = (ROOT / "docs" / "reference" / "asvs.md").read_text()
+    text = (ROOT / "docs" / "explanation" / "security.md").read_text() + standard
     named = re.findall(r"`(tests/[a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?`", text)
     assert len(named) > 100
     for path, test in named:
         assert f"def {test}" in (ROOT / path).read_text(), f"{path}::{test}"
-    rows = re.findall(r"^\| ([\d., ]+) \|", text.split("## OWASP ASVS 5")[1], re.MULTILINE)
+    rows = re.findall(r"^\| ([\d., ]+) \|", standard, re.MULTILINE)
     items = [item for row in rows for item in row.split(", ")]
     assert len(items) == len(set(items)) > 50
     assert all(re.fullmatch(r"\d{1,2}\.\d\.\d{1,2}", item) for item in items)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_wrap_at_100_characters(page: Path) -> None:
+    """Of text: a row of a table is one line, a link is whole, and `devnest bench` writes a section as it is."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^<!-- devnest bench: .*?^<!-- /devnest bench", "", text, flags=re.MULTILINE | re.DOTALL
+    )
+    wide = [line for line in text.splitlines() if len(line) > 100 and not line.startswith("|")]
+    assert [
+        line for line in wide if " " in re.sub(r"\[[^]]*\]\([^)]*\)", "", line.strip("- "))
+    ] == []
 
 
 def test_the_readme_and_the_page_on_performance_are_short() -> None:
