@@ -222,7 +222,7 @@ async def test_a_changed_file_is_taken_up_and_a_damaged_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """While a server runs; one line in the log for each change, none of which holds a key."""
-    monkeypatch.setattr("devnest.cluster.keywatch.PERIOD_S", 0.001)
+    monkeypatch.setattr("devnest.cluster.keywatch.POLL_INTERVAL_S", 0.001)
     path = ensure_keys(tmp_path)
     taken: asyncio.Queue[KeySet] = asyncio.Queue()
     async with KeyWatch(path, taken.put_nowait):

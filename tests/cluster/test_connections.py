@@ -124,7 +124,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
         )
         config.load()
         server = Server(config, [listener], lambda: None)
-        server.manage(another, [management])
+        server.add_management(another, [management])
         server.lifespan = config.lifespan_class(config)
         await (
             server.startup()
@@ -134,7 +134,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
             yield at
         finally:
             if listener.fileno() != -1:
-                server.insist()
+                server.stop_now()
                 await server.shutdown()
 
 
@@ -443,7 +443,7 @@ async def test_an_address_with_many_idle_connections_makes_room(
 ) -> None:
     """Whoever comes is accepted, and an address with few connections keeps its own."""
     monkeypatch.setattr("devnest.cluster.acceptor.MAX_CONNECTIONS", 10)
-    monkeypatch.setattr("devnest.cluster.acceptor.ROOM", 2)
+    monkeypatch.setattr("devnest.cluster.acceptor.MAX_CLOSED_TOGETHER", 2)
     async with serving(tmp_path) as at:
         modest = await answered(at, "127.0.0.1")
         greedy = [await answered(at, "127.0.0.2") for _ in range(9)]
@@ -549,7 +549,7 @@ async def test_a_connection_that_stays_silent_does_not_hold_a_server_that_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has so long, and no longer."""
-    bound(monkeypatch, "LAST_HEAD_TIMEOUT_S")
+    bound(monkeypatch, "SHUTDOWN_HEAD_TIMEOUT_S")
     async with serving(tmp_path) as at:
         with socket.create_connection(at.address):
             await at.server.shutdown()
@@ -580,7 +580,7 @@ async def test_nor_does_it_when_the_server_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the answer says that it is the last, though it was begun under older headers."""
-    bound(monkeypatch, "LAST_HEAD_TIMEOUT_S")
+    bound(monkeypatch, "SHUTDOWN_HEAD_TIMEOUT_S")
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         writer.write(GET.replace(b"small", b"slow") + GET[:10])
@@ -627,7 +627,7 @@ async def test_who_comes_when_the_time_is_up_is_answered_too(tmp_path: Path) -> 
         reader, writer = await at.connect()
         writer.write(GET.replace(b"small", b"slow"))
         await until_active(at, 1)
-        at.server.insist()
+        at.server.stop_now()
         late.write(GET.replace(b"small", b"slow"))
         await at.server.shutdown()
         for each in (reader, late_reader):
@@ -650,7 +650,7 @@ async def test_who_does_not_read_does_not_hold_a_server_whose_time_is_up(
         writer.write(2 * GET.replace(b"small", b"huge"))
         while not any(connection.flow.write_paused for connection in at.server._connections):
             await asyncio.sleep(0)
-        at.server.insist()
+        at.server.stop_now()
         await at.server.shutdown()
         await at.is_empty()
         writer.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devnest.cluster.gc_control import ENOUGH, FEW, collecting
+from devnest.cluster.gc_control import MAX_REQUESTS_IN_PROGRESS, MIN_MIDDLE_COLLECTIONS, collecting
 from tests.support import PATIENCE_S
 
 LOOK_S = 0.01
@@ -27,7 +27,7 @@ def thaw() -> Iterator[None]:
     gc.unfreeze()
 
 
-def old_garbage(looks: int = ENOUGH) -> "weakref.ref[Knot]":
+def old_garbage(looks: int = MIN_MIDDLE_COLLECTIONS) -> "weakref.ref[Knot]":
     """A knot that nobody uses any more, but that has been looked at while it was in use, twice or more often."""
     knot = Knot()
     for _ in range(looks):
@@ -46,24 +46,24 @@ async def is_gone(knot: "weakref.ref[Knot]", looks: int) -> bool:
 
 async def test_old_garbage_goes_when_few_requests_are_in_progress() -> None:
     """Not before."""
-    requests = FEW + 1
+    requests = MAX_REQUESTS_IN_PROGRESS + 1
     async with collecting(lambda: requests, LOOK_S):
         knot = old_garbage()
         assert not await is_gone(knot, 20)
-        requests = FEW
+        requests = MAX_REQUESTS_IN_PROGRESS
         assert await is_gone(knot, int(PATIENCE_S / LOOK_S))
 
 
 async def test_old_garbage_goes_at_last_where_it_never_gets_quiet() -> None:
     """Else it would fill the memory."""
-    async with collecting(lambda: FEW + 1, LOOK_S, 10 * LOOK_S):
+    async with collecting(lambda: MAX_REQUESTS_IN_PROGRESS + 1, LOOK_S, 10 * LOOK_S):
         assert await is_gone(old_garbage(), int(PATIENCE_S / LOOK_S))
 
 
 async def test_where_nothing_can_be_found_nobody_looks() -> None:
     """A pass over everything is for a reason."""
     async with collecting(lambda: 0, LOOK_S):
-        knot = old_garbage(ENOUGH - 1)
+        knot = old_garbage(MIN_MIDDLE_COLLECTIONS - 1)
         assert not await is_gone(knot, 20)
 
 

@@ -49,7 +49,7 @@ def test_a_child_hears_of_an_end_though_its_last_beat_was_not_read(
         ours, theirs = socket.socketpair()
         control = Control(theirs.detach())
         control.watch(lambda: None)
-        control._beat()
+        control._send_heartbeat()
         ours.close()
         assert await asyncio.wait_for(gone, PATIENCE_S) == 0
         asyncio.get_running_loop().remove_reader(control._socket)
@@ -62,7 +62,7 @@ async def test_a_child_that_hangs_is_killed_and_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real pool process, stopped; the next one beats and stays."""
-    monkeypatch.setattr(child_module, "HANG_S", 6.0)
+    monkeypatch.setattr(child_module, "HEARTBEAT_TIMEOUT_S", 6.0)
     settings = PoolSettings("pool", 1, str(tmp_path / "pool.sock"), 1, 0, "error")
     memory = SharedMemory.create()
     keeper = Keeper(
@@ -71,7 +71,7 @@ async def test_a_child_that_hangs_is_killed_and_replaced(
         ProcessRegistry(memory),
     )
     await keeper.spawn()
-    await keeper.fill()
+    await keeper.make_ready()
     failures: list[Exception] = []
     keeper.keep(failures.append)
     first = keeper.child
@@ -83,5 +83,5 @@ async def test_a_child_that_hangs_is_killed_and_replaced(
                 await asyncio.sleep(0.02)
         assert read_processes(memory).restarts == {"pool": 1}
     finally:
-        await keeper.leave(30)
+        await keeper.stop(30)
     assert not failures

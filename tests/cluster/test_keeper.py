@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from devnest.cluster.child import Child, ChildFailed
 from devnest.cluster.keeper import MAX_FAILED_STARTS, Keeper
-from devnest.cluster.start import SUPERVISORS
+from devnest.cluster.start import SUPERVISOR_SIGNALS
 from devnest.process_registry import ProcessRegistry
 from devnest.shared_memory import SharedMemory
 from tests.support import PATIENCE_S
@@ -75,7 +75,7 @@ async def filled(module: str, how: str) -> tuple[Keeper, "asyncio.Future[ChildFa
     """A keeper whose first child is ready, and where it says that it gave up."""
     keeper = Keeper(lambda: Child("child", module), lambda: Settings(how), registry())
     await keeper.spawn()
-    await keeper.fill()
+    await keeper.make_ready()
     gave_up: asyncio.Future[ChildFailed] = asyncio.get_running_loop().create_future()
     keeper.keep(gave_up.set_result)
     return keeper, gave_up
@@ -95,7 +95,7 @@ async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
         "by SIGKILL",
         "by signal 40",
     ]
-    await keeper.leave(60)
+    await keeper.stop(60)
     assert keeper.child.has_ended()
     assert not gave_up.done()
 
@@ -105,20 +105,20 @@ async def test_a_killed_child_is_replaced(module: str, tmp_path: Path) -> None:
     [
         ("exits", "with status 7"),
         ("says why", "no luck"),
-        ("garbage", "it did not say what it means"),
+        ("garbage", "its report cannot be read"),
     ],
 )
 async def test_a_child_that_never_starts_is_given_up(
     module: str, how: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """After several tries, with the reason."""
-    monkeypatch.setattr("devnest.cluster.keeper.BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("devnest.cluster.keeper.MIN_BACKOFF_S", 0.001)
     keeper, gave_up = await filled(module, how)
     keeper.child.kill()
     error = await gave_up
     assert reason in str(error)
     assert error.status == (4 if how == "says why" else 1)
-    await keeper.leave(60)
+    await keeper.stop(60)
 
 
 async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
@@ -128,15 +128,15 @@ async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
     )
     await keeper.spawn()
     with pytest.raises(ChildFailed, match="before it was ready, with status 1"):
-        await keeper.fill()
-    await keeper.leave(60)
+        await keeper.make_ready()
+    await keeper.stop(60)
 
 
 async def test_a_child_that_cannot_be_spawned_is_tried_again(
     module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A machine that has no process or descriptor to spare has some later: the keeper does not give up."""
-    monkeypatch.setattr("devnest.cluster.keeper.BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("devnest.cluster.keeper.MIN_BACKOFF_S", 0.001)
     keeper, gave_up = await filled(module, "good")
     tried = {keeper.child}
     with no_descriptor_left():
@@ -149,7 +149,7 @@ async def test_a_child_that_cannot_be_spawned_is_tried_again(
         await asyncio.sleep(0.01)
     assert keeper.child not in tried
     assert not gave_up.done()
-    await keeper.leave(60)
+    await keeper.stop(60)
 
 
 async def test_a_slot_whose_child_cannot_be_spawned_can_be_left(
@@ -163,7 +163,7 @@ async def test_a_slot_whose_child_cannot_be_spawned_can_be_left(
         async with asyncio.timeout(PATIENCE_S):
             while keeper.child is killed:
                 await asyncio.sleep(0.001)
-        await keeper.leave(60)
+        await keeper.stop(60)
     assert keeper.child.has_ended()
 
 
@@ -179,11 +179,11 @@ async def test_a_child_that_no_thread_can_wait_for_fails(
     child = Child("child", module)
     with pytest.raises(ChildFailed, match="can't start new thread") as raised:
         await child.spawn()
-    assert raised.value.passing
+    assert raised.value.transient
     await child.stop(60)
 
 
-@pytest.mark.parametrize("number", SUPERVISORS)
+@pytest.mark.parametrize("number", SUPERVISOR_SIGNALS)
 async def test_a_signal_for_the_supervisor_is_nothing_to_a_child_that_begins(
     module: str, number: signal.Signals
 ) -> None:
@@ -193,7 +193,7 @@ async def test_a_signal_for_the_supervisor_is_nothing_to_a_child_that_begins(
     os.kill(child.pid, number)
     child.configure(Settings("good"))
     await child.wait_ready()
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SUPERVISORS) == set()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SUPERVISOR_SIGNALS) == set()
     await child.stop(60)
 
 
@@ -208,5 +208,5 @@ async def test_a_slot_can_be_left_while_its_child_is_being_started(
         await asyncio.sleep(0)
     starting.cancel()
     await asyncio.wait((starting,))
-    await keeper.leave(60)
+    await keeper.stop(60)
     assert keeper.child.has_ended()

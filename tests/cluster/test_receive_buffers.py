@@ -27,7 +27,7 @@ LONG = b"content-length: 150000\r\n\r\n"
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for ten pieces, of which four are to be free after a cut."""
     monkeypatch.setattr("devnest.cluster.receive_buffers.MAX_UNFINISHED_BYTES", 10 * PIECE + 5000)
-    monkeypatch.setattr("devnest.cluster.receive_buffers.MIN_ROOM_BYTES", 4 * PIECE)
+    monkeypatch.setattr("devnest.cluster.receive_buffers.MIN_FREE_BYTES", 4 * PIECE)
 
 
 async def held(at: Serving, size_bytes: int) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnest.cluster.connections import MAX_PIPELINED, BoundedProtocol
-from devnest.cluster.send_buffers import MAX_UNSENT_BYTES, SendBuffers, _Backlog
+from devnest.cluster.send_buffers import MAX_UNSENT_BYTES, SendBuffers, _Unread
 from devnest.cluster.write_coalescing import CoalescingTransport
 from tests.cluster.test_connections import GET, HUGE, on_uvloop, rest, serving, until_active
 from tests.metrics import total, until
@@ -29,8 +29,8 @@ HUGE_GET = GET.replace(b"small", b"huge")
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for eight pieces, of which two are to be free after a cut; nobody looks but when the test does."""
     monkeypatch.setattr("devnest.cluster.send_buffers.MAX_UNSENT_BYTES", 8 * MIB)
-    monkeypatch.setattr("devnest.cluster.send_buffers.MIN_ROOM_BYTES", 2 * MIB)
-    monkeypatch.setattr("devnest.cluster.send_buffers.LOOK_S", 3600.0)
+    monkeypatch.setattr("devnest.cluster.send_buffers.MIN_FREE_BYTES", 2 * MIB)
+    monkeypatch.setattr("devnest.cluster.send_buffers.MEASURE_INTERVAL_S", 3600.0)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_a_server_never_keeps_more_than_it_may() -> None:
             client.transport.abort()
         while any(client.transport.get_write_buffer_size() for client in clients):
             await asyncio.sleep(0)
-        send_buffers._look()
+        send_buffers._measure()
         assert send_buffers.held_bytes == 0
 
 
@@ -109,9 +109,9 @@ async def test_who_reads_slowest_is_cut_first() -> None:
         deaf, slow, brisk, another = [await connect(send_buffers, sockets) for _ in range(4)]
         for client in (slow, brisk, another, deaf):
             await client.write(2)
-        send_buffers._look()
+        send_buffers._measure()
         await asyncio.gather(slow.read(100_000), brisk.read(MIB // 2), another.read(MIB // 2))
-        send_buffers._look()
+        send_buffers._measure()
         assert send_buffers.held_bytes == 8 * MIB
         newcomer = await connect(send_buffers, sockets)
         await newcomer.write()
@@ -121,7 +121,7 @@ async def test_who_reads_slowest_is_cut_first() -> None:
         await asyncio.gather(
             brisk.read(2 * MIB - MIB // 2), another.read(2 * MIB - MIB // 2), newcomer.read(MIB)
         )
-        send_buffers._look()
+        send_buffers._measure()
         assert send_buffers.held_bytes == 0
 
 
@@ -142,21 +142,21 @@ async def test_a_connection_has_a_bound_of_its_own(monkeypatch: pytest.MonkeyPat
 @given(st.lists(st.integers(1, 1000) | st.floats(0, 1), max_size=40))
 def test_a_piece_counts_until_its_last_byte_has_gone(history: list[int | float]) -> None:
     """A whole number is a piece that is written, a share so much of what is unread that is read."""
-    backlog, pieces = _Backlog(), deque[list[int]]()  # the size and what is unread of each
+    unread, pieces = _Unread(), deque[list[int]]()  # the size and what is unread of each
     for step in history:
         if isinstance(step, int):
             pieces.append([step, step])
-            backlog.wrote(step)
+            unread.wrote(step)
         else:
-            taken = int(step * sum(unread for _, unread in pieces))
+            taken = int(step * sum(unread_bytes for _, unread_bytes in pieces))
             while taken:
                 part = min(taken, pieces[0][1])
                 pieces[0][1] -= part
                 taken -= part
                 if not pieces[0][1]:
                     pieces.popleft()
-        backlog.settle(sum(unread for _, unread in pieces))
-        assert backlog.held_bytes == sum(size for size, _ in pieces)
+        unread.release(sum(unread_bytes for _, unread_bytes in pieces))
+        assert unread.held_bytes == sum(size for size, _ in pieces)
 
 
 @pytest.mark.usefixtures("patient")

@@ -1,6 +1,7 @@
-"""Processes: what `devnest serve` starts, watches, restarts and stops.
+"""The processes of `devnest serve`: starts, watches, restarts and stops them.
 
-`serve` itself is in `devnest.cluster.serve`: children import this package too, and would load the supervisor with it.
+`serve` itself is in `devnest.cluster.serve` and not imported here. Every child imports this
+package, and would otherwise load the supervisor as well.
 """
 
 from devnest.cluster.child import ChildFailed

@@ -1,4 +1,8 @@
-"""A connection of a server, bounded in time wherever its client can stall."""
+"""Bounds what a client's connection can take: time where the client can stall, and memory.
+
+It derives from uvicorn's protocol, which has no timeout for a request that never ends or a response
+that is never read, and no limit for a head.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -28,41 +32,52 @@ from devnest.cluster.write_coalescing import CoalescingTransport
 
 __all__ = ["BoundedProtocol"]
 
-HEAD_TIMEOUT_S = (
-    15.0  # from a request's first byte, or a connection's beginning, to the end of its headers
-)
-BODY_TIMEOUT_S = 10.0  # from there to the end of its body, of 1 MiB at most
-LAST_HEAD_TIMEOUT_S = 5.0  # the head's, from when the server begins to stop
-UNREAD_TIMEOUT_S = 30.0  # for a client that does not read its answer
-MAX_HEAD_BYTES = 64 * 1024  # of one that comes in pieces; the parser itself has no limit
-MAX_HEADER_FIELDS = (
-    100  # as other servers have it; 64 KiB of the shortest are 12,000, each looked at several times
-)
-MAX_WIRE_BYTES = (
-    16 * 1024 * 1024
-)  # on the wire: 1 MiB in the smallest chunks is 6, and trailers have no limit either
-MAX_PIPELINED = (
-    32  # requests of one connection that wait for the one before them, at about 3 KiB each
-)
+# From the first byte of a request, or the start of a connection, to the end of the headers.
+HEAD_TIMEOUT_S = 15.0
+# From the end of the headers to the end of the body, which has at most 1 MiB.
+BODY_TIMEOUT_S = 10.0
+# For the rest of a head that has begun when the server starts to stop.
+SHUTDOWN_HEAD_TIMEOUT_S = 5.0
+# For a client that reads nothing of its response, or reads the last one of a connection too slowly.
+UNREAD_TIMEOUT_S = 30.0
+# Bounds a head that arrives in pieces; the parser has no limit of its own.
+MAX_HEAD_BYTES = 64 * 1024
+# Bounds the work for one head: every field is compared several times, and 64 KiB hold 12,000 of the
+# shortest.
+MAX_HEADER_FIELDS = 100
+# Bounds a body with its chunk headers and trailers, which the parser does not limit. A body of 1
+# MiB in chunks of one byte takes 6 MiB.
+MAX_WIRE_BYTES = 16 * 1024 * 1024
+# Bounds the requests of one connection that wait for the one before them.
+MAX_PIPELINED = 32
 HEAD, BODY = "head", "body"
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with an end for requests that never come and answers that are never read.
+    """uvicorn's HTTP protocol with timeouts and limits.
 
-    A request that comes in one piece costs no timer. `_awaited` is what has yet to come of the present request, and
-    None from its end to the next one's beginning.
+    A request that arrives in one piece starts no timer.
+
+    Args:
+        config: uvicorn's settings, with the application.
+        server_state: uvicorn's state of the server, shared by its connections.
+        proxies: The proxies whose `X-Forwarded-For` names the client.
+        send_buffers: Counts what the clients of this server have not read.
+        receive_buffers: Counts what this server holds of unfinished requests.
+
+    Attributes:
+        network: The client's network; connections from one network share their limits.
     """
 
-    network = ""  # of its client, as far as fairness goes
-    _awaited: str | None = HEAD
-    _timer: asyncio.TimerHandle | None = None  # of what is awaited
-    _received_bytes = 0  # since that timer began
+    network = ""
+    _awaited: str | None = HEAD  # the part of the request that is incomplete; None between requests
+    _timer: asyncio.TimerHandle | None = None  # for the awaited part
+    _received_bytes = 0  # since that timer started
     _unread_timer: asyncio.TimerHandle | None = None
-    _is_over = False  # what came last is no HTTP, so nothing that follows can be read
-    _fault: Fault | None = None  # what is wrong with it, where it is not the parser that says no
-    _received = b""  # a head as far as it has come, and what came with it
-    _is_offered_upgrade = False  # by the head that the parser has just read
+    _is_refused = False  # the last request was not valid, so nothing after it can be parsed
+    _fault: Fault | None = None  # of the refused request, if it was not the parser that refused it
+    _received = b""  # the received part of an incomplete head, with what came in the same read
+    _is_upgrade_offered = False  # by the head that the parser has just read
 
     def __init__(
         self,
@@ -80,7 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_from_proxy = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A new client has so long for its first request."""
+        """Start the timer for the first request."""
         super().connection_made(
             cast(asyncio.Transport, CoalescingTransport(transport, self.loop, self._send_buffers))
         )
@@ -92,25 +107,27 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No timer outlives its connection."""
+        """Cancel the timers."""
         self._stop_timer()
         if self._unread_timer is not None:
             self._unread_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """What is not complete yet has so long to come, and is so large."""
-        if self._is_over:
+        """Parse what has arrived, and bound the size and duration of what is incomplete."""
+        if self._is_refused:
             return
         was_complete = self._awaited is None
         self._received = self._received + data if self._received else data
         self._parse(data)
-        if self._is_over:
+        if self._is_refused:
             return
         if self._awaited is not HEAD:
             self._received = b""
         if was_complete and self._awaited is None and self.cycle.response_complete:
-            self._awaited = HEAD  # line feeds after an answer: any byte ends the keep-alive timer
+            # Line feeds after a response: they begin no request, but have ended the keep-alive
+            # timer.
+            self._awaited = HEAD
         if self._awaited is not None:
             if self._timer is None:
                 self._start_timer()
@@ -123,19 +140,19 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except HttpParserUpgrade as stop:
                 self._parse_from_upgrade(memoryview(data)[stop.args[0] :])
-        except HttpParserCallbackError:  # a method of this class raised
+        except HttpParserCallbackError:  # raised by a method of this class
             self._refuse(self._fault or Fault(400, "the target of the request cannot be read"))
         except HttpParserError as error:
             self._refuse(Fault(400, str(error)))
 
     def _parse_from_upgrade(self, rest: memoryview) -> None:
-        """A parser stops behind an offer of another protocol and cannot go on: a new one reads the head without it."""
+        """Parse the head again without its `Upgrade` header: a parser cannot go on after one."""
         while True:
             head = without_upgrade(
                 self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
             )
             self.parser = self._new_parser()
-            self._is_offered_upgrade = False
+            self._is_upgrade_offered = False
             self.parser.feed_data(head)
             try:
                 self.parser.feed_data(rest)
@@ -144,18 +161,18 @@ class BoundedProtocol(HttpToolsProtocol):
                 rest = rest[stop.args[0] :]
 
     def _new_parser(self) -> HttpRequestParser:
-        """Lenient where the answer is ours to give: what follows the last request, and which version it is."""
+        """Make a parser that leaves other versions, and data after the end, for us to refuse."""
         parser = HttpRequestParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_version=True)
         return parser
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Begin to wait for a head."""
         self._awaited = HEAD
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """What follows a chunked body is no part of the head (RFC 9110, 6.5.1), and nothing here asks for it."""
+        """Keep a field of the head. Trailers (RFC 9110, 6.5.1) are ignored: nothing uses them."""
         if self._awaited is HEAD:
             if len(self.headers) == MAX_HEADER_FIELDS:
                 self._fault = Fault(431, f"the head has more than {MAX_HEADER_FIELDS} fields")
@@ -163,11 +180,11 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Its head has come. One that offers another protocol comes a second time, without."""
+        """Check the head. If it offers another protocol, it is parsed again without the offer."""
         version = self.parser.get_http_version()
         names = [name for name, _ in self.headers]
         is_upgrade = self.parser.should_upgrade()
-        # All that most requests cost: only what is not plain is looked at in full.
+        # Nearly all requests are plain, and need no further checks.
         is_plain = version == "1.1" and names.count(HOST) == 1 and TRANSFER_ENCODING not in names
         if not is_plain or is_upgrade or NUMBER_SIGN in self.url or self._received.find(RTSP) != -1:
             self._fault = fault_of(
@@ -175,11 +192,12 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             if self._fault is not None:
                 raise HttpParserError(self._fault.detail)
-            self._is_offered_upgrade = is_upgrade
+            self._is_upgrade_offered = is_upgrade
             if is_upgrade:
                 return
         if len(self.pipeline) == MAX_PIPELINED:
-            # For the log alone: those that wait have their answers, and then the connection ends.
+            # The client does not see this text: requests in the queue are answered, then the
+            # connection closes.
             self._fault = Fault(400, "too many requests wait on this connection")
             raise HttpParserError(self._fault.detail)
         if self._is_from_proxy and self.client is not None:
@@ -189,30 +207,29 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """All of it has come."""
-        if self._is_offered_upgrade:
+        """Stop the timer of the body."""
+        if self._is_upgrade_offered:
             return
         self._awaited = None
         self._stop_timer()
         super().on_message_complete()
-        if (
-            self.cycle.response_complete and not self.transport.is_closing()
-        ):  # it was answered before its body had come
+        # The request may have been answered before its body was complete.
+        if self.cycle.response_complete and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Start a request, one whose connection has yet to read an answer when that is read.
+        """Start a request as soon as the client has read the response before it.
 
-        So a connection that does not read holds one answer, however many it asks for.
+        So the server holds one response for a client that does not read, however many it asks for.
         """
         if self.transport.get_write_buffer_size():
-            app = partial(self._when_read, cycle, app)
+            app = partial(self._run_when_read, cycle, app)
         super()._start_asgi_task(cycle, app)
 
-    async def _when_read(
+    async def _run_when_read(
         self,
         cycle: RequestResponseCycle,
         app: ASGI3Application,
@@ -220,7 +237,7 @@ class BoundedProtocol(HttpToolsProtocol):
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        with suppress(asyncio.CancelledError):  # the server ends, and has cut the connection
+        with suppress(asyncio.CancelledError):  # the server stops, and has cut off this connection
             await self.flow.drain()
         if self.transport.is_closing():
             cycle.disconnected = True
@@ -228,9 +245,9 @@ class BoundedProtocol(HttpToolsProtocol):
             await app(scope, receive, send)
 
     def on_response_complete(self) -> None:
-        """Where the answer ends the connection, it is still to be read; a head that has begun has its time from now."""
+        """Restart the timer of a head that has begun; bound the time to read a last response."""
         super().on_response_complete()
-        if self._awaited is BODY:  # the rest of it is not kept
+        if self._awaited is BODY:  # answered early: the rest of the body is discarded, not held
             self._receive_buffers.forget(self)
         if self._awaited is HEAD and self._timer is not None:
             self._stop_timer()
@@ -240,21 +257,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.cut_off)
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is answered."""
+        """Start the timer for a client that does not read its response."""
         super().pause_writing()
         if self._unread_timer is None:
             self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self.cut_off)
 
     def resume_writing(self) -> None:
-        """It has read most of it. On a connection that ends, no other timer sees to the rest."""
+        """Stop that timer, unless the connection is closing: then no other timer bounds it."""
         if self._unread_timer is not None and not self.transport.is_closing():
             self._unread_timer.cancel()
             self._unread_timer = None
         super().resume_writing()
 
     def _refuse(self, fault: Fault) -> None:
-        """The end of the connection. A request that came whole before is carried out, and has its answer first."""
-        self._is_over = True
+        """Refuse a request, after the response to the one before it, and close the connection."""
+        self._is_refused = True
         self._awaited = None
         self._stop_timer()
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
@@ -264,7 +281,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def is_idle(self) -> bool:
-        """Whether the client has yet to send a request, and could as well connect again."""
+        """Return whether closing the connection would lose nothing: no request is in progress."""
         return (
             self._awaited is not BODY
             and not self._is_answering()
@@ -275,26 +292,26 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def timeout_keep_alive_handler(self) -> None:
-        """An idle connection is closed; one whose last answer was never read is cut."""
+        """Close an idle connection; cut it off if its client has not read the last response."""
         if self.transport.get_write_buffer_size():
             self.cut_off()
         else:
             super().timeout_keep_alive_handler()
 
     def cut_off(self) -> None:
-        """The client does not read: end the connection now."""
+        """End the connection of a client that does not read, without sending the rest."""
         cast(CoalescingTransport, self.transport).cut_off()
 
     def shutdown(self) -> None:
-        """The server stops: an idle connection ends now, one that owes a request ends with its answer."""
+        """Close an idle connection now, and another one after its response; the server stops."""
         if self._awaited is HEAD and not self._is_answering():
             self._stop_timer()
-            self._timer = self.loop.call_later(LAST_HEAD_TIMEOUT_S, self.transport.abort)
+            self._timer = self.loop.call_later(SHUTDOWN_HEAD_TIMEOUT_S, self.transport.abort)
         else:
             super().shutdown()
 
-    def end_with_answer(self) -> None:
-        """The server will stop: an answer that is still to come says that it is the last one here."""
+    def close_after_response(self) -> None:
+        """Let a response that is still to come close the connection, with `Connection: close`."""
         if self._is_answering():
             self.cycle.keep_alive = False
 
@@ -304,17 +321,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Fault(400, "the head is too large"))
         elif self._received_bytes > MAX_WIRE_BYTES:
             self.transport.abort()
-        elif (
-            self._awaited is HEAD or self._is_answering()
-        ):  # a body that was answered without is not kept
-            self._receive_buffers.came(self, size_bytes)
+        # The rest of a body that was answered early is discarded, so it is not counted.
+        elif self._awaited is HEAD or self._is_answering():
+            self._receive_buffers.received(self, size_bytes)
 
     def _start_timer(self) -> None:
         self._received_bytes = 0
         if self._awaited is HEAD:
-            self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._end_head)
+            self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._on_head_timeout)
         else:
-            self._timer = self.loop.call_later(BODY_TIMEOUT_S, self._end_body)
+            self._timer = self.loop.call_later(BODY_TIMEOUT_S, self._on_body_timeout)
 
     def _stop_timer(self) -> None:
         self._receive_buffers.forget(self)
@@ -322,20 +338,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def _end_head(self) -> None:
+    def _on_head_timeout(self) -> None:
         self._timer = None
         if self._is_answering():
-            self._start_timer()  # the request before it has its answer first
+            self._start_timer()  # the request before it is still being answered
         else:
             self.transport.abort()
 
-    def _end_body(self) -> None:
-        """Give the application the part of the body that has come, marked as late: it answers, and that is the end."""
+    def _on_body_timeout(self) -> None:
+        """Let the application answer an incomplete body, marked as late, and close after that."""
         self._timer = None
         if self.cycle.response_complete or self.transport.is_closing():
-            self.transport.abort()  # it was answered without its body
+            self.transport.abort()  # already answered
         elif self.pipeline:
-            self._start_timer()  # it is we who do not read: an earlier request of the connection runs
+            self._start_timer()  # reading is paused by us, while an earlier request is in progress
         else:
             self._receive_buffers.forget(self)
             self.cycle.scope["state"][BODY_IS_LATE] = True

@@ -1,8 +1,9 @@
 """The socket between the supervisor and each of its children.
 
-The supervisor writes the child's settings, one line of JSON, as soon as it knows them. The child answers `ready`, or
-`failed` with an exit status and a reason. After that its event loop sends a byte every other second; a child whose loop
-hangs is silent. The end of the line tells the child that the supervisor has died.
+The supervisor sends the child its settings as one line of JSON. The child answers with one line:
+it is ready, or it failed, with an exit status and a reason. After that its event loop sends one
+byte, the heartbeat, every two seconds; a child whose event loop hangs sends none. When the
+supervisor dies, its end of the socket closes, and the child ends itself.
 """
 
 import asyncio
@@ -18,28 +19,46 @@ import msgspec
 
 __all__ = ["MAX_LINE_BYTES", "Control", "Report"]
 
+# Bounds one message in either direction: a reader takes at most this much at once.
 MAX_LINE_BYTES = 64 * 1024
-BEAT_S = 2.0
+# Between two heartbeats. `devnest.cluster.child` kills a child after 60 s without one.
+HEARTBEAT_INTERVAL_S = 2.0
 T = TypeVar("T")
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a child says once: `status` None is "ready", a number is the exit status it fails with."""
+    """The one line that a child sends about its start.
+
+    Attributes:
+        status: None if the child is ready, else the exit status it fails with.
+        reason: Why it fails.
+        transient: Whether another try may succeed, as when the database is not reachable.
+    """
 
     status: int | None = None
     reason: str = ""
-    passing: bool = False  # it will pass by itself: the database is away
+    transient: bool = False
 
 
 class Control:
-    """A child's end."""
+    """A child's end of the socket.
+
+    Args:
+        fd: The socket's file descriptor, which this object owns from now on.
+    """
 
     def __init__(self, fd: int) -> None:
         os.set_inheritable(fd, False)
         self._socket = socket.socket(fileno=fd)
 
     def settings(self, of: type[T]) -> T:
-        """Wait for the settings; ends the process where the supervisor has gone."""
+        """Block until the settings have arrived, and decode them.
+
+        Ends this process if the supervisor has died.
+
+        Args:
+            of: The settings' type.
+        """
         line = b""
         while not line.endswith(b"\n"):
             received = self._socket.recv(MAX_LINE_BYTES)
@@ -49,43 +68,56 @@ class Control:
         return msgspec.json.decode(line, type=of)
 
     def ready(self) -> None:
-        """On a running event loop: say that work can come, and from now on that the loop turns."""
-        self._report(Report())
-        self._beat()
+        """Report that this child is ready, and send heartbeats from now on.
 
-    def failed(self, status: int, reason: str, *, passing: bool = False) -> None:
-        """Say why there will be no work."""
-        self._report(Report(status, reason, passing))
+        Needs a running event loop.
+        """
+        self._report(Report())
+        self._send_heartbeat()
+
+    def failed(self, status: int, reason: str, *, transient: bool = False) -> None:
+        """Report that this child cannot work.
+
+        Args:
+            status: The exit status for `devnest serve`.
+            reason: Why, in words for the operator.
+            transient: Whether another try may succeed.
+        """
+        self._report(Report(status, reason, transient))
 
     def _report(self, report: Report) -> None:
-        with suppress(OSError):  # the supervisor has gone, which `watch` sees
+        with suppress(OSError):  # the supervisor has died; `watch` handles that
             self._socket.sendall(msgspec.json.encode(report) + b"\n")
 
-    def _beat(self) -> None:
-        with suppress(OSError):  # a supervisor that reads nothing for long finds enough of them
+    def _send_heartbeat(self) -> None:
+        with suppress(OSError):  # the socket is full of heartbeats that the supervisor has not read
             self._socket.send(b".")
-        asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+        asyncio.get_running_loop().call_later(HEARTBEAT_INTERVAL_S, self._send_heartbeat)
 
-    def watch(self, stop: Callable[[], Any], insist: Callable[[], Any] | None = None) -> None:
-        """On a running event loop: call `stop` at SIGTERM, and `insist` at SIGUSR1, which else ends this process.
+    def watch(self, stop: Callable[[], Any], stop_now: Callable[[], Any] | None = None) -> None:
+        """Handle the supervisor's signals and its death. Needs a running event loop.
 
-        When the supervisor has gone the process ends at once: nobody is left to answer for it, and its parts have none
-        to work with.
+        When the supervisor dies, this process ends immediately: nothing would restart or stop it,
+        and the other processes end too.
+
+        Args:
+            stop: Called at SIGTERM: drain and end.
+            stop_now: Called at SIGUSR1: end without draining. Without it SIGUSR1 ends this process.
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop)
-        if insist is not None:
-            loop.add_signal_handler(signal.SIGUSR1, insist)
+        if stop_now is not None:
+            loop.add_signal_handler(signal.SIGUSR1, stop_now)
         self._socket.setblocking(False)
 
-        def look() -> None:
+        def receive() -> None:
             try:
-                told = self._socket.recv(1)
+                received = self._socket.recv(1)
             except BlockingIOError:
                 return
-            except OSError:  # it died with a beat unread
-                told = b""
-            if not told:
+            except OSError:  # it died with a heartbeat unread
+                received = b""
+            if not received:
                 os._exit(0)
 
-        loop.add_reader(self._socket, look)
+        loop.add_reader(self._socket, receive)

@@ -1,9 +1,9 @@
-"""Garbage collection that requests hardly wait for.
+"""Runs the garbage collector so that requests hardly wait for it.
 
-Reference counts free what a request has made; the collector is for the little that refers to itself. But it looks at
-what lives, too, and in a flood a thousand sign-ins wait with a hundred objects each: Python's own passes over them took
-60 to 80 ms, in which a server answered nobody. So young objects are looked at in small portions, and all of them when
-there is little to look at.
+Reference counting frees nearly everything that a request creates; the collector is needed only for
+reference cycles. A full collection visits every live object and stops the event loop meanwhile: for
+tens of milliseconds when a thousand requests are waiting. So young objects are collected in small
+portions, and full collections run when few requests are in progress.
 """
 
 import asyncio
@@ -13,25 +13,44 @@ from contextlib import asynccontextmanager, suppress
 
 __all__ = ["collecting"]
 
-YOUNG = 2_000  # objects made and not freed between two looks at them: about a millisecond
-PORTIONS = 5  # before those that were still in use are looked at once more
-NEVER = 1_000_000_000  # of the second looks, before Python looks at everything by itself
-ENOUGH = 10  # of them, and there may be something to find
-FEW = 100  # requests in progress
-LOOK_S = 10.0
-PATIENCE_S = 600.0  # with many requests in progress for so long, they wait once
+# The three arguments of `gc.set_threshold`. A collection of the youngest generation begins when
+# this many objects have been allocated and not freed, ...
+YOUNGEST_THRESHOLD = 2_000
+# ... one of the middle generation after this many of the youngest, ...
+MIDDLE_THRESHOLD = 5
+# ... and a full one, by Python itself, after this many of the middle: in effect never.
+FULL_THRESHOLD = 1_000_000_000
+# A full collection is worth its pause after this many collections of the middle generation: below
+# that it would find little.
+MIN_MIDDLE_COLLECTIONS = 10
+# A full collection waits until no more requests than this are in progress.
+MAX_REQUESTS_IN_PROGRESS = 100
+# Between two checks whether a full collection is due.
+CHECK_INTERVAL_S = 10.0
+# A full collection is delayed by requests for no longer than this, so that garbage stays bounded.
+MAX_DELAY_S = 600.0
 
 
 @asynccontextmanager
 async def collecting(
-    requests: Callable[[], int], look_s: float = LOOK_S, patience_s: float = PATIENCE_S
+    requests: Callable[[], int],
+    check_interval_s: float = CHECK_INTERVAL_S,
+    max_delay_s: float = MAX_DELAY_S,
 ) -> AsyncIterator[None]:
-    """Take the collector over; `requests` says how many are in progress. What exists now is never looked at again."""
+    """Control the garbage collector while the context is open, then restore its thresholds.
+
+    Objects that exist at the beginning are frozen: no collection visits them again.
+
+    Args:
+        requests: Returns how many requests are in progress.
+        check_interval_s: Seconds between two checks whether a full collection is due.
+        max_delay_s: Seconds for which requests in progress can delay a full collection.
+    """
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG, PORTIONS, NEVER)
-    task = asyncio.create_task(_collect_when_quiet(requests, look_s, patience_s))
+    gc.set_threshold(YOUNGEST_THRESHOLD, MIDDLE_THRESHOLD, FULL_THRESHOLD)
+    task = asyncio.create_task(_collect_when_quiet(requests, check_interval_s, max_delay_s))
     try:
         yield
     finally:
@@ -42,12 +61,13 @@ async def collecting(
 
 
 async def _collect_when_quiet(
-    requests: Callable[[], int], look_s: float, patience_s: float
+    requests: Callable[[], int], check_interval_s: float, max_delay_s: float
 ) -> None:
     waited_s = 0.0
     while True:
-        await asyncio.sleep(look_s)
-        waited_s += look_s
-        if gc.get_count()[2] >= ENOUGH and (requests() <= FEW or waited_s >= patience_s):
+        await asyncio.sleep(check_interval_s)
+        waited_s += check_interval_s
+        is_due = gc.get_count()[2] >= MIN_MIDDLE_COLLECTIONS
+        if is_due and (requests() <= MAX_REQUESTS_IN_PROGRESS or waited_s >= max_delay_s):
             gc.collect()
             waited_s = 0.0

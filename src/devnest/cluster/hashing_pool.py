@@ -1,4 +1,4 @@
-"""The machine's pool, as a child of the supervisor."""
+"""The child process that runs the hashing pool of this machine."""
 
 import asyncio
 
@@ -12,14 +12,20 @@ from devnest.shared_memory import SharedMemory
 
 __all__ = ["main"]
 
-MAX_WAITING = (
-    2000  # hashes; their deadline of 25 s refuses earlier where fewer than 80 a second are done
-)
-DRAIN_S = 10.0
+# Bounds the hashes that wait, and with them the pool's memory. A machine that does fewer than 80
+# hashes a second refuses earlier, because of the deadline of 25 s (`devnest.hashing`).
+MAX_QUEUED_HASHES = 2000
+# Running hashes get this long when the pool stops.
+DRAIN_TIMEOUT_S = 10.0
 
 
 def main(control_fd: int, memory_fd: int) -> None:
-    """Serve until told to end."""
+    """Run the pool until the supervisor asks this process to stop.
+
+    Args:
+        control_fd: File descriptor of the control socket.
+        memory_fd: File descriptor of the shared memory for metrics.
+    """
     control = Control(control_fd)
     memory = SharedMemory(memory_fd)
     settings = control.settings(PoolSettings)
@@ -32,7 +38,7 @@ async def _serve(control: Control, settings: PoolSettings, memory: SharedMemory)
         settings.path,
         workers=settings.workers,
         nice=settings.nice,
-        max_queue=MAX_WAITING,
+        max_queue=MAX_QUEUED_HASHES,
         allow=["devnest.hashing"],
     )
     for operation in OPERATIONS:
@@ -48,4 +54,4 @@ async def _serve(control: Control, settings: PoolSettings, memory: SharedMemory)
         metrics.watch_log()
         control.ready()
         await stop.wait()
-        await server.close(deadline=DRAIN_S)
+        await server.close(deadline=DRAIN_TIMEOUT_S)

@@ -1,4 +1,8 @@
-"""The file of signing keys, watched: a rotation needs no restart and no signal."""
+"""Reads the file of signing keys again whenever it changes, so that a rotation needs no restart.
+
+It polls the file's metadata. There is no portable event for a changed file, and none at all for
+changes that another machine makes on a network file system.
+"""
 
 import asyncio
 import contextlib
@@ -12,24 +16,29 @@ from devnest.keys import KeySet, KeysUnusable, load_keys
 
 __all__ = ["KeyWatch"]
 
-PERIOD_S = 2.0  # looked at, not waited for: no event for a file is portable, and one on a network share has none
+# Bounds how long a server goes on with old keys; `devnest keys --help` promises it.
+POLL_INTERVAL_S = 2.0
 log = structlog.get_logger("devnest.cluster")
 
 
 class KeyWatch:
-    """Gives the keys to `use` whenever the file has changed, while it is open.
+    """Passes the keys to `use` when it is opened, and again whenever the file has changed.
 
-    A file that has gone or is damaged changes nothing but the log: the keys there are stay.
+    If the file is missing or damaged, an error is logged and the known keys stay in use.
+
+    Args:
+        path: The file of signing keys.
+        use: Called with the keys, on the event loop.
     """
 
     def __init__(self, path: Path, use: Callable[[KeySet], None]) -> None:
         self._path = path
         self._use = use
-        self._seen: tuple[int, ...] | None = None
+        self._seen: tuple[int, ...] | None = None  # of the file last read; () if there was none
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.look()
+        self.poll()
         self._task = asyncio.create_task(self._watch())
         return self
 
@@ -39,8 +48,8 @@ class KeyWatch:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    def look(self) -> None:
-        """Read the file if it is not the one that was read last."""
+    def poll(self) -> None:
+        """Read the file if it has changed since the last time."""
         try:
             found = self._path.stat()
             stamp: tuple[int, ...] = (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -59,5 +68,5 @@ class KeyWatch:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(PERIOD_S)
-            self.look()
+            await asyncio.sleep(POLL_INTERVAL_S)
+            self.poll()

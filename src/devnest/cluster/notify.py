@@ -1,4 +1,4 @@
-"""Word to systemd, where it is listening: the datagrams of sd_notify(3)."""
+"""Sends notifications to systemd, if it started this process: the datagrams of sd_notify(3)."""
 
 import os
 import socket
@@ -6,11 +6,17 @@ from contextlib import suppress
 
 __all__ = ["notify", "watchdog_interval_s"]
 
-SEND_TIMEOUT_S = 0.2  # for a listener whose queue is full; what it does not hear must not stop us
+# A notification is dropped if systemd's queue is full for this long: it must not block the
+# supervisor.
+SEND_TIMEOUT_S = 0.2
 
 
 def notify(state: str) -> None:
-    """Send a state such as `READY=1`; nothing happens without systemd."""
+    """Send a state to systemd; do nothing if systemd did not start this process.
+
+    Args:
+        state: Such as `READY=1`; several in one call have a line each.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -21,7 +27,10 @@ def notify(state: str) -> None:
 
 
 def watchdog_interval_s() -> float | None:
-    """How often systemd wants to hear `WATCHDOG=1`, halved to be sure; None where it does not."""
+    """Return how many seconds apart `WATCHDOG=1` is to be sent; None if the unit has no watchdog.
+
+    That is half of the unit's `WatchdogSec`, as sd_watchdog_enabled(3) recommends.
+    """
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = os.environ.get("WATCHDOG_USEC", "")

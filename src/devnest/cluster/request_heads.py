@@ -1,7 +1,8 @@
-"""What the head of a request has to be beyond what the parser holds it to (RFC 9112).
+"""Checks the head of a request where the parser is more lenient than RFC 9112.
 
-llhttp, which httptools wraps, also reads HTTP/0.9, RTSP and ICE, and takes `gzip, chunked` for `chunked`. A proxy in
-front may read such a request otherwise, and then a client can hide a second request in the first one's body.
+llhttp, which httptools wraps, also accepts HTTP/0.9, RTSP and ICE, and treats `gzip, chunked` as
+`chunked`. A proxy in front may understand such a request differently, and then a client can hide a
+second request in the body of the first (request smuggling).
 """
 
 import re
@@ -20,14 +21,19 @@ __all__ = [
 
 HOST = b"host"
 CHUNKED = b"chunked"
-NUMBER_SIGN = ord("#")  # a byte is found in a twentieth of the time that bytes are
+NUMBER_SIGN = ord("#")  # an int: `in` finds it in bytes much faster than `b"#"`
 RTSP = b" RTSP/"
 TRANSFER_ENCODING = b"transfer-encoding"
 VERSIONS = ("1.1", "1.0")
 
 
 class Fault(NamedTuple):
-    """The answer to a head that is refused, after which the connection ends."""
+    """The response to a refused head; the connection closes after it.
+
+    Attributes:
+        status: The HTTP status.
+        detail: What is wrong with the head, in words for the client.
+    """
 
     status: int
     detail: str
@@ -43,22 +49,22 @@ def fault_of(
     headers: Collection[tuple[bytes, bytes]],
     received: bytes,
 ) -> Fault | None:
-    """What is wrong with a head, if anything.
+    """Return what is wrong with a head, or None.
 
     Args:
-        version: the parser's, such as `1.1`; `0.9` where the request line has none.
-        method: in capitals.
-        target: as it stands in the request line.
-        headers: names in lower case.
-        received: the bytes that the head came in, with what came before and after it in the same reads.
+        version: As the parser reports it, such as `1.1`; `0.9` if the request line has none.
+        method: In capitals.
+        target: As in the request line.
+        headers: Pairs of name, in lower case, and value.
+        received: The bytes that contain the head, with what was read together with it.
     """
-    # The parser does not tell it from HTTP, nor where the head begins: behind a body that may be anywhere.
+    # The parser reports RTSP as HTTP and does not say where the head begins in `received`.
     if RTSP in received and re.search(
         rb"%b +%b +RTSP/" % (re.escape(method), re.escape(target)), received
     ):
         return NOT_HTTP
     if method == b"SOURCE":
-        return NOT_HTTP  # ICE/1.0, as Icecast speaks it
+        return NOT_HTTP  # ICE/1.0, the protocol of Icecast
     if version == "0.9" and b" HTTP/0.9" not in received:
         return Fault(400, "the request line names no version of HTTP")
     if version not in VERSIONS:
@@ -66,9 +72,8 @@ def fault_of(
     if method == b"CONNECT":
         return Fault(501, "this server is no proxy")
     if NUMBER_SIGN in target:
-        return Fault(
-            400, "a request's target has no fragment"
-        )  # a proxy may take it for a part of the path
+        # A proxy may treat the fragment as a part of the path.
+        return Fault(400, "a request's target has no fragment")
     hosts = sum(name == HOST for name, _ in headers)
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return Fault(400, "a request of HTTP/1.1 needs one Host header")
@@ -78,7 +83,10 @@ def fault_of(
 
 
 def _fault_of_framing(version: str, codings: list[bytes]) -> Fault | None:
-    """RFC 9112, 6.1 and 6.3. The parser itself refuses Content-Length beside them, and `chunked` twice."""
+    """Check the transfer codings by RFC 9112, 6.1 and 6.3.
+
+    The parser itself refuses them together with Content-Length, and `chunked` twice.
+    """
     if not codings or (codings == [CHUNKED] and version == "1.1"):
         return None
     if version == "1.0":
@@ -91,6 +99,6 @@ def _fault_of_framing(version: str, codings: list[bytes]) -> Fault | None:
 def without_upgrade(
     method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
-    """The head again, without the offer of another protocol: a server may ignore it (RFC 9110, 7.8)."""
+    """Return the head without its `Upgrade` header, which a server may ignore (RFC 9110, 7.8)."""
     kept = b"".join(b"%s: %s\r\n" % pair for pair in headers if pair[0] != b"upgrade")
     return b"%s %s HTTP/%s\r\n%s\r\n" % (method, target, version.encode(), kept)

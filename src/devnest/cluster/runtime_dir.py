@@ -1,4 +1,4 @@
-"""The directory of the pool's socket: worth nothing after the end."""
+"""Makes the directory of the pool's socket, and removes it at the end."""
 
 import os
 import shutil
@@ -13,15 +13,23 @@ from devnest.pool.wire.peer import MAX_PATH_BYTES
 __all__ = ["POOL_SOCKET", "runtime_directory"]
 
 POOL_SOCKET = "pool.sock"
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where the temporary directory will not do; what we make there is 0700)
+# Used if the path of the temporary directory is too long. What we make there has mode 0700.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 @contextmanager
 def runtime_directory(data_dir: Path) -> Iterator[Path]:
-    """A fresh 0700 directory, removed afterwards; raises `ChildFailed` where none can be made.
+    """Make an empty directory with mode 0700, and remove it when the context ends.
 
-    Its name comes from the data directory, which only one DevNest has at a time: one that was killed leaves no
-    directory for ever. It is in the temporary directory, unless that is too long for the address of a Unix socket.
+    Its name is derived from the data directory, which one DevNest uses at a time, so the next start
+    replaces the directory of a DevNest that was killed. It is in the temporary directory, unless
+    the path would be too long for the address of a Unix socket.
+
+    Args:
+        data_dir: The data directory, which exists.
+
+    Raises:
+        ChildFailed: No directory could be made.
     """
     found = data_dir.stat()
     name = f"devnest-pool-{found.st_dev:x}-{found.st_ino:x}"
@@ -44,7 +52,7 @@ def runtime_directory(data_dir: Path) -> Iterator[Path]:
 
 def _make(path: Path) -> Path:
     shutil.rmtree(path, ignore_errors=True)
-    with suppress(FileExistsError):  # a stranger's
+    with suppress(FileExistsError):  # another user's, which we could not remove
         path.mkdir(mode=0o700)
         return path
     return Path(tempfile.mkdtemp(prefix=f"{path.name}-", dir=path.parent))

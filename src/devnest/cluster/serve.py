@@ -1,4 +1,8 @@
-"""`devnest serve`: what it needs, in order: an address, a data directory, a key, a database, and the supervisor."""
+"""Runs `devnest serve`: opens what it needs, in order, and starts the supervisor.
+
+The order is: listening sockets, data directory, signing keys, PostgreSQL, the pool's socket. So the
+failures that an operator can cause come first, and a second DevNest fails before it touches a file.
+"""
 
 import asyncio
 import os
@@ -31,15 +35,24 @@ from devnest.store import (
 
 __all__ = ["serve"]
 
-POOL_SLOT, FIRST_SERVER_SLOT = 1, 2  # in the shared memory, after the supervisor's own
-COMMAND_POLL_S = 0.1
+# Slots of the shared memory; the supervisor's own is 0 (`devnest.process_registry`).
+POOL_SLOT, FIRST_SERVER_SLOT = 1, 2
+# Between two tries to lock a data directory that a command such as `devnest user` uses.
+LOCK_POLL_INTERVAL_S = 0.1
 log = structlog.get_logger("devnest.cluster")
 
 
 def serve(settings: Settings) -> None:
-    """Run until told to stop; returns after a clean stop.
+    """Serve until SIGTERM or SIGINT, and return after a clean stop.
 
-    Raises `StoreError`, `KeysUnusable`, `PortUnavailable` or `ChildFailed` where it cannot start.
+    Args:
+        settings: The options of `devnest serve`.
+
+    Raises:
+        PortUnavailable: An address cannot be listened on.
+        StoreError: The data directory or the database cannot be used.
+        KeysUnusable: The signing keys cannot be read.
+        ChildFailed: A process cannot start, now or later.
     """
     _raise_descriptor_limit()
     with ExitStack() as stack:
@@ -64,8 +77,8 @@ def serve(settings: Settings) -> None:
 
 
 def _open(data_dir: DataDirectory) -> None:
-    """Lock it; a command like `devnest user`, which has a PostgreSQL of its own there, is waited for."""
-    told = False
+    """Lock the data directory; wait while a command such as `devnest user` uses it."""
+    is_logged = False
     while True:
         try:
             data_dir.open(to_serve=True)
@@ -73,10 +86,10 @@ def _open(data_dir: DataDirectory) -> None:
         except DataDirectoryInUse as busy:
             if not busy.transient:
                 raise
-            if not told:
+            if not is_logged:
                 log.warning("waiting for a command that uses the data directory", pid=busy.pid)
-                told = True
-            time.sleep(COMMAND_POLL_S)
+                is_logged = True
+            time.sleep(LOCK_POLL_INTERVAL_S)
 
 
 async def _supervise(
@@ -175,7 +188,7 @@ async def _supervise(
 def _listen(
     settings: Settings, stack: ExitStack
 ) -> tuple[list[socket.socket], list[socket.socket]]:
-    """The public sockets, and those of the management, where it has some."""
+    """Open the public listening sockets, and those for management if it has its own address."""
     address = (settings.host, settings.port)
     if settings.management == address and settings.port:
         raise PortUnavailable(*address, "--management needs an address of its own")
@@ -189,7 +202,7 @@ def _listen(
 
 
 def _shared_memory() -> SharedMemory:
-    """Without it each server tells of itself alone."""
+    """Make the shared memory for metrics; without it each server reports only itself."""
     try:
         return SharedMemory.create()
     except OSError as error:
@@ -198,7 +211,10 @@ def _shared_memory() -> SharedMemory:
 
 
 def _cpus_for_servers(settings: Settings) -> list[int]:
-    """The CPUs, where each gets one server that does not hash; else none, and Linux places them (ADR 0004)."""
+    """Return the CPUs to bind servers to, one each, or none if Linux is to place them.
+
+    Servers are bound if there is one for each CPU and hashing is done by the pool (ADR 0004).
+    """
     if settings.hashing is not Hashing.POOL or not hasattr(os, "sched_getaffinity"):
         return []
     cpus = sorted(os.sched_getaffinity(0))
@@ -206,7 +222,7 @@ def _cpus_for_servers(settings: Settings) -> list[int]:
 
 
 def _raise_descriptor_limit() -> None:
-    """A connection is a descriptor: take as many as may be had."""
+    """Raise the limit of open file descriptors as far as permitted; each connection needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # macOS has a limit below its hard one
+    with suppress(OSError, ValueError):  # macOS permits less than its hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,8 @@
-"""A server, as a child of the supervisor."""
+"""The child process that serves HTTP.
+
+It runs uvicorn with two changes: connections come from our acceptor, which several servers share,
+and a stop drains them so that no client sees a failed request.
+"""
 
 import asyncio
 import socket
@@ -23,7 +27,7 @@ from devnest.api import (
     create_app,
     create_management_app,
 )
-from devnest.cluster.acceptor import Acceptor, has_room, most_connections
+from devnest.cluster.acceptor import Acceptor, connection_limit, may_accept
 from devnest.cluster.connections import BoundedProtocol
 from devnest.cluster.control import Control
 from devnest.cluster.gc_control import collecting
@@ -63,17 +67,33 @@ from devnest.store import (
 
 __all__ = ["main"]
 
+# An idle connection is closed after this time.
 KEEP_ALIVE_S = 75
+# When a server stops, clients have this long to learn from a response that their connection closes.
 LINGER_S = 1.0
-MAX_MANAGEMENT_CONNECTIONS = (
-    100  # of one server, beside those of its clients, who may have taken all of theirs
-)
-TURN_S = 0.02  # how often the connections are counted: that the last one has gone is no event of uvicorn's
-MAX_TOGETHER = 100  # posts, or sessions, in one statement
+# Bounds the management connections of one server. They are counted apart from those of clients, so
+# that health checks are answered when clients have taken all of theirs.
+MAX_MANAGEMENT_CONNECTIONS = 100
+# Between two checks whether all connections are closed: uvicorn has no event for that.
+POLL_INTERVAL_S = 0.02
+# Bounds the posts, or sessions, that one statement stores.
+MAX_GROUP = 100
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server on our acceptor, with the signals left to us and an end that no client notices."""
+    """uvicorn's server with our acceptor, our signal handling, and a drain that no client notices.
+
+    Args:
+        config: uvicorn's settings, with the public application.
+        listeners: The public listening sockets, which this server closes when it stops.
+        ready: Called once connections are accepted.
+        linger_s: How long clients may use their connections after the stop has begun, in seconds.
+        proxies: The proxies whose `X-Forwarded-For` is believed; by default none.
+
+    Attributes:
+        send_buffers: Counts responses that clients have not read.
+        receive_buffers: Counts unfinished requests.
+    """
 
     def __init__(
         self,
@@ -93,34 +113,39 @@ class Server(uvicorn.Server):
         self.send_buffers = SendBuffers()
         self.receive_buffers = ReceiveBuffers()
 
-    def manage(self, config: uvicorn.Config, listeners: Sequence[socket.socket]) -> None:
-        """Answer on these sockets too, with another application: for connections that always have room."""
+    def add_management(self, config: uvicorn.Config, listeners: Sequence[socket.socket]) -> None:
+        """Serve the management routes on sockets of their own, with their own connection limit.
+
+        Args:
+            config: uvicorn's settings, with the management application.
+            listeners: The listening sockets, which this server closes when it stops.
+        """
         self._management = (config, listeners)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take none: `Control.watch` has."""
+        """Install no signal handlers; `Control.watch` has installed ours."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept, and say so."""
+        """Start to accept connections, and report that this server is ready."""
         self.servers = []
-        most = most_connections()
+        limit = connection_limit()
         connections = cast(set[BoundedProtocol], self.server_state.connections)
         config, management = self._management
 
-        def has_room_for_management() -> bool:
-            return has_room(
+        def may_accept_management() -> bool:
+            return may_accept(
                 [each for each in connections if each.config is config], MAX_MANAGEMENT_CONNECTIONS
             )
 
         self._acceptors = [
             *(
-                Acceptor(each, self._protocol, lambda: has_room(connections, most))
+                Acceptor(each, self._protocol, lambda: may_accept(connections, limit))
                 for each in self._listeners
             ),
             *(
-                Acceptor(each, partial(self._protocol, config), has_room_for_management)
+                Acceptor(each, partial(self._protocol, config), may_accept_management)
                 for each in management
             ),
         ]
@@ -128,53 +153,58 @@ class Server(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, tell clients with their next answer that the connection ends, then close what is idle."""
-        # A new list: what was begun keeps the old one, for of several requests on a connection the last one closes it.
+        """Stop accepting, announce the end of each connection, then close the idle ones.
+
+        For `linger_s` seconds every response says `Connection: close`, so that clients reconnect to
+        another server instead of meeting a closed connection.
+        """
+        # A new list: requests in progress keep the old one. Of several on one connection, only the
+        # last one may close it.
         self.server_state.default_headers = [
             *self.server_state.default_headers,
             (b"connection", b"close"),
         ]
         for connection in self._connections:
-            connection.end_with_answer()
+            connection.close_after_response()
         for acceptor in self._acceptors:
-            acceptor.take_all()
+            acceptor.accept_all()
             acceptor.close()
         for acceptor in self._acceptors:
-            await acceptor.settle()
+            await acceptor.wait_accepted()
         for listener in (*self._listeners, *self._management[1]):
             listener.close()
-        # Turns, not seconds by the clock: a process that was not scheduled for a while has read nothing meanwhile.
-        turns = self._linger_s / TURN_S
-        while self.server_state.connections and not self.force_exit and turns > 0:
-            await asyncio.sleep(TURN_S)
-            turns -= 1
-        await asyncio.sleep(
-            0
-        )  # a turn's timers run before its reads: read what has arrived, then close what is idle
+        # Count polls instead of reading the clock: while this process is not scheduled, it cannot
+        # read the requests that arrive.
+        polls = self._linger_s / POLL_INTERVAL_S
+        while self.server_state.connections and not self.force_exit and polls > 0:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            polls -= 1
+        # The event loop runs timers before reads. One more turn reads what has arrived, so that no
+        # connection with a request is taken for idle.
+        await asyncio.sleep(0)
         await super().shutdown(None)
-        while (
-            self.force_exit and self.server_state.tasks
-        ):  # begun meanwhile, by clients who came back at once
-            self._end_requests()
-            await asyncio.sleep(TURN_S)
+        # Clients may have begun further requests meanwhile.
+        while self.force_exit and self.server_state.tasks:
+            self._cancel_requests()
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     def stop(self) -> None:
-        """Drain, for as long as the requests take that run: how long that may be is for the supervisor to say."""
+        """Stop accepting and end after the requests in progress. The supervisor bounds the time."""
         self.should_exit = True
 
-    def insist(self) -> None:
-        """Answer now what still runs, and wait for no connection."""
-        self._end_requests()
+    def stop_now(self) -> None:
+        """Answer the requests in progress with 503 and end without waiting for connections."""
+        self._cancel_requests()
         self.should_exit = self.force_exit = True
 
-    def _end_requests(self) -> None:
-        """`RequestMiddleware` makes a 503 of a cancelled request; it is the last one on its connection."""
+    def _cancel_requests(self) -> None:
+        """Cancel the requests in progress, which `RequestMiddleware` answers with 503."""
         for connection in self._connections:
-            connection.end_with_answer()
-            if connection.flow.write_paused:  # it does not read, so no answer could be written
+            connection.close_after_response()
+            if connection.flow.write_paused:  # its client does not read, so it would wait for ever
                 connection.cut_off()
         for task in self.server_state.tasks:
-            if not task.cancelling():  # once: what it does about it is not to be interrupted
+            if not task.cancelling():  # cancel once, or writing the 503 would be cancelled too
                 task.cancel()
 
     @property
@@ -192,7 +222,13 @@ class Server(uvicorn.Server):
 
 
 def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
-    """Serve until told to end."""
+    """Serve until the supervisor asks this process to stop.
+
+    Args:
+        control_fd: File descriptor of the control socket.
+        memory_fd: File descriptor of the shared memory for metrics.
+        listener_fds: File descriptors of the listening sockets, the management's last.
+    """
     control = Control(control_fd)
     memory = SharedMemory(memory_fd)
     listeners = [socket.socket(fileno=descriptor) for descriptor in listener_fds]
@@ -205,11 +241,10 @@ def main(control_fd: int, memory_fd: int, *listener_fds: int) -> None:
     except DatabaseUnfit as error:
         control.failed(6, str(error))
     except StoreError as error:
-        control.failed(5, str(error), passing=isinstance(error, DatabaseUnavailable))
+        control.failed(5, str(error), transient=isinstance(error, DatabaseUnavailable))
     except PoolError as error:
-        control.failed(
-            1, str(error), passing=True
-        )  # the pool has a keeper of its own, who gives up on it
+        # Transient: the pool has a keeper of its own, which gives up on it if it must.
+        control.failed(1, str(error), transient=True)
 
 
 async def _serve(
@@ -255,8 +290,8 @@ async def _serve(
             outbox=await stack.enter_async_context(_outbox(settings, metrics)),
             policy=_policy(settings),
             metrics=metrics,
-            publisher=GroupCommit(partial(create_posts, database), MAX_TOGETHER),
-            opener=GroupCommit(partial(create_sessions, database), MAX_TOGETHER, pause_factor=0),
+            publisher=GroupCommit(partial(create_posts, database), MAX_GROUP),
+            opener=GroupCommit(partial(create_sessions, database), MAX_GROUP, pause_factor=0),
             tags=Tags(database),
             searches=searches,
             pool=pool,
@@ -269,8 +304,8 @@ async def _serve(
         proxies = TrustedProxies(settings.trusted_proxies)
         server = Server(_config(app), listeners[:public], control.ready, linger_s, proxies)
         if public < len(listeners):
-            server.manage(_config(create_management_app(services)), listeners[public:])
-        control.watch(server.stop, server.insist)
+            server.add_management(_config(create_management_app(services)), listeners[public:])
+        control.watch(server.stop, server.stop_now)
         _watch_buffers(metrics, server.send_buffers, server.receive_buffers)
         async with collecting(lambda: len(server.server_state.tasks)):
             await server.serve()

@@ -1,4 +1,4 @@
-"""The listening sockets."""
+"""Opens the listening sockets."""
 
 import errno
 import socket
@@ -9,17 +9,22 @@ import structlog
 
 __all__ = ["PortUnavailable", "address_of", "listen"]
 
-BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
-MAX_TRIES = 10  # to find a port that is free on all addresses of a name
-NOT_OURS = (
-    errno.EADDRNOTAVAIL,
-    errno.EAFNOSUPPORT,
-)  # of a name's addresses: IPv6 where the kernel has none, say
+# How many connections wait in the kernel to be accepted. Linux lowers it to net.core.somaxconn.
+BACKLOG = 4096
+# Bounds the search for a port that is free on all addresses of a name.
+MAX_TRIES = 10
+# A name may have addresses that this machine lacks, such as IPv6 ones on a kernel without IPv6.
+FOREIGN_ADDRESS_ERRORS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 log = structlog.get_logger("devnest.cluster")
 
 
 class PortUnavailable(Exception):
-    """The address cannot be listened on."""
+    """DevNest cannot listen on an address.
+
+    Attributes:
+        host: The address or the name.
+        port: The port.
+    """
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(f"cannot listen on {host} port {port}: {reason}")
@@ -28,16 +33,19 @@ class PortUnavailable(Exception):
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Bind and listen, once, before anything slow, on every address of a name that this machine has.
+    """Listen on an address, or on all of a name's addresses that this machine has.
 
-    `localhost` is `127.0.0.1` and `::1`, and clients try either first. All sockets have the same port.
+    `localhost` is both `127.0.0.1` and `::1`, and a client may try either first.
 
     Args:
-        host: an address or a name.
-        port: 0 for one that is free.
+        host: An address or a name.
+        port: A port, or 0 for any that is free.
+
+    Returns:
+        Non-blocking sockets, all with the same port.
 
     Raises:
-        PortUnavailable: None of the addresses is this machine's, or somebody has the port on one of them.
+        PortUnavailable: This machine has none of the addresses, or the port is in use on one.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -54,7 +62,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind_all(addresses: list[tuple[int, Any]]) -> list[socket.socket]:
-    """The first socket finds the port, where that is 0; raises `OSError`."""
+    """Bind all addresses this machine has; if the port is 0, the first socket chooses it."""
     listeners = list[socket.socket]()
     missing = None
     with ExitStack() as stack:
@@ -64,7 +72,7 @@ def _bind_all(addresses: list[tuple[int, Any]]) -> list[socket.socket]:
             try:
                 listeners.append(stack.enter_context(_bind(family, (host, port, *rest))))
             except OSError as error:
-                if error.errno not in NOT_OURS:
+                if error.errno not in FOREIGN_ADDRESS_ERRORS:
                     raise
                 missing = error
                 log.info("address not listened on", address=host, reason=error.strerror)
@@ -88,7 +96,12 @@ def _bind(family: int, address: Any) -> socket.socket:
 
 
 def address_of(host: str, listeners: list[socket.socket]) -> str:
-    """The address as the host and port of a URL: a name that has several addresses as it is."""
+    """Return the host and port for a URL that reaches the listeners.
+
+    Args:
+        host: What `listen` was given; it is kept if it is a name with several addresses.
+        listeners: What `listen` returned.
+    """
     address, port = listeners[0].getsockname()[:2]
     if len(listeners) > 1:
         return f"{host}:{port}"

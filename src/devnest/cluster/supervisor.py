@@ -1,8 +1,9 @@
-"""The supervisor: starts every process, keeps each alive, and replaces the servers without a failed request.
+"""Starts all processes, keeps each alive, and replaces the servers without a failed request.
 
-One event loop that does nothing else. Each child has a keeper, which refills itself; only the supervisor decides that a
-keeper goes: at the end, at TTOU, and in a rolling restart once the successor answers. PostgreSQL is watched here, since
-its program is not ours.
+The supervisor is one event loop that does nothing else. Each child has a keeper, which restarts it.
+The supervisor alone starts and stops keepers: at the start and the end, at TTIN and TTOU, and in a
+rolling restart. It watches PostgreSQL itself, since that program knows nothing of our control
+socket.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import Any
 import structlog
 
 from devnest.cluster.child import ChildFailed
-from devnest.cluster.keeper import Keeper
+from devnest.cluster.keeper import MAX_FAILED_STARTS, Keeper
 from devnest.cluster.notify import notify, watchdog_interval_s
 from devnest.pool.runtime.interpreter import how_it_ended
 from devnest.process_registry import ProcessRegistry
@@ -26,29 +27,39 @@ from devnest.streams import dropped_lines
 
 __all__ = ["Supervisor"]
 
-POOL_PATIENCE_S = 15.0
-# For a server whose successor answers: no request of it has to fail. A body may take 10 s to come, and a hash 25 s in
-# all (devnest.hashing), of which a change of password has two.
-ROLLING_PATIENCE_S = 65.0
+# How long the pool may drain: its own 10 s (`devnest.cluster.hashing_pool`), and some to end.
+POOL_GRACE_S = 15.0
+# How long a server may drain after its successor answers. It is enough for every request: a body
+# may take 10 s to arrive and a hash 25 s (`devnest.hashing`), and a change of password needs two
+# hashes.
+ROLLING_GRACE_S = 65.0
+# Bounds `--processes` and what TTIN can add.
 MAX_SERVERS = 64
-MAX_FAILED_STARTS = 5
-DROPPED_S = 1.0  # how often the lines are counted that the supervisor's own log has lost
-START_EXTENSION_S = (
-    60  # what systemd is asked for, again and again, while PostgreSQL and the schema get ready
-)
-POLL_S = 0.005  # how often PostgreSQL is asked whether it is ready
-LOG_CHECK_S = 1.0  # how often PostgreSQL's log is measured: what it may grow by beyond its bound
-POSTGRESQL = "postgresql"  # its name in the log and the metrics
+# Between two looks at how many lines the supervisor's own log has lost, which the metrics report.
+DROPPED_LINES_INTERVAL_S = 1.0
+# While PostgreSQL and the schema get ready, systemd is asked again and again to wait this much
+# longer.
+START_EXTENSION_S = 60
+# Between two checks whether PostgreSQL is ready.
+POLL_INTERVAL_S = 0.005
+# Between two checks of the size of PostgreSQL's log, which can exceed its bound in this time.
+LOG_CHECK_INTERVAL_S = 1.0
+# PostgreSQL's name in the log and the metrics.
+POSTGRESQL = "postgresql"
 log = structlog.get_logger("devnest.cluster")
 
 
 class Supervisor:
-    """Runs keepers and an embedded PostgreSQL, where there is one.
+    """Runs the keepers, and watches an embedded PostgreSQL.
 
-    `make_server` makes the keeper of a server from its number and its CPU; `pool` is the keeper of
-    the pool; `prepare` readies the database, after which keepers know their settings. `listeners`
-    are the sockets that servers share. `cpus` are those that servers are spread over, each to stay
-    on its own; without any they are not bound.
+    Args:
+        make_server: Makes the keeper of a server from its number and the CPU to bind it to.
+        pool: The keeper of the pool; None if the servers hash themselves.
+        postgres: The embedded PostgreSQL, which has been launched; None if there is none.
+        listeners: The sockets that the servers share, closed when the supervisor stops.
+        drain_timeout_s: How long the servers may drain at the end, in seconds.
+        registry: Where the metrics find which processes run.
+        cpus: The CPUs to spread the servers over, each bound to one; if empty, none is bound.
     """
 
     def __init__(
@@ -65,53 +76,60 @@ class Supervisor:
         self._cpus = cpus
         self._pool = pool
         self._servers: dict[int, Keeper] = {}
-        self._leaving: set[Keeper] = set()  # servers no longer, but not gone yet
+        self._draining: set[Keeper] = set()  # replaced or removed, but still answering requests
         self._postgres = postgres
         self._listeners = listeners
         self._registry = registry
-        self._patience_s = drain_timeout_s
-        self._changes = asyncio.Lock()
+        self._drain_timeout_s = drain_timeout_s
+        self._changes = asyncio.Lock()  # held while servers are started, replaced, added or removed
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._hurry = asyncio.Event()
-        self._child_ended = (
-            asyncio.Event()
-        )  # any of this process: PostgreSQL's end has no other sign
+        self._stop_now = asyncio.Event()
+        self._child_ended = asyncio.Event()  # set at SIGCHLD, the only sign of PostgreSQL's end
 
     async def run(
         self, servers: int, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]
     ) -> None:
-        """Run until TERM or INT; `ready` is called once, when everything has started.
+        """Start everything, run until SIGTERM or SIGINT, and stop everything.
 
-        Raises `ChildFailed` or `StoreError` where something cannot start at all, now or later.
+        Cancelling it stops everything too.
+
+        Args:
+            servers: How many servers to start.
+            prepare: Makes the database ready; keepers ask for their settings after it.
+            ready: Called once, when everything has started.
+
+        Raises:
+            ChildFailed: A child cannot start, now or later.
+            StoreError: The database cannot be made ready, or PostgreSQL cannot start again.
         """
         for number in range(servers):
-            self._servers[number] = self._make_server(number, self._quietest_cpu())
-        self._take_signals()
+            self._servers[number] = self._make_server(number, self._least_used_cpu())
+        self._handle_signals()
         if interval_s := watchdog_interval_s():
             self._start(self._feed_watchdog(interval_s))
         self._start(self._count_dropped_lines())
         try:
-            for keeper in self._slots():
-                await keeper.spawn()  # their interpreters load while the database starts
+            for keeper in self._keepers():
+                await keeper.spawn()  # the interpreters load while the database starts
             starting = self._start(self._start_all(prepare, ready))
             await asyncio.wait((starting, self._end), return_when=asyncio.FIRST_COMPLETED)
             await self._end
         finally:
             await self._stop_all()
 
-    def _slots(self) -> list[Keeper]:
+    def _keepers(self) -> list[Keeper]:
         return [*([self._pool] if self._pool else []), *self._servers.values()]
 
-    def _quietest_cpu(self, leaving: Keeper | None = None) -> int | None:
-        """The one with the fewest servers, of those that stay."""
-        taken = Counter(
-            keeper.child.cpu for keeper in self._servers.values() if keeper is not leaving
+    def _least_used_cpu(self, ignored: Keeper | None = None) -> int | None:
+        """Return the CPU that the fewest servers are bound to, not counting one server."""
+        used = Counter(
+            keeper.child.cpu for keeper in self._servers.values() if keeper is not ignored
         )
-        return min(self._cpus, key=taken.__getitem__, default=None)
+        return min(self._cpus, key=used.__getitem__, default=None)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Run something beside the rest; where it fails, so does the supervisor."""
+        """Run a coroutine in the background; if it fails, the supervisor ends with its error."""
 
         def done(task: "asyncio.Task[None]") -> None:
             self._tasks.discard(task)
@@ -130,17 +148,16 @@ class Supervisor:
     async def _start_all(
         self, prepare: Callable[[], Awaitable[None]], ready: Callable[[], None]
     ) -> None:
-        async with self._changes:  # who is told to change the servers meanwhile does so afterwards
-            asking = self._start(
-                self._ask_systemd_for_time()
-            )  # for a recovery, or a large migration
+        async with self._changes:
+            # A crash recovery or a large migration can take longer than systemd waits.
+            asking = self._start(self._ask_systemd_for_time())
             if self._postgres is not None:
                 await self._postgres_ready(self._postgres)
             await prepare()
             asking.cancel()
             if self._pool is not None:
-                await self._pool.fill()
-            await asyncio.gather(*(keeper.fill() for keeper in self._servers.values()))
+                await self._pool.make_ready()
+            await asyncio.gather(*(keeper.make_ready() for keeper in self._servers.values()))
             if self._pool is not None:
                 self._pool.keep(self._give_up)
             for keeper in self._servers.values():
@@ -151,16 +168,16 @@ class Supervisor:
         ready()
 
     async def _feed_watchdog(self, interval_s: float) -> None:
-        """As long as this loop turns, it is well; children have watches of their own."""
+        """Tell systemd that this event loop runs. The keepers watch the children."""
         while True:
             notify("WATCHDOG=1")
             await asyncio.sleep(interval_s)
 
     async def _count_dropped_lines(self) -> None:
-        """For the metrics, which servers tell."""
+        """Tell the servers, for the metrics, how many log lines this process has lost."""
         while True:
             self._registry.dropped(dropped_lines())
-            await asyncio.sleep(DROPPED_S)
+            await asyncio.sleep(DROPPED_LINES_INTERVAL_S)
 
     async def _ask_systemd_for_time(self) -> None:
         while True:
@@ -169,32 +186,32 @@ class Supervisor:
 
     # Signals.
 
-    def _take_signals(self) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(number, self._on_stop_signal)
         for number, change in (
             (signal.SIGHUP, self._restart_servers),
             (signal.SIGTTIN, self._add_server),
             (signal.SIGTTOU, self._remove_server),
         ):
-            loop.add_signal_handler(number, self._change_soon, change)
+            loop.add_signal_handler(number, self._schedule, change)
         loop.add_signal_handler(signal.SIGCHLD, self._child_ended.set)
 
-    def _told_to_stop(self) -> None:
+    def _on_stop_signal(self) -> None:
         if self._end.done():
-            self._hurry.set()
+            self._stop_now.set()
         else:
             log.info("stopping")
             notify("STOPPING=1")
             self._end.set_result(None)
 
-    def _change_soon(self, change: Callable[[], Awaitable[None]]) -> None:
-        if not self._end.done():  # or a server would be added that nobody stops
-            self._start(self._in_turn(change))
+    def _schedule(self, change: Callable[[], Awaitable[None]]) -> None:
+        if not self._end.done():  # else a server could be added that nothing stops
+            self._start(self._apply(change))
 
-    async def _in_turn(self, change: Callable[[], Awaitable[None]]) -> None:
-        """One change of the servers at a time; a change that fails leaves those there are."""
+    async def _apply(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Change the servers, after changes in progress; if it fails, the present servers go on."""
         async with self._changes:
             try:
                 await change()
@@ -202,7 +219,7 @@ class Supervisor:
                 log.error("servers not changed", reason=error.reason)
 
     async def _restart_servers(self) -> None:
-        """Each server in turn: its successor answers before it is told to go."""
+        """Replace one server after another; each drains once its successor answers."""
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             for number, old in list(self._servers.items()):
@@ -211,30 +228,35 @@ class Supervisor:
                 await self._drain(old)
             log.info("servers restarted", servers=len(self._servers))
         finally:
-            if not self._end.done():  # after STOPPING=1 nothing is ready again
+            if not self._end.done():  # READY=1 must not follow STOPPING=1
                 notify("READY=1")
 
     async def _add_server(self, successor_of: Keeper | None = None) -> None:
-        # The lowest free number, so that the names in the metrics do not pile up.
+        # The lowest free number, so that the number of names in the metrics stays bounded.
         number = min(set(range(len(self._servers) + 1)) - self._servers.keys())
         if number >= MAX_SERVERS:
             raise ChildFailed(f"server-{number}", f"there are {MAX_SERVERS} servers already")
-        keeper = self._make_server(number, self._quietest_cpu(successor_of))
+        keeper = self._make_server(number, self._least_used_cpu(successor_of))
         try:
             await keeper.spawn()
-            await keeper.fill()
+            await keeper.make_ready()
         except BaseException:
-            await keeper.leave(0)
+            await keeper.stop(0)
             raise
         self._servers[number] = keeper
         self._keep(keeper)
         log.info("server added", server=keeper.name, servers=len(self._servers))
 
     def _keep(self, server: Keeper) -> None:
-        """Whatever keeps one from starting, a newer schema say, the others go on."""
+        """Restart a server whenever it ends, for as long as it takes while others serve.
+
+        What keeps one from starting, such as a newer schema, must not end the others.
+        """
         server.keep(
             self._give_up,
-            lambda: any(other.serves for other in self._servers.values() if other is not server),
+            lambda: any(
+                other.is_serving for other in self._servers.values() if other is not server
+            ),
         )
 
     async def _remove_server(self) -> None:
@@ -246,16 +268,16 @@ class Supervisor:
         log.info("server removed", server=keeper.name, servers=len(self._servers))
 
     async def _drain(self, keeper: Keeper) -> None:
-        """Let a server go; where the end comes meanwhile, that waits for it."""
-        self._leaving.add(keeper)
-        await keeper.leave(max(self._patience_s, ROLLING_PATIENCE_S))
-        self._leaving.discard(keeper)
+        """Stop a server that others replace. `_stop_all` stops it if this is cancelled."""
+        self._draining.add(keeper)
+        await keeper.stop(max(self._drain_timeout_s, ROLLING_GRACE_S))
+        self._draining.discard(keeper)
 
     # PostgreSQL.
 
     async def _postgres_ready(self, postgres: EmbeddedPostgres) -> None:
-        while not postgres.is_ready():  # noqa: ASYNC110 (it says so in a file)
-            await asyncio.sleep(POLL_S)
+        while not postgres.is_ready():  # noqa: ASYNC110 (PostgreSQL reports it in a file)
+            await asyncio.sleep(POLL_INTERVAL_S)
         log.info("postgresql started", pid=postgres.pid)
         if postgres.pid is not None:
             self._registry.started(POSTGRESQL, postgres.pid)
@@ -273,8 +295,9 @@ class Supervisor:
         for tries in range(1, MAX_FAILED_STARTS + 1):
             self._registry.died(POSTGRESQL)
             try:
-                while not postgres.try_launch():  # noqa: ASYNC110 (what is left of it tells nobody that it ends)
-                    await asyncio.sleep(POLL_S)
+                # The remaining processes of the last one have to end first, and send no signal.
+                while not postgres.try_launch():  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_INTERVAL_S)
                 await self._postgres_ready(postgres)
             except StoreError as error:
                 log.warning("child did not start", child=POSTGRESQL, reason=str(error), tries=tries)
@@ -286,33 +309,34 @@ class Supervisor:
 
     async def _bound_postgres_log(self, postgres: EmbeddedPostgres) -> None:
         while True:
-            await asyncio.sleep(LOG_CHECK_S)
-            with suppress(OSError):  # PostgreSQL cannot write there either
+            await asyncio.sleep(LOG_CHECK_INTERVAL_S)
+            with suppress(OSError):  # PostgreSQL cannot write its log then either
                 postgres.bound_log()
 
     # The end.
 
     async def _stop_all(self) -> None:
-        """Servers first, so that what they have taken on is still answered; then what they use."""
+        """Stop the servers, which finish their requests, then the pool, then PostgreSQL."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for listener in self._listeners:
-            listener.close()  # the last server to close its own refuses whoever comes then
-        hurrying = asyncio.create_task(self._kill_when_hurried())
+            # New connections are refused once the last server has closed its own descriptor too.
+            listener.close()
+        killing = asyncio.create_task(self._kill_on_second_signal())
         await asyncio.gather(
             *(
-                keeper.leave(self._patience_s)
-                for keeper in (*self._servers.values(), *self._leaving)
+                keeper.stop(self._drain_timeout_s)
+                for keeper in (*self._servers.values(), *self._draining)
             )
         )
         if self._pool is not None:
-            await self._pool.leave(POOL_PATIENCE_S)
-        hurrying.cancel()
+            await self._pool.stop(POOL_GRACE_S)
+        killing.cancel()
         if self._postgres is not None:
             self._postgres.stop()
 
-    async def _kill_when_hurried(self) -> None:
-        await self._hurry.wait()
-        for keeper in (*self._slots(), *self._leaving):
+    async def _kill_on_second_signal(self) -> None:
+        await self._stop_now.wait()
+        for keeper in (*self._keepers(), *self._draining):
             keeper.child.kill()

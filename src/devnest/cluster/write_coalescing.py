@@ -1,7 +1,7 @@
-"""A transport whose writes of one turn of the event loop leave together.
+"""Combines the writes of one turn of the event loop into one system call.
 
-uvicorn writes an answer's head and body apart, and uvloop sends each write at once: two system calls, two segments, and
-a client that wakes up twice. For a light request that is as much work as all the rest.
+uvicorn writes the head and the body of a response separately, and uvloop sends each write at once.
+That takes two system calls and two TCP segments, and wakes the client twice.
 """
 
 import asyncio
@@ -13,10 +13,14 @@ __all__ = ["CoalescingTransport"]
 
 
 class CoalescingTransport:
-    """Wraps a transport; what it does not change is the transport's own.
+    """Wraps a transport and delays its writes to the end of the event loop's turn.
 
-    What is written is held for the rest of the turn at most, and never behind a close. What does not leave then counts
-    as unsent.
+    Closing sends delayed writes first. Everything else is passed on to the transport.
+
+    Args:
+        transport: The transport to wrap.
+        loop: Its event loop.
+        send_buffers: Counts what the kernel does not accept.
     """
 
     __slots__ = ("_held", "_loop", "_send_buffers", "_transport")
@@ -36,22 +40,22 @@ class CoalescingTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send soon."""
+        """Send the data at the end of this turn of the event loop."""
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held.append(data)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the client has yet to take."""
+        """Return how many bytes the kernel has not accepted, delayed writes included."""
         return self._transport.get_write_buffer_size() + sum(map(len, self._held))
 
     def close(self) -> None:
-        """Send what was written, and that is the end."""
+        """Send the delayed writes, then close."""
         self._flush()
         self._transport.close()
 
     def cut_off(self) -> None:
-        """The client does not read: end the connection, and forget what was written."""
+        """End the connection of a client that does not read, without sending the rest."""
         self._held.clear()
         self._send_buffers.cut_off(self._transport)
 
