@@ -44,6 +44,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"show-inheritance": True}
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # a field may be described in its class and by itself
 napoleon_use_rtype = False
 default_role = "code"
 pygments_style = "friendly"
