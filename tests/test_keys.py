@@ -162,7 +162,7 @@ GOOD = {
         (json.dumps({"keys": [{**GOOD, "secret": "a2s="}]}), "damaged"),
         (json.dumps({"keys": [{**GOOD, "kid": "../x"}]}), "damaged"),
         (json.dumps({"keys": [{**GOOD, "algorithm": "none"}]}), "damaged"),
-        (json.dumps({"keys": [GOOD, GOOD]}), "one name"),
+        (json.dumps({"keys": [GOOD, GOOD]}), "the same name"),
         (json.dumps({"keys": [{**GOOD, "algorithm": "EdDSA", "secret": "a" * 64}]}), "32 bytes"),
     ],
 )

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 MAX_ADDRESS_CHARS = 80  # longer texts are not parsed: 45 for IPv6, brackets, a zone and a port
-MAX_HOPS = 16  # only the last entries of `X-Forwarded-For` are read: a chain of so many proxies
+MAX_HOPS = 16  # the most entries of `X-Forwarded-For` that are read, from the nearest proxy on
 MAX_PORT = 65535
 MAPPED_PREFIX_BITS = 96  # `::ffff:0:0/96` holds the IPv4 addresses (RFC 4291, 2.5.5.2)
 SUBSCRIBER_PREFIX_BITS = 64  # the smallest network a provider gives an IPv6 customer (RFC 6177)
@@ -95,7 +95,7 @@ def trusted_network(text: str) -> str:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f"{text!r} is no address and no network") from None
+        raise ValueError(f"{text!r} is neither an address nor a network") from None
     try:
         ip_network(text)
     except ValueError:
@@ -114,7 +114,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     """
     found = HOST_AND_PORT.fullmatch(text)
     if found is None or int(found[3]) > MAX_PORT:
-        raise ValueError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:9000 or [::1]:9000")
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9000 or [::1]:9000")
     return found[1] or found[2], int(found[3])
 
 

@@ -16,8 +16,9 @@ from devnest.pool import Pool, PoolFull, RemotePool, batched, pure
 
 __all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash_batch"]
 
-MAX_LOCAL_REFUSAL_S = 0.5  # a client that the pool refused is refused for so long without asking it
-PROBATION_S = 5.0  # afterwards the client's requests reach the pool one at a time, for so long
+# how long a client is refused without asking the pool, after the pool refused it
+MAX_LOCAL_REFUSAL_S = 0.5
+PROBATION_S = 5.0  # how long afterwards the client's requests reach the pool one at a time
 # A client on probation gets its next request admitted when the previous one has reached the pool.
 # After this time the previous one counts as lost.
 MAX_ADMISSION_S = 0.05
@@ -96,7 +97,7 @@ class PoolRunner:
         if now < refusal.refused_until or now < refusal.admitting_until:
             raise PoolFull(
                 max(refusal.retry_at - now, MAX_ADMISSION_S),
-                "this client has been refused just now",
+                "this client was refused a moment ago",
             )
         if now < refusal.forget_at:
             refusal.admitting_until = now + MAX_ADMISSION_S

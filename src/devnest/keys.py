@@ -234,9 +234,9 @@ def _parse(path: Path) -> list[Key]:
     try:
         keys = msgspec.json.decode(content, type=_File).keys
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise KeysUnusable(path, "it is no file of keys, or was damaged") from None
+        raise KeysUnusable(path, "it is not a file of keys, or it is damaged") from None
     if len({key.kid for key in keys}) < len(keys):
-        raise KeysUnusable(path, "two keys have one name")
+        raise KeysUnusable(path, "two keys have the same name")
     return keys
 
 

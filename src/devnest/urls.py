@@ -105,7 +105,7 @@ def _credentials(userinfo: str | None) -> tuple[str | None, str | None]:
 def _host(text: str) -> Host:
     match = HOST.fullmatch(text)
     if match is None:
-        raise BadUrl(f"its host or port is not one; {ENCODE}")
+        raise BadUrl(f"its host or port is not valid; {ENCODE}")
     name = _decoded(match["name"])
     if name.startswith("["):
         name = name[1:-1]
@@ -114,7 +114,7 @@ def _host(text: str) -> Host:
         except ValueError:
             raise BadUrl("its host in brackets is not an IPv6 address") from None
     elif not name.startswith("/") and not NAME.fullmatch(name):
-        raise BadUrl(f"its host is not one; {ENCODE}")
+        raise BadUrl(f"its host is not valid; {ENCODE}")
     return Host(name, port_number(match["port"]) if match["port"] else None)
 
 
@@ -148,5 +148,5 @@ def _decoded(text: str) -> str:
     except UnicodeDecodeError:
         raise BadUrl("its percent-encoded bytes are not UTF-8") from None
     if "\0" in decoded:
-        raise BadUrl("it has a NUL in it")
+        raise BadUrl("it contains a NUL character")
     return decoded

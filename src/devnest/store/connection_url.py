@@ -128,7 +128,7 @@ def _hosts(url: Url) -> list[Host]:
         raise BadUrl("it names its port twice")
     ports = [port_number(port) for port in url.options["port"].split(",")]
     if len(ports) not in (1, len(hosts)):
-        raise BadUrl("it has another number of ports than of hosts")
+        raise BadUrl("it has a different number of ports than of hosts")
     if len(ports) == 1:
         ports *= max(1, len(hosts))
     return [

@@ -86,8 +86,8 @@ class NoSocketDirectory(StoreError):
 
     def __init__(self, reasons: list[str]) -> None:
         super().__init__(
-            f"no directory will do for PostgreSQL's socket ({'; '.join(reasons)});"
-            " name one by TMPDIR"
+            f"no directory is usable for PostgreSQL's socket ({'; '.join(reasons)});"
+            " name one with TMPDIR"
         )
 
 

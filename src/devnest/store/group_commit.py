@@ -130,7 +130,7 @@ class GroupCommit(Generic[T, R]):
                 self._timer = loop.call_at(until, self._expire)
                 return
             self._waiting.popleft()
-            _refuse(result, f"no turn within {self._timeout_s:g} s")
+            _refuse(result, f"the statement was not started within {self._timeout_s:g} s")
         self._timer = None
 
 

@@ -163,7 +163,7 @@ def test_no_place_at_all_is_one_line_with_each_reason(
     with pytest.raises(NoSocketDirectory, match="TMPDIR") as caught:
         make_socket_directory(home, Identity())
     assert "\n" not in str(caught.value)
-    for reason in ("other characters than", "too long", "Not a directory"):
+    for reason in ("characters other than", "too long", "Not a directory"):
         assert reason in str(caught.value)
 
 

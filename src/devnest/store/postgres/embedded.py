@@ -41,7 +41,7 @@ __all__ = ["EmbeddedPostgres", "running_url"]
 
 STOP_TIMEOUT_S = 10.0  # for each of SIGINT, SIGQUIT and SIGKILL
 ORPHAN_TIMEOUT_S = 30.0  # for a PostgreSQL of an earlier DevNest to shut down
-# for backends to notice that their postmaster has ended; then they are killed
+# Backends whose postmaster has ended are killed if they have not noticed by then.
 BACKEND_EXIT_TIMEOUT_S = 2.0
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
@@ -250,7 +250,7 @@ class EmbeddedPostgres:
         """Return the live postmaster of `postmaster.pid`, if the system confirms what it is."""
         lines = self._postmaster_pid_lines()
         pid = int(lines[0]) if lines else None
-        # a postmaster's working directory is its data directory
+        # The working directory of a postmaster is its data directory.
         if pid and Path("/proc/self/cwd").exists():
             try:
                 return pid if self._works_here(Path(f"/proc/{pid}")) else None
@@ -317,7 +317,7 @@ class EmbeddedPostgres:
             made_by = (self._data / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
             raise DataDirectoryError(
-                self._home, "its folder postgres is no PostgreSQL database"
+                self._home, "its folder postgres is not a PostgreSQL database"
             ) from None
         if made_by != str(self._binaries.major):
             raise VersionMismatch(self._home, made_by, str(self._binaries.major))

@@ -74,7 +74,7 @@ def _prefix(home: Path) -> str:
 
 def _make(parent: Path, prefix: str, identity: Identity) -> Path:
     if not PLAIN.fullmatch(str(parent)):
-        raise ValueError("other characters than letters, digits and /._+=:@~-")
+        raise ValueError("its path has characters other than letters, digits and /._+=:@~-")
     if len(f"{parent}/{prefix}XXXXXXXX/{SOCKET}") > MAX_ADDRESS_BYTES:
         raise ValueError("too long for a Unix socket")
     if not identity.can_enter(parent):

@@ -30,7 +30,7 @@ SETTINGS = {
     # outside the table. It would choose a scan of the whole table.
     "enable_seqscan": "off",
 }
-NO_WORD = "a word that has to be there is needed, in each part between or"
+NO_WORD = "each part between or needs a word that has to be there"
 TOO_MANY = "too many words"
 TERM = re.compile(r'(?P<minus>-?)"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+)')
 
