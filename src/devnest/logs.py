@@ -127,9 +127,8 @@ def configure_logging(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    logging.captureWarnings(
-        True
-    )  # a library warns, for example, of a password file that others can read
+    # A library warns, for example, of a password file that others can read.
+    logging.captureWarnings(True)
     # The API writes its own line for each request, with the request id.
     logging.getLogger("uvicorn.access").disabled = True
     for chatty in ("asyncio", "uvicorn", "uvicorn.error", "sqlalchemy", "alembic"):

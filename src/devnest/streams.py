@@ -36,7 +36,8 @@ __all__ = [
 MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 WRITE_INTERVAL_S = 0.01  # the thread wakes at most 100 times a second, however many lines come
 MAX_CLOSE_S = 2.0  # how long the end of the process waits for the last lines to be written
-POLL_MS = 1000  # how long one wait for a descriptor lasts that another process made non-blocking
+# one wait for a descriptor that another process made non-blocking; then a write is tried
+POLL_MS = 1000
 
 
 class BackgroundStream(io.TextIOBase):

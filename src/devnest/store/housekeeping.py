@@ -16,7 +16,7 @@ __all__ = ["Housekeeper", "purge"]
 PERIOD_S = 600.0
 BATCH_ROWS = 5_000  # the most rows that one statement deletes, so that none takes long
 STALE = [
-    # Ended sessions stay for a while: a server that lost its connection learns from them.
+    # Ended sessions stay for 14 days: a server whose connection was interrupted reads them.
     ("sessions", "coalesce(ended_at, expires_at) < now() - interval '14 days'"),
     ("audit_log", "at < now() - interval '180 days'"),
     ("mailed_tokens", "expires_at < now()"),

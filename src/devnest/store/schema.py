@@ -66,7 +66,7 @@ END $$
 """
 
 
-REVISION = re.compile("[0-9]{4}")  # what `migrations/versions` call themselves, from 0001 on
+REVISION = re.compile("[0-9]{4}")  # the names of revisions: 0001, 0002, …
 
 
 class Schema(NamedTuple):

@@ -18,8 +18,8 @@ __all__ = [
     "reason_of",
 ]
 
-# Most of class 22, 23 and 42 is a mistake in a statement or its values. These are conditions of the
-# database instead:
+# Most errors of class 22, 23 and 42 are mistakes in a statement or its values. These are conditions
+# of the database instead:
 UNAVAILABLE = (
     "08",  # the connection
     "25006",  # read-only: a standby, or a server that is being replaced

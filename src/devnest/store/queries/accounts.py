@@ -25,7 +25,7 @@ __all__ = [
 
 VERIFY_LIFETIME = timedelta(hours=24)  # of a code that confirms an address
 
-# The live sessions of one account. One more ends those that were not used for longest
+# The most live sessions of one account. One more sign-in ends those that were unused for longest
 # (`end_surplus`).
 MAX_SESSIONS = 300
 MAX_ENDED_PER_SIGN_IN = 100  # every server is notified of each ended session

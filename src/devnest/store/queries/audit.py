@@ -20,12 +20,12 @@ class Event(StrEnum):
     REGISTER = "register"
     LOGIN = "login"
     REFRESH = "refresh"
-    # an old token within its grace: a lost response, or a copied token
+    # An old token within its grace: a lost response, or a copied token.
     REFRESH_REPEAT = "refresh_repeat"
     LOGOUT = "logout"
     SESSION_END = "session_end"
     SESSIONS_END = "sessions_end"
-    # for a new session; address, user agent and request are those of the new one
+    # For a new session. Address, user agent and request are those of the new one.
     SESSION_EVICT = "session_evict"
     PASSWORD_CHANGE = "password_change"  # noqa: S105 (the name of an event)
     PASSWORD_REHASH = "password_rehash"  # noqa: S105
@@ -33,7 +33,7 @@ class Event(StrEnum):
     PASSWORD_RESET = "password_reset"  # noqa: S105
     EMAIL_VERIFY = "email_verify"
     EMAIL_CHANGE = "email_change"
-    # by a new registration of an unconfirmed address, whose origin is recorded
+    # By a new registration of an unconfirmed address. The origin is that of the registration.
     EMAIL_RELEASE = "email_release"
     ACCOUNT_CLAIM = "account_claim"  # the first proof of its address removed all earlier access
     USERNAME_CHANGE = "username_change"

@@ -34,10 +34,10 @@ class Allowance:
     period: timedelta
 
 
-# The reader may not have asked for any mail: a registration, a second code and some retries, then
-# six a day.
+# For an unconfirmed address, whose reader may not have asked for any mail. Five mails are a
+# registration, a second code and some retries; then six a day follow.
 UNCONFIRMED = Allowance("unconfirmed", 5, timedelta(hours=4))
-# For the holder of an account, who may need one at any time. Codes are valid for 30 minutes, so
+# For the holder of an account, who may need a mail at any time. Codes are valid for 30 minutes, so
 # even if strangers keep asking, the mailbox always has a valid one.
 RESETS = Allowance("resets", 5, timedelta(minutes=10))
 

@@ -45,7 +45,7 @@ SELECT EXISTS (SELECT FROM accounts WHERE lower(username) = $1)
         OR EXISTS (SELECT FROM held_names WHERE username = $1 AND until > now()) AS username,
     EXISTS (SELECT FROM accounts WHERE lower(email) = $2 AND NOT {RELEASABLE}) AS email"""  # noqa: S608 (constants only)
 IS_ADDRESS_TAKEN = "SELECT EXISTS (SELECT FROM accounts WHERE lower(email) = $1)"
-# The account's mailed tokens were meant for whoever reads that address.
+# The account's mailed tokens were meant for whoever reads that address, so they are deleted.
 RELEASE = f"""
 WITH released AS (
     UPDATE accounts SET email = NULL WHERE lower(email) = $1 AND {RELEASABLE} RETURNING id

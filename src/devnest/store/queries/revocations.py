@@ -30,7 +30,7 @@ CHANNEL = "devnest_session_ended"
 APPLICATION = "devnest revocations"
 CHECK_INTERVAL_S = 5.0  # between two reads of the recently ended sessions
 RETRY_S = 0.5  # between two attempts to connect
-# how far back each read goes: longer than any transaction that ends a session
+# How far back each read goes: longer than any transaction that ends a session.
 REREAD_WINDOW_S = 60.0
 # Ended sessions in a server's memory: about 25 MB, or 111 sessions a second for 15 minutes.
 MAX_REMEMBERED = 100_000

@@ -88,8 +88,8 @@ COUNT = f"""
 INSERT INTO throttles AS t (key, empty_at, blocked_until, told) VALUES ($1, now() + $2::interval, '-infinity', false)
 ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = greatest(t.blocked_until, {WAIT_ENDS_AT}),
     told = t.told AND t.blocked_until > now()"""  # noqa: S608 (constants only)
-# The subject {also} also has to wait if its level is above {max_ahead}. That is not a wait of its
-# own, so it is not reported.
+# In WAITS, the subject {also} has to wait too if its level is above {max_ahead}. That is not a wait
+# of its own, so it is not reported.
 WAITS = """
 SELECT key, CASE WHEN blocked_until > now() THEN extract(epoch FROM blocked_until - now())::float8 ELSE 1 END AS wait_s,
     CASE WHEN blocked_until > now() THEN told END AS told, NULL::float8 AS ends_at
