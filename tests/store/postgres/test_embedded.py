@@ -216,7 +216,7 @@ def test_a_folder_that_is_no_database_is_left_alone(data_dir: Path) -> None:
     with opened(data_dir, fresh=True) as postgres:
         (data_dir / "postgres").mkdir()
         (data_dir / "postgres" / "letter.txt").write_text("keep")
-        with pytest.raises(DataDirectoryError, match="no PostgreSQL database"):
+        with pytest.raises(DataDirectoryError, match="not a PostgreSQL database"):
             postgres.start()
         assert (data_dir / "postgres" / "letter.txt").read_text() == "keep"
 
