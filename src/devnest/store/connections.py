@@ -1,8 +1,8 @@
 """A pool of PostgreSQL connections. The connection released last is used first.
 
 asyncpg's own pool creates a task for each release, a timer for each acquisition and a proxy for
-each use. They take half of a server's time for a short query (`make bench`). This pool creates none
-of them while a connection is free.
+each use, for which every short query would pay. This pool creates none of them while a connection
+is free.
 """
 
 import asyncio

@@ -99,7 +99,7 @@ class DatabaseUnavailable(StoreError):
     """The database does not answer now.
 
     Attributes:
-        retry_after: After so many seconds another try makes sense.
+        retry_after: How many seconds to wait before another try.
     """
 
     def __init__(self, reason: str, retry_after: int = 2) -> None:
@@ -167,7 +167,7 @@ class RenamedTooOften(StoreError):
     """The account has changed its name as often as it may.
 
     Attributes:
-        retry_after: After so many seconds the name may change again.
+        retry_after: How many seconds until the name may change again.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -186,7 +186,7 @@ class SearchTooSlow(StoreError):
     """PostgreSQL ended a search that took too long.
 
     Attributes:
-        retry_after: After so many seconds another try makes sense.
+        retry_after: How many seconds to wait before another try.
     """
 
     def __init__(self, limit_s: float, retry_after: int = 5) -> None:
@@ -231,7 +231,7 @@ class Throttled(StoreError):
     """There were too many failures.
 
     Attributes:
-        retry_after: After so many seconds the next try is allowed.
+        retry_after: How many seconds until the next try is allowed.
         first: Whether this is the first refusal since the wait began.
         waits: The keys of the counters that refuse, with the seconds each has yet to wait.
     """

@@ -67,7 +67,7 @@ class Identity:
         return self.uid is None or self.run("/bin/sh", "-c", 'cd "$0"', directory).returncode == 0
 
     def check_name(self) -> None:
-        """Check that the system has a name for this user, without which initdb does not run.
+        """Check that the system has a name for this user. initdb does not run without one.
 
         Raises:
             PostgresNotFound: There is no name.
@@ -162,7 +162,7 @@ def find_binaries(given: Path | None, identity: Identity, data_dir: Path) -> Pos
             directory = _copy(package, data_dir)
         return _checked(directory, identity)
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    # An empty or relative entry would mean the working directory.
+    # Empty and relative entries are skipped, because they depend on the working directory.
     absolute = os.pathsep.join(entry for entry in directories if Path(entry).is_absolute())
     if on_path := shutil.which("postgres", path=absolute):
         return _checked(Path(on_path).resolve().parent, identity)

@@ -259,7 +259,7 @@ class EmbeddedPostgres:
         return pid
 
     def _kill_leftover_backends(self, lock_fd: int) -> None:
-        """Kill the processes that hold the lock and work in the data directory, on Linux.
+        """Kill the processes that hold the lock and work in the data directory (on Linux only).
 
         The lock distinguishes PostgreSQL's processes from a shell in the same directory.
         """

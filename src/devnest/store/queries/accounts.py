@@ -83,7 +83,8 @@ class Credentials(msgspec.Struct, frozen=True):
 
     Attributes:
         device_key: The key that signs the account's device tokens.
-        surplus: How many sessions must end for one more, at most `MAX_ENDED_PER_SIGN_IN`.
+        surplus: How many live sessions have to end before another may open, at most
+            `MAX_ENDED_PER_SIGN_IN`.
     """
 
     account_id: UUID

@@ -48,7 +48,12 @@ WHERE m.counted_until <= now() + $3 RETURNING true"""
 
 
 async def claim_mail(database: Database, allowance: Allowance, email: str) -> bool:
-    """Count a mail to an address.
+    """Count a mail to an address if its mailbox may get one.
+
+    Args:
+        database: Where the counters are.
+        allowance: How many mails a mailbox may get for this reason.
+        email: The address.
 
     Returns:
         False if the mailbox has reached its limit. Nothing is counted then.

@@ -1,10 +1,13 @@
-"""Registration, and accounts whose unconfirmed address somebody else needs.
+"""Registration, and what happens to an unconfirmed address that somebody else registers.
 
 An account can be used before its address is confirmed, so anyone can register the address of
-another person. That person has two ways to get it. A mailed code takes the account over
-(`devnest.store.queries.mailed_tokens`). And after `UNCONFIRMED_LIFETIME` the person can register
-the address: the earlier account then loses the address and keeps everything else. Only a
-registration does that.
+another person. That person has two ways to get it:
+
+- A mailed code takes the account over (`devnest.store.queries.mailed_tokens`).
+- After `UNCONFIRMED_LIFETIME` the person can register the address. The earlier account then loses
+  the address and keeps everything else.
+
+No other operation takes an address from an account.
 """
 
 from datetime import timedelta

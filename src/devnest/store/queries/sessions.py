@@ -59,7 +59,8 @@ __all__ = [
 GRACE = timedelta(seconds=10)  # a client repeats a refresh whose response it lost within this time
 MAX_INACTIVITY = timedelta(days=14)  # a session that is not refreshed for so long ends
 MAX_LIFETIME = timedelta(days=30)  # NIST SP 800-63B-4, 2.1.3: "SHOULD be no more than 30 days"
-# Of one session: one every 4 minutes for 30 days. Access tokens last 15 minutes.
+# The most refreshes of one session: one every 4 minutes for 30 days, although an access token lasts
+# 15 minutes.
 MAX_REFRESHES = 10_000
 MAX_LISTED = MAX_SESSIONS  # all live sessions: a shorter list could omit a thief's
 # Sessions that other sign-ins may open between the look-up of an account and the end of its hash.

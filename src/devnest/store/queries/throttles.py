@@ -77,7 +77,8 @@ class Charge:
     ends_at: float
 
 
-# $1 to $5: the key, the period, the free failures, the longest wait, the highest level.
+# The parameters $1 to $5 are the key, the period, the free failures, the longest wait and the
+# highest level.
 EMPTY_AT = "least(greatest(t.empty_at, now()), now() + $5::int * $2::interval) + $2"
 # Rounded: of two concurrent charges the one that runs second may have begun first, and its now() is
 # earlier.
