@@ -150,3 +150,12 @@ def test_what_is_installed_is_pinned() -> None:
                 waiting += asked - seen
                 seen |= asked
     assert len(seen) > 50
+
+
+def test_names_of_the_pool_are_listed_before_their_first_use() -> None:
+    """They are loaded then, and their reference page is made from this list."""
+    program = "import devnest.pool as pool; print(set(pool.__all__) <= set(dir(pool)))"
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "True\n"
