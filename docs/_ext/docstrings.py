@@ -4,10 +4,16 @@ A docstring has Google's sections and code between single backticks. In running 
 themselves, so they are escaped. Doctests, and literal blocks after `::`, stay as they are.
 """
 
+import importlib
 import re
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+PACKAGES = ("devnest.bcrypt", "devnest.load", "devnest.passwords", "devnest.pool")
+log = logging.getLogger(__name__)
 
 CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
 SPECIAL = re.compile(r"(?<!\\)(\*|\||(?<=\w)_(?!\w))")
@@ -63,7 +69,26 @@ def process(
     lines[:] = converted(lines)
 
 
+def load(app: Sphinx) -> None:
+    """Load what a package imports only when it is asked for, so that autodoc finds it."""
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            getattr(module, name)
+
+
+def check(app: Sphinx, environment: BuildEnvironment) -> None:
+    """Warn of a public name that no page documents: a page may show autodoc's source and look finished."""
+    documented = environment.domaindata["py"]["objects"]
+    for package in PACKAGES:
+        for name in importlib.import_module(package).__all__:
+            if f"{package}.{name}" not in documented:
+                log.warning("%s.%s is public and on no page", package, name)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Run before napoleon, whose priority is 500."""
+    """Run before napoleon, whose priority is 500; check the whole at the end."""
+    app.connect("builder-inited", load)
+    app.connect("env-check-consistency", check)
     app.connect("autodoc-process-docstring", process, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
