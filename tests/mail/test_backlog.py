@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devnest.mail.backlog import MAX_WAITING, MAX_WAITING_OF_ONE, Backlog, Mail, Sender
+from devnest.mail.backlog import MAX_WAITING, MAX_WAITING_PER_NETWORK, Backlog, Mail, Sender
 
 
 async def nothing() -> None:
@@ -65,7 +65,7 @@ def test_what_is_due_later_keeps_nobody_waiting() -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> Backlog:
     """One with room for twelve, and for five of a network."""
     monkeypatch.setattr("devnest.mail.backlog.MAX_WAITING", 12)
-    monkeypatch.setattr("devnest.mail.backlog.MAX_WAITING_OF_ONE", 5)
+    monkeypatch.setattr("devnest.mail.backlog.MAX_WAITING_PER_NETWORK", 5)
     return Backlog()
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_lost_but_what_it_says(
     """Each mail is taken once or was dropped, and nobody with few waiting loses to somebody with more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("devnest.mail.backlog.MAX_WAITING", 30)
-        patch.setattr("devnest.mail.backlog.MAX_WAITING_OF_ONE", 10)
+        patch.setattr("devnest.mail.backlog.MAX_WAITING_PER_NETWORK", 10)
         backlog, waiting, known = Backlog(), Counter[str](), set[Mail]()
         for network, due, account in arrivals:
             known.add(one := mail(network, due, account))
@@ -149,4 +149,4 @@ def test_nothing_is_lost_but_what_it_says(
 
 def test_a_sender_has_room_for_a_school_and_leaves_more_to_others() -> None:
     """100 people who register at once behind one address all get their mail, whatever else waits."""
-    assert 100 <= MAX_WAITING_OF_ONE <= MAX_WAITING // 4
+    assert 100 <= MAX_WAITING_PER_NETWORK <= MAX_WAITING // 4

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from devnest.mail import Failure, Outbox, Sender, compose
-from devnest.mail.backlog import MAX_WAITING, MAX_WAITING_OF_ONE
-from devnest.mail.outbox import KEEP_S, MAX_TOGETHER
+from devnest.mail.backlog import MAX_WAITING, MAX_WAITING_PER_NETWORK
+from devnest.mail.outbox import KEEP_S, MAX_GROUP
 from tests.support import PATIENCE_S
 
 Fault = Callable[[Message], Failure | None]
@@ -75,7 +75,7 @@ def put(outbox: Outbox, subject: str, network: str = "192.0.2.1", keep_s: float 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is due again at once."""
-    monkeypatch.setattr("devnest.mail.outbox.RETRY_S", 0.0)
+    monkeypatch.setattr("devnest.mail.outbox.MIN_RETRY_S", 0.0)
 
 
 async def test_jobs_are_done_before_the_end() -> None:
@@ -101,9 +101,9 @@ async def test_what_waits_goes_together() -> None:
     """And no more at once than a server would take from one client."""
     transport = Recorder()
     async with outbox_on(transport) as outbox:
-        for number in range(2 * MAX_TOGETHER + 5):
+        for number in range(2 * MAX_GROUP + 5):
             put(outbox, str(number))
-    assert sorted(transport.groups) == [5, MAX_TOGETHER, MAX_TOGETHER]
+    assert sorted(transport.groups) == [5, MAX_GROUP, MAX_GROUP]
 
 
 @pytest.mark.usefixtures("quick")
@@ -193,10 +193,10 @@ async def test_a_sender_s_flood_costs_nobody_else_a_mail() -> None:
                 put(outbox, other, other)
             transport.open.set()
             await transport.until(lambda: set(others) <= set(transport.sent))
-            assert len(transport.sent) <= 1 + 2 * len(others) + 4 * MAX_TOGETHER
+            assert len(transport.sent) <= 1 + 2 * len(others) + 4 * MAX_GROUP
     assert (
         len([subject for subject in transport.sent if subject.startswith("flood")])
-        <= MAX_WAITING_OF_ONE + 40
+        <= MAX_WAITING_PER_NETWORK + 40
     )
     dropped = [line["mails"] for line in lines if line["event"].startswith("mail dropped")]
     assert sum(dropped) + len(transport.sent) == 2 * MAX_WAITING + 51
@@ -206,7 +206,7 @@ async def test_a_sender_s_flood_costs_nobody_else_a_mail() -> None:
 
 async def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that hangs holds no stop."""
-    monkeypatch.setattr("devnest.mail.outbox.DRAIN_S", 0.05)
+    monkeypatch.setattr("devnest.mail.outbox.DRAIN_TIMEOUT_S", 0.05)
     transport = Recorder()
     transport.open.clear()
     async with outbox_on(transport) as outbox:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devnest.mail import compose
-from devnest.mail.smtp import helo_name, is_final, own_name, reply_of, secrets_of
+from devnest.mail.smtp import helo_name, is_final, local_name, message_secrets, reason_of
 
 # RFC 5321, 4.1.2 and 4.1.3
 SUB_DOMAIN = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -86,7 +86,7 @@ async def test_a_name_that_cannot_be_looked_up_is_no_name(
 ) -> None:
     """Python fails to encode some."""
     monkeypatch.setattr(socket, "gethostname", lambda: name)
-    assert is_legal(await own_name("127.0.0.1"))
+    assert is_legal(await local_name("127.0.0.1"))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_what_may_succeed_later_is_told_from_what_will_not(
     error: Exception, final: bool, reason: str
 ) -> None:
     """A 5xx is final, and so is what cannot be said at all; the reply is told in one line."""
-    assert (is_final(error), reply_of(error)) == (final, reason)
+    assert (is_final(error), reason_of(error)) == (final, reason)
 
 
 def quotes() -> list[str]:
@@ -151,7 +151,7 @@ def quotes() -> list[str]:
 @pytest.mark.parametrize("said", quotes())
 def test_a_reply_that_quotes_the_mail_leaks_no_code(said: str) -> None:
     """The rest of it is told, where there is a rest."""
-    reason = reply_of(aiosmtplib.SMTPDataError(554, said), *secrets_of(MAIL))
+    reason = reason_of(aiosmtplib.SMTPDataError(554, said), *message_secrets(MAIL))
     assert reason.startswith(("554 5.6.0 refused", "554 (it quotes"))
     assert leaks(reason) < 5
 
@@ -165,7 +165,7 @@ def test_a_reply_that_quotes_the_mail_leaks_no_code(said: str) -> None:
 def test_no_cut_of_the_code_is_told(cuts: list[tuple[int, int, str]]) -> None:
     """Wherever a server breaks it, and whatever it puts between."""
     said = "".join(CODE[start:end] + between for start, end, between in cuts)
-    assert leaks(reply_of(aiosmtplib.SMTPDataError(554, said), *secrets_of(MAIL))) < 12
+    assert leaks(reason_of(aiosmtplib.SMTPDataError(554, said), *message_secrets(MAIL))) < 12
 
 
 def leaks(reason: str) -> int:
@@ -180,7 +180,7 @@ def leaks(reason: str) -> int:
 def test_a_reply_leaks_no_password() -> None:
     """Nor one with signs in it."""
     for password in ("hunter2hunter2", "p@ss: w0rd!"):
-        reason = reply_of(
+        reason = reason_of(
             aiosmtplib.SMTPAuthenticationError(535, f"5.7.8 wrong: {password} for u"), password
         )
         assert password not in reason
@@ -189,9 +189,9 @@ def test_a_reply_leaks_no_password() -> None:
 
 def test_a_long_reply_is_cut() -> None:
     """A log line has a bound."""
-    assert len(reply_of(aiosmtplib.SMTPDataError(554, "no. " * 5000))) < 320
+    assert len(reason_of(aiosmtplib.SMTPDataError(554, "no. " * 5000))) < 320
 
 
 def test_a_mail_without_text_has_no_secret() -> None:
     """Nothing to look for is no error."""
-    assert secrets_of(Message()) == []
+    assert message_secrets(Message()) == []

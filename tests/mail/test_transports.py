@@ -133,7 +133,7 @@ async def test_a_full_file_becomes_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They do not grow for ever, and several processes that find it full at once rename it once."""
-    monkeypatch.setattr("devnest.mail.transports.FILE_BYTES", 2_000)
+    monkeypatch.setattr("devnest.mail.transports.MAX_FILE_BYTES", 2_000)
     path = tmp_path / "mail.mbox"
     for _ in range(10):
         assert (

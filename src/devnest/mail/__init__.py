@@ -1,4 +1,4 @@
-"""Mail: messages to account holders, sent after the answer by SMTP or put into a file."""
+"""Sends mail to account holders after the response, by SMTP or into a file."""
 
 from devnest.mail.backlog import Sender
 from devnest.mail.outbox import LOSSES, Outbox

@@ -1,4 +1,8 @@
-"""Mail that waits to be written or sent: senders take turns, and each of them has a bound. No I/O and no clock."""
+"""Holds the mail that waits, so that senders take turns and each is bounded. No I/O, no clock.
+
+Mail waits by network, and within a network by account. So neither many clients behind one address
+nor one account among them can take the whole backlog, or delay the mail of others for long.
+"""
 
 import bisect
 import itertools
@@ -7,17 +11,24 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["MAX_WAITING", "MAX_WAITING_OF_ONE", "Backlog", "Job", "Mail", "Sender"]
+__all__ = ["MAX_WAITING", "MAX_WAITING_PER_NETWORK", "Backlog", "Job", "Mail", "Sender"]
 
-MAX_WAITING = 1_000  # of all senders: a few megabytes of each server's memory
-# Of one network: as many people as register at once behind one address, and a fifth of the whole.
-MAX_WAITING_OF_ONE = 200
+# Bounds the waiting mail of one server, and with it a few megabytes of memory.
+MAX_WAITING = 1_000
+# Bounds the waiting mail of one network. A school or company behind one address can register this
+# many people at once, and four fifths of the backlog stay for the others.
+MAX_WAITING_PER_NETWORK = 200
 
 Job: TypeAlias = Callable[[], Awaitable[Message | None]]
 
 
 class Sender(NamedTuple):
-    """Who causes a mail: a client's network, and where it is known the account that is signed in there."""
+    """Who causes a mail.
+
+    Attributes:
+        network: The client's network (`devnest.addresses.subscriber_network`).
+        account: The id of the signed-in account, or empty.
+    """
 
     network: str
     account: str = ""
@@ -25,25 +36,33 @@ class Sender(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Mail:
-    """A mail on its way: `job` writes it, once. `due` and `give_up_at` are times of the caller's clock."""
+    """A mail that is to be written and sent. Times are seconds of the caller's clock.
+
+    Attributes:
+        sender: Who causes it.
+        job: Writes the message; called until it has succeeded once.
+        give_up_at: When the mail is no longer of use.
+        due: When the next try may begin.
+        tries: How many tries have failed.
+        number: Its place in the order of arrival, set by the backlog; 0 until then.
+        message: What `job` has written.
+    """
 
     sender: Sender
     job: Job
     give_up_at: float
     due: float = 0.0
     tries: int = 0
-    number: int = 0  # the backlog's: how many came before
+    number: int = 0
     message: Message | None = None
 
 
 class Backlog:
-    """What waits, by network, and in each by account: neither a crowd behind one address nor one of the crowd can take
-    all of anything."""
+    """The mail that waits. `len` is the number of mails."""
 
     def __init__(self) -> None:
-        self._waiting: dict[
-            str, dict[str, list[Mail]]
-        ] = {}  # in both, those served longest ago first
+        # By network, then by account; in both, those come first whose last turn is longest ago.
+        self._waiting: dict[str, dict[str, list[Mail]]] = {}
         self._count = 0
         self._numbers = itertools.count(1)
 
@@ -51,20 +70,26 @@ class Backlog:
         return self._count
 
     def add(self, mail: Mail) -> Mail | None:
-        """Let a mail wait; the one that has to go for it, if any.
+        """Add a mail, and drop one if there are too many.
 
-        It goes from this network where that has too many, and else, where all together have too many, from the network
-        with most: there it is the newest of the account with most. So one that causes much mail loses its own before
-        anybody else does. Where several have most, it is the one that asks for more.
+        If the mail's network has too many, that network loses one; if all networks together have
+        too many, the network with the most does. Within the network the newest mail of the account
+        with the most is dropped. So those who cause much mail lose their own first. In a tie, the
+        sender of the added mail loses.
+
+        Args:
+            mail: A new mail, or one that `take` returned and that failed.
+
+        Returns:
+            The dropped mail, which can be `mail` itself, or None.
         """
         network, account = mail.sender
         mail.number = mail.number or next(self._numbers)
         mails = self._waiting.setdefault(network, {}).setdefault(account, [])
-        bisect.insort(
-            mails, mail, key=lambda mail: mail.number
-        )  # one that comes back is older than the last
+        # Sorted, because a mail that is tried again is older than the last one.
+        bisect.insort(mails, mail, key=lambda mail: mail.number)
         self._count += 1
-        if self._size(network) > MAX_WAITING_OF_ONE:
+        if self._size(network) > MAX_WAITING_PER_NETWORK:
             return self._drop(network, mail)
         if self._count > MAX_WAITING:
             return self._drop(
@@ -85,7 +110,7 @@ class Backlog:
         return dropped
 
     def _remove(self, mail: Mail) -> None:
-        """Take a mail out; others than its sender are first next time."""
+        """Take a mail out, and move its network and account to the end of the order of turns."""
         network, account = mail.sender
         self._count -= 1
         accounts = self._waiting.pop(network)
@@ -96,19 +121,26 @@ class Backlog:
         if accounts:
             self._waiting[network] = accounts
 
-    def take(self, now: float, most: int) -> list[Mail]:
-        """Up to so many mails that are due: one of each sender before a second of any, each one's oldest first."""
+    def take(self, now: float, limit: int) -> list[Mail]:
+        """Take out mails that are due, each sender's oldest first.
+
+        Networks take turns, and within a network its accounts.
+
+        Args:
+            now: The time, by the caller's clock.
+            limit: How many to take at most.
+        """
         due = (
             _in_turn([mail for mail in mails if mail.due <= now] for mails in accounts.values())
             for accounts in self._waiting.values()
         )
-        taken = list(itertools.islice(_in_turn(due), most))
+        taken = list(itertools.islice(_in_turn(due), limit))
         for mail in taken:
             self._remove(mail)
         return taken
 
     def next_due(self) -> float | None:
-        """When the first mail is due; None where none waits."""
+        """Return when the first mail is due, or None if none waits."""
         lists = itertools.chain.from_iterable(
             accounts.values() for accounts in self._waiting.values()
         )
@@ -116,6 +148,6 @@ class Backlog:
 
 
 def _in_turn(lists: Iterable[Iterable[Mail]]) -> Iterator[Mail]:
-    """The first of each, then the second of each, and so on."""
+    """Yield the first mail of each list, then the second of each, and so on."""
     for turn in itertools.zip_longest(*lists):
         yield from (mail for mail in turn if mail is not None)

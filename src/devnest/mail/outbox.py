@@ -1,9 +1,12 @@
-"""What is done after the answer: mail to write and to send, tried again while that may help.
+"""Writes and sends mail after the response, and tries again while that may help.
 
-The answer to "I forgot my password" must not depend on whether there is such an account, and that includes its time.
-So not only the sending waits here but the work before it: a job is a coroutine function that looks things up and
-gives the message, or None where there is none to send. A queue in memory loses its jobs with its process; whoever
-waits for a mail asks again. In the database it would hold tokens that are good.
+The response to "I forgot my password" must not tell whether the account exists, not even by the
+time it takes. So not only the sending happens here but also the work before it: a job is a
+coroutine function that queries the database and returns the message, or None if there is nothing
+to send.
+
+The queue is in memory, and a crash loses it; people who wait for a mail ask for it again. A queue
+in the database would survive, but contain valid tokens.
 """
 
 import asyncio
@@ -18,29 +21,43 @@ from devnest.mail.transports import Failure, Transport
 
 __all__ = ["KEEP_S", "Job", "Outbox"]
 
+# Bounds the connections to the mail server, or the threads that write the file.
 WORKERS = 2
-MAX_TOGETHER = (
-    20  # mails that share a connection; a sender whose turn comes waits for no more than these
-)
-# After each delivery. A mail may wait that long where many register, and several together cost little more than one: a
-# connection, or a file that is opened.
-REST_S = 0.2
-# Before a second try, then three times as long each time. RFC 5321, 4.5.4.1, asks for 30 minutes and for days, of
-# servers that keep mail on a disk; whoever waits for a code does not wait that long.
-RETRY_S = 2.0
+# Bounds the mails that share a connection, and so how long a sender whose turn comes waits.
+MAX_GROUP = 20
+# A worker pauses this long after each delivery, so that mails gather: several in one connection, or
+# in one write to the file, cost little more than one.
+PAUSE_S = 0.2
+# The pause before the second try; each further one is three times as long, up to MAX_RETRY_S. RFC
+# 5321, 4.5.4.1, recommends 30 minutes, but people who wait for a code do not wait that long.
+MIN_RETRY_S = 2.0
 MAX_RETRY_S = 900.0
-KEEP_S = 86_400.0  # how long a mail is tried that is of use that long
-DRAIN_S = 5.0
-REPORT_S = 10.0  # between two lines about mail that was dropped
-LOSSES = ("dropped", "refused", "late")  # for want of room, by the mail server, of no use any more
+# By default a mail is tried for a day.
+KEEP_S = 86_400.0
+# Waiting mail gets this long when the outbox closes.
+DRAIN_TIMEOUT_S = 5.0
+# Between two log lines about dropped mail.
+REPORT_INTERVAL_S = 10.0
+# Why a mail was given up: the backlog was full, the mail server refused it, or it is of no use now.
+LOSSES = ("dropped", "refused", "late")
 log = structlog.get_logger("devnest.mail")
 
 
 class Outbox:
-    """Works jobs off while it is open, those that wait together; what waits at the end gets five seconds.
+    """Writes and sends mail in the background while it is open. Belongs to one event loop.
 
-    What fails and may succeed later is tried again, for as long as it was said to be of use. `sent` and `lost` count,
-    the latter by `LOSSES`. Belongs to one event loop.
+    It is an asynchronous context manager. A mail that fails, but may succeed later, is tried again
+    until its `keep_s` is over. When the context ends, waiting mail is tried once more, for
+    `DRAIN_TIMEOUT_S`.
+
+    Args:
+        transport: Delivers the messages.
+        sender: The address that the mail comes from.
+
+    Attributes:
+        sender: The address that the mail comes from.
+        sent: How many mails have been delivered.
+        lost: How many mails have been given up, by the reasons in `LOSSES`.
     """
 
     def __init__(self, transport: Transport, sender: str) -> None:
@@ -57,16 +74,16 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many mails wait."""
+        """The number of mails that wait."""
         return len(self._backlog)
 
     def put(self, job: Job, *, sender: Sender, keep_s: float = KEEP_S) -> None:
-        """Do this later.
+        """Add a mail. Returns immediately; the mail may be dropped if too many wait.
 
         Args:
-            job: What writes the mail.
-            sender: Who causes it: of those that wait each has a share.
-            keep_s: For how long the mail is of use, in seconds.
+            job: Writes the message, or returns None if there is nothing to send.
+            sender: Who causes the mail. Senders take turns, and each may have a share of the queue.
+            keep_s: How long the mail is of use, in seconds.
         """
         self._add(Mail(sender, job, give_up_at=self._now() + keep_s))
         self._changed.set()
@@ -78,13 +95,13 @@ class Outbox:
             self._report()
 
     def _report(self) -> None:
-        """One line for all that was dropped since the last one."""
+        """Log once for all mail that was dropped since the last line."""
         if self._dropped and (self._is_closing or self._now() >= self._report_at):
             log.error(
                 "mail dropped, too much waits", mails=self._dropped, waiting=len(self._backlog)
             )
             self._dropped = 0
-            self._report_at = self._now() + REPORT_S
+            self._report_at = self._now() + REPORT_INTERVAL_S
 
     @staticmethod
     def _now() -> float:
@@ -97,7 +114,7 @@ class Outbox:
     async def __aexit__(self, *_: object) -> None:
         self._is_closing = True
         self._changed.set()
-        _done, unfinished = await asyncio.wait(self._workers, timeout=DRAIN_S)
+        _done, unfinished = await asyncio.wait(self._workers, timeout=DRAIN_TIMEOUT_S)
         if unfinished:
             log.warning("stopped before all mail was sent", waiting=len(self._backlog))
         for worker in self._workers:
@@ -113,14 +130,14 @@ class Outbox:
             except Exception as error:
                 log.exception("mail failed", exc_info=error)
             self._report()
-            if len(self._backlog) < MAX_TOGETHER and not self._is_closing:
-                await asyncio.sleep(REST_S)
+            if len(self._backlog) < MAX_GROUP and not self._is_closing:
+                await asyncio.sleep(PAUSE_S)
 
     async def _next(self) -> list[Mail]:
-        """Mails that are due, waited for; none at the end, where each is due once more."""
+        """Wait for mails that are due. While closing, all are due, and an empty list is the end."""
         while True:
             now = float("inf") if self._is_closing else self._now()
-            if (mails := self._backlog.take(now, MAX_TOGETHER)) or self._is_closing:
+            if (mails := self._backlog.take(now, MAX_GROUP)) or self._is_closing:
                 return mails
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
@@ -138,7 +155,7 @@ class Outbox:
             log.exception("mail failed", exc_info=error)
             failures = [Failure(message, type(error).__name__) for message in written]
         self.sent += len(written) - len(failures)
-        passing = defaultdict[str, list[Mail]](list)
+        transient = defaultdict[str, list[Mail]](list)
         for failure in failures:
             if failure.is_final:
                 self.lost["refused"] += 1
@@ -146,12 +163,12 @@ class Outbox:
                     "mail refused", reason=failure.reason, subject=str(failure.message["Subject"])
                 )
             else:
-                passing[failure.reason].append(written[failure.message])
-        for reason, failed in passing.items():
+                transient[failure.reason].append(written[failure.message])
+        for reason, failed in transient.items():
             self._try_again(failed, reason)
 
     async def _write(self, mail: Mail) -> None:
-        """Let its job make the message; one job's failure is not the next one's."""
+        """Let the mail's job write the message; if that fails, the mail is tried again."""
         if mail.message is None:
             try:
                 mail.message = await mail.job()
@@ -166,7 +183,7 @@ class Outbox:
     def _try_again(self, mails: list[Mail], reason: str) -> None:
         now, lost = self._now(), 0
         for mail in mails:
-            mail.due = now + min(RETRY_S * 3**mail.tries, MAX_RETRY_S)
+            mail.due = now + min(MIN_RETRY_S * 3**mail.tries, MAX_RETRY_S)
             mail.tries += 1
             if self._is_closing or mail.due > mail.give_up_at:
                 lost += 1

@@ -1,4 +1,4 @@
-"""Where mail goes: to an SMTP server, or into a file."""
+"""Composes messages and delivers them: to an SMTP server, or into a file."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from devnest.mail.smtp import is_final, keeps_in_step, own_name, reply_of, said_of, secrets_of
+from devnest.mail.smtp import (
+    can_go_on,
+    is_final,
+    local_name,
+    login_secrets,
+    message_secrets,
+    reason_of,
+)
 from devnest.urls import BadUrl, parse_url
 
 if TYPE_CHECKING:
@@ -23,13 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "FileTransport", "SmtpTransport", "Transport", "compose"]
 
+# Bounds each step of a connection to the mail server: connecting, and each command.
 SMTP_TIMEOUT_S = 30
-FILE_BYTES = 1 << 20
-PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}  # where the URL has none
+# A file that has reached this size is renamed before the next mail is appended.
+MAX_FILE_BYTES = 1 << 20
+# For a URL without a port.
+DEFAULT_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 
 class _Plain(Compat32):
-    """Python's policy, which searches each header for places to fold it; of a short one there is nothing to fold."""
+    """Python's policy, without the search for places to fold a header that is short enough."""
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         if isinstance(value, str) and value.isascii() and len(name) + len(value) < 76:
@@ -42,9 +52,19 @@ MBOX_POLICY = _Plain(linesep="\n")
 
 
 def compose(sender: str, recipient: str, subject: str, text: str) -> Message:
-    """A message of plain text. Raises ValueError for an address or a subject that is not one line.
+    """Make a message of plain text.
 
-    Python's older classes: those of `EmailMessage` parse every header they are given, a millisecond for a mail.
+    It uses Python's older classes, because `EmailMessage` parses every header it is given, which is
+    slow.
+
+    Args:
+        sender: The address the mail comes from.
+        recipient: The address it goes to.
+        subject: The subject, one line.
+        text: The body.
+
+    Raises:
+        ValueError: An address or the subject is not one line.
     """
     message = MIMEText(text, "plain", "us-ascii" if text.isascii() else "utf-8", policy=POLICY)
     headers = {
@@ -53,7 +73,7 @@ def compose(sender: str, recipient: str, subject: str, text: str) -> Message:
         "Subject": subject,
         "Date": formatdate(),
         "Message-ID": make_msgid(domain=sender.rpartition("@")[2]),
-        "Auto-Submitted": "auto-generated",  # RFC 3834: no out-of-office answers
+        "Auto-Submitted": "auto-generated",  # RFC 3834: prevents out-of-office replies
     }
     for name, value in headers.items():
         if value.splitlines() != [value]:
@@ -63,7 +83,13 @@ def compose(sender: str, recipient: str, subject: str, text: str) -> Message:
 
 
 class Failure(NamedTuple):
-    """A message that was not delivered, and why. `is_final`: it never will be."""
+    """A message that was not delivered.
+
+    Attributes:
+        message: The message.
+        reason: Why, in one line that may be logged.
+        is_final: Whether another try would fail too.
+    """
 
     message: Message
     reason: str
@@ -71,23 +97,29 @@ class Failure(NamedTuple):
 
 
 class Transport(Protocol):
-    """What delivers messages; the result is those that it could not, each with its reason."""
+    """Delivers messages."""
 
-    async def send(self, messages: Sequence[Message]) -> list[Failure]: ...
+    async def send(self, messages: Sequence[Message]) -> list[Failure]:
+        """Deliver messages, and return those that could not be delivered."""
+        ...
 
 
 class FileTransport:
     """Appends messages to an mbox file (RFC 4155).
 
-    Its owner alone can read it. Where it has 1 MiB it is renamed to `….old`, in place of the last one of that name. One
-    file, because making a file for each mail cost the file system more than everything else a registration does.
+    Only its owner can read it. When it has reached 1 MiB it is renamed to `….old`, which replaces
+    the last file of that name. Several processes may append to it. A file for each mail would cost
+    the file system more than all other work of a registration.
+
+    Args:
+        path: The file, which is made when it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def send(self, messages: Sequence[Message]) -> list[Failure]:
-        """Append them all, or none."""
+        """Append all messages or, if the file cannot be written, none."""
         try:
             await asyncio.to_thread(self._append, b"".join(map(_entry, messages)))
         except OSError as error:
@@ -100,9 +132,9 @@ class FileTransport:
                 self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
             )
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)  # the other servers append too
+                fcntl.flock(file, fcntl.LOCK_EX)  # other servers append to it too
                 size_bytes = os.fstat(file).st_size
-                if size_bytes < FILE_BYTES:
+                if size_bytes < MAX_FILE_BYTES:
                     _write_whole(file, entries, size_bytes)
                     return
                 self._set_aside(file)
@@ -110,7 +142,7 @@ class FileTransport:
                 os.close(file)
 
     def _set_aside(self, file: int) -> None:
-        with contextlib.suppress(FileNotFoundError):  # another has just renamed it
+        with contextlib.suppress(FileNotFoundError):  # another process has just renamed it
             if os.path.samestat(os.fstat(file), self._path.stat()):
                 self._path.rename(self._path.with_name(self._path.name + ".old"))
 
@@ -133,28 +165,35 @@ def _write_whole(file: int, content: bytes, size_bytes: int) -> None:
 
 
 class SmtpTransport:
-    """Sends through one server: `smtps://` (TLS), `smtp+starttls://` (TLS or nothing) or `smtp://` (no TLS).
+    """Sends messages through one SMTP server.
 
-    `user:password@` in the URL logs in, which needs one of the first two. Raises `BadUrl` for any other URL.
+    Args:
+        url: `smtps://` and `smtp+starttls://` use TLS and never go on without it; `smtp://` uses
+            none. `user:password@` before the host logs in, which needs TLS.
+
+    Raises:
+        BadUrl: The URL has another form.
     """
 
     def __init__(self, url: str) -> None:
-        parsed = parse_url(url, tuple(PORTS))
+        parsed = parse_url(url, tuple(DEFAULT_PORTS))
         if len(parsed.hosts) != 1 or parsed.path not in ("", "/") or parsed.options:
             raise BadUrl(
-                "it is not like smtp+starttls://user:password@host:587, with one host and nothing behind it"
+                "it must be like smtp+starttls://user:password@host:587, with one host and no path"
             )
         if parsed.username and parsed.scheme == "smtp":
             raise BadUrl("a password is not sent without TLS: use smtp+starttls:// or smtps://")
         self._host = parsed.hosts[0].name
-        self._port = parsed.hosts[0].port or PORTS[parsed.scheme]
+        self._port = parsed.hosts[0].port or DEFAULT_PORTS[parsed.scheme]
         self._scheme = parsed.scheme
         self._username = parsed.username
         self._password = parsed.password
-        self._secrets = said_of(parsed.username or "", parsed.password) if parsed.password else []
+        self._secrets = (
+            login_secrets(parsed.username or "", parsed.password) if parsed.password else []
+        )
 
     async def send(self, messages: Sequence[Message]) -> list[Failure]:
-        """Hand them over, one after another, through one connection while that lasts."""
+        """Send messages one after another, through one connection as long as it lasts."""
         failed: list[Failure] = []
         rest = deque(messages)
         try:
@@ -163,15 +202,15 @@ class SmtpTransport:
                     await self._hand_over(server, rest, failed)
         except (
             Exception
-        ) as error:  # it says nothing about a mail: whatever it is, somebody can mend it
-            failed += [Failure(message, reply_of(error, *self._secrets)) for message in rest]
+        ) as error:  # connecting failed, so no mail is at fault: all can be tried again
+            failed += [Failure(message, reason_of(error, *self._secrets)) for message in rest]
         return failed
 
     async def _hand_over(self, server: "SMTP", rest: deque[Message], failed: list[Failure]) -> None:
-        """Take from `rest` what this connection is good for: one mail at least.
+        """Send mails through one connection until it breaks, and remove them from `rest`.
 
-        A server may hang up at one mail, and that is not the next one's trouble. It may also hang up because it takes
-        only so many of a connection: then the mail that comes after those has a connection of its own.
+        If the first mail of a connection breaks it, that mail has failed. If a later one does, the
+        server may only limit the mails of a connection, so that mail stays in `rest` for the next.
         """
         has_taken = False
         while rest:
@@ -179,11 +218,11 @@ class SmtpTransport:
                 await server.send_message(rest[0])
                 has_taken = True
             except Exception as error:
-                if not keeps_in_step(error):
+                if not can_go_on(error):
                     server.close()
                 if has_taken and not server.is_connected:
                     return
-                reason = reply_of(error, *secrets_of(rest[0]), *self._secrets)
+                reason = reason_of(error, *message_secrets(rest[0]), *self._secrets)
                 failed.append(Failure(rest[0], reason, is_final(error)))
             rest.popleft()
             if not server.is_connected:
@@ -191,16 +230,17 @@ class SmtpTransport:
 
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncIterator["SMTP"]:
-        """A connection that has said who it is: `EHLO`, TLS and the password, in that order."""
-        import aiosmtplib  # only who sends by SMTP waits for it
+        """Connect, negotiate TLS, greet the server with EHLO or HELO, and log in."""
+        import aiosmtplib  # here, because it slows down the start of a server
 
         server = aiosmtplib.SMTP(
             hostname=self._host, port=self._port, use_tls=self._scheme == "smtps", start_tls=False,
             local_hostname="localhost", timeout=SMTP_TIMEOUT_S,
         )  # fmt: skip
         async with server:
-            # Its address is known only now. Without a name above, the client would have looked for one by itself.
-            server.local_hostname = await own_name(server.get_transport_info("sockname")[0])
+            # The local address is known only now. Without the name given above, the client would
+            # have looked one up itself, on the event loop.
+            server.local_hostname = await local_name(server.get_transport_info("sockname")[0])
             if self._scheme == "smtp+starttls":
                 await server.starttls()
             try:
