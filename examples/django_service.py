@@ -1,4 +1,4 @@
-"""Sign-up and sign-in with Django's asynchronous views: `uvicorn django_service:app`."""
+"""Sign-up and sign-in with asynchronous views of Django: `uvicorn django_service:app`."""
 
 import asyncio
 import json
@@ -14,9 +14,8 @@ from passwords import check_passwords, hash_passwords
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"])
 accounts: dict[str, str] = {}
 pool = Pool(nice=10)
-starts: list[
-    asyncio.Task[None]
-] = []  # Django has no lifespan: the first request starts the pool, all wait for it
+# Django has no start-up event: the first request starts the pool, and all requests wait for it.
+starts: list[asyncio.Task[None]] = []
 
 
 def with_pool(view):

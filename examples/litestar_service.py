@@ -1,4 +1,8 @@
-"""Sign-up and sign-in with Litestar in the machine's shared pool: `uvicorn litestar_service:app`."""
+"""Sign-up and sign-in with Litestar and a shared pool: `uvicorn litestar_service:app`.
+
+Start the pool first, with this directory in PYTHONPATH, and give its socket to the service:
+`python -m devnest.pool serve --socket PATH` and `POOL_SOCKET=PATH`.
+"""
 
 import os
 from collections.abc import AsyncIterator

@@ -1,14 +1,14 @@
-"""The work of the three services beside this file: bcrypt, several passwords at a time on each core."""
+"""Hashes and checks passwords for the services in this directory, several at once on a core."""
 
 from devnest import bcrypt
 from devnest.pool import batched
 
-COST = 12
+COST = 12  # of bcrypt: 2 ** 12 rounds
 
 
 @batched(max_size=bcrypt.LANES, pure=True)
 def hash_passwords(calls: list[tuple[str]]) -> list[str]:
-    """Hash the password of each call."""
+    """Return the bcrypt hash of each call's password."""
     salts = [bcrypt.gensalt(COST) for _ in calls]
     hashes = bcrypt.hashpw_many([password.encode() for (password,) in calls], salts)
     return [hashed.decode() for hashed in hashes]
@@ -16,7 +16,7 @@ def hash_passwords(calls: list[tuple[str]]) -> list[str]:
 
 @batched(max_size=bcrypt.LANES, pure=True)
 def check_passwords(calls: list[tuple[str, str]]) -> list[bool]:
-    """Say of each call's password whether its hash is of it."""
+    """Return for each call whether its password has its hash."""
     return bcrypt.checkpw_many(
         [password.encode() for password, _ in calls], [hashed.encode() for _, hashed in calls]
     )
