@@ -378,7 +378,7 @@ class RemotePool:
     def _check_at(self, call: _Call, when: float) -> None:
         next_at = self._timers.next_at()
         self._timers.add(when, call.request_id)
-        if next_at is None or when < next_at or self._timer is None:
+        if when < next_at or self._timer is None:
             self._set_timer()
 
     def _set_timer(self) -> None:
@@ -386,7 +386,7 @@ class RemotePool:
             self._timer.cancel()
             self._timer = None
         next_at = self._timers.next_at()
-        if next_at is not None:
+        if next_at < math.inf:
             delay_s = max(0.0, next_at - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
