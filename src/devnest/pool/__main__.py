@@ -75,7 +75,7 @@ class _BackgroundLog(logging.Handler):
             self._lines.put_nowait(self.format(record))
 
     def _serve(self) -> None:
-        # A terminal may send SIGTTOU to a background process that writes, and stop it.
+        # Block SIGTTOU: a terminal may send it to a background process that writes, and so stop it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             _write(2, self._lines.get())

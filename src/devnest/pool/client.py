@@ -50,8 +50,8 @@ from devnest.pool.wire.replies import read_reply
 
 __all__ = ["RemotePool"]
 
-# Calls of one client without an answer, and cancelled ones that the server has not confirmed. It
-# bounds memory while a server is away or does not read.
+# Calls of one client that have no answer, with cancelled ones that the server has not confirmed.
+# Without a bound they would fill the memory while a server is away or does not read.
 MAX_OPEN_CALLS = 10_000
 # Sends of one pure call. Each server before the last greeted and then died, so the call may be the
 # cause.
@@ -204,16 +204,35 @@ class RemotePool:
     ) -> Any:
         """Run `func(*args, **kwargs)` in the shared pool and return its result.
 
-        Arguments, result and errors are those of `Pool.run`. If `run` is cancelled, the server
-        drops the call as `Pool.run` does.
+        If `run` is cancelled, the server drops the call as `Pool.run` does.
+
+        Args:
+            func: A function that a worker of the server can import by its module and qualified
+                name. A function of the client's main script is refused.
+            *args: Its positional arguments, which are pickled.
+            timeout: Seconds that it may run before its worker is killed; `None` for no limit.
+            deadline: Seconds from now until the answer is due; `None` for no limit. The time for
+                which no server answers counts too.
+            priority: As for `Pool.run`, among the calls of all clients.
+            key: As for `Pool.run`, among the calls of this client. Clients take turns as well.
+            **kwargs: Its keyword arguments, which are pickled.
+
+        Returns:
+            The result of the function.
 
         Raises:
-            WorkerCrashed: Also if the server died while it had the call and the function is not
-                pure, or if no server answered within `patience` after that.
-            PoolClosed: Also if no server answers for `patience` seconds.
-            PoolFull: Also if 10,000 calls of this client have no answer.
-            InvalidTask: Also if the function belongs to the main script, is not in the server's
-                `allow`, or if the call is larger than the server's `max_frame_bytes`.
+            PoolFull: The queue is full, the call would probably miss its deadline, or 10,000 calls
+                of this client have no answer.
+            TaskTimeout: The call ran longer than `timeout`.
+            DeadlineExceeded: The call was not answered by its `deadline`.
+            WorkerCrashed: The worker died, or no worker could be started. Or the server died while
+                it had the call, and the function is not pure or no server answered within
+                `patience`.
+            PoolClosed: The connection is closed, or no server answers for `patience` seconds.
+            InvalidTask: The function, an argument or an option is invalid, the server's `allow`
+                does not include the function, or the call exceeds its `max_frame_bytes`.
+            NotPicklable: The result or the exception cannot be pickled.
+            Exception: What the function raised, with a `WorkerTraceback` as its cause.
         """
         timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
         check_options(timeout_s, priority, key)

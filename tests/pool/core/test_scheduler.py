@@ -457,7 +457,7 @@ def test_no_client_starves() -> None:
     assert other in sends[0][0].batch + sends[1][0].batch
 
 
-def test_quick_calls_ride_together_and_slow_ones_do_not() -> None:
+def test_quick_calls_are_sent_together_and_slow_ones_are_not() -> None:
     """What is known to be quick shares a frame; what is slow, unknown or has a clock does not."""
     bench = Bench(can_coalesce=True)
     bench.submit()

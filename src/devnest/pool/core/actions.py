@@ -14,7 +14,7 @@ class Start(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Send a batch, all of one function, to a worker."""
+    """Send a batch of calls of one function to a worker."""
 
     worker_id: int
     batch_id: int

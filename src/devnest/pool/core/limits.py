@@ -80,10 +80,10 @@ class Worker:
         self.tasks_left = math.inf
         # Times at which `Workers` has to check this worker.
         self.boot_until = boot_until
-        # Set at most once at a time, so that a busy pool does not add a timer for each task.
+        # A worker has at most one such timer at a time, not one for each task.
         self.idle_check_at = math.inf
         self.retire_at = math.inf
-        self.kill_at = math.inf  # the caller of its batch has gone; the worker is killed by then
+        self.kill_at = math.inf  # when to kill it, as nobody waits for its batch
         self.kill_reason = ""
         self.hold_at = math.inf  # coalesced calls that have not begun by then go to other workers
         self.is_held = False

@@ -137,7 +137,7 @@ class Queue:
 
 
 class _Level:
-    """The tasks of one priority by source and key; the first source and its first key go next."""
+    """The tasks of one priority, by source and key; the first key of the first source is next."""
 
     __slots__ = ("cost_s", "length", "turns")
 

@@ -22,7 +22,7 @@ MAX_BACKOFF_S = 5.0
 # When starts have failed for this long, the waiting tasks fail too. A shorter failure may be a
 # passing shortage of memory or processes.
 MAX_START_FAILURE_S = 5.0
-# Recycling limits are lowered by up to this share, drawn for each worker, so that workers that
+# Each worker's recycling limits are lowered by a random share up to this one, so that workers that
 # started together are not replaced together.
 RECYCLE_JITTER = 0.2
 # Coalesced calls that have not begun after this time are given to other workers. A whole frame is
