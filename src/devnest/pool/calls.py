@@ -16,8 +16,8 @@ from devnest.pool.wire.protocol import OK
 
 __all__ = ["Outcome", "open_answer", "pack_arguments"]
 
-# An exception's class may derive from `Exception` and from one of these as well. An event loop
-# stops at the first two.
+# An exception's class may derive from `Exception` and from one of these as well. The first two stop
+# an event loop.
 _CONTROL_FLOW_ERRORS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
 
 

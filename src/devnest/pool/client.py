@@ -262,7 +262,7 @@ class RemotePool:
             raise PoolClosed("the connection to the pool is not open")
         # Frames of dropped calls count too: they may still wait here to be sent.
         if len(self._open) + len(self._dropped) >= MAX_OPEN_CALLS:
-            raise PoolFull(1.0, f"{MAX_OPEN_CALLS} calls of this process wait already")
+            raise PoolFull(1.0, f"{MAX_OPEN_CALLS} calls of this client have no answer yet")
         if self._channel is None and now > self._away_since + self._patience:
             raise self._no_server_error()
         loop = asyncio.get_running_loop()

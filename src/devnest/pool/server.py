@@ -215,7 +215,7 @@ class PoolServer:
             return
         if len(self._clients) >= MAX_CLIENTS or not is_same_user(sock):
             _log.warning(
-                "refused a client: it is another user's, or there are %d already", MAX_CLIENTS
+                "refused a client: it belongs to another user, or %d are connected", MAX_CLIENTS
             )
             sock.close()
             return
@@ -260,9 +260,7 @@ class _Client:
         self._channel = Channel(
             loop, sock, self._received, self._lost, max_frame_bytes=server._max_frame_bytes
         )
-        self._greeting = loop.call_later(
-            HELLO_TIMEOUT_S, self._drop, "it did not say what it speaks"
-        )
+        self._greeting = loop.call_later(HELLO_TIMEOUT_S, self._drop, "it sent no greeting")
         self._channel.send(write_greeting(server._max_frame_bytes))
 
     def close(self) -> None:

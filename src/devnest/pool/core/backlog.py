@@ -124,7 +124,7 @@ class Backlog:
                 self._recorder.refused["estimate"] += 1
                 raise PoolFull(
                     self.estimates.retry_after_s(late_s),
-                    "it would not be answered before its deadline",
+                    "the task would miss its deadline",
                 )
 
     def _displace(self, task: Task, workers: int) -> Task:

@@ -43,7 +43,7 @@ class ThreadWorker:
     def kill(self) -> None:
         """Abandon the thread: it ends when its present function returns."""
         self._inbox.put(None)
-        self._loop.call_soon(self._end, "was given up")
+        self._loop.call_soon(self._end, "was abandoned")
 
     def hold(self) -> None:
         """Do nothing, since calls to threads are never coalesced."""
