@@ -22,7 +22,8 @@ STATEMENT_TIMEOUT_MARGIN_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 2.0  # for the answer to a health check
 READ_ONLY = "current_setting('transaction_read_only')"  # "on" on a standby as well
-PROBE = f"SELECT {READ_ONLY} AS read_only, version_num, oldest_program FROM {VERSION_TABLE}"  # noqa: S608
+PROBE = f"""
+SELECT {READ_ONLY} AS read_only, version_num, oldest_program FROM {VERSION_TABLE}"""  # noqa: S608
 
 
 class Database:

@@ -36,13 +36,15 @@ RENAME_PERIOD = timedelta(days=90)
 # `renamed_at` begins with the newest change. The row is locked, so that of two concurrent changes
 # the second counts the first.
 FIND_RENAMED = """
-SELECT lower(username) <> $2 AS counts, ceil(extract(epoch FROM renamed_at[$5] + $4 - now()))::int AS wait_s
+SELECT lower(username) <> $2 AS counts,
+    ceil(extract(epoch FROM renamed_at[$5] + $4 - now()))::int AS wait_s
 FROM accounts WHERE id = $1 AND password_hash = $3 AND deleted_at IS NULL FOR UPDATE"""
 IS_TAKEN = """
 SELECT EXISTS (SELECT FROM accounts WHERE lower(username) = $2 AND id <> $1)
     OR EXISTS (SELECT FROM held_names WHERE username = $2 AND until > now() AND account_id <> $1)"""
 RENAME = """
-UPDATE accounts SET username = $2, renamed_at = CASE WHEN $3 THEN (now() || renamed_at)[:$4] ELSE renamed_at END
+UPDATE accounts SET username = $2, renamed_at = CASE WHEN $3 THEN (now() || renamed_at)[:$4]
+    ELSE renamed_at END
 WHERE id = $1 RETURNING id, username, email, created_at"""
 
 
@@ -117,8 +119,8 @@ async def change_password(
     """
     async with database.connection() as connection, connection.transaction():
         changed = await connection.fetchval(
-            "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL"
-            " RETURNING true",
+            "UPDATE accounts SET password_hash = $3"
+            " WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL RETURNING true",
             account_id, old_hash, new_hash,
         )  # fmt: skip
         if not changed:
@@ -151,8 +153,9 @@ async def delete_account(
     gone = f"deleted:{secrets.token_hex(8)}"
     async with database.connection() as connection, connection.transaction():
         deleted = await connection.fetchval(
-            "UPDATE accounts SET username = $3, email = NULL, password_hash = '', email_verified_at = NULL,"
-            " deleted_at = now(), disabled_at = coalesce(disabled_at, now())"
+            "UPDATE accounts SET username = $3, email = NULL, password_hash = '',"
+            " email_verified_at = NULL, deleted_at = now(),"
+            " disabled_at = coalesce(disabled_at, now())"
             " WHERE id = $1 AND password_hash = $2 AND deleted_at IS NULL RETURNING true",
             account_id, password_hash, gone,
         )  # fmt: skip
@@ -160,7 +163,8 @@ async def delete_account(
             return None
         ended = await revoke_access(connection, account_id)
         await connection.execute(
-            "UPDATE sessions SET address = NULL, user_agent = NULL, refreshed_from = NULL WHERE account_id = $1",
+            "UPDATE sessions SET address = NULL, user_agent = NULL, refreshed_from = NULL"
+            " WHERE account_id = $1",
             account_id,
         )
     return ended

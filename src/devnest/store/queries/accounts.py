@@ -30,7 +30,8 @@ VERIFY_LIFETIME = timedelta(hours=24)  # of a code that confirms an address
 MAX_SESSIONS = 300
 MAX_ENDED_PER_SIGN_IN = 100  # every server is notified of each ended session
 SURPLUS = (
-    "(SELECT count(*) FROM (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"  # noqa: S608
+    "(SELECT count(*) FROM"  # noqa: S608
+    " (SELECT FROM sessions WHERE account_id = accounts.id AND ended_at IS NULL"
     f" OFFSET {MAX_SESSIONS - 1} LIMIT {MAX_ENDED_PER_SIGN_IN}) AS beyond)"
 )
 
@@ -127,7 +128,8 @@ async def find_credentials(
     """Return the credentials of the account with this address, or else this username, or None."""
     name = "username" if email is None else "email"
     row = await database.fetch_row(
-        f"SELECT id, password_hash, disabled_at IS NOT NULL, device_key, {SURPLUS} FROM accounts"  # noqa: S608 (constants only)
+        f"SELECT id, password_hash, disabled_at IS NOT NULL, device_key, {SURPLUS}"  # noqa: S608
+        " FROM accounts"
         f" WHERE lower({name}) = $1",
         folded((username or "") if email is None else email),
     )
@@ -167,7 +169,8 @@ async def replace_hash(database: Database, account_id: UUID, old_hash: str, new_
         False if the stored hash is no longer `old_hash`.
     """
     replaced = await database.fetch_value(
-        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING true",
+        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2"
+        " RETURNING true",
         account_id, old_hash, new_hash,
     )  # fmt: skip
     return replaced is not None

@@ -80,7 +80,8 @@ async def record_event(
         session_id: The session, if there is one.
     """
     await database.fetch(
-        "INSERT INTO audit_log (id, event, succeeded, reason, account_id, session_id, address, user_agent, request_id)"
+        "INSERT INTO audit_log"
+        " (id, event, succeeded, reason, account_id, session_id, address, user_agent, request_id)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         uuid7(), event, reason is None, reason, account_id, session_id, *origin,
     )  # fmt: skip

@@ -26,7 +26,8 @@ WITH post AS (
 ), author AS (
     SELECT id, username FROM accounts WHERE id = $3
 ), written AS (
-    INSERT INTO comments (id, post_id, author_id, body) SELECT $1, post.id, author.id, $4 FROM post, author
+    INSERT INTO comments (id, post_id, author_id, body) SELECT $1, post.id, author.id, $4
+        FROM post, author
     RETURNING id, author_id, body, created_at
 )
 SELECT written.id, author.id, author.username, written.body, written.created_at
@@ -44,7 +45,8 @@ class Comment(msgspec.Struct, frozen=True):
 
 # Bounded like a list of posts: the texts before the last comment fit into one page.
 PAGE = """
-SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), body, created_at
+SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id),
+    body, created_at
 FROM (
     SELECT *, sum(least(octet_length(body), $4)) OVER (
         ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
@@ -123,7 +125,8 @@ async def delete_comment(
         False if somebody else wrote it, None if there is no such comment.
     """
     deleted: bool | None = await database.fetch_value(
-        "WITH found AS (SELECT id, author_id = $3 AS own FROM comments WHERE id = $2 AND post_id = $1),"
+        "WITH found AS"
+        " (SELECT id, author_id = $3 AS own FROM comments WHERE id = $2 AND post_id = $1),"
         " gone AS (DELETE FROM comments c USING found WHERE c.id = found.id AND own)"
         " SELECT own FROM found",
         post_id, comment_id, author_id,

@@ -44,22 +44,28 @@ class Purpose(StrEnum):
 
 
 # The account is locked before its tokens, as everywhere.
-LOCK = "SELECT FROM accounts WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
+LOCK = (
+    "SELECT FROM accounts"
+    " WHERE id = (SELECT account_id FROM mailed_tokens WHERE token_sha256 = $1) FOR UPDATE"
+)
 ADDRESS = "SELECT email FROM mailed_tokens WHERE token_sha256 = $1"
 VALID = """
-    token_sha256 = $1 AND purpose = $2 AND t.expires_at > now() AND a.id = t.account_id AND a.disabled_at IS NULL
+    token_sha256 = $1 AND purpose = $2 AND t.expires_at > now() AND a.id = t.account_id
+        AND a.disabled_at IS NULL
     AND (purpose = 'verify' OR lower(a.email) = lower(t.email))
-    AND NOT EXISTS (SELECT FROM accounts other WHERE lower(other.email) = lower(t.email) AND other.id <> a.id)"""
+    AND NOT EXISTS (SELECT FROM accounts other WHERE lower(other.email) = lower(t.email)
+        AND other.id <> a.id)"""
 PROOF = """
     a.id, a.username, t.email, a.email AS email_before,
     a.email_verified_at IS NOT NULL AND lower(a.email) = lower(t.email) AS confirmed,
     a.email_verified_at IS NOT NULL AS before_confirmed"""
-FIND = f"SELECT {PROOF} FROM mailed_tokens t, accounts a WHERE {VALID}"  # noqa: S608 (constants only)
+FIND = f"SELECT {PROOF} FROM mailed_tokens t, accounts a WHERE {VALID}"  # noqa: S608
 USE = f"DELETE FROM mailed_tokens t USING accounts a WHERE {VALID} RETURNING {PROOF}"  # noqa: S608
 FORGET = "DELETE FROM mailed_tokens WHERE account_id = $1"
 CONFIRM = "UPDATE accounts SET email = $2, email_verified_at = now()"
 LOCK_FOR_ADDRESS = """
-SELECT true FROM accounts WHERE id = $1 AND disabled_at IS NULL AND (lower(email) = $2 OR password_hash = $3)
+SELECT true FROM accounts WHERE id = $1 AND disabled_at IS NULL
+    AND (lower(email) = $2 OR password_hash = $3)
 FOR NO KEY UPDATE"""
 DROP_ELSEWHERE = (
     "DELETE FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND lower(email) <> $3"
@@ -67,7 +73,8 @@ DROP_ELSEWHERE = (
 ADD = """
 INSERT INTO mailed_tokens (account_id, purpose, token_sha256, email, expires_at)
 SELECT $1, $2, $3, $4, now() + $5
-WHERE (SELECT count(*) FROM mailed_tokens WHERE account_id = $1 AND purpose = $2 AND expires_at > now()) < $6
+WHERE (SELECT count(*) FROM mailed_tokens WHERE account_id = $1 AND purpose = $2
+    AND expires_at > now()) < $6
 RETURNING true"""
 
 # Of one account and one purpose at a time. `devnest.store.queries.mailboxes` allows one mailbox no

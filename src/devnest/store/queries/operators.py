@@ -29,8 +29,8 @@ async def disable_account(database: Database, account_id: UUID) -> int:
         )
         await connection.execute("DELETE FROM mailed_tokens WHERE account_id = $1", account_id)
         ended = await connection.fetch(
-            "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now()"
-            " RETURNING id",
+            "UPDATE sessions SET ended_at = now()"
+            " WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now() RETURNING id",
             account_id,
         )
     return len(ended)

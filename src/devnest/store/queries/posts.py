@@ -60,36 +60,41 @@ class Draft(NamedTuple):
 MAX_LISTED_BYTES = 1024 * 1024  # of the texts in one list, without its last item
 SEPARATOR = "\x1f"  # a control character, which no tag contains
 COLUMNS = "p.id, a.id AS author_id, a.username, p.title, p.body, p.tags, p.created_at, p.updated_at"
-ONE = f"SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"  # noqa: S608 (constants only)
+ONE = f"""
+SELECT {COLUMNS} FROM posts p JOIN accounts a ON a.id = p.author_id WHERE p.id = $1"""  # noqa: S608
 # Not `*`: the column with the words of a post can hold half a megabyte, and only searches need it.
 STORED = "id, author_id, title, body, tags, created_at, updated_at"
 # No row is inserted if the author has no account. A violated foreign key would be an error in
 # PostgreSQL's log.
 INSERT = f"""
 WITH a AS (SELECT id, username FROM accounts WHERE id = $2),
-    p AS (INSERT INTO posts (id, author_id, title, body, tags) SELECT $1, id, $3, $4, $5 FROM a RETURNING {STORED})
-SELECT {COLUMNS} FROM p, a"""  # noqa: S608 (constants only)
+    p AS (INSERT INTO posts (id, author_id, title, body, tags) SELECT $1, id, $3, $4, $5 FROM a
+        RETURNING {STORED})
+SELECT {COLUMNS} FROM p, a"""  # noqa: S608
 # Arrays of arrays must be rectangular, so the tags of each row are passed as one text.
 INSERT_ALL = f"""
 WITH p AS (
     INSERT INTO posts (id, author_id, title, body, tags)
     SELECT n.id, n.author_id, n.title, n.body, string_to_array(n.tags, E'{SEPARATOR}')
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) AS n (id, author_id, title, body, tags)
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+        AS n (id, author_id, title, body, tags)
     JOIN accounts ON accounts.id = n.author_id RETURNING {STORED})
-SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
+SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608
 # The time of the last change identifies the version, so it must grow even if the clock does not.
 UPDATE = f"""
-WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, body), tags = coalesce($6, tags),
+WITH p AS (UPDATE posts SET title = coalesce($4, title), body = coalesce($5, body),
+    tags = coalesce($6, tags),
         updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
     WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))
         AND updated_at <> ALL($7::timestamptz[]) RETURNING {STORED})
-SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608 (constants only)
+SELECT {COLUMNS} FROM p JOIN accounts a ON a.id = p.author_id"""  # noqa: S608
 
 # A running sum of lengths ends the page in the database. PostgreSQL knows the length of a long text
 # without reading it, so it reads only the texts that it returns. The author is looked up by a
 # subquery, which no wrong estimate can turn into a join with all accounts.
 PAGE = """
-SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id), title, body, tags, created_at,
+SELECT id, author_id, (SELECT username FROM accounts WHERE accounts.id = author_id),
+    title, body, tags, created_at,
     updated_at
 FROM (
     SELECT *, sum(least(octet_length(title) + octet_length(body), $2)) OVER (
@@ -214,7 +219,8 @@ async def delete_post(
         False if there is no such post of this author and version.
     """
     deleted = await database.fetch_value(
-        "DELETE FROM posts WHERE id = $1 AND author_id = $2 AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))"
+        "DELETE FROM posts WHERE id = $1 AND author_id = $2"
+        " AND ($3::timestamptz[] IS NULL OR updated_at = ANY($3))"
         " AND updated_at <> ALL($4::timestamptz[]) RETURNING true",
         post_id, author_id, allowed_versions, excluded_versions,
     )  # fmt: skip

@@ -42,11 +42,15 @@ WITH created AS (
 )
 INSERT INTO audit_log (id, event, succeeded, account_id, address, user_agent, request_id)
 SELECT $5, $6, true, id, $7, $8, $9 FROM created RETURNING (SELECT created_at FROM created)"""
-RELEASABLE = f"(email_verified_at IS NULL AND email_given_at < now() - interval '{UNCONFIRMED_LIFETIME.days} days')"
+RELEASABLE = (
+    "(email_verified_at IS NULL"
+    f" AND email_given_at < now() - interval '{UNCONFIRMED_LIFETIME.days} days')"
+)
 TAKEN = f"""
 SELECT EXISTS (SELECT FROM accounts WHERE lower(username) = $1)
         OR EXISTS (SELECT FROM held_names WHERE username = $1 AND until > now()) AS username,
-    EXISTS (SELECT FROM accounts WHERE lower(email) = $2 AND NOT {RELEASABLE}) AS email"""  # noqa: S608 (constants only)
+    EXISTS (SELECT FROM accounts WHERE lower(email) = $2
+        AND NOT {RELEASABLE}) AS email"""  # noqa: S608
 IS_ADDRESS_TAKEN = "SELECT EXISTS (SELECT FROM accounts WHERE lower(email) = $1)"
 # The account's mailed tokens were meant for whoever reads that address, so they are deleted.
 RELEASE = f"""

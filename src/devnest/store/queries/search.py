@@ -58,7 +58,8 @@ async def search_posts(database: Database, query: str, limit: int, **more: Any) 
     words = as_websearch(query)
     try:
         row = await database.fetch_row(
-            "SELECT querytree(query), numnode(query) FROM websearch_to_tsquery('simple', $1) AS query",
+            "SELECT querytree(query), numnode(query)"
+            " FROM websearch_to_tsquery('simple', $1) AS query",
             words,
         )
         assert row is not None

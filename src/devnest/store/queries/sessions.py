@@ -76,16 +76,21 @@ WITH opened AS (
     SELECT g.session_id, a.id, now() + $9, g.address, g.user_agent
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
         AS g (session_id, account_id, password_hash, address, user_agent)
-    JOIN accounts a ON a.id = g.account_id AND a.password_hash = g.password_hash AND disabled_at IS NULL
+    JOIN accounts a ON a.id = g.account_id AND a.password_hash = g.password_hash
+        AND disabled_at IS NULL
     ORDER BY a.id FOR SHARE OF a RETURNING *
 ), more AS (
-    SELECT * FROM unnest($1::uuid[], $6::bytea[], $7::uuid[], $8::text[]) AS m (session_id, token, line_id, request_id)
+    SELECT * FROM unnest($1::uuid[], $6::bytea[], $7::uuid[], $8::text[])
+        AS m (session_id, token, line_id, request_id)
     JOIN opened ON opened.id = m.session_id
 ), tokens AS (
-    INSERT INTO refresh_tokens (token_sha256, session_id, expires_at) SELECT token, id, now() + $10 FROM more
+    INSERT INTO refresh_tokens (token_sha256, session_id, expires_at)
+        SELECT token, id, now() + $10 FROM more
 )
-INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent, request_id)
-SELECT line_id, $11, true, account_id, id, address, user_agent, request_id FROM more RETURNING session_id"""
+INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent,
+    request_id)
+SELECT line_id, $11, true, account_id, id, address, user_agent, request_id FROM more
+    RETURNING session_id"""
 OPEN_UNLOCKED = OPEN.replace("FOR SHARE OF a", "FOR SHARE OF a SKIP LOCKED")
 
 # Insert the new token, mark the old one as replaced, and delete the seed that made the old one.
@@ -94,7 +99,8 @@ DAY = "(last_used_at AT TIME ZONE 'UTC')::date"
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 REPLACE = f"""
 WITH served AS (
-    UPDATE refresh_tokens SET seed = NULL WHERE session_id = $1 AND number = $3 - 1 AND seed IS NOT NULL
+    UPDATE refresh_tokens SET seed = NULL WHERE session_id = $1 AND number = $3 - 1
+        AND seed IS NOT NULL
 ), replaced AS (
     UPDATE refresh_tokens SET seed = $4, replaced_at = now() WHERE token_sha256 = $2
 ), used AS (
@@ -103,15 +109,17 @@ WITH served AS (
     WHERE id = $1 RETURNING id, expires_at
 )
 INSERT INTO refresh_tokens (token_sha256, session_id, number, expires_at)
-SELECT $5, id, $3 + 1, least(now() + $6, expires_at) FROM used"""  # noqa: S608 (constants only)
+SELECT $5, id, $3 + 1, least(now() + $6, expires_at) FROM used"""  # noqa: S608
 
 LIST = f"""
 SELECT id, created_at,
-    (CASE WHEN {DAY} < {TODAY} THEN {DAY} ELSE coalesce(used_before, {DAY}) END)::timestamp AT TIME ZONE 'UTC',
+    (CASE WHEN {DAY} < {TODAY} THEN {DAY}
+        ELSE coalesce(used_before, {DAY}) END)::timestamp AT TIME ZONE 'UTC',
     expires_at, address, user_agent, id = $2
 FROM sessions
-WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now() AND last_used_at > now() - $3::interval
-ORDER BY created_at DESC, id DESC LIMIT $4"""  # noqa: S608 (constants only)
+WHERE account_id = $1 AND ended_at IS NULL AND expires_at > now()
+    AND last_used_at > now() - $3::interval
+ORDER BY created_at DESC, id DESC LIMIT $4"""  # noqa: S608
 
 END_ALL = (
     "UPDATE sessions SET ended_at = now() WHERE account_id = $1 AND ended_at IS NULL RETURNING id"
@@ -122,14 +130,16 @@ END_SURPLUS = """
 WITH ended AS (
     UPDATE sessions SET ended_at = now() WHERE id IN (
         SELECT id FROM sessions WHERE ended_at IS NULL AND id IN (
-            SELECT id FROM sessions WHERE account_id = $1 AND ended_at IS NULL ORDER BY last_used_at, id
+            SELECT id FROM sessions WHERE account_id = $1 AND ended_at IS NULL
+                ORDER BY last_used_at, id
             LIMIT (SELECT least($3, greatest(0, count(*) - $2)) FROM sessions
                 WHERE account_id = $1 AND ended_at IS NULL))
         FOR UPDATE SKIP LOCKED) RETURNING id
 ), numbered AS (
     SELECT id, row_number() OVER () AS number FROM ended
 )
-INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent, request_id)
+INSERT INTO audit_log (id, event, succeeded, account_id, session_id, address, user_agent,
+    request_id)
 SELECT line_id, $5, true, $1, numbered.id, $6, $7, $8
 FROM numbered JOIN unnest($4::uuid[]) WITH ORDINALITY AS line (line_id, number) USING (number)
 RETURNING session_id"""
@@ -256,8 +266,9 @@ async def refresh_session(database: Database, token: str, network: str) -> Refre
         # The session is locked by a statement of its own. All changes of a family run one after
         # another under this lock, and the next statement sees the result of the previous change.
         session = await connection.fetchrow(
-            "SELECT s.id, account_id, refreshed_from, ended_at IS NULL AND s.expires_at > now() AS lives"
-            " FROM sessions s WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_sha256 = $1)"
+            "SELECT s.id, account_id, refreshed_from,"
+            " ended_at IS NULL AND s.expires_at > now() AS lives FROM sessions s"
+            " WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_sha256 = $1)"
             " FOR UPDATE",
             hashed,
         )
@@ -330,7 +341,8 @@ async def end_session(database: Database, account_id: UUID, session_id: UUID) ->
     """
     ended = await database.fetch_value(
         "UPDATE sessions SET ended_at = now()"
-        " WHERE id = $1 AND account_id = $2 AND ended_at IS NULL AND expires_at > now() RETURNING true",
+        " WHERE id = $1 AND account_id = $2 AND ended_at IS NULL AND expires_at > now()"
+        " RETURNING true",
         session_id, account_id,
     )  # fmt: skip
     return ended is not None

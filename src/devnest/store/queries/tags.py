@@ -48,7 +48,8 @@ class Tags:
     async def _count(self) -> list[TagCount]:
         started = time.monotonic()
         rows = await self._database.fetch(
-            "SELECT tag, count(*) FROM posts, unnest(tags) AS tag GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $1",
+            "SELECT tag, count(*) FROM posts, unnest(tags) AS tag GROUP BY tag"
+            " ORDER BY count(*) DESC, tag LIMIT $1",
             MAX_TAGS,
         )
         now = time.monotonic()

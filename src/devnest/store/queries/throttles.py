@@ -84,15 +84,19 @@ EMPTY_AT = "least(greatest(t.empty_at, now()), now() + $5::int * $2::interval) +
 # earlier.
 OVER = f"round(extract(epoch FROM {EMPTY_AT} - now()) / extract(epoch FROM $2)) - $3::int"
 WAIT_ENDS_AT = f"""CASE WHEN {OVER} <= 0 THEN '-infinity'
-    ELSE now() + least($4::interval, make_interval(secs => 2 ^ least({OVER} - 1, 20)::float8)) END"""
+    ELSE now() + least($4::interval,
+        make_interval(secs => 2 ^ least({OVER} - 1, 20)::float8)) END"""
 COUNT = f"""
-INSERT INTO throttles AS t (key, empty_at, blocked_until, told) VALUES ($1, now() + $2::interval, '-infinity', false)
-ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = greatest(t.blocked_until, {WAIT_ENDS_AT}),
-    told = t.told AND t.blocked_until > now()"""  # noqa: S608 (constants only)
+INSERT INTO throttles AS t (key, empty_at, blocked_until, told)
+    VALUES ($1, now() + $2::interval, '-infinity', false)
+ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT},
+    blocked_until = greatest(t.blocked_until, {WAIT_ENDS_AT}),
+    told = t.told AND t.blocked_until > now()"""  # noqa: S608
 # In WAITS, the subject {also} has to wait too if its level is above {max_ahead}. That is not a wait
 # of its own, so it is not reported.
 WAITS = """
-SELECT key, CASE WHEN blocked_until > now() THEN extract(epoch FROM blocked_until - now())::float8 ELSE 1 END AS wait_s,
+SELECT key, CASE WHEN blocked_until > now() THEN extract(epoch FROM blocked_until - now())::float8
+    ELSE 1 END AS wait_s,
     CASE WHEN blocked_until > now() THEN told END AS told, NULL::float8 AS ends_at
 FROM throttles WHERE key = {key} AND blocked_until > now()
     OR key = {also} AND (blocked_until > now() OR empty_at > now() + {max_ahead}::interval)"""
@@ -102,11 +106,12 @@ CHARGE = f"""
 WITH waits AS ({WAITS.format(key="$1", also="$6", max_ahead="$7")}), charged AS (
     INSERT INTO throttles AS t (key, empty_at, blocked_until, told)
     SELECT $1, now() + $2::interval, '-infinity', false WHERE NOT EXISTS (SELECT FROM waits)
-    ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = {WAIT_ENDS_AT}, told = false
+    ON CONFLICT (key) DO UPDATE SET empty_at = {EMPTY_AT}, blocked_until = {WAIT_ENDS_AT},
+        told = false
     WHERE t.blocked_until <= now()
     RETURNING key, extract(epoch FROM blocked_until)::float8 AS ends_at
 )
-SELECT * FROM waits UNION ALL SELECT key, NULL, NULL, ends_at FROM charged"""  # noqa: S608 (constants only)
+SELECT * FROM waits UNION ALL SELECT key, NULL, NULL, ends_at FROM charged"""  # noqa: S608
 # In the order of the keys: two that report the same two waits cannot deadlock.
 TELL = """
 UPDATE throttles t SET told = true
