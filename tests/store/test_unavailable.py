@@ -8,8 +8,26 @@ import pytest
 from devnest.store import Database, DatabaseUnavailable, EmbeddedPostgres
 from devnest.store.connections import Connections
 
-DROPPED = ["08006", "08P01", "25P03", "28000", "28P01", "3D000", "3F000", "42501", "42P01", "53100", "53300", "57P01",
-           "57P03", "57P05", "58030", "F0000"]  # fmt: skip
+DROPPED = [
+    "08006",
+    "08P01",
+    "25P03",
+    "26000",
+    "28000",
+    "28P01",
+    "3D000",
+    "3F000",
+    "42501",
+    "42P01",
+    "42P05",
+    "53100",
+    "53300",
+    "57P01",
+    "57P03",
+    "57P05",
+    "58030",
+    "F0000",
+]
 KEPT = ["40001", "40P01", "55P03", "57014"]
 OURS = ["22012", "23505", "25P02", "42601", "42703", "42883", "XX000"]
 

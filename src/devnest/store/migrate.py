@@ -20,12 +20,8 @@ IGNORES_CASE = "SELECT to_tsvector('simple', 'Ü') @@ websearch_to_tsquery('simp
 LOCK = 0x6465766E657374  # "devnest": an advisory lock allows one migration of a database at a time
 NOT_OURS = ("3F", "42")  # no schema to create tables in, or no right to: retrying does not help
 # A migration may take any time. The limits of the role or the database are meant for other
-# statements.
-UNLIMITED = {
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-}
+# statements. They are set by statements, since a pooler may refuse them as parameters.
+UNLIMITED = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 log = structlog.get_logger("devnest.store")
 
 
@@ -101,11 +97,13 @@ def _upgrade(url: str) -> None:
     async def upgrade() -> None:
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=lambda: connect(url, server_settings=UNLIMITED),
+            async_creator=lambda: connect(url),
             poolclass=NullPool,
         )
         try:
             async with engine.begin() as connection:
+                for limit in UNLIMITED:
+                    await connection.execute(text(f"SET LOCAL {limit} = 0"))
                 await connection.execute(
                     text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK}
                 )

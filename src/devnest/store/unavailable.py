@@ -25,12 +25,14 @@ UNAVAILABLE = (
     "25006",  # read-only: a standby, or a server that is being replaced
     "25P03",  # this session was idle for too long
     "25P04",  # this transaction took too long
+    "26000",  # a prepared statement is gone: a pooler has changed the session between statements
     "28",  # the role, or its password
     "3D",  # the database does not exist
     "3F",  # the schema does not exist
     "40",  # the transaction was rolled back: a deadlock, or a conflict with recovery
     "42501",  # the role lacks a privilege
     "42P01",  # a table does not exist: a backup is being restored
+    "42P05",  # a prepared statement is another client's: the same
     "53",  # disk, memory, connections
     "55P03",  # a lock was not available
     "57",  # an operator, a timeout, a shutdown or a start
