@@ -13,7 +13,7 @@ TELL_OF_LANES = $(BIN)/python -W error::RuntimeWarning -c 'import devnest.bcrypt
 SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
+.PHONY: help run test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-install bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-flood: $(VENV)/.installed-bench ## sign-ins at ten times capacity beside h
 
 bench-idle: $(VENV)/.installed ## memory of an idle connection, and light requests beside 5,000 of them (about 80 s; IDLE="--rounds 1" for less)
 	$(BIN)/python benchmarks/idle.py $(IDLE)
+
+bench-install: $(VENV)/.installed ## packages, megabytes and seconds of each extra (INSTALL="--runs 1" for less)
+	$(BIN)/python benchmarks/install.py $(INSTALL)
 
 bench-recovery: $(VENV)/.installed ## SIGKILL to each kind of process under a mixed load: what fails, and for how long (RECOVERY="--rounds 1" for less)
 	$(BIN)/python benchmarks/recovery.py $(RECOVERY)
