@@ -1,6 +1,7 @@
-"""The `devnest` command: it alone reads options and the environment.
+"""The `devnest` command, the only part of DevNest that reads options and the environment.
 
-This module needs the standard library only, so that a command can say which extra it lacks.
+This module imports nothing outside the standard library at its top level, so that a command whose
+extra is missing can say so.
 """
 
 import os
@@ -19,25 +20,24 @@ __all__ = ["main"]
 
 NO_EXTRA = (
     "the devnest command needs an extra that is not installed: "
-    f"{pip_command('server')} to serve, {pip_command('load')} for load tests, {pip_command('all')} for both"
+    f"{pip_command('server')} to serve, {pip_command('load')} for load tests, "
+    f"{pip_command('all')} for both"
 )
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command line, and end with its exit status."""
     output = open_standard_streams()
-    os.umask(os.umask(0o077) & 0o077)  # a umask must not lock out the owner
+    os.umask(os.umask(0o077) & 0o077)  # keep the owner's rights to the files that we make
     _leave_relative_paths()
-    warnings.filterwarnings(
-        "ignore", "the bcrypt kernel", RuntimeWarning
-    )  # `serve` logs it, `calibrate` prints it
+    # `serve` logs it, and `calibrate` prints it.
+    warnings.filterwarnings("ignore", "the bcrypt kernel", RuntimeWarning)
     try:
         _run()
     except SystemExit as end:
         sys.stdout.flush()
-        if (
-            output.error is not None and output.error.errno != EPIPE and not end.code
-        ):  # EPIPE: `| head` has seen enough
+        # EPIPE is no failure: the reader, such as `| head`, has stopped reading.
+        if output.error is not None and output.error.errno != EPIPE and not end.code:
             sys.stderr.write(f"devnest: the output could not be written: {output.error.strerror}\n")
             sys.exit(1)
         raise
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    """Run the command that was asked for, or say which extra it lacks."""
+    """Run the command, or say which extra it lacks."""
     try:
         from devnest.cli.commands import app
 
@@ -69,10 +69,12 @@ def _refuse(reason: str, status: int = 2) -> None:
 
 
 def _leave_relative_paths() -> None:
-    """Import from no place that depends on the working directory: whoever may write there would run code as this user.
+    """Remove the paths that depend on the working directory from those that Python imports from.
 
-    An empty entry is the working directory of the moment. In PYTHONPATH, where `PYTHONPATH=$PYTHONPATH:/more` makes
-    one, it was made absolute when Python started.
+    Else whoever can write to the working directory could run code as this user. An empty entry
+    means the working directory; `PYTHONPATH=$PYTHONPATH:/more` adds one if PYTHONPATH was empty.
+    Python makes the entries of PYTHONPATH absolute when it starts, so `sys.path` alone does not
+    show which of them were relative.
     """
     given = os.environ.get("PYTHONPATH", "")
     unwanted = {
@@ -82,10 +84,9 @@ def _leave_relative_paths() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(
             e for e in given.split(os.pathsep) if e not in unwanted
         )
-        with suppress(
-            FileNotFoundError
-        ):  # there is no working directory any more, so no entry is in it
-            unwanted = {os.path.abspath(entry) for entry in unwanted}  # noqa: PTH100 (Path("") is ".")
+        with suppress(FileNotFoundError):  # the working directory was removed, so nothing is in it
+            # `Path.resolve` would follow symbolic links too.
+            unwanted = {os.path.abspath(entry) for entry in unwanted}  # noqa: PTH100
     sys.path[:] = [
         entry for entry in sys.path if Path(entry).is_absolute() and entry not in unwanted
     ]

@@ -1,4 +1,4 @@
-"""`devnest bench`."""
+"""`devnest bench`: repeats the published experiment on this machine."""
 
 import shlex
 import shutil
@@ -53,11 +53,12 @@ __all__ = ["bench"]
 _FAILED, _BAD_OPTION, _STOPPED = 1, 2, 130
 _COST, _QUICK_COST = 10, 4
 _RUNS, _QUICK_RUNS = 3, 1
-_PIPE_WIDTH = 160  # of the table where standard output is no terminal
+# Columns of the table if standard output is not a terminal.
+_PIPE_WIDTH = 160
 
 
 class Profile(StrEnum):
-    """The load: of the published experiment, or of its stress test."""
+    """The load of the published experiment, or of its stress test."""
 
     EXPERIMENT = "experiment"
     STRESS = "stress"
@@ -67,63 +68,80 @@ def bench(
     profile: Annotated[
         Profile | None,
         typer.Option(
-            help="100 VUs who register, sign in and post, or 5,000 who read and post.",
+            help="The load. experiment: 100 virtual users register, sign in and post. stress: "
+            "5,000 read and post.",
             show_default="experiment",
         ),
     ] = None,
     designs: Annotated[
         str | None,
         typer.Option(
-            help=f"Which, with commas between: {', '.join(DEFAULT_DESIGNS)}, or a peer's name.",
-            show_default="those of DevNest",
+            help=f"The designs to measure, separated by commas: {', '.join(DEFAULT_DESIGNS)}, or "
+            "the name of a peer.",
+            show_default="the designs of DevNest",
         ),
     ] = None,
     peers: Annotated[
         bool,
         typer.Option(
-            "--peers", help="Also the designs of benchmarks/peers: Node in three variants, FastAPI."
+            "--peers",
+            help="Also measure the designs in benchmarks/peers: Node in three variants, and "
+            "FastAPI.",
         ),
     ] = False,
     runs: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Of each design.", show_default="3")
+        int | None,
+        typer.Option(min=1, max=100, help="Number of runs of each design.", show_default="3"),
     ] = None,
     hash_cost: Annotated[
         int | None,
         typer.Option(
-            min=MIN_COST, max=MAX_COST, help="bcrypt cost in all designs.", show_default="10"
+            min=MIN_COST, max=MAX_COST, help="The bcrypt cost in all designs.", show_default="10"
         ),
     ] = None,
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="A few seconds, one run, cost 4: to see that it works, not how fast."
+            "--quick",
+            help="Run each design once, for a few seconds, with cost 4. Shows that it works, not "
+            "how fast.",
         ),
     ] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the designs; 0 takes a free one.")
+        int,
+        typer.Option(
+            min=0, max=65535, help="The port that the designs listen on; 0 takes a free one."
+        ),
     ] = 0,
     json: Annotated[
         Path | None,
-        typer.Option(help="Where every run's figures go.", show_default="devnest-bench.json"),
+        typer.Option(
+            help="Write the figures of every run to this JSON file.",
+            show_default="devnest-bench.json",
+        ),
     ] = None,
-    report: Annotated[Path, typer.Option(help="The HTML report.")] = Path("devnest-bench.html"),
+    report: Annotated[Path, typer.Option(help="Write the report to this HTML file.")] = Path(
+        "devnest-bench.html"
+    ),
     write_docs: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A Markdown page whose section between two comments is written anew. May be repeated."
+            help="Replace the section between two comments in this Markdown page. May be repeated."
         ),
     ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with the session of this JSON file; where it is whole, show it again."
+            help="Go on with the unfinished session in this JSON file, or show a finished one "
+            "again.",
         ),
     ] = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
-    """Repeat the published experiment here: start each design in turn, load it, and compare.
+    """Repeat the published experiment on this machine: start and load each design, and compare.
 
-    Exit status: 0 fine, 1 a design did not start or a run does not count, 2 a wrong option, 130 stopped by Ctrl-C.
+    Exit status: 0 success, 1 a design did not start or a run does not count, 2 a wrong option,
+    130 stopped by Ctrl-C.
     """
     wanted = _Wanted(profile, designs, peers, runs, hash_cost, quick)
     try:
@@ -164,7 +182,7 @@ def bench(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The options that say what a session measures; those not given are None or False."""
+    """The options that say what a session measures. Those not given are None or False."""
 
     profile: Profile | None
     designs: str | None
@@ -175,11 +193,12 @@ class _Wanted:
 
 
 def _session(wanted: _Wanted, path: Path) -> Session:
-    """A new session. A file with an unfinished one is not written over."""
+    """Make a new session; refuse to overwrite the file of an unfinished one."""
     names = choose(wanted.designs, peers=wanted.peers)
     if path.exists() and path.stat().st_size and Session.load(path).pending:
         raise BadPlan(
-            f"{path} holds an unfinished session: --resume {path}, remove it, or name another with --json"
+            f"{path} holds an unfinished session: --resume {path}, remove it, or name another "
+            "with --json"
         )
     conditions = Conditions(
         profile=(wanted.profile or Profile.EXPERIMENT).value,
@@ -211,10 +230,11 @@ def _resumed(wanted: _Wanted, path: Path) -> Session:
 
 
 def _node_version() -> str:
-    """For the record; empty where there is no Node."""
+    """Return the version of Node for the record, or an empty string if there is none."""
     if shutil.which("node") is None:
         return ""
-    answer = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    command = ["node", "--version"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.strip().removeprefix("v")
 
 
@@ -237,7 +257,7 @@ def _check_port(port: int) -> None:
 
 
 def _check_load(session: Session) -> None:
-    """Learn before the first design starts whether the load can be made here."""
+    """Check, before the first design starts, that this machine has enough file descriptors."""
     conditions = session.conditions
     plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
     vus = sum(scenario.most_vus for scenario in plan.checked().scenarios("127.0.0.1"))
@@ -245,7 +265,7 @@ def _check_load(session: Session) -> None:
 
 
 class _Shown:
-    """Shows on `console` how it goes: a line for each run, and `devnest load`'s own progress within it."""
+    """Shows the progress on a console: a line for each run, and that of `devnest load`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -265,8 +285,9 @@ class _Shown:
 
     def ended(self, run: Run) -> None:
         self._say(
-            f"  {run.requests:,} requests, {run.requests_per_s:,.1f} req/s, p95 {milliseconds(run.p95_ms)}, "
-            f"failed {run.failed:,}, generator {run.generator_cpu_peak:.0%} of a core"
+            f"  {run.requests:,} requests, {run.requests_per_s:,.1f} req/s, "
+            f"p95 {milliseconds(run.p95_ms)}, failed {run.failed:,}, "
+            f"generator {run.generator_cpu_peak:.0%} of a core"
             f"{': void' if run.void else ''}"
         )
 
@@ -277,9 +298,10 @@ class _Shown:
 
 
 def _tell(session: Session) -> None:
-    """The table, on standard output."""
+    """Print the table."""
     table = Table(
-        title=f"{session.conditions.profile}, bcrypt cost {session.conditions.hash_cost}: medians of the runs"
+        title=f"{session.conditions.profile}, bcrypt cost {session.conditions.hash_cost}: "
+        "medians of the runs"
     )
     for column, heading in enumerate(HEAD):
         table.add_column(heading, justify="right" if column else "left", overflow="fold")
@@ -294,7 +316,7 @@ def _tell(session: Session) -> None:
 
 
 def _write(session: Session, report: Path, pages: Sequence[Path]) -> bool:
-    """Write the files; whether that went well."""
+    """Write the report and the pages, and return whether all could be written."""
     try:
         report.write_text(
             html_report(session, shlex.join(["devnest", *sys.argv[1:]])), encoding="utf-8"

@@ -1,4 +1,4 @@
-"""`devnest calibrate`."""
+"""`devnest calibrate`: measures bcrypt on this machine."""
 
 from json import dumps
 from pathlib import Path
@@ -19,14 +19,20 @@ def calibrate(
     target_ms: Annotated[
         float,
         typer.Option(
-            min=0.001, help="The time a batch of hashes may take; the cost follows from it."
+            min=0.001,
+            help="How many milliseconds a batch of hashes may take. The proposed cost is the "
+            "highest within this time.",
         ),
     ] = 250.0,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON object instead of a table.")
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
     ] = False,
 ) -> None:
-    """Measure bcrypt on this machine, remember the best lane count, and say which cost it affords."""
+    """Measure bcrypt on this machine, remember the best lane count, and propose a cost.
+
+    A lane is one of several hashes that one core computes at the same time. DevNest uses the
+    remembered count whenever this user starts it on this machine.
+    """
     result = calibrate_machine(target_ms, usable_cpus())
     remembered = None if result.problem else _remember(result.lanes)
     if json:
@@ -37,7 +43,7 @@ def calibrate(
         typer.echo(
             f"Remembered for this user on this machine in {remembered}; DEVNEST_LANES overrules it."
         )
-        typer.echo("Other work on the machine changes the figures: measure twice, when it rests.")
+        typer.echo("Other work on the machine changes the figures: measure twice while it is idle.")
 
 
 def _remember(lanes: int) -> Path | None:

@@ -1,4 +1,4 @@
-"""The commands of `devnest`, each loaded when it is asked for."""
+"""The commands of `devnest`, each imported when it is used."""
 
 import os
 from collections.abc import Callable
@@ -17,28 +17,26 @@ __all__ = ["app"]
 
 
 class Commands(TyperGroup):
-    """Loads a command's module when that command is asked for: what `serve` waits for at its start is `serve` alone."""
+    """Imports the module of a command when it is used, so that no command waits for another's."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of the help."""
+        """Return the names, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, or None."""
+        """Return the command of this name, or None."""
         return _load(cmd_name) if cmd_name in COMMANDS else None
 
 
 class NotInstalled(TyperCommand):
-    """Stands for a command whose extra is missing: the help shows how to install it, and every use is refused."""
+    """Stands for a command whose extra is missing: says how to install it, and refuses to run."""
 
     def __init__(self, name: str) -> None:
-        how = pip_command(COMMANDS[name]).replace(
-            "[", r"\["
-        )  # else rich takes the extra for a colour
+        how = pip_command(COMMANDS[name]).replace("[", r"\[")  # rich would read it as markup
         super().__init__(name, help=f"Not installed: {how}")
 
     def parse_args(self, ctx: Any, args: list[str]) -> NoReturn:
-        """Raise `MissingExtra`, whatever the options are."""
+        """Raise `MissingExtra`."""
         raise MissingExtra(f"devnest {self.name}", COMMANDS[str(self.name)])
 
 
@@ -63,7 +61,7 @@ def _load(name: str) -> Any:
 
 
 def _with_text(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its arguments as text, where they are; paths may be of any bytes."""
+    """Decode a command's text arguments as UTF-8. Paths may have any bytes, so they stay."""
 
     @wraps(command)
     def run(**given: Any) -> None:
@@ -78,7 +76,7 @@ def _with_text(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _text(name: str, value: str) -> str:
-    """What was typed. Python reads it by the locale, and keeps bytes that this does not know as half characters."""
+    """Decode as UTF-8 what Python has decoded by the locale, with lone surrogates for the rest."""
     try:
         return os.fsencode(value).decode() if not value.isprintable() else value
     except UnicodeError:
@@ -99,7 +97,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def devnest(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which and end.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """DevNest: a developers' community backend that stays fast while it hashes passwords."""

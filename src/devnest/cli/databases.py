@@ -1,4 +1,4 @@
-"""The database of a DevNest for a command that runs beside it: the one given, or the embedded one."""
+"""Finds the database of a command that may run beside `devnest serve`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +20,18 @@ __all__ = ["database_of"]
 def database_of(
     database_url: str | None, data_dir: Path | None, postgres_bin: Path | None
 ) -> Iterator[str]:
-    """Its URL. A running DevNest's PostgreSQL is shared; where none runs, it runs for as long as the command.
+    """Yield the database's URL.
 
-    Raises `DataDirectoryError` where there is no database yet: a mistyped directory is not made.
+    If `devnest serve` runs on the data directory, its PostgreSQL is shared. Otherwise PostgreSQL is
+    started, and stopped when the context ends.
+
+    Args:
+        database_url: The database to use; None for the embedded one.
+        data_dir: The data directory of the embedded database; None for the default one.
+        postgres_bin: The directory of PostgreSQL's programs; None to search for them.
+
+    Raises:
+        DataDirectoryError: The data directory has no database, or cannot be used.
     """
     if database_url is not None:
         yield database_url

@@ -1,4 +1,4 @@
-"""Exit statuses, and failures told in one line."""
+"""Turns expected failures into one line on standard error and an exit status."""
 
 import sys
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ __all__ = ["Refused", "refuse_option", "reported"]
 
 
 class Refused(Exception):
-    """An argument was read and understood, and cannot be had: no such account, a taken name, a weak password."""
+    """An argument is valid but cannot be used: no such account, a name in use, a weak password."""
 
 
-# 0 is a clean stop, 1 anything unexpected, 2 a wrong option or argument. After 2 and 4 trying again does not help, and
-# systemd does not (deploy/devnest.service).
+# 0 is a clean stop, 1 anything unexpected, 2 a wrong option or argument. After 2 and 4 another try
+# fails too, so systemd makes none (`RestartPreventExitStatus` in deploy/devnest.service).
 STATUS: list[tuple[type[Exception], int]] = [
     (Refused, 2),
     (PortUnavailable, 3),
@@ -45,7 +45,7 @@ STATUS: list[tuple[type[Exception], int]] = [
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn an expected failure into one line on standard error and an exit status of its own."""
+    """Report an expected failure in one line, and end with its exit status."""
     try:
         yield
     except ChildFailed as error:
@@ -65,7 +65,14 @@ def _status(error: Exception) -> int:
 
 
 def refuse_option(param: typer.CallbackParam, reason: str) -> NoReturn:
-    """Say in one line what is wrong with an option whose value may hold a password, and end with status 2."""
+    """Report a wrong option in one line and end with status 2.
+
+    For options whose value may contain a password: unlike typer's own error, this shows no value.
+
+    Args:
+        param: The option.
+        reason: What is wrong with its value, without the value.
+    """
     _write(f"{param.opts[0]}: {reason}")
     raise typer.Exit(2)
 

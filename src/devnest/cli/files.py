@@ -1,4 +1,4 @@
-"""Files that a command writes at its end."""
+"""Checks in advance the files that a command writes at its end."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,14 @@ __all__ = ["refuse_unwritable"]
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Learn now, and not after the run, that a file cannot be written; raises `BadPlan`."""
+    """Check that a file can be written, before a long run and not after it.
+
+    Raises:
+        BadPlan: It cannot be written.
+    """
     existed = path.exists()
-    how = (
-        os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-    )  # the last for a pipe that nobody reads
+    # Without O_NONBLOCK, opening a named pipe would block until somebody reads from it.
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
     try:
         os.close(os.open(path, how, 0o666))
     except OSError as error:

@@ -1,4 +1,7 @@
-"""Options of the commands that take passwords; apart from the others', for what they import takes a while to load."""
+"""The options of commands that take passwords.
+
+They are apart from `devnest.cli.options`, because what they import is slow to load.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,14 +25,18 @@ def _breached(value: Path | None) -> Path | None:
 HashCost = Annotated[
     int,
     typer.Option(
-        envvar="DEVNEST_HASH_COST", min=MIN_COST, max=MAX_COST, help="bcrypt cost of new passwords."
+        envvar="DEVNEST_HASH_COST",
+        min=MIN_COST,
+        max=MAX_COST,
+        help="The bcrypt cost of new passwords. One more doubles the time of a hash.",
     ),
 ]
 HashScheme = Annotated[
     Scheme,
     typer.Option(
         envvar="DEVNEST_HASH_SCHEME",
-        help="How new passwords are hashed. Stored hashes of both schemes work; a sign-in replaces what is below this.",
+        help="How new passwords are hashed. Stored hashes of both schemes stay valid; a sign-in "
+        "replaces a hash that is weaker than this setting.",
     ),
 ]
 PasswordMinLength = Annotated[
@@ -38,7 +45,8 @@ PasswordMinLength = Annotated[
         envvar="DEVNEST_PASSWORD_MIN_LENGTH",
         min=8,
         max=64,
-        help="Characters of a new password at least; NIST asks for 15 where a password is all that is asked for.",
+        help="The least number of characters of a new password. NIST SP 800-63B requires 15 "
+        "where a password is the only factor.",
     ),
 ]
 BreachedList = Annotated[
@@ -49,7 +57,8 @@ BreachedList = Annotated[
         exists=True,
         dir_okay=False,
         readable=True,
-        help="A sorted file of SHA-1 hashes, as Have I Been Pwned gives it; new passwords in it are refused.",
+        help="A sorted file of SHA-1 hashes in the format of Have I Been Pwned. New passwords "
+        "that are in it are refused.",
         show_default="none",
     ),
 ]

@@ -1,4 +1,4 @@
-"""`devnest keys`: the keys that sign access tokens. Running servers follow within two seconds."""
+"""`devnest keys`: lists and rotates the keys that sign access tokens."""
 
 import time
 from datetime import UTC, datetime
@@ -15,7 +15,8 @@ from devnest.store import default_data_dir
 __all__ = ["keys"]
 
 keys = typer.Typer(
-    help="The keys that sign access tokens, while DevNest runs or not.",
+    help="List and rotate the keys that sign access tokens. Running servers use a change within "
+    "two seconds.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -23,7 +24,7 @@ keys = typer.Typer(
 
 @keys.command("list")
 def list_keys(data_dir: DataDir = None) -> None:
-    """List the keys in use: name, algorithm, and what each is for. Nothing of the keys themselves."""
+    """List the keys in use: the id, the algorithm and the state of each. No secret is shown."""
     with reported():
         found = load_keys(_directory(data_dir) / KEYS_FILE)
     _show(found)
@@ -34,8 +35,8 @@ def rotate(
     algorithm: Annotated[
         Algorithm | None,
         typer.Option(
-            help="What the new key signs with. EdDSA needs the extra eddsa.",
-            show_default="as before",
+            help="The algorithm of the new key. EdDSA needs the extra eddsa.",
+            show_default="that of the present key",
         ),
     ] = None,
     delay: Annotated[
@@ -43,19 +44,21 @@ def rotate(
         typer.Option(
             min=0,
             max=86400,
-            help="Seconds until the new key signs; all servers have to know it by then.",
+            help="Seconds until the new key signs. All servers must have read it by then, which "
+            "takes two seconds.",
         ),
     ] = 30.0,
     discard_old: Annotated[
         bool,
         typer.Option(
             "--discard-old",
-            help="End the old keys, and every token of theirs, now: for a key that leaked.",
+            help="Remove the old keys now, which ends every token that they have signed. For a "
+            "key that has leaked.",
         ),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Add a new key. The old one verifies until its last token has expired, so nobody is signed out."""
+    """Add a new key. The old one verifies until its last token expires: nobody is signed out."""
     with reported():
         directory = _directory(data_dir)
         rotate_keys(directory, algorithm, delay_s=delay, discard_old=discard_old)

@@ -1,4 +1,4 @@
-"""`devnest load`."""
+"""`devnest load`: drives a running DevNest, and reports how it responded."""
 
 import asyncio
 import math
@@ -25,60 +25,86 @@ from devnest.load.thresholds import Verdict, parse_threshold
 __all__ = ["load"]
 
 _FAILED, _BAD_OPTION, _THRESHOLD_FAILED, _STOPPED = 1, 2, 99, 130
-_FEWEST_READY_VUS = 10
-_READY_VUS_PER_RATE = (
-    1.0  # VUs that stand ready for each arrival a second: enough for answers within a second
-)
+# With --rate and without --vus, this many virtual users are ready for each iteration per second,
+# which is enough while a response takes no longer than a second; and no fewer than MIN_READY_VUS.
+_READY_VUS_PER_RATE = 1.0
+_MIN_READY_VUS = 10
 
 
 def load(
     url: Annotated[
-        str, typer.Argument(help="The running DevNest: http://127.0.0.1:8000, or https://...")
+        str, typer.Argument(help="The running DevNest, such as http://127.0.0.1:8000 or https://…")
     ],
     profile: Annotated[
-        str, typer.Option(help="experiment, stress, flood, or path.py:Class for your own.")
+        str,
+        typer.Option(
+            help="What the virtual users do: experiment, stress, flood, or path.py:Class for a "
+            "profile of your own.",
+        ),
     ] = "experiment",
     vus: Annotated[
-        int | None, typer.Option(min=1, help="Virtual users, all at once; with --duration.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of virtual users, who all start at once. Needs --duration."
+        ),
     ] = None,
     duration: Annotated[
-        str | None, typer.Option(help="How long: 30s, 1m30s; with --vus or --rate.")
+        str | None,
+        typer.Option(help="How long the run takes, such as 30s or 1m30s. Needs --vus or --rate."),
     ] = None,
     stages: Annotated[
-        str | None, typer.Option(help="Ramps instead: 10s:50,20s:100,10s:0 (duration:VUs, ...).")
+        str | None,
+        typer.Option(
+            help="Ramps of virtual users, as DURATION:VUS,…: 10s:50,20s:100,10s:0. Replaces "
+            "--vus and --duration.",
+        ),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Open model: iterations begun per second, timed from when they were due; with --duration."
+            help="Iterations to begin per second, however fast the server is (open model). Each "
+            "is timed from when it was due. Needs --duration.",
         ),
     ] = None,
-    generators: Annotated[int, typer.Option(help="Processes that share the virtual users.")] = 1,
+    generators: Annotated[
+        int, typer.Option(help="Number of processes that share the virtual users.")
+    ] = 1,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of every random choice; by default a new one.")
+        int | None,
+        typer.Option(
+            min=0, help="Seed of all random choices.", show_default="a new one for each run"
+        ),
     ] = None,
-    timeout: Annotated[str, typer.Option(help="How long a request may take.")] = "60s",
+    timeout: Annotated[
+        str, typer.Option(help="How long a request may take, such as 500ms or 60s.")
+    ] = "60s",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A profile's setting: think_s=0.5. May be repeated."),
+        typer.Option(
+            "--set", help="Change a setting of the profile, such as think_s=0.5. May be repeated."
+        ),
     ] = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
-            help="Exit 99 unless it holds: 'http_req_duration{name:login}: p(95)<500' (k6's syntax). May be repeated."
+            help="Exit with status 99 unless this holds, in k6's syntax: "
+            "'http_req_duration{name:login}: p(95)<500'. May be repeated.",
         ),
     ] = None,
     summary_export: Annotated[
-        Path | None, typer.Option(help="Write the figures as JSON, in k6's shape.")
+        Path | None, typer.Option(help="Write the figures to this JSON file, in k6's format.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write one HTML file with charts.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a report with charts to this HTML file.")
+    ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Accept any TLS certificate.")
+        bool, typer.Option("--insecure", help="Accept any TLS certificate, without verification.")
     ] = False,
 ) -> None:
-    """Drive a running DevNest with virtual users, and tell how it answered.
+    """Drive a running DevNest with virtual users, and report how it responded.
 
-    Exit status: 0 fine, 1 the run could not be done, 2 a wrong option, 99 a threshold failed, 130 stopped by Ctrl-C.
+    Exit status: 0 success, 1 the run or its files failed, 2 a wrong option, 99 a threshold failed,
+    130 stopped by Ctrl-C.
     """
     try:
         thresholds = [parse_threshold(text) for text in threshold or []]
@@ -124,7 +150,7 @@ def _plan(
 def _scheduled(
     plan: Plan, *, vus: int | None, duration: str | None, stages: str | None, rate: float | None
 ) -> Plan:
-    """The plan with what the options say of VUs over time; `BadPlan` where they contradict each other."""
+    """Return the plan with its schedule; raises `BadPlan` if the options contradict each other."""
     if stages is not None:
         if vus is not None or duration is not None or rate is not None:
             raise BadPlan("--stages says it all: leave out --vus, --duration and --rate")
@@ -132,7 +158,7 @@ def _scheduled(
     if rate is not None:
         if duration is None:
             raise BadPlan("--rate needs --duration")
-        ready = vus or max(_FEWEST_READY_VUS, math.ceil(checked_rate(rate) * _READY_VUS_PER_RATE))
+        ready = vus or max(_MIN_READY_VUS, math.ceil(checked_rate(rate) * _READY_VUS_PER_RATE))
         return replace(plan, stages=constant(ready, parse_duration(duration)), rate=rate)
     if (vus is None) != (duration is None):
         raise BadPlan("--vus and --duration go together")
@@ -144,7 +170,7 @@ def _scheduled(
 
 
 async def _run(plan: Plan) -> Result:
-    """Show the run while it goes on. The first Ctrl-C ends it with its figures, the second at once."""
+    """Run the plan and show its progress. The first Ctrl-C ends it, the second without figures."""
     scenarios = plan.checked().scenarios("")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -170,7 +196,7 @@ async def _run(plan: Plan) -> Result:
 def _write(
     result: Result, verdicts: Sequence[Verdict], summary_export: Path | None, report: Path | None
 ) -> bool:
-    """Write the files that were asked for, each whatever became of the other; whether that went well."""
+    """Write the requested files, and return whether all could be written."""
     contents: dict[Path, bytes] = {}
     if summary_export is not None:
         exported_json = msgspec.json.encode(exported(result, verdicts))

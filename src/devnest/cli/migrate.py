@@ -1,4 +1,4 @@
-"""`devnest migrate`."""
+"""`devnest migrate`: brings the database to the newest schema."""
 
 import asyncio
 
@@ -16,7 +16,11 @@ __all__ = ["migrate"]
 def migrate(
     database_url: DatabaseUrl = None, data_dir: DataDir = None, postgres_bin: PostgresBin = None
 ) -> None:
-    """Bring the database to the newest schema: the one given, or the embedded one of a DevNest that does not run."""
+    """Bring the database to the newest schema.
+
+    Without --database-url this is the embedded database, which `devnest serve` must not be using;
+    it is made if it does not exist.
+    """
     configure_logging("warning")
     with reported():
         if database_url is not None:

@@ -1,8 +1,9 @@
-"""The commands there are, and the extra that each needs."""
+"""Names the commands, and the extra that each needs."""
 
 __all__ = ["COMMANDS"]
 
-# In the order of the help. Each is the name of a module here and of the function, or group of functions, in it.
+# In the order of the help. Each name is that of a module of this package, and of the function or
+# group of commands in it.
 COMMANDS = {
     "serve": "server",
     "migrate": "server",

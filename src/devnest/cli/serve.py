@@ -1,4 +1,4 @@
-"""`devnest serve`."""
+"""`devnest serve`: reads its options, and starts the processes."""
 
 import os
 import re
@@ -24,18 +24,21 @@ from devnest.streams import move_to_background
 
 __all__ = ["serve"]
 
-NO_OPTION = {"DEVNEST_LANES"}  # read where bcrypt is loaded
+# Read by `devnest.bcrypt` itself, in every process.
+OTHER_VARIABLES = {"DEVNEST_LANES"}
 DEFAULT_PORT = 8000
-# Kubernetes sets DEVNEST_PORT=tcp://10.0.0.1:8000 for a service called `devnest`, and more; so does Docker for a link.
+# Kubernetes sets DEVNEST_PORT=tcp://10.0.0.1:8000 and other variables for a service that is called
+# `devnest`; Docker does the same for a link.
 LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")
-OF_A_LINK = re.compile(
-    r"DEVNEST_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)_(?:PROTO|PORT|ADDR))"
+LINK_NAME = re.compile(
+    r"DEVNEST_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"|PORT_[0-9]+_(?:TCP|UDP|SCTP)_(?:PROTO|PORT|ADDR))"
 )
 log = structlog.get_logger("devnest.cli")
 
 
 class LogLevel(StrEnum):
-    """The least important lines to write."""
+    """The lowest level of the lines that are logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -51,7 +54,7 @@ def _networks(value: str) -> str:
 
 
 def _port(value: object) -> int:
-    """A port; that of `--port` left out where the environment has a service link in its place."""
+    """Parse a port. A service link in DEVNEST_PORT counts as if the variable were not set."""
     text = str(value)
     if text == os.environ.get("DEVNEST_PORT") and LINK.fullmatch(text):
         return DEFAULT_PORT
@@ -70,7 +73,7 @@ def _address(value: str | None) -> str | None:
 
 
 def _warn_of_misspelt_variables(context: typer.Context) -> None:
-    known = NO_OPTION | {option.envvar for option in context.command.params}
+    known = OTHER_VARIABLES | {option.envvar for option in context.command.params}
     for name in sorted(name for name in os.environ if name.startswith("DEVNEST_")):
         value = os.environ[name]
         if name == "DEVNEST_PORT" and LINK.fullmatch(value):
@@ -78,7 +81,7 @@ def _warn_of_misspelt_variables(context: typer.Context) -> None:
                 "a service link is no port: ignored; enableServiceLinks: false leaves it out",
                 variable=name,
             )
-        elif name not in known and not LINK.fullmatch(value) and not OF_A_LINK.fullmatch(name):
+        elif name not in known and not LINK.fullmatch(value) and not LINK_NAME.fullmatch(name):
             log.warning("no option has this variable", variable=name)
 
 
@@ -101,7 +104,8 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            envvar="DEVNEST_HOST", help="Address to listen on, or a name: at all its addresses."
+            envvar="DEVNEST_HOST",
+            help="The address to listen on, or a name, for all of its addresses.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
@@ -110,7 +114,7 @@ def serve(
             envvar="DEVNEST_PORT",
             parser=_port,
             metavar="PORT",
-            help="Port to listen on; 0 takes a free one.",
+            help="The port to listen on; 0 takes a free one.",
         ),
     ] = DEFAULT_PORT,
     management: Annotated[
@@ -119,22 +123,28 @@ def serve(
             envvar="DEVNEST_MANAGEMENT",
             callback=_address,
             metavar="HOST:PORT",
-            help="Listen there too, for /metrics, /readyz and /healthz; the first two are then not on the public port.",
-            show_default="all on the public port",
+            help="A second address, which serves /metrics, /readyz and /healthz. The first two "
+            "are then not served on the public port.",
+            show_default="none",
         ),
     ] = None,
     processes: Annotated[
         int | None,
         typer.Option(
-            envvar="DEVNEST_PROCESSES", min=1, max=64, help="Server processes.", show_default="CPUs"
+            envvar="DEVNEST_PROCESSES",
+            min=1,
+            max=64,
+            help="Number of server processes.",
+            show_default="the number of CPUs",
         ),
     ] = None,
     hashing: Annotated[
         Hashing,
         typer.Option(
             envvar="DEVNEST_HASHING",
-            help="Where passwords are hashed: in the pool that all servers share, on threads of each, or on the event "
-            "loop of each.",
+            help="Where passwords are hashed. pool: in processes that all servers share. thread: "
+            "on threads of each server. inline: on the event loop of each server, which "
+            "blocks it.",
         ),
     ] = Hashing.POOL,
     hash_scheme: HashScheme = Scheme.BCRYPT,
@@ -145,14 +155,18 @@ def serve(
             envvar="DEVNEST_HASH_WORKERS",
             min=1,
             max=256,
-            help="Processes of the pool, or threads of each server.",
-            show_default="CPUs",
+            help="Number of worker processes of the pool, or of threads of each server.",
+            show_default="the number of CPUs",
         ),
     ] = None,
     hash_nice: Annotated[
         int,
         typer.Option(
-            envvar="DEVNEST_HASH_NICE", min=0, max=19, help="How far the pool's workers stand back."
+            envvar="DEVNEST_HASH_NICE",
+            min=0,
+            max=19,
+            help="The nice value of the pool's workers. Higher leaves more CPU time to other "
+            "requests.",
         ),
     ] = HASH_NICE,
     trusted_proxies: Annotated[
@@ -160,7 +174,8 @@ def serve(
         typer.Option(
             envvar="DEVNEST_TRUSTED_PROXIES",
             callback=_networks,
-            help="Addresses or networks, with commas between, whose X-Forwarded-For is believed.",
+            help="Proxies whose X-Forwarded-For is believed: addresses or networks, separated by "
+            "commas.",
         ),
     ] = "",
     cors_origins: Annotated[
@@ -168,7 +183,8 @@ def serve(
         typer.Option(
             envvar="DEVNEST_CORS_ORIGINS",
             callback=origins,
-            help="Sites whose pages may call the API: https://app.example.org, with commas between, or * for all.",
+            help="Origins whose pages may call the API, such as https://app.example.org, "
+            "separated by commas; * allows all.",
             show_default="none",
         ),
     ] = "",
@@ -179,8 +195,9 @@ def serve(
         Path | None,
         typer.Option(
             envvar="DEVNEST_SIGNING_KEY_FILE",
-            help="The key of access tokens: a file of 32 bytes or more, or a copy of a DevNest's signing-keys.json.",
-            show_default="made in the data directory",
+            help="The keys that sign access tokens: a file of 32 bytes or more, or a copy of "
+            "another DevNest's signing-keys.json.",
+            show_default="signing-keys.json in the data directory, made if missing",
         ),
     ] = None,
     drain_timeout: Annotated[
@@ -189,7 +206,7 @@ def serve(
             envvar="DEVNEST_DRAIN_TIMEOUT",
             min=0,
             max=3600,
-            help="Seconds that running requests get at a stop.",
+            help="Seconds that requests in progress have to finish when DevNest stops.",
         ),
     ] = 10.0,
     limits: Annotated[
@@ -197,7 +214,8 @@ def serve(
         typer.Option(
             "--limits/--no-limits",
             envvar="DEVNEST_LIMITS",
-            help="Slow down who fails often. Off is for load tests: it lets passwords be guessed.",
+            help="Throttle clients that fail often. Turn it off for load tests only: passwords "
+            "could be guessed.",
         ),
     ] = True,
     password_min_length: PasswordMinLength = 8,
@@ -207,22 +225,27 @@ def serve(
         typer.Option(
             envvar="DEVNEST_SMTP_URL",
             callback=smtp_server,
-            help="The mail server: smtps://user:password@host, smtp+starttls://…, or smtp:// without TLS.",
-            show_default="mail goes into the file mail.mbox of the data directory",
+            help="The mail server: smtps://user:password@host or smtp+starttls://… with TLS, "
+            "smtp://host without.",
+            show_default="mail is appended to mail.mbox in the data directory",
         ),
     ] = None,
     mail_from: Annotated[
-        str, typer.Option(envvar="DEVNEST_MAIL_FROM", callback=sender, help="The sender of mail.")
+        str,
+        typer.Option(
+            envvar="DEVNEST_MAIL_FROM", callback=sender, help="The address that mail comes from."
+        ),
     ] = "devnest@localhost",
     log_level: Annotated[
-        LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="Least level to log.")
+        LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="The lowest level to log.")
     ] = LogLevel.INFO,
 ) -> None:
-    """Serve the API until TERM or INT.
+    """Serve the API until SIGTERM or SIGINT.
 
-    Exit status: 0 clean stop, 1 a process cannot start, 2 wrong option, 3 the address cannot be listened on, 4 the data
-    directory, the signing keys or PostgreSQL's programs cannot be used, 5 the database does not answer or start, 6 its
-    schema or encoding is not one that this version works on. After 2 and 4 trying again does not help.
+    Exit status: 0 clean stop, 1 a process cannot start, 2 wrong option, 3 the address cannot be
+    listened on, 4 the data directory, the signing keys or PostgreSQL's programs cannot be used,
+    5 the database does not respond or start, 6 this version does not support the database's schema
+    or encoding. After 2 and 4 another try fails too.
     """
     move_to_background()
     configure_logging(log_level)

@@ -1,4 +1,4 @@
-"""`devnest user`: accounts, from the operator's side. Each change is in the audit log and works at once."""
+"""`devnest user`: manages accounts. The audit log records each change, which works at once."""
 
 import asyncio
 import sys
@@ -38,7 +38,8 @@ NOBODY = UUID(int=0)
 ORIGIN = Origin(user_agent="devnest user")
 Username = Annotated[str, typer.Argument(help="The account's username.")]
 user = typer.Typer(
-    help="Accounts, for operators: while DevNest runs, or while it does not.",
+    help="Manage accounts, whether DevNest runs or not. Changes are effective at once on all "
+    "servers.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -46,7 +47,9 @@ user = typer.Typer(
 
 @user.command()
 def create(
-    username: Annotated[str, typer.Argument(help="3 to 32 letters, digits, - and _.")],
+    username: Annotated[
+        str, typer.Argument(help="The account's username: 3 to 32 letters, digits, - and _.")
+    ],
     email: Annotated[str, typer.Argument(help="The account's e-mail address.")],
     hash_scheme: HashScheme = Scheme.BCRYPT,
     hash_cost: HashCost = 12,
@@ -56,11 +59,12 @@ def create(
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
-    """Make an account. The password is asked for, or read from the first line of standard input.
+    """Make an account. The password is read from a prompt, or else from a line of standard input.
 
-    What `devnest serve` asks of a new password holds here too; both read the same environment variables.
+    The rules for new passwords are those of `devnest serve`: both read the same environment
+    variables.
     """
-    # The API's rules for names; imported here, since it takes a third of a second.
+    # The API's rules for names. Imported here, because the import is slow.
     from devnest.api import Registration, describe_patterns
 
     asked = sys.stdin.isatty()
@@ -104,7 +108,7 @@ def disable(
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
-    """Let nobody sign in to an account, and end its sessions on every server."""
+    """Disable an account: nobody can sign in to it, and its sessions end on all servers."""
 
     async def work(database: Database) -> str:
         account_id = await _account(database, username)
@@ -122,7 +126,7 @@ def enable(
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
-    """Let the account's holder sign in again."""
+    """Enable a disabled account, so that its holder can sign in again."""
 
     async def work(database: Database) -> str:
         account_id = await _account(database, username)
@@ -140,7 +144,7 @@ def sessions(
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
-    """List an account's live sessions: id, day of the last use before today, address, user agent."""
+    """List an account's sessions: id, day of the last use before today, address and user agent."""
 
     async def work(database: Database) -> list[str]:
         found = await list_sessions(database, await _account(database, username), NOBODY)
@@ -160,7 +164,7 @@ def revoke(
     data_dir: DataDir = None,
     postgres_bin: PostgresBin = None,
 ) -> None:
-    """End all sessions of an account, on every server at once."""
+    """End all sessions of an account, on all servers at once."""
 
     async def work(database: Database) -> str:
         account_id = await _account(database, username)
