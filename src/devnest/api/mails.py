@@ -229,7 +229,11 @@ async def send_notice(request: ApiRequest, account_id: UUID, what: str) -> None:
 
 
 def shortened(email: str) -> str:
-    """Quote an address; of one longer than `MAX_EMAIL_CHARS` keep the beginning and the end."""
+    """Quote an address, with an ellipsis in the middle if it is long.
+
+    Args:
+        email: The address. Of a long one, `MAX_EMAIL_CHARS` characters are kept.
+    """
     if len(email) > MAX_EMAIL_CHARS:
         half = MAX_EMAIL_CHARS // 2
         email = f"{email[:half]}…{email[-half:]}"

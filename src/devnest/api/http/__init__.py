@@ -1,1 +1,1 @@
-"""HTTP as every route needs it: requests, responses, problems, caching."""
+"""The parts of HTTP that all routes share: requests, responses, errors and caching."""

@@ -41,7 +41,11 @@ class ListedTags(NamedTuple):
         return list(self.own.values())
 
     def has(self, tag: str) -> bool:
-        """Whether the field lists this ETag, in any form that a proxy may have given it."""
+        """Whether the field lists an ETag, in any form that a proxy may have given it.
+
+        Args:
+            tag: The ETag of a post, with its quotes.
+        """
         return self.is_any or tag.strip('"') in self.own
 
 

@@ -1,8 +1,8 @@
 """`Idempotency-Key`: a client that lost a response can repeat its request, and it is done once.
 
 A key belongs to its caller, to the operation, and to the operation's arguments as the router has
-parsed them, so every spelling of a path is the same request. Two callers may use the same key
-without effect on each other. The caller is the account. A registration has no account yet, so its
+parsed them, so every spelling of a path is the same request. Two callers that use the same key do
+not affect each other. The caller is the account. A registration has no account yet, so its
 caller is the network of the client's address, as for throttling (a /64 for IPv6). Another client
 in that network would have to guess the key, and would then learn only what it sent itself.
 

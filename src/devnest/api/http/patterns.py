@@ -28,7 +28,11 @@ DESCRIPTIONS = {
 
 
 def describe_patterns(message: str) -> str:
-    """Replace the patterns in one of msgspec's error messages with their descriptions."""
+    """Replace the patterns in an error message with their descriptions.
+
+    Args:
+        message: A message of msgspec about a text that does not match.
+    """
     for pattern, description in DESCRIPTIONS.items():
         message = message.replace(f"`str` matching regex {pattern!r}", description)
     return message

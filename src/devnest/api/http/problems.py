@@ -102,7 +102,12 @@ class ProblemError(Exception):
 
 
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Reply[Problem]:
-    """Call `error_reply` with the arguments of a Litestar exception handler."""
+    """Make the response to an exception, as a Litestar exception handler.
+
+    Args:
+        request: The request that the exception ended.
+        error: The exception.
+    """
     return error_reply(error, request.scope)
 
 
@@ -125,7 +130,15 @@ def error_reply(error: Exception, scope: Scope) -> Reply[Problem]:
 
 
 def encode_problem(problem: ProblemError, request_id: str) -> tuple[bytes, dict[str, str]]:
-    """Make the body and the further headers of a problem's response."""
+    """Encode a problem.
+
+    Args:
+        problem: The problem.
+        request_id: The id of the request, which the body contains.
+
+    Returns:
+        The body and the further headers of the response.
+    """
     body = Problem(
         problem.kind,
         HTTPStatus(problem.status).phrase,

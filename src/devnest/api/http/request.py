@@ -87,7 +87,13 @@ class ApiRequest(Request[Any, Any, Any]):
         """Run a coroutine, and cancel it if the client disconnects first.
 
         It is meant for work that waits in a queue, such as a hash or a search, because cancelling
-        takes it out of the queue. Parts of the body that nobody has read are discarded.
+        takes it out of the queue. The unread rest of the body is discarded.
+
+        Args:
+            work: The coroutine. It is also cancelled if the caller is.
+
+        Returns:
+            Its result. An exception that it raises is raised here.
 
         Raises:
             ClientGone: The client has disconnected.

@@ -5,7 +5,7 @@ from typing import Any
 
 from devnest.api.http.problems import PROBLEM_JSON
 
-__all__ = ["PROBLEMS", "RESPONSES", "add_examples", "add_links"]
+__all__ = ["RESPONSES", "add_examples", "add_links"]
 
 Problems = dict[str, tuple[str, str, dict[str, str]]]
 ID = "019c2f4e-7a60-7d31-9c5b-3f1f0a9b7e21"

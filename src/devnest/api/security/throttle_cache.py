@@ -56,7 +56,11 @@ class ThrottleCache:
             raise Throttled(max(1, math.ceil(max(waits))), first=False)
 
     def was_refused_repeatedly(self, subject: Subject) -> bool:
-        """Whether there is an entry for this counter, even if its wait has ended early."""
+        """Whether a counter has an entry, even if its wait has ended early.
+
+        Args:
+            subject: The counter.
+        """
         return time.monotonic() < self._entries.get(subject.key, NO_ENTRY)[0]
 
     def remember(

@@ -10,9 +10,9 @@ The counter of an address is charged after a failure. The number of its attempts
 separate bound (`devnest.api.security.in_flight`).
 
 A client gets no privilege for the network that it comes from. A known device gets one: a sign-in
-with a device token of the account (`devnest.api.security.devices`) has a counter of its own, so
-failures of others neither at the account nor at the address delay it. The same holds for a client
-that is signed in and enters its password again.
+with a device token of the account (`devnest.api.security.devices`) has a counter of its own.
+Failures of others do not delay it, whether they count for the account or for the address. The same
+holds for a client that is signed in and enters its password again.
 """
 
 from collections.abc import AsyncIterator

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Author(msgspec.Struct, frozen=True):
-    """The author of a post."""
+    """The author of a post or a comment."""
 
     id: UUID
     username: str

@@ -161,7 +161,7 @@ class Opened(NamedTuple):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A live session.
+    """A session that has not ended.
 
     Attributes:
         last_used_at: The start of a day in UTC. Today's use is not shown, unless the session began
