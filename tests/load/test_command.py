@@ -44,7 +44,7 @@ async def load(*arguments: str, descriptors: int | None = None) -> tuple[int, st
 
 
 async def test_a_run_prints_its_summary_and_writes_its_files(tmp_path: Path) -> None:
-    """Figures on standard output, progress on standard error, JSON and HTML where asked."""
+    """Counts on standard output, progress on standard error, JSON and HTML where asked."""
     json, html = tmp_path / "summary.json", tmp_path / "report.html"
     async with serving(DevNest()) as target:
         status, output, errors = await load(

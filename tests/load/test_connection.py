@@ -19,7 +19,7 @@ async def visited(
     async with serving(handler) as target:
         url = Url.parse(target.url)
         session = Session(await url.reached(), seed=1, timeout_s=timeout_s, run_tag="t")
-        timekeeper = asyncio.create_task(session.keep_time())
+        timekeeper = asyncio.create_task(session.enforce_timeouts())
         vu = VirtualUser(session)
         answers = [await vu.request("route", "GET", "/") for _ in range(visits)]
         vu.close()
@@ -158,7 +158,7 @@ async def test_an_answer_to_head_has_no_body(name: str) -> None:
 
     async with serving(handle) as target:
         session = Session(await Url.parse(target.url).reached(), seed=1, timeout_s=5, run_tag="t")
-        timekeeper = asyncio.create_task(session.keep_time())
+        timekeeper = asyncio.create_task(session.enforce_timeouts())
         vu = VirtualUser(session)
         answers = [
             await vu.request("route", method, "/") for method in ("HEAD", "HEAD", "GET", "HEAD")

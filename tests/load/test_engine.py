@@ -6,7 +6,7 @@ from time import perf_counter
 import pytest
 
 from devnest.load.engine import Engine
-from devnest.load.profile import Crew, Scenario
+from devnest.load.profile import GeneratorContext, Scenario
 from devnest.load.schedule import constant
 from devnest.load.target import Target as Url
 from devnest.load.user import Session, VirtualUser
@@ -35,7 +35,9 @@ async def test_a_request_that_is_never_answered_has_failed(
         session = Session(
             await Url.parse(target.url).reached(), seed=1, timeout_s=HOUR_S, run_tag="t"
         )
-        engine = Engine(Crew(session), [Scenario("default", iteration, constant(3, HOUR_S / 2))])
+        engine = Engine(
+            GeneratorContext(session), [Scenario("default", iteration, constant(3, HOUR_S / 2))]
+        )
         running = asyncio.create_task(engine.run())
         while len(waiting) < 3 or len(target.requests) < 2:
             await asyncio.sleep(0.01)

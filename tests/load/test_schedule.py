@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnest.load import BadPlan, Stage, constant, parse_stages
-from devnest.load.profile import Crew
+from devnest.load.profile import GeneratorContext
 from devnest.load.schedule import parse_duration, vus_at
 from devnest.load.target import Target
 from devnest.load.user import Session
@@ -66,6 +66,8 @@ def test_impossible_stages_are_refused(text: str) -> None:
 def test_the_generators_shares_add_up(whole: int, generators: int) -> None:
     """No VU is lost or doubled between processes, and no process has two more than another."""
     session = Session(Target.parse("http://127.0.0.1:1"), seed=1, timeout_s=1, run_tag="t")
-    shares = [Crew(session, index, generators).share(whole) for index in range(generators)]
+    shares = [
+        GeneratorContext(session, index, generators).share(whole) for index in range(generators)
+    ]
     assert sum(shares) == whole
     assert max(shares) - min(shares) <= 1

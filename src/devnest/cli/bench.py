@@ -260,7 +260,7 @@ def _check_load(session: Session) -> None:
     """Check, before the first design starts, that this machine has enough file descriptors."""
     conditions = session.conditions
     plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
-    vus = sum(scenario.most_vus for scenario in plan.checked().scenarios("127.0.0.1"))
+    vus = sum(scenario.max_vus for scenario in plan.checked().scenarios("127.0.0.1"))
     need_descriptors(vus, plan.generators, may_spread=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from devnest.experiment.designs import AFTER, BEFORE
 from devnest.experiment.session import Run, Session
 from devnest.experiment.table import HEAD, PUBLISHED, compared, ratios, remarks
-from devnest.load.charts import COLOURS, LOGARITHMIC, curve, frame
+from devnest.load.charts import COLOURS, LOGARITHMIC, curve, time_layout
 from devnest.load.page import Figure, figure, page, table, tiles
 from devnest.load.summary import milliseconds
 
@@ -119,7 +119,7 @@ def _bars(
 
 
 def _lying(unit: str) -> dict[str, Any]:
-    layout = frame("")
+    layout = time_layout("")
     layout["hovermode"] = "closest"
     layout["uniformtext"] = {"minsize": 10, "mode": "show"}
     layout["xaxis"] = {"title": {"text": unit}, "rangemode": "tozero"}
@@ -166,7 +166,7 @@ def _over_time(session: Session, measured: list[str], name: str, unit: str) -> d
         lines.append(
             curve(session.titles[design], [moment.second for moment in run.seconds], values, number)
         )
-    return {"data": lines, "layout": frame(unit)}
+    return {"data": lines, "layout": time_layout(unit)}
 
 
 def _every_run(session: Session) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from devnest import __version__
 from devnest.load import BadPlan, Result
-from devnest.load.result import SHORTEST_S, Machine
+from devnest.load.result import MIN_SECOND_S, Machine
 
 __all__ = ["Conditions", "Kind", "Moment", "Route", "Run", "Session", "Trouble"]
 
@@ -129,7 +129,7 @@ class Run(msgspec.Struct, frozen=True):
             seconds=[
                 Moment(point.second, point.vus, point.requests_per_s, point.p95_ms, point.failed)
                 for point in result.points
-                if point.wall_s > SHORTEST_S
+                if point.wall_s > MIN_SECOND_S
             ],
         )
 

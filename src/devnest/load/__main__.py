@@ -1,4 +1,4 @@
-"""A generator process; people use `devnest load`."""
+"""The program of a generator process. `devnest.load.run` starts it; people use `devnest load`."""
 
 from devnest.load.generator import main
 

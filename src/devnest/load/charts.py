@@ -1,12 +1,13 @@
-"""Pieces of Plotly figures that the reports share."""
+"""The parts of Plotly figures that the reports share."""
 
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["COLOURS", "LOGARITHMIC", "curve", "frame"]
+__all__ = ["COLOURS", "LOGARITHMIC", "curve", "time_layout"]
 
 COLOURS = ("#2f7ed8", "#e07b00", "#1a9e6b", "#b45fc7", "#c9423a", "#8a8f00", "#00a0b0", "#a0643c")
-# Ticks at 1, 2 and 5, written out: between powers of ten Plotly writes the first digit alone, 20 as 2.
+# Plotly labels a tick between two powers of ten with its first digit alone (20 becomes 2), so the
+# labels are given in full.
 _TICKS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
 LOGARITHMIC: dict[str, Any] = {
     "type": "log",
@@ -16,25 +17,32 @@ LOGARITHMIC: dict[str, Any] = {
 
 
 def curve(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) -> dict[str, Any]:
-    """A line, and a dot where a value has no neighbour; `colour` is its number among the figure's lines."""
+    """Return a line of a figure, with a dot for each value between two gaps.
+
+    Args:
+        name: Its text in the legend.
+        x: The positions.
+        y: The values; None makes a gap.
+        colour: The index of the line in its figure, from 0.
+    """
     around = [None, *y, None]
     alone = [here is not None and before is None and after is None
              for before, here, after in zip(around, y, around[2:], strict=False)]  # fmt: skip
-    its_colour = COLOURS[colour % len(COLOURS)]
+    line_colour = COLOURS[colour % len(COLOURS)]
     return {
         "type": "scatter",
         "mode": "lines+markers" if any(alone) else "lines",
         "name": name,
         "x": x,
         "y": y,
-        "line": {"color": its_colour, "width": 2},
+        "line": {"color": line_colour, "width": 2},
         "cliponaxis": False,
-        "marker": {"color": its_colour, "size": [7 if dot else 0 for dot in alone]},
+        "marker": {"color": line_colour, "size": [7 if dot else 0 for dot in alone]},
     }
 
 
-def frame(unit: str) -> dict[str, Any]:
-    """The layout of a figure over the seconds of a run; `unit` is what goes up."""
+def time_layout(unit: str) -> dict[str, Any]:
+    """Return the layout of a figure whose x axis is the seconds of a run and whose y is `unit`."""
     return {
         "margin": {"l": 56, "r": 56, "t": 30, "b": 40},
         "paper_bgcolor": "rgba(0,0,0,0)",

@@ -1,9 +1,10 @@
 """One keep-alive HTTP/1.1 connection that carries one request at a time.
 
-The generator must cost far less than what it measures. So there is no client library here: a request is
-bytes made by the caller, the answer is read by httptools as it arrives, and the clock is read in the
-protocol's own callbacks and not when the waiting coroutine gets its turn. Every way an answer can fail is an
-`Answer` too, with status 0 and a reason: a load run counts failures, it does not raise them.
+The generator must cost far less than the server it measures, so it uses no client library. The
+caller passes each request as bytes, and httptools parses the response as it arrives. The protocol's
+callbacks read the clock, so a duration does not include the time until the waiting coroutine runs.
+A failed request is an `Answer` as well, with status 0 and a reason: a load run counts failures and
+does not raise them.
 """
 
 import asyncio
@@ -15,30 +16,32 @@ import httptools
 
 __all__ = ["MAX_BODY_BYTES", "Answer", "Connection"]
 
+# Limits of a response; they keep a broken target from filling the generator's memory.
 MAX_BODY_BYTES = 8 * 1024 * 1024
-MAX_HEAD_BYTES = 256 * 1024  # as much as comes in one piece
+MAX_HEAD_BYTES = 256 * 1024
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
 
 
 @dataclass(slots=True)
 class Answer:
-    """What came back: `status` 0 means no whole answer, and `reason` says why."""
+    """A response, or the reason why there is none."""
 
-    status: int
+    status: int  # 0: there was no complete response
     body: bytes
     content_type: str
     retry_after: str
-    ended: float  # perf_counter() at the answer's last byte, or at the failure
-    reason: str = ""
+    ended: float  # perf_counter() at the last byte of the response, or at the failure
+    reason: str = ""  # of the failure; empty with a complete response
 
     @property
     def is_json(self) -> bool:
+        """Whether the content type is JSON."""
         return self.content_type.partition(";")[0].strip().lower().endswith(("/json", "+json"))
 
 
 class Connection(asyncio.Protocol):
-    """Owned by one VU on one loop; `send` may be called again only after its answer has come."""
+    """The connection of one VU, on one event loop. `send` is called again only after its answer."""
 
     __slots__ = (
         "_bodiless",
@@ -60,25 +63,31 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[Answer] | None = None
-        self.received = 0  # bytes since the owner last looked
+        self.received = 0  # bytes, since the owner last set it to 0
         self.sent_at = 0.0
-        self._bodiless = False  # the last request was a HEAD
+        self._bodiless = False  # whether the last request was a HEAD
         self._begin()
 
     @property
     def is_open(self) -> bool:
+        """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
     @property
     def is_waiting(self) -> bool:
+        """Whether a request has no answer yet."""
         return self._waiting is not None
 
     def send(self, request: bytes) -> asyncio.Future[Answer]:
-        """Write `request` now; the future is resolved with its answer and never with an exception."""
+        """Write `request` now.
+
+        Returns:
+            A future of its answer. It never gets an exception: a failure is an `Answer` too.
+        """
         assert self._transport is not None
         assert self._waiting is None, "a virtual user makes one request at a time"
         if self._bodiless:
-            self._begin()  # the parser still expects the body of which the last answer told
+            self._begin()  # the old parser still expects the body that the HEAD's headers announced
         self._bodiless = request.startswith(b"HEAD ")
         self._waiting = waiting = self._loop.create_future()
         self.sent_at = perf_counter()
@@ -86,11 +95,15 @@ class Connection(asyncio.Protocol):
         return waiting
 
     def fail(self, reason: str) -> None:
-        """Give the caller a failure, and end the connection: a late answer must meet no other request."""
+        """Answer the waiting request with a failure, and close the connection.
+
+        On an open connection a late response would be taken for that of the next request.
+        """
         self._resolve(Answer(0, b"", "", "", perf_counter(), reason))
         self.abort()
 
     def abort(self) -> None:
+        """Close the connection without waiting."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
@@ -98,12 +111,13 @@ class Connection(asyncio.Protocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
+        # A cast, since uvloop's transports do not inherit from `asyncio.Transport`.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         if self._waiting is None:
-            self.abort()  # nobody asked: what follows would be taken for the next answer
+            self.abort()  # no request waits, and these bytes would be taken for the next response
             return
         try:
             self._parser.feed_data(data)
@@ -141,7 +155,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._headed = self._parser.get_status_code() >= _FIRST_FINAL_STATUS
         if self._headed:
-            self._size = 0  # the body's from now on
+            self._size = 0  # counted the headers; now it counts the body
         if self._headed and self._bodiless:
             self._complete(keep=self._parser.should_keep_alive())
 

@@ -1,9 +1,11 @@
-"""Lets virtual users come, act and go in one process, as the scenarios say.
+"""Runs the virtual users of one generator process, as its scenarios say.
 
-Closed model: VUs are compared with the stages many times a second; one too many leaves after its iteration.
-Open model: iterations are due at fixed moments, and each is timed from the moment it was due, however late it
-began: a target that stalls cannot slow the clock that measures it. An iteration due while every VU is busy is
-dropped and counted.
+Closed model: the number of VUs is compared with the stages many times a second. A VU that is no
+longer wanted leaves after its iteration.
+
+Open model: iterations are due at fixed moments, and each is timed from the moment it was due,
+however late it began. So a target that stalls does not hide its delays by slowing the generator
+down (coordinated omission). An iteration that is due while every VU is busy is dropped and counted.
 """
 
 import asyncio
@@ -14,24 +16,30 @@ from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from time import perf_counter
 
-from devnest.load.profile import Crew, Scenario
+from devnest.load.profile import GeneratorContext, Scenario
 from devnest.load.schedule import vus_at
 from devnest.load.user import VirtualUser
 
 __all__ = ["GRACE_S", "Engine"]
 
-GRACE_S = 30.0  # for iterations that run when the last stage ends
-_TICK_S = 0.02
-_TIMER_STEP_S = 0.0015  # a start this late is the step of the event loop's timer and not a delay
-_AFTER_ERROR_S = 1.0
-_AT_ONCE = 100  # arrivals that are late, before the others have a turn
-_TURNS = 5  # of the event loop, in which a VU counts a request that failed, and its iteration if that was the last
+GRACE_S = 30.0  # for iterations that still run when the last stage ends; k6's `gracefulStop`
+_TICK_S = 0.02  # between two looks at the stages
+# A start at most this late comes from the resolution of the event loop's timer and counts as on
+# time.
+_MAX_TIMER_DELAY_S = 0.0015
+_ERROR_PAUSE_S = 1.0  # of a VU after an exception in the profile's code
+_MAX_LATE_STARTS = 100  # overdue iterations started in a row, before other tasks run
+# Passes of the event loop after the unanswered requests were failed: enough for each VU to count
+# its failed request, and its iteration if that was the last request in it.
+_LOOP_PASSES = 5
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class _Slot:
+class _VuState:
+    """A virtual user, whether it is wanted now, and its task."""
+
     vu: VirtualUser
     wanted: bool = False
     started: bool = False
@@ -39,28 +47,29 @@ class _Slot:
 
 
 class Engine:
-    """Runs this crew's share of every scenario; owned by one event loop."""
+    """Runs this generator's share of every scenario, on one event loop."""
 
-    def __init__(self, crew: Crew, scenarios: list[Scenario]) -> None:
-        self._crew = crew
-        self._session = crew.session
+    def __init__(self, context: GeneratorContext, scenarios: list[Scenario]) -> None:
+        self._context = context
+        self._session = context.session
         self._scenarios = scenarios
         self._running: set[asyncio.Task[None]] = set()
         self._present = 0
-        self._most = 0
+        self._max_present = 0
         self._stopped = asyncio.Event()
         self._shown_error = False
 
-    def take_vus(self) -> int:
-        """The most virtual users that were present at once since the last call."""
-        most, self._most = self._most, self._present
-        return most
+    def take_max_vus(self) -> int:
+        """Return the most virtual users that were present at once since the last call."""
+        max_present, self._max_present = self._max_present, self._present
+        return max_present
 
     def stop(self) -> None:
-        """End the run now: no new iteration, and those that run are interrupted."""
+        """End the run now. No iteration begins any more, and those that run are interrupted."""
         self._stopped.set()
 
     async def run(self) -> None:
+        """Run all scenarios to their end, or until `stop`."""
         begin = perf_counter()
         try:
             async with asyncio.TaskGroup() as scenarios:
@@ -73,7 +82,7 @@ class Engine:
                 connection.abort()
 
     async def _let_finish(self) -> None:
-        """Wait for the iterations that run, at most `GRACE_S`, or not at all after `stop`."""
+        """Wait up to `GRACE_S` for the iterations that run, or not at all after `stop`."""
         end = perf_counter() + GRACE_S
         while self._running and not self._stopped.is_set() and perf_counter() < end:
             await asyncio.wait(self._running, timeout=_TICK_S)
@@ -86,11 +95,14 @@ class Engine:
             await asyncio.wait(self._running)
 
     async def _fail_unanswered(self) -> None:
-        """A target that never answers must not look like one that was not asked. After `stop` it had no time to."""
+        """Count each request that has no answer by now as failed.
+
+        After `stop` they are interrupted instead: the target did not have its time to answer.
+        """
         for connection in list(self._session.connections):
             if connection.is_waiting:
                 connection.fail("no answer by the end of the run")
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_PASSES):
             await asyncio.sleep(0)
 
     async def _pause(self, seconds: float) -> None:
@@ -102,10 +114,10 @@ class Engine:
                 async with asyncio.timeout(seconds):
                     await self._stopped.wait()
 
-    def _slots(self, scenario: Scenario) -> list[_Slot]:
+    def _vu_states(self, scenario: Scenario) -> list[_VuState]:
         sources = scenario.sources or ("",)
         return [
-            _Slot(
+            _VuState(
                 VirtualUser(
                     self._session,
                     number,
@@ -114,69 +126,70 @@ class Engine:
                     source=sources[number % len(sources)],
                 )
             )
-            for number in range(self._crew.share(scenario.most_vus))
+            for number in range(self._context.share(scenario.max_vus))
         ]
 
-    def _spawn(self, slot: _Slot, life: Coroutine[None, None, None]) -> None:
-        slot.task = task = asyncio.create_task(life)
+    def _spawn(self, state: _VuState, life: Coroutine[None, None, None]) -> None:
+        state.task = task = asyncio.create_task(life)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    # closed model
+    # The closed model.
 
     async def _play_stages(self, scenario: Scenario, begin: float) -> None:
-        slots = self._slots(scenario)
+        states = self._vu_states(scenario)
         present = 0
         while (
             elapsed := perf_counter() - begin
         ) < scenario.duration_s and not self._stopped.is_set():
-            wanted = self._crew.share(vus_at(scenario.stages, elapsed))
-            for slot in slots[wanted:present]:
-                slot.wanted = False
-            for slot in slots[present:wanted]:
-                slot.wanted = True
-                if slot.task is None or slot.task.done():  # else it comes back before it has left
-                    self._spawn(slot, self._live(scenario, slot))
+            wanted = self._context.share(vus_at(scenario.stages, elapsed))
+            for state in states[wanted:present]:
+                state.wanted = False
+            for state in states[present:wanted]:
+                state.wanted = True
+                if state.task is None or state.task.done():  # else its old task goes on
+                    self._spawn(state, self._live(scenario, state))
             present = wanted
             await asyncio.sleep(_TICK_S)
-        for slot in slots:
-            slot.wanted = False
+        for state in states:
+            state.wanted = False
 
     def _enter(self) -> None:
         self._present += 1
-        self._most = max(self._most, self._present)
+        self._max_present = max(self._max_present, self._present)
 
-    async def _live(self, scenario: Scenario, slot: _Slot) -> None:
+    async def _live(self, scenario: Scenario, state: _VuState) -> None:
         self._enter()
         try:
-            await self._arrive(scenario, slot)
-            while slot.wanted:
-                await self._iterate(scenario, slot, perf_counter())
+            await self._arrive(scenario, state)
+            while state.wanted:
+                await self._iterate(scenario, state, perf_counter())
         finally:
             self._present -= 1
-            slot.vu.close()
+            state.vu.close()
 
-    async def _arrive(self, scenario: Scenario, slot: _Slot) -> None:
-        while slot.wanted and not slot.started:
-            slot.started = scenario.start is None or await self._guarded(scenario.start(slot.vu))
+    async def _arrive(self, scenario: Scenario, state: _VuState) -> None:
+        while state.wanted and not state.started:
+            state.started = scenario.start is None or await self._guarded(scenario.start(state.vu))
 
-    # open model; its clock starts when the VUs stand ready, or for those that are when they take too long
+    # The open model. Its clock starts once all VUs are ready, or after the duration of the scenario
+    # with those that are.
 
     async def _play_arrivals(self, scenario: Scenario, begin: float) -> None:
         assert scenario.rate is not None
-        free: deque[_Slot] = deque()
-        slots = self._slots(scenario)
-        for slot in slots:
-            self._spawn(slot, self._stand_ready(scenario, slot, free))
+        free: deque[_VuState] = deque()
+        states = self._vu_states(scenario)
+        for state in states:
+            self._spawn(state, self._stand_ready(scenario, state, free))
         while (
-            len(free) < len(slots)
+            len(free) < len(states)
             and perf_counter() - begin < scenario.duration_s
             and not self._stopped.is_set()
         ):
             await self._pause(_TICK_S)
         begin = perf_counter()
-        number = self._crew.index  # of the arrival, among those of all generators
-        late = 0  # arrivals since the clock was last ahead
+        number = self._context.index  # of the iteration, among those of all generators
+        late = 0  # overdue iterations since the last one that was on time
         while number < scenario.rate * scenario.duration_s and not self._stopped.is_set():
             due = begin + number / scenario.rate
             now = perf_counter()
@@ -185,45 +198,49 @@ class Engine:
                 late = 0
                 continue
             late += 1
-            if late % _AT_ONCE == 0:
+            if late % _MAX_LATE_STARTS == 0:
                 await asyncio.sleep(0)
             if free:
-                slot = free.popleft()
-                slot.vu.intended = due if now - due > _TIMER_STEP_S else now
-                self._spawn(slot, self._serve(scenario, slot, free, slot.vu.intended))
+                state = free.popleft()
+                state.vu.intended = due if now - due > _MAX_TIMER_DELAY_S else now
+                self._spawn(state, self._serve(scenario, state, free, state.vu.intended))
             else:
                 self._session.tally.dropped += 1
-            number += self._crew.generators
-        for slot in slots:
-            slot.wanted = False
+            number += self._context.generators
+        for state in states:
+            state.wanted = False
 
-    async def _stand_ready(self, scenario: Scenario, slot: _Slot, free: deque[_Slot]) -> None:
+    async def _stand_ready(
+        self, scenario: Scenario, state: _VuState, free: deque[_VuState]
+    ) -> None:
         self._enter()
-        slot.wanted = True
-        await self._arrive(scenario, slot)
-        free.append(slot)
+        state.wanted = True
+        await self._arrive(scenario, state)
+        free.append(state)
 
-    async def _serve(self, scenario: Scenario, slot: _Slot, free: deque[_Slot], due: float) -> None:
-        await self._iterate(scenario, slot, due)
-        slot.vu.intended = None
-        free.append(slot)
+    async def _serve(
+        self, scenario: Scenario, state: _VuState, free: deque[_VuState], due: float
+    ) -> None:
+        await self._iterate(scenario, state, due)
+        state.vu.intended = None
+        free.append(state)
 
-    async def _iterate(self, scenario: Scenario, slot: _Slot, begin: float) -> None:
-        if await self._guarded(scenario.iteration(slot.vu)):
+    async def _iterate(self, scenario: Scenario, state: _VuState, begin: float) -> None:
+        if await self._guarded(scenario.iteration(state.vu)):
             self._session.tally.iterations.append(perf_counter() - begin)
-        await asyncio.sleep(0)  # an iteration that waits for nothing must not hold the loop
+        await asyncio.sleep(0)  # other tasks run even if the iteration waited for nothing
 
-    async def _guarded(self, habit: Awaitable[object]) -> bool:
-        """Do it; an exception of the profile's own code is counted, shown once, and slows that VU down.
+    async def _guarded(self, call: Awaitable[object]) -> bool:
+        """Await a call of the profile's code; False where it raised an exception or returned False.
 
-        False after an exception, and where the habit itself says False.
+        An exception is counted, and the first one is logged. The VU pauses after it.
         """
         try:
-            return await habit is not False
+            return await call is not False
         except Exception as error:
             self._session.tally.error("profile", f"{type(error).__name__}: {error}"[:200])
             if not self._shown_error:
                 self._shown_error = True
                 _log.exception("a virtual user failed (shown once, counted always)")
-            await asyncio.sleep(_AFTER_ERROR_S)
+            await asyncio.sleep(_ERROR_PAUSE_S)
             return False

@@ -1,35 +1,42 @@
-"""What can go wrong before or during a load run, other than the target's answers."""
+"""The errors of a load run. A failed request is none: the run counts it."""
 
 import os
 import ssl
 
-__all__ = ["BadPlan", "GeneratorDied", "LoadError", "PrepareFailed", "TargetUnreachable", "told"]
+__all__ = [
+    "BadPlan",
+    "GeneratorDied",
+    "LoadError",
+    "PrepareFailed",
+    "TargetUnreachable",
+    "connect_failure",
+]
 
 
 class LoadError(Exception):
-    """Base of the load generator's errors; its text is one line for the person who started the run."""
+    """Base of the load generator's errors. The text is one line for the person at the terminal."""
 
 
 class BadPlan(LoadError, ValueError):
-    """The options ask for something impossible; nothing was sent."""
+    """The plan cannot be carried out. Nothing was sent."""
 
 
 class TargetUnreachable(LoadError):
-    """Nothing answers a connection (or a TLS handshake) at the target."""
+    """The target accepts no connection, or its TLS handshake fails."""
 
 
 class PrepareFailed(LoadError):
-    """The accounts of the run could not be made, so the run did not start."""
+    """The accounts of the run could not be made or its sign-ins failed, so it did not start."""
 
 
 class GeneratorDied(LoadError):
-    """A generator process ended before it gave its figures."""
+    """A generator process ended before it sent all its results."""
 
 
-def told(error: OSError) -> str:
-    """Why a connection could not be made, in the system's words on any event loop."""
+def connect_failure(error: OSError) -> str:
+    """Return why a connection failed, in the same words on every event loop."""
     if isinstance(error, TimeoutError) and error.errno is None:
         return "no answer in time"
-    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's
+    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, so `strerror` does not know it
         return str(getattr(error, "verify_message", "") or error.reason or error)
     return os.strerror(error.errno) if error.errno else str(error) or "the connection was closed"

@@ -1,4 +1,4 @@
-"""One generator process, started by `devnest.load.run` and told by it what to do."""
+"""The work of one generator process, which `devnest.load.run` starts and gives a `Job`."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ import uvloop
 from devnest.load.engine import Engine
 from devnest.load.errors import LoadError
 from devnest.load.messages import Channel, Done, Failed, Go, Job, Ready, Second
-from devnest.load.profile import Crew, Profile, apply_settings, load_profile
+from devnest.load.profile import GeneratorContext, Profile, apply_settings, load_profile
 from devnest.load.profiles import PROFILES
 from devnest.load.schedule import Stage
 from devnest.load.target import Target
@@ -22,11 +22,16 @@ from devnest.load.user import Session
 __all__ = ["main", "profile_of"]
 
 _SECOND_S = 1.0
-_GC_THRESHOLD = 100_000  # a collection stops every VU at once, and iterations leave few cycles
+# Allocations before a garbage collection. One stops every VU, and an iteration leaves few cycles.
+_GC_THRESHOLD = 100_000
 
 
 def profile_of(job: Job) -> Profile:
-    """The job's profile with its settings; `BadPlan` where they do not fit."""
+    """Return the profile of `job` with its settings applied.
+
+    Raises:
+        BadPlan: There is no such profile, or a setting does not fit it.
+    """
     profile = load_profile(job.profile, PROFILES)
     apply_settings(profile, job.settings)
     if job.stages is not None:
@@ -54,31 +59,31 @@ async def _run(channel: Channel, job: Job) -> None:
     session = Session(
         target, seed=seed, timeout_s=job.timeout_s, run_tag=f"{job.run_tag}{job.index}"
     )
-    crew = Crew(session, job.index, job.generators)
+    context = GeneratorContext(session, job.index, job.generators)
     profile = profile_of(job)
-    preparing = asyncio.create_task(profile.prepare(crew))
-    told = asyncio.create_task(channel.receive())
-    timekeeper = asyncio.create_task(session.keep_time())
+    preparing = asyncio.create_task(profile.prepare(context))
+    receiving = asyncio.create_task(channel.receive())
+    timeouts = asyncio.create_task(session.enforce_timeouts())
     try:
-        await asyncio.wait((preparing, told), return_when=asyncio.FIRST_COMPLETED)
-        if told.done():  # the person or the parent has gone before the start
+        await asyncio.wait((preparing, receiving), return_when=asyncio.FIRST_COMPLETED)
+        if receiving.done():  # `Stop`, or the parent has ended: the run does not start
             return
         prepared = await preparing
         session.tally.take()
         channel.send(Ready(prepared))
-        if isinstance(await told, Go):
-            await _measure(channel, session, Engine(crew, profile.scenarios(target.host)))
+        if isinstance(await receiving, Go):
+            await _measure(channel, session, Engine(context, profile.scenarios(target.host)))
     finally:
-        for task in (preparing, told, timekeeper):
+        for task in (preparing, receiving, timeouts):
             task.cancel()
-        await asyncio.gather(preparing, told, timekeeper, return_exceptions=True)
+        await asyncio.gather(preparing, receiving, timeouts, return_exceptions=True)
 
 
 async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 50, 50)
-    session.begin_watch()
+    session.reset_stall()
     begin = mark = perf_counter()
     cpu_mark = process_time()
     running = asyncio.create_task(engine.run())
@@ -89,14 +94,14 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
             due = begin + _SECOND_S * (ordinal + 1)
             await asyncio.wait((running,), timeout=max(0.0, due - perf_counter()))
             now, cpu = perf_counter(), process_time()
-            figures = session.tally.take()
+            counts = session.tally.take()
             second = Second(
                 ordinal,
-                engine.take_vus(),
+                engine.take_max_vus(),
                 cpu - cpu_mark,
                 now - mark,
                 session.take_stall_s(),
-                figures,
+                counts,
             )
             channel.send(second)
             mark, cpu_mark = now, cpu
@@ -106,7 +111,7 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
 
 
 async def _stop_when_told(channel: Channel, engine: Engine) -> None:
-    await channel.receive()  # Stop, or the end of the parent: both mean the same
+    await channel.receive()  # `Stop`, or None when the parent has ended
     engine.stop()
 
 
@@ -117,8 +122,7 @@ async def _main(descriptor: int) -> None:
 
 
 def main() -> None:
-    """Serve the parent on the socket whose descriptor is the only argument."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the parent, which asks for the figures
+    """Serve the parent on the socket whose descriptor is the only argument of the program."""
+    # Ctrl-C is the parent's to handle: it stops the run and collects the results.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     uvloop.run(_main(int(sys.argv[1])))

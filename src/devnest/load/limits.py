@@ -1,4 +1,4 @@
-"""What one machine lets a run have: generators, and file descriptors, one for each connection."""
+"""What one machine allows a run: generator processes, and a file descriptor per connection."""
 
 import resource
 
@@ -6,28 +6,38 @@ from devnest.load.errors import BadPlan
 
 __all__ = ["MAX_GENERATORS", "need_descriptors"]
 
-MAX_GENERATORS = 64
+MAX_GENERATORS = 64  # processes of a run; each can use a core
 
-_RESERVE = 64  # the interpreter's own files, the pipes and the event loop
+# Descriptors kept for the interpreter's files, the pipes and the event loop.
+_RESERVED_DESCRIPTORS = 64
 
 
 def need_descriptors(vus: int, generators: int, *, may_spread: bool = True) -> None:
-    """Raise the soft limit to the hard one; `BadPlan` where that is too few for one generator's VUs.
+    """Make sure that a generator process may open a connection for each of its VUs.
 
-    It says how to have more, and how many generators would do, where the caller may have more.
+    Where the soft limit on file descriptors is too low, it becomes the hard limit.
+
+    Args:
+        vus: The largest number of VUs of the run.
+        generators: The processes that share them.
+        may_spread: Whether the caller may use more generators. The error then says how many.
+
+    Raises:
+        BadPlan: The hard limit is too low as well.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = -(-vus // generators) + _RESERVE
+    needed = -(-vus // generators) + _RESERVED_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:
         wanted = hard
         if hard == resource.RLIM_INFINITY:
             wanted = needed  # macOS refuses an infinite soft limit
         if wanted < needed:
-            most = hard - _RESERVE  # VUs of a generator
-            enough = may_spread and most > 0 and -(-vus // most) <= MAX_GENERATORS
+            max_vus = hard - _RESERVED_DESCRIPTORS  # of a generator
+            can_spread = may_spread and max_vus > 0 and -(-vus // max_vus) <= MAX_GENERATORS
             raise BadPlan(
                 f"{vus:,} VUs in {generators} generator(s) need {needed:,} file descriptors each, "
-                f"the limit is {hard:,}: raise it (ulimit -Hn {needed}, or LimitNOFILE={needed} under systemd)"
-                + (f", or spread them: --generators {-(-vus // most)}" if enough else "")
+                f"the limit is {hard:,}: raise it (ulimit -Hn {needed}, or "
+                f"LimitNOFILE={needed} under systemd)"
+                + (f", or spread them: --generators {-(-vus // max_vus)}" if can_spread else "")
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

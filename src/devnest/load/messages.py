@@ -1,10 +1,13 @@
-"""What a generator and its parent say to each other: msgpack behind a length, on a socket pair."""
+"""The messages between a generator process and its parent.
+
+Each travels over a socket pair as msgpack behind its length in four bytes.
+"""
 
 import asyncio
 
 import msgspec
 
-from devnest.load.tally import Figures
+from devnest.load.tally import Counts
 
 __all__ = ["Channel", "Done", "Failed", "Go", "Job", "Ready", "Second", "Stop"]
 
@@ -12,7 +15,7 @@ _LENGTH_BYTES = 4
 
 
 class Job(msgspec.Struct, tag=True):
-    """To a generator, first: what it is part of."""
+    """The first message to a generator: the run and its part of it."""
 
     url: str
     address: str
@@ -29,7 +32,7 @@ class Job(msgspec.Struct, tag=True):
 
 
 class Ready(msgspec.Struct, tag=True):
-    """From a generator: it has prepared; these figures are counted apart."""
+    """From a generator: the profile is prepared. `prepared` is what `Profile.prepare` returned."""
 
     prepared: dict[str, float]
 
@@ -39,26 +42,29 @@ class Go(msgspec.Struct, tag=True):
 
 
 class Stop(msgspec.Struct, tag=True):
-    """To a generator: end the run now, and give the figures."""
+    """To a generator: end the run now and send what was counted."""
 
 
 class Second(msgspec.Struct, tag=True):
-    """From a generator, once a second: what happened since the last one."""
+    """From a generator, once a second: what happened in it."""
 
     ordinal: int  # 0 is the first second of the run
-    vus: int  # at most, in that second
+    vus: int  # the most that were present at once
     cpu_s: float
     wall_s: float
-    stall_s: float  # the longest time in which the event loop did not turn
-    figures: Figures
+    stall_s: float  # the longest time in which the event loop was blocked
+    counts: Counts
 
 
 class Done(msgspec.Struct, tag=True):
-    """From a generator, last: there are no more figures."""
+    """The last message from a generator: it has sent everything."""
 
 
 class Failed(msgspec.Struct, tag=True):
-    """From a generator, last: it could not run; `kind` is the name of an error of `devnest.load`."""
+    """The last message from a generator that could not run.
+
+    `kind` is the name of an error class of `devnest.load`, `text` its message.
+    """
 
     kind: str
     text: str
@@ -68,7 +74,7 @@ Message = Job | Ready | Go | Stop | Second | Done | Failed
 
 
 class Channel:
-    """One end of the conversation."""
+    """One end of the socket pair."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -77,13 +83,13 @@ class Channel:
         self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
     def send(self, message: Message) -> None:
-        """Queue a message; never waits, and says nothing where the other end has gone."""
+        """Queue a message without waiting. It is dropped where the other end has closed."""
         if not self._writer.is_closing():
-            frame = self._encoder.encode(message)
-            self._writer.write(len(frame).to_bytes(_LENGTH_BYTES, "big") + frame)
+            encoded = self._encoder.encode(message)
+            self._writer.write(len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded)
 
     async def receive(self) -> Message | None:
-        """The next message; None where the other end has gone."""
+        """Return the next message, or None where the other end has closed."""
         try:
             length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
             return self._decoder.decode(await self._reader.readexactly(length))
@@ -91,7 +97,7 @@ class Channel:
             return None
 
     async def close(self) -> None:
-        """Send what is queued, then hang up."""
+        """Send what is queued, then close the socket."""
         self._writer.close()
         try:
             await self._writer.wait_closed()

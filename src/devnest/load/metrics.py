@@ -1,6 +1,6 @@
-"""A result under k6's names: four kinds of metric, and which tags choose a part of which.
+"""A result as k6's metrics: four kinds, and the tags that select a part of each metric.
 
-Names, kinds and the values of each kind are k6's, so that its users read ours, and their scripts do:
+The names, kinds and values are k6's, so that its users and their scripts can read them:
 https://grafana.com/docs/k6/latest/using-k6/metrics/reference/
 """
 
@@ -19,8 +19,8 @@ __all__ = [
     "Rate",
     "Tags",
     "TrendMetric",
+    "all_metrics",
     "metric",
-    "shown",
 ]
 
 Tags = Mapping[str, str]
@@ -28,21 +28,23 @@ PERCENTILES = (90.0, 95.0, 99.0)
 
 
 class Metric(Protocol):
-    """What every kind has."""
+    """What all four kinds have in common."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was measured, so that a threshold on it says nothing."""
+        """Whether nothing was measured. A threshold on such a metric fails."""
 
     def value(self, aggregation: str) -> float:
-        """One of its values; `aggregation` as in `values`, or any `p(N)` of a trend."""
+        """Return one value. `aggregation` is a name in `values`, or any `p(N)` of a trend."""
 
     def values(self) -> dict[str, float]:
-        """All of them, under the names k6 exports."""
+        """Return all values under the names that k6 exports."""
 
 
 @dataclass(frozen=True)
 class TrendMetric:
+    """A distribution of durations, in milliseconds."""
+
     trend: Trend
 
     @property
@@ -66,9 +68,11 @@ class TrendMetric:
 
 @dataclass(frozen=True)
 class Counter:
+    """A sum over the run, with its rate per second."""
+
     count: int
     elapsed_s: float
-    is_empty = False  # none at all is a count like any other
+    is_empty = False  # 0 is a count like any other
 
     def value(self, aggregation: str) -> float:
         return self.values()[aggregation]
@@ -79,7 +83,9 @@ class Counter:
 
 @dataclass(frozen=True)
 class Rate:
-    passes: int  # samples that are true; of http_req_failed, the failed ones
+    """The share of samples that are true."""
+
+    passes: int  # samples that are true: for `http_req_failed` the requests that failed
     fails: int
 
     @property
@@ -100,6 +106,8 @@ class Rate:
 
 @dataclass(frozen=True)
 class Gauge:
+    """The last value of a series, with its minimum and maximum."""
+
     last: float
     least: float
     most: float
@@ -115,7 +123,7 @@ class Gauge:
 
 _REQUEST_TAGS = frozenset({"name", "status", "expected_response"})
 
-# name: kind, and the tags that choose a part of it
+# For each name its kind, and the tags that select a part of it.
 METRICS: dict[str, tuple[type[TrendMetric | Counter | Rate | Gauge], frozenset[str]]] = {
     "checks": (Rate, frozenset({"check"})),
     "data_received": (Counter, frozenset()),
@@ -133,7 +141,7 @@ METRICS: dict[str, tuple[type[TrendMetric | Counter | Rate | Gauge], frozenset[s
 
 
 def metric(result: Result, name: str, tags: Tags | None = None) -> Metric:
-    """A metric of `METRICS`, or the part of it that has `tags`."""
+    """Return the metric `name` of `METRICS`, or the part of it that has `tags`."""
     tags = tags or {}
     match name:
         case "http_req_duration":
@@ -172,8 +180,11 @@ def metric(result: Result, name: str, tags: Tags | None = None) -> Metric:
     return Counter(counts_by_name[name], result.elapsed_s)
 
 
-def shown(result: Result) -> dict[str, Metric]:
-    """Every metric worth exporting, with a part for each request's name."""
+def all_metrics(result: Result) -> dict[str, Metric]:
+    """Return every metric to export, and the part of each request metric for each request name.
+
+    `dropped_iterations` is left out where it is 0, as k6 does.
+    """
     names = [name for name in METRICS if name != "dropped_iterations" or result.dropped]
     metrics = {name: metric(result, name) for name in names}
     metrics["http_req_duration{expected_response:true}"] = metric(

@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: charts with Plotly's script inside, tables, light, dark and print."""
+"""An HTML page in one file, with its charts, tables and Plotly's script, that works offline."""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,18 +9,24 @@ import msgspec
 
 __all__ = ["Figure", "figure", "page", "table", "tiles"]
 
-Figure = Mapping[str, Any]  # Plotly's own JSON: data and layout
+Figure = Mapping[str, Any]  # Plotly's JSON: `data` and `layout`
 
 
 def page(title: str, body: Sequence[str], figures: Mapping[str, Figure]) -> str:
-    """The whole file. `body` is HTML; `figures` are drawn into the elements that `figure` made."""
-    from plotly.offline import get_plotlyjs  # only here: 5 MB that no run without a report needs
+    """Return the whole file.
+
+    Args:
+        title: Plain text.
+        body: Pieces of HTML, in order.
+        figures: What to draw into each element made by `figure`, by its identity.
+    """
+    from plotly.offline import get_plotlyjs  # imported here: a run without a report needs no Plotly
 
     parts = {
         "title": html.escape(title),
         "plotly": get_plotlyjs(),
         "body": "\n".join(body),
-        # `<` would let a name in the data end the script element
+        # Escaped, so that no name in the data can end the script element.
         "figures": msgspec.json.encode(figures).decode().replace("<", "\\u003c"),
     }
     template = resources.files("devnest.load").joinpath("page.html").read_text(encoding="utf-8")
@@ -33,20 +39,26 @@ def page(title: str, body: Sequence[str], figures: Mapping[str, Figure]) -> str:
 
 
 def figure(identity: str, title: str, description: str, *, bars: int = 0, lines: int = 0) -> str:
-    """A place for a chart; the description also serves those who cannot see it.
+    """Return the HTML element into which a chart is drawn.
 
-    It is as high as its lying bars need, and on a phone as its legend of so many lines.
+    Args:
+        identity: Its key in the `figures` of `page`.
+        title: The heading above.
+        description: The text below the heading, which screen readers read as well.
+        bars: The number of horizontal bars; the element is high enough for them.
+        lines: The number of lines in the legend; on a phone the element is high enough for them.
     """
     label = html.escape(description, quote=True)
-    room = f"--bars:{bars};--lines:{lines}"
+    style = f"--bars:{bars};--lines:{lines}"
     return (
         f"<figure><h2>{html.escape(title)}</h2><p class='quiet'>{html.escape(description)}</p>"
-        f"<div class='plot' id='{identity}' style='{room}' role='img' aria-label='{label}'></div></figure>"
+        f"<div class='plot' id='{identity}' style='{style}' role='img' aria-label='{label}'>"
+        "</div></figure>"
     )
 
 
 def tiles(figures: Iterable[tuple[str, str]]) -> str:
-    """Large figures: pairs of label and value."""
+    """Return a row of large numbers. `figures` are pairs of label and value."""
     items = (
         f"<li><b>{html.escape(value)}</b><span>{html.escape(label)}</span></li>"
         for label, value in figures
@@ -55,7 +67,7 @@ def tiles(figures: Iterable[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False) -> str:
-    """A table; `words` for text instead of numbers. A cell is escaped."""
+    """Return a table. The cells are plain text; `words` aligns them as text, not as numbers."""
     headings = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
     lines = "".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows

@@ -1,4 +1,4 @@
-"""What a profile is: a small class that says how virtual users come, and what each does."""
+"""Profiles: classes that say how many virtual users there are and what each does."""
 
 import importlib.util
 import inspect
@@ -13,77 +13,102 @@ from devnest.load.errors import BadPlan
 from devnest.load.schedule import Stage, checked
 from devnest.load.user import Session, VirtualUser
 
-__all__ = ["Crew", "Profile", "Scenario", "load_profile", "settings_of"]
+__all__ = ["GeneratorContext", "Profile", "Scenario", "load_profile", "settings_of"]
 
-Habit = Callable[[VirtualUser], Awaitable[object]]
+VuFunction = Callable[[VirtualUser], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A kind of virtual user within a run.
+    """One kind of virtual user in a run.
 
-    Closed model: `stages` say how many VUs there are; each begins an iteration when its last one has ended.
-    Open model: with `rate`, that many iterations a second begin, whether or not earlier ones have ended, and
-    `stages` say how many VUs stand ready to take them.
+    Without `rate` (closed model) `stages` say how many VUs there are, and each begins an iteration
+    when its last one has ended. With `rate` (open model) that many iterations begin per second,
+    whether or not earlier ones have ended, and `stages` say how many VUs are ready to run them.
+
+    Args:
+        name: The name of the scenario.
+        iteration: What a VU does over and over.
+        stages: How many VUs there are, over time.
+        start: What a VU does once, before its first iteration; repeated while it returns False.
+        rate: Iterations per second of the open model; None for the closed model.
+        think_s: The mean of `vu.think()`, in seconds.
+        jitter: A pause lasts 1 - jitter to 1 + jitter times the mean; from 0 to 1.
+        sources: Local addresses to connect from, in turn; empty leaves it to the system.
     """
 
     name: str
-    iteration: Habit
+    iteration: VuFunction
     stages: tuple[Stage, ...]
-    start: Habit | None = None
+    start: VuFunction | None = None
     rate: float | None = None
     think_s: float = 0.0
     jitter: float = 0.0
-    sources: tuple[
-        str, ...
-    ] = ()  # local addresses to connect from, in turn; empty: the system's choice
+    sources: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raise `BadPlan` where nobody could play it."""
+        """Check that the scenario can be run.
+
+        Raises:
+            BadPlan: The stages, `think_s` or `jitter` are out of range.
+        """
         checked(self.stages)
         if self.think_s < 0 or not 0 <= self.jitter <= 1:
             raise BadPlan(
-                f"thinking of {self.think_s:g} s with a jitter of {self.jitter:g}; 0 s or more, and 0 to 1"
+                f"thinking of {self.think_s:g} s with a jitter of {self.jitter:g}; "
+                "0 s or more, and 0 to 1"
             )
 
     @property
-    def most_vus(self) -> int:
+    def max_vus(self) -> int:
+        """The largest number of VUs at once."""
         return max(stage.vus for stage in self.stages)
 
     @property
     def duration_s(self) -> float:
+        """The seconds that all stages take together."""
         return sum(stage.duration_s for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
-    """Which part of a run this generator process is: its shared things, its place among the generators."""
+class GeneratorContext:
+    """The part of a run that one generator process does.
+
+    Args:
+        session: What the VUs of this process share.
+        index: The number of this process, from 0.
+        generators: The number of processes.
+    """
 
     session: Session
     index: int = 0
     generators: int = 1
 
     def share(self, whole: int) -> int:
-        """This generator's part of `whole`; all generators' parts add up to it."""
+        """Return this generator's part of `whole`. The parts of all generators add up to it."""
         return (whole + self.generators - 1 - self.index) // self.generators
 
 
 class Profile:
-    """Base of every profile. Subclass it, say `iteration`, and set what differs.
+    """The base of every profile: subclass it, define `iteration`, and set what differs.
 
-    Every attribute that is a number or a text can be set from the command line: `--set think_s=0.5`.
+    The command line can set every attribute that is a number or a text: `--set think_s=0.5`.
     """
 
     stages: tuple[Stage, ...] = (Stage(10, 50), Stage(20, 100), Stage(12, 0))
     rate: float | None = None
-    think_s: float = 0.2  # mean pause of `vu.think()`
-    jitter: float = 0.5  # a pause is 1 - jitter to 1 + jitter times the mean
-    takes_stages: ClassVar[bool] = (
-        True  # False: the profile makes its own scenarios, and refuses --stages and --vus
-    )
+    think_s: float = 0.2  # the mean of `vu.think()`
+    jitter: float = 0.5  # a pause lasts 1 - jitter to 1 + jitter times the mean
+    takes_stages: ClassVar[bool] = True  # False: --stages, --vus and --rate are refused
 
     def scenarios(self, target_host: str) -> list[Scenario]:
-        """The kinds of virtual user of this run; by default one: `start` once, then `iteration` for ever."""
+        """Return the kinds of virtual users of this run.
+
+        By default there is one, which does `start` once and then `iteration` over and over.
+
+        Args:
+            target_host: The host of the target's URL.
+        """
         return [
             Scenario(
                 "default",
@@ -96,21 +121,33 @@ class Profile:
             )
         ]
 
-    async def prepare(self, crew: Crew) -> dict[str, float]:
-        """Done before the clock starts and counted apart. Gives figures to print, such as accounts made."""
+    async def prepare(self, context: GeneratorContext) -> dict[str, float]:
+        """Do what is needed before the measurement. Its requests are not counted.
+
+        Returns:
+            Named numbers to print, such as the accounts made.
+        """
         return {}
 
     async def start(self, vu: VirtualUser) -> bool | None:
-        """Done once by each VU, when it comes; False means that it did not work, and is to be done again."""
+        """Do what each VU does once, before its first iteration.
+
+        Returns:
+            False if it failed and is to be repeated.
+        """
         return None
 
     async def iteration(self, vu: VirtualUser) -> None:
-        """What a VU does over and over."""
+        """Do what a VU does over and over."""
         raise NotImplementedError
 
 
 def load_profile(spec: str, named: Mapping[str, type[Profile]]) -> Profile:
-    """A profile of `named`, or the class of `path.py:Class`; `BadPlan` if there is none."""
+    """Return a profile of `named`, or an object of the class that `path.py:Class` names.
+
+    Raises:
+        BadPlan: There is no such profile, or it cannot be made.
+    """
     if spec in named:
         return named[spec]()
     path, colon, name = spec.rpartition(":")
@@ -122,11 +159,9 @@ def load_profile(spec: str, named: Mapping[str, type[Profile]]) -> Profile:
     if module_spec is None or module_spec.loader is None:
         raise BadPlan(f"{path!r} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
-    neighbours = str(Path(path).resolve().parent)
-    if (
-        neighbours not in sys.path
-    ):  # last, so that no file there takes the place of a module that others import
-        sys.path.append(neighbours)
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:  # the file may import its neighbours
+        sys.path.append(folder)  # last, so that no file there hides an installed module
     sys.modules[module_spec.name] = module
     try:
         module_spec.loader.exec_module(module)
@@ -146,7 +181,10 @@ def load_profile(spec: str, named: Mapping[str, type[Profile]]) -> Profile:
 
 
 def settings_of(profile: Profile) -> dict[str, type]:
-    """Names that `--set` knows, with their types: `think_s = 1` in a profile is as fractional as its base's."""
+    """Return the names that `--set` knows, with their types.
+
+    An attribute that is a float in `Profile` is a float everywhere, even after `think_s = 1`.
+    """
     return {
         name: float if isinstance(getattr(Profile, name, None), float) else type(value)
         for name in dir(profile)
@@ -157,7 +195,11 @@ def settings_of(profile: Profile) -> dict[str, type]:
 
 
 def apply_settings(profile: Profile, settings: Mapping[str, str]) -> None:
-    """Set attributes from text, each as the type its default has."""
+    """Set attributes of `profile` from text, each converted to the type of its default.
+
+    Raises:
+        BadPlan: There is no such attribute, or the text does not fit its type.
+    """
     known = settings_of(profile)
     for name, text in settings.items():
         if name not in known:

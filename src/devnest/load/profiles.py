@@ -6,17 +6,17 @@ from types import MappingProxyType
 
 from devnest.load.errors import BadPlan
 from devnest.load.prepare import make_accounts, measure_sign_ins
-from devnest.load.profile import Crew, Profile, Scenario
+from devnest.load.profile import GeneratorContext, Profile, Scenario
 from devnest.load.schedule import Stage, constant
 from devnest.load.user import Account, VirtualUser
 
 __all__ = ["PROFILES", "Experiment", "Flood", "Stress"]
 
-_REFUSED = (429, 503)
+_BUSY_STATUSES = (429, 503)
 
 
 class Experiment(Profile):
-    """The published experiment: everybody registers, signs in and posts, with 0.2 s of thinking between."""
+    """The published experiment: each VU registers, signs in and posts, and thinks 0.2 s between."""
 
     async def iteration(self, vu: VirtualUser) -> None:
         vu.token = ""
@@ -28,7 +28,7 @@ class Experiment(Profile):
 
 
 class Stress(Profile):
-    """A crowd that signs in once while it gathers, then reads (70 %) and posts (30 %)."""
+    """The published stress test: VUs sign in once, then read (70 %) and post (30 %)."""
 
     vus = 5000
     ramp_s = 120.0
@@ -36,7 +36,7 @@ class Stress(Profile):
     fall_s = 5.0
     feed_share = 0.7
     think_s = 2.4
-    accounts = 0  # made beforehand; 0: one for each VU
+    accounts = 0  # made before the run; 0: one for each VU
 
     def __init__(self) -> None:
         self._accounts: list[Account] = []
@@ -57,9 +57,10 @@ class Stress(Profile):
             )
         ]
 
-    async def prepare(self, crew: Crew) -> dict[str, float]:
-        wanted = self.accounts or max(scenario.most_vus for scenario in self.scenarios(""))
-        self._accounts, seconds = await make_accounts(crew.session, max(1, crew.share(wanted)))
+    async def prepare(self, context: GeneratorContext) -> dict[str, float]:
+        wanted = self.accounts or max(scenario.max_vus for scenario in self.scenarios(""))
+        count = max(1, context.share(wanted))
+        self._accounts, seconds = await make_accounts(context.session, count)
         return {"accounts": len(self._accounts), "seconds": seconds}
 
     async def start(self, vu: VirtualUser) -> bool:
@@ -77,22 +78,23 @@ class Stress(Profile):
 
 
 class Flood(Profile):
-    """Sign-ins at a multiple of what the target can do, beside honest clients who sign in, read and post."""
+    """Sign-ins at a multiple of the target's capacity, beside honest sign-ins, reads and posts."""
 
     takes_stages = False
     duration_s = 60.0
-    capacity = (
-        0.0  # sign-ins a second the target can do; 0: measured for `measure_s` before the run
-    )
+    # The target's capacity in sign-ins per second; 0: measured for `measure_s` before the run.
+    capacity = 0.0
     measure_s = 5.0
     multiple = 10.0
-    attackers = 1000  # VUs that take the flood's arrivals; those due when all are busy are dropped
+    # VUs of the flood. An iteration that is due while all of them are busy is dropped.
+    attackers = 1000
     attacked_accounts = 50
     honest = 2
     readers = 20
     posters = 10
     think_s = 0.2
-    attack_addresses = "127.0.0.2,127.0.0.3,127.0.0.4"  # sources of the flood, where the target is 127.0.0.1 on Linux
+    # The sources of the flood. They are used only where the target is 127.0.0.1 on Linux.
+    attack_addresses = "127.0.0.2,127.0.0.3,127.0.0.4"
 
     def __init__(self) -> None:
         self._accounts: list[Account] = []
@@ -109,22 +111,23 @@ class Flood(Profile):
             <= 0
         ):
             raise BadPlan(
-                "the flood needs duration_s, multiple, attackers, attacked_accounts and measure_s above 0"
+                "the flood needs duration_s, multiple, attackers, attacked_accounts and measure_s "
+                "above 0"
             )
         if min(self.capacity, self.honest, self.readers, self.posters) < 0:
             raise BadPlan("the flood needs capacity, honest, readers and posters 0 or more")
         loopback = target_host == "127.0.0.1" and sys.platform == "linux"
         sources = tuple(filter(None, self.attack_addresses.split(","))) if loopback else ()
-        whole = constant(self.attackers, self.duration_s)
+        stages = constant(self.attackers, self.duration_s)
         attack = Scenario(
             "attack",
             self._attack,
-            whole,
+            stages,
             self._choose,
             rate=self.capacity * self.multiple,
             sources=sources,
         )
-        habits = {
+        kinds = {
             "honest": (self.honest, self._sign_in, self._choose, 2.0),
             "readers": (self.readers, self._read, None, self.think_s),
             "posters": (self.posters, self._post, self._enter, self.think_s),
@@ -133,22 +136,21 @@ class Flood(Profile):
             Scenario(
                 name, iteration, constant(vus, self.duration_s), start, None, think_s, self.jitter
             )
-            for name, (vus, iteration, start, think_s) in habits.items()
+            for name, (vus, iteration, start, think_s) in kinds.items()
             if vus > 0
         ]
 
-    async def prepare(self, crew: Crew) -> dict[str, float]:
-        self._accounts, seconds = await make_accounts(
-            crew.session, max(1, crew.share(self.attacked_accounts))
-        )
+    async def prepare(self, context: GeneratorContext) -> dict[str, float]:
+        count = max(1, context.share(self.attacked_accounts))
+        self._accounts, seconds = await make_accounts(context.session, count)
         if not self.capacity:
-            self.capacity = crew.generators * await measure_sign_ins(
-                crew.session, self._accounts, self.measure_s
+            self.capacity = context.generators * await measure_sign_ins(
+                context.session, self._accounts, self.measure_s
             )
         return {
             "accounts": len(self._accounts),
             "seconds": seconds,
-            "sign_ins_per_s": self.capacity / crew.generators,
+            "sign_ins_per_s": self.capacity / context.generators,
         }
 
     async def _choose(self, vu: VirtualUser) -> None:
@@ -161,7 +163,7 @@ class Flood(Profile):
         return signed_in
 
     async def _attack(self, vu: VirtualUser) -> None:
-        await vu.login("attack", expect=(200, *_REFUSED))
+        await vu.login("attack", expect=(200, *_BUSY_STATUSES))
 
     async def _sign_in(self, vu: VirtualUser) -> None:
         await vu.login("login")

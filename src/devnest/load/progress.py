@@ -1,4 +1,4 @@
-"""What is shown while a run goes on: a live table on a terminal, a line every few seconds elsewhere."""
+"""Shows a run while it goes on: a live table on a terminal, a line every few seconds elsewhere."""
 
 import time
 from types import TracebackType
@@ -8,17 +8,22 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
+from devnest.load.result import MAX_CPU_SHARE, MIN_SECOND_S, Point, Result
 from devnest.load.summary import milliseconds
 
 __all__ = ["Progress"]
 
-_LINE_EVERY_S = 5
-_BAR = 30
+_LINE_INTERVAL_S = 5
+_BAR_CHARS = 30
 
 
 class Progress:
-    """Shows a run of `duration_s` on `stream`; used as a context manager."""
+    """A context manager that shows a run on a stream.
+
+    Args:
+        stream: Where it is shown.
+        duration_s: How long the run is to last.
+    """
 
     def __init__(self, stream: TextIO, duration_s: float) -> None:
         self._console = Console(file=stream)
@@ -40,10 +45,11 @@ class Progress:
         self._live.stop()
 
     def say(self, line: str) -> None:
+        """Print one line."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def prepared(self, result: Result) -> None:
-        """The clock starts."""
+        """Show that the measurement begins, and what was prepared."""
         self._begin = time.monotonic()
         if result.prepared:
             self.say(
@@ -52,10 +58,10 @@ class Progress:
             )
 
     def second(self, result: Result, point: Point) -> None:
-        """One second has passed."""
+        """Show the second that has passed."""
         if self._console.is_terminal:
             self._live.update(self._table(result, point), refresh=True)
-        elif (point.second + 1) % _LINE_EVERY_S == 0 and point.wall_s > SHORTEST_S:
+        elif (point.second + 1) % _LINE_INTERVAL_S == 0 and point.wall_s > MIN_SECOND_S:
             self.say(
                 f"{point.second + 1:5d}s  {point.vus:6,} VUs  {point.requests_per_s:8,.1f} req/s  "
                 f"p95 {_p95(point):>8}  failed {result.failed:,}"
@@ -64,10 +70,11 @@ class Progress:
     def _table(self, result: Result, point: Point) -> Table:
         elapsed_s = min(self._duration_s, time.monotonic() - self._begin)
         done = min(1.0, elapsed_s / self._duration_s)
-        bar = "━" * round(done * _BAR)
-        busy = "red" if point.cpu > CPU_LIMIT else "default"
+        bar = "━" * round(done * _BAR_CHARS)
+        busy = "red" if point.cpu > MAX_CPU_SHARE else "default"
         table = Table(box=None, pad_edge=False, title_justify="left", title_style="")
-        table.title = f"[green]{bar}[/][dim]{'━' * (_BAR - len(bar))}[/] {elapsed_s:.0f}s of {self._duration_s:.0f}s"
+        rest = "━" * (_BAR_CHARS - len(bar))
+        table.title = f"[green]{bar}[/][dim]{rest}[/] {elapsed_s:.0f}s of {self._duration_s:.0f}s"
         for heading in ("VUs", "req/s", "p95", "requests", "failed", "dropped", "generator"):
             table.add_column(heading, justify="right", min_width=8)
         table.add_row(
@@ -83,6 +90,4 @@ class Progress:
 
 
 def _p95(point: Point) -> str:
-    return (
-        milliseconds(point.p95_ms) if point.p95_ms else "-"
-    )  # in a second without an answer there is none
+    return milliseconds(point.p95_ms) if point.p95_ms else "-"  # 0 is a second without an answer

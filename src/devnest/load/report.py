@@ -1,13 +1,13 @@
-"""The report of one run: what happened over time, by route, and whether the generator can be believed."""
+"""The HTML report of one run: over time, by route, and how busy the generator was."""
 
 import html
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from devnest.load.charts import COLOURS, LOGARITHMIC, curve, frame
+from devnest.load.charts import COLOURS, LOGARITHMIC, curve, time_layout
 from devnest.load.page import Figure, figure, page, table, tiles
-from devnest.load.result import CPU_LIMIT, SHORTEST_S, Point, Result
+from devnest.load.result import MAX_CPU_SHARE, MIN_SECOND_S, Point, Result
 from devnest.load.summary import milliseconds, notices
 from devnest.load.thresholds import Verdict
 
@@ -19,7 +19,13 @@ _SHOWN_PERCENTILES = (50, 90, 95, 99)
 
 
 def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
-    """The whole HTML file."""
+    """Return the whole HTML file.
+
+    Args:
+        result: The run.
+        verdicts: Of its thresholds.
+        command: The command line that started it.
+    """
     figures = {
         "rate": _over_time(
             result, "req/s", [curve("requests", _seconds(result), _rates(result), 0)]
@@ -32,7 +38,8 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
         figures["failures"] = _over_time(result, "failed requests", [_failure_bars(result)])
     body = [
         f"<h1>Load on {html.escape(result.url)}</h1>",
-        f"<p class='quiet'>{result.started_at:%Y-%m-%d %H:%M:%S} UTC, profile {html.escape(result.profile)}</p>",
+        f"<p class='quiet'>{result.started_at:%Y-%m-%d %H:%M:%S} UTC, "
+        f"profile {html.escape(result.profile)}</p>",
         *_notices(result),
         tiles(_headline(result)),
         *_thresholds(verdicts),
@@ -155,14 +162,16 @@ def _about(result: Result, command: str) -> str:
         ["command", command],
         [
             "machine",
-            f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}",
+            f"{machine.processor}, {machine.cores} cores, {machine.system}, "
+            f"Python {machine.python}",
         ],
         ["seed", str(result.seed)],
         ["duration", f"{result.elapsed_s:.1f} s"],
         [
             "generator",
-            f"{result.generators} process(es), {result.cpu_mean:.0%} of a core on average, {result.cpu_peak:.0%} in "
-            f"the busiest ten seconds, {result.cpu_ms_per_request:.3f} ms of CPU per request",
+            f"{result.generators} process(es), {result.cpu_mean:.0%} of a core on average, "
+            f"{result.cpu_peak:.0%} in the busiest ten seconds, "
+            f"{result.cpu_ms_per_request:.3f} ms of CPU per request",
         ],
         [
             "prepared before",
@@ -175,8 +184,8 @@ def _about(result: Result, command: str) -> str:
 
 
 def _points(result: Result) -> list[Point]:
-    """The seconds to draw: without a stub at the end, whose rates would be noise."""
-    return [point for point in result.points if point.wall_s > SHORTEST_S] or result.points
+    """Return the seconds to draw: without a short last one, whose rates would be noise."""
+    return [point for point in result.points if point.wall_s > MIN_SECOND_S] or result.points
 
 
 def _seconds(result: Result) -> list[int]:
@@ -190,9 +199,8 @@ def _rates(result: Result) -> list[float]:
 def _p95_lines(result: Result) -> list[dict[str, Any]]:
     lines = []
     for index, name in enumerate(result.names):
-        values = [
-            point.p95_ms_by_name.get(name) for point in _points(result)
-        ]  # None: a gap in the line
+        # None, where a second has no request of that name, is a gap in the line.
+        values = [point.p95_ms_by_name.get(name) for point in _points(result)]
         lines.append(curve(name, _seconds(result), values, index))
     return lines
 
@@ -209,7 +217,7 @@ def _failure_bars(result: Result) -> dict[str, Any]:
 
 
 def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figure:
-    """Traces over the seconds of the run, with the virtual users as an area behind, on the right-hand axis."""
+    """Return traces over the seconds of the run, with the number of VUs as an area behind them."""
     vus = {
         "type": "scatter",
         "mode": "lines",
@@ -221,13 +229,11 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
         "line": {"width": 0, "shape": "hv"},
     }
     on_top = [{**trace, "yaxis": "y2"} for trace in traces]
-    layout = frame(unit)
+    layout = time_layout(unit)
     if len(seconds := _seconds(result)) > 1:
-        layout["xaxis"]["range"] = [
-            seconds[0],
-            seconds[-1],
-        ]  # else dots make an axis longer than that of the next chart
-    # Plotly draws a second axis over the first: so the first, behind, is that of the VUs, on the right
+        # Given, since dots make Plotly's axis longer, and all charts of the page are to match.
+        layout["xaxis"]["range"] = [seconds[0], seconds[-1]]
+    # Plotly draws the second axis over the first, so the first is that of the VUs, on the right.
     layout["yaxis"] = {
         "title": {"text": "VUs"},
         "side": "right",
@@ -241,9 +247,7 @@ def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figur
         "rangemode": "tozero",
         "automargin": True,
     }
-    layout["yaxis2"]["tickmode"] = (
-        "auto"  # else the ticks follow the axis of the VUs, at odd values
-    )
+    layout["yaxis2"]["tickmode"] = "auto"  # else Plotly aligns the ticks with those of the VUs
     return {"data": [vus, *on_top], "layout": layout}
 
 
@@ -262,17 +266,17 @@ def _percentiles(result: Result) -> Figure:
         }
         for index, (percent, heights) in enumerate(values.items())
     ]
-    layout = frame("ms")
+    layout = time_layout("ms")
     layout["xaxis"] = {"type": "category"}
     layout["yaxis"].update(LOGARITHMIC)
     if shown := [height for heights in values.values() for height in heights if height > 0]:
-        # Left alone, the shortest bar ends where the axis begins.
+        # Plotly's own range would begin at the smallest value, and its bar would have no height.
         layout["yaxis"]["range"] = [math.log10(min(shown) / 2), math.log10(max(shown) * 1.2)]
     return {"data": data, "layout": layout}
 
 
 def _cpu(result: Result) -> Figure:
-    layout = frame("% of a core")
+    layout = time_layout("% of a core")
     most = max([100.0, *(point.cpu * 100 for point in _points(result))])
     layout["yaxis"]["range"] = [0, most]
     limit = {"color": _BAD, "width": 1, "dash": "dash"}
@@ -282,8 +286,8 @@ def _cpu(result: Result) -> Figure:
             "xref": "paper",
             "x0": 0,
             "x1": 1,
-            "y0": CPU_LIMIT * 100,
-            "y1": CPU_LIMIT * 100,
+            "y0": MAX_CPU_SHARE * 100,
+            "y1": MAX_CPU_SHARE * 100,
             "line": limit,
         }
     ]

@@ -1,4 +1,4 @@
-"""The figures of a run, as they grow and at its end."""
+"""The results of a run, during it and at its end."""
 
 import math
 import os
@@ -11,23 +11,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from devnest.load.messages import Second
-from devnest.load.tally import Figures, Key
+from devnest.load.tally import Counts, Key
 from devnest.load.trend import Trend
 
 __all__ = [
-    "CPU_LIMIT",
-    "SHORTEST_S",
-    "STALL_LIMIT_S",
+    "MAX_CPU_SHARE",
+    "MAX_STALL_S",
+    "MIN_SECOND_S",
     "Machine",
     "Point",
     "Result",
     "exact_percentile",
 ]
 
-CPU_LIMIT = 0.8  # of a core; above it a generator measures itself
-STALL_LIMIT_S = 0.1  # a longer one is told: it is in the durations
+# Of a core, in the busiest ten seconds. Above it requests wait for the generator, not the target,
+# and the run is void.
+MAX_CPU_SHARE = 0.8
+MAX_STALL_S = 0.1  # a longer block of a generator's event loop is reported: it is in the durations
 _CPU_WINDOW_S = 10
-SHORTEST_S = 0.5  # a shorter last second has no rate worth showing
+MIN_SECOND_S = 0.5  # a shorter last second is not shown: its rates would be noise
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class Point:
     vus: int = 0
     cpu: float = 0.0  # share of a core, of the busiest generator
     wall_s: float = 0.0
-    stall_s: float = 0.0  # the longest time in which a generator's event loop did not turn
+    stall_s: float = 0.0  # the longest time in which a generator's event loop was blocked
     med_ms: float = 0.0
     p95_ms: float = 0.0
     p95_ms_by_name: dict[str, float] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where the generator ran; the target may be elsewhere."""
+    """The machine of the generator; the target may run on another."""
 
     system: str
     processor: str
@@ -58,6 +60,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> "Machine":
+        """Return this machine."""
         processor = platform.processor() or platform.machine()
         cpuinfo = Path("/proc/cpuinfo")
         if cpuinfo.exists():
@@ -78,11 +81,11 @@ def _cores() -> int:
 
 
 class _OpenSecond:
-    """A second that some generator has not yet told of."""
+    """A second that not every generator has reported yet."""
 
     def __init__(self, ordinal: int) -> None:
         self.point = Point(ordinal)
-        self.told = 0
+        self.reports = 0
         self._durations: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
 
     def add(self, name: str, expected: bool, seconds: "array[float]") -> None:
@@ -104,12 +107,19 @@ class _OpenSecond:
 
 
 def exact_percentile(ordered: list[float], percent: float) -> float:
-    """The smallest value that `percent` of the sorted values do not exceed; 0 of none."""
+    """Return the smallest value that `percent` % of the sorted values do not exceed; 0 of none."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
 
 
 class Result:
-    """Everything known about a run; `absorb` makes it grow, `finish` closes it."""
+    """Everything measured in a run. `absorb` adds a second, `finish` ends it.
+
+    Args:
+        url: The target.
+        profile: The name of the profile.
+        generators: The number of generator processes.
+        seed: The seed of the VUs' random numbers.
+    """
 
     def __init__(self, *, url: str, profile: str, generators: int, seed: int) -> None:
         self.url = url
@@ -130,35 +140,41 @@ class Result:
         self.prepared: dict[str, float] = {}
         self.points: list[Point] = []
         self.elapsed_s = 0.0
-        self.stopped = False  # by the person, before its end
-        self._open: dict[int, _OpenSecond] = {}
-        self._cpu: list[list[tuple[float, float]]] = [
-            [] for _ in range(generators)
-        ]  # CPU and wall time, by second
+        self.stopped = False  # whether the user stopped it before its end
+        self._open_seconds: dict[int, _OpenSecond] = {}
+        # For each generator, the CPU and the wall time of each second.
+        self._cpu: list[list[tuple[float, float]]] = [[] for _ in range(generators)]
 
     def prepare(self, figures: Mapping[str, float]) -> None:
-        """Add what one generator prepared; they work at the same time, so their seconds do not add up."""
+        """Add what one generator prepared.
+
+        Generators prepare at the same time, so of their `seconds` the largest counts.
+        """
         for name, value in figures.items():
             so_far = self.prepared.get(name, 0.0)
             self.prepared[name] = max(so_far, value) if name == "seconds" else so_far + value
 
     def absorb(self, generator: int, second: Second) -> Point | None:
-        """Add one generator's second; gives the point once all generators have told of that second."""
-        moment = self._open.setdefault(second.ordinal, _OpenSecond(second.ordinal))
-        moment.told += 1
-        moment.point.vus += second.vus
-        moment.point.wall_s = max(moment.point.wall_s, second.wall_s)
-        moment.point.cpu = max(
-            moment.point.cpu, second.cpu_s / second.wall_s if second.wall_s else 0.0
+        """Add one second of one generator.
+
+        Returns:
+            The second of the run, once all generators have reported it.
+        """
+        whole = self._open_seconds.setdefault(second.ordinal, _OpenSecond(second.ordinal))
+        whole.reports += 1
+        whole.point.vus += second.vus
+        whole.point.wall_s = max(whole.point.wall_s, second.wall_s)
+        whole.point.cpu = max(
+            whole.point.cpu, second.cpu_s / second.wall_s if second.wall_s else 0.0
         )
-        moment.point.stall_s = max(moment.point.stall_s, second.stall_s)
+        whole.point.stall_s = max(whole.point.stall_s, second.stall_s)
         self._cpu[generator].append((second.cpu_s, second.wall_s))
-        self._count(second.figures, moment)
-        return self._close(second.ordinal) if moment.told == self.generators else None
+        self._count(second.counts, whole)
+        return self._close(second.ordinal) if whole.reports == self.generators else None
 
     def finish(self) -> None:
-        """Close the seconds that not every generator reached."""
-        for ordinal in sorted(self._open):
+        """Close the seconds that not every generator reported, and end the result."""
+        for ordinal in sorted(self._open_seconds):
             self._close(ordinal)
         self.points.sort(key=lambda point: point.second)
         self.elapsed_s = max(
@@ -166,60 +182,70 @@ class Result:
         )
 
     def _close(self, ordinal: int) -> Point:
-        point = self._open.pop(ordinal).closed()
+        point = self._open_seconds.pop(ordinal).closed()
         self.points.append(point)
         return point
 
-    def _count(self, figures: Figures, moment: _OpenSecond) -> None:
-        for name, status, expected, packed in figures.durations:
+    def _count(self, counts: Counts, second: _OpenSecond) -> None:
+        for name, status, expected, packed in counts.durations:
             seconds = array("d", packed)
             self.durations.setdefault((name, status, expected), Trend()).add(seconds)
-            moment.add(name, expected, seconds)
-        self.connecting.add(array("d", figures.connecting))
-        self.iterations.add(array("d", figures.iterations))
-        for name, passes, fails in figures.checks:
+            second.add(name, expected, seconds)
+        self.connecting.add(array("d", counts.connecting))
+        self.iterations.add(array("d", counts.iterations))
+        for name, passes, fails in counts.checks:
             so_far = self.checks.get(name, (0, 0))
             self.checks[name] = (so_far[0] + passes, so_far[1] + fails)
-        for name, reason, count in figures.errors:
+        for name, reason, count in counts.errors:
             self.errors[name, reason] += count
-        self.dropped += figures.dropped
-        self.interrupted += figures.interrupted
-        self.sent_bytes += figures.sent_bytes
-        self.received_bytes += figures.received_bytes
+        self.dropped += counts.dropped
+        self.interrupted += counts.interrupted
+        self.sent_bytes += counts.sent_bytes
+        self.received_bytes += counts.received_bytes
 
     @property
     def names(self) -> list[str]:
-        """Of the requests, in the order they were first seen."""
+        """The names of the requests, in the order of their first answers."""
         return list(dict.fromkeys(name for name, _, _ in self.durations))
 
     @property
     def requests(self) -> int:
+        """The number of all requests."""
         return sum(trend.count for trend in self.durations.values())
 
     @property
     def failed(self) -> int:
+        """The number of requests without an expected answer."""
         return self.trend(expected=False).count
 
     @property
     def requests_per_s(self) -> float:
+        """The mean rate over the run."""
         return self.requests / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
     def peak_requests_per_s(self) -> float:
-        """Of the best second."""
+        """The rate of the best second."""
         return max(
-            (point.requests_per_s for point in self.points if point.wall_s > SHORTEST_S),
+            (point.requests_per_s for point in self.points if point.wall_s > MIN_SECOND_S),
             default=0.0,
         )
 
     @property
     def vus_max(self) -> int:
+        """The most VUs at once."""
         return max((point.vus for point in self.points), default=0)
 
     def trend(
         self, name: str | None = None, status: int | None = None, expected: bool | None = None
     ) -> Trend:
-        """Durations of the requests that fit."""
+        """Return the durations of the requests that match.
+
+        Args:
+            name: Only requests of this name.
+            status: Only answers of this status.
+            expected: Only answers that were expected, or only those that were not.
+        """
         return Trend.of(
             trend
             for (its_name, its_status, its_expected), trend in self.durations.items()
@@ -229,7 +255,7 @@ class Result:
         )
 
     def statuses(self, name: str) -> dict[int, int]:
-        """How many answers of each status the requests of that name got; 0 is no whole answer."""
+        """Return how often each status answered `name`; 0 stands for no complete response."""
         counts: Counter[int] = Counter()
         for (its_name, status, _), trend in self.durations.items():
             counts[status] += trend.count if its_name == name else 0
@@ -237,16 +263,17 @@ class Result:
 
     @property
     def cpu_s(self) -> float:
+        """The CPU time of all generators."""
         return sum(cpu for seconds in self._cpu for cpu, _ in seconds)
 
     @property
     def cpu_mean(self) -> float:
-        """Share of a core, of the busiest generator, over the run."""
+        """The share of a core that the busiest generator used over the run."""
         return max((_share(seconds) for seconds in self._cpu), default=0.0)
 
     @property
     def cpu_peak(self) -> float:
-        """Share of a core, of the busiest generator, in its busiest ten seconds."""
+        """The share of a core that the busiest generator used in its busiest ten seconds."""
         return max(
             (
                 _share(seconds[begin : begin + _CPU_WINDOW_S])
@@ -258,17 +285,18 @@ class Result:
 
     @property
     def cpu_ms_per_request(self) -> float:
+        """The CPU time of the generators per request, in milliseconds."""
         return self.cpu_s / self.requests * 1e3 if self.requests else 0.0
 
     @property
     def stall_s(self) -> float:
-        """The longest time in which a generator's event loop did not turn."""
+        """The longest time in which a generator's event loop was blocked."""
         return max((point.stall_s for point in self.points), default=0.0)
 
     @property
     def is_void(self) -> bool:
-        """Whether a generator was so busy that the durations are partly its own."""
-        return self.cpu_peak > CPU_LIMIT
+        """Whether a generator was so busy that the durations include its own delays."""
+        return self.cpu_peak > MAX_CPU_SHARE
 
 
 def _share(seconds: list[tuple[float, float]]) -> float:

@@ -1,4 +1,4 @@
-"""Runs a plan: starts the generator processes, gathers what they count, gives one result."""
+"""Runs a plan: starts the generator processes, collects what they count, returns one result."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ from devnest.load.target import Target
 
 __all__ = ["Plan", "run"]
 
-_SEED_LIMIT = 2**31
-_EXIT_S = 5.0
+_MAX_SEED = 2**31
+_MAX_EXIT_S = 5.0  # a generator that needs longer to exit is killed
 
 OnPrepared = Callable[[Result], None]
 OnSecond = Callable[[Result, Point], None]
@@ -30,20 +30,36 @@ OnSecond = Callable[[Result, Point], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. `stages` and `rate` replace the profile's own; `settings` set its attributes."""
+    """What to run, against which target.
+
+    Args:
+        url: `http://HOST[:PORT][/BASE]` or `https://...`.
+        profile: The name of a profile, or `path.py:Class`.
+        stages: They replace those of the profile.
+        rate: Iterations per second of the open model; it replaces that of the profile.
+        generators: The number of processes that share the VUs.
+        seed: The seed of the VUs' random numbers.
+        timeout_s: How long a request may take before it fails.
+        insecure: Whether to accept any TLS certificate.
+        settings: Attributes of the profile to set, as text.
+    """
 
     url: str
     profile: str = "experiment"
     stages: tuple[Stage, ...] | None = None
     rate: float | None = None
     generators: int = 1
-    seed: int = field(default_factory=lambda: secrets.randbelow(_SEED_LIMIT))
+    seed: int = field(default_factory=lambda: secrets.randbelow(_MAX_SEED))
     timeout_s: float = 60.0
     insecure: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def checked(self) -> Profile:
-        """The plan's profile; `BadPlan` where the plan cannot be carried out here."""
+        """Check the plan and return its profile.
+
+        Raises:
+            BadPlan: The plan cannot be carried out.
+        """
         Target.parse(self.url)
         if not 1 <= self.generators <= MAX_GENERATORS:
             raise BadPlan(f"{self.generators} generators; a run has 1 to {MAX_GENERATORS}")
@@ -56,11 +72,13 @@ class Plan:
         profile = profile_of(self.job(0, ""))
         if not profile.takes_stages and (self.stages is not None or self.rate is not None):
             raise BadPlan(
-                f"the profile {self.profile} makes its own schedule; change it with --set duration_s=60"
+                f"the profile {self.profile} makes its own schedule; "
+                "change it with --set duration_s=60"
             )
         return profile
 
     def job(self, index: int, address: str) -> Job:
+        """Return the job of generator `index`, for the target's resolved `address`."""
         stages = (
             None
             if self.stages is None
@@ -104,7 +122,12 @@ class _Generator:
         return cls(process, channel)
 
     async def receive(self) -> Message:
-        """The next message; raises what the generator failed with, or `GeneratorDied`."""
+        """Return the next message.
+
+        Raises:
+            LoadError: The generator reported it.
+            GeneratorDied: The process has ended.
+        """
         message = await self.channel.receive()
         if message is None:
             status = await self._process.wait()
@@ -118,10 +141,10 @@ class _Generator:
         return message
 
     async def end(self) -> None:
-        """Leave no process behind, however the run ended."""
+        """Wait until the process has exited; kill it if that takes too long."""
         await self.channel.close()
         try:
-            async with asyncio.timeout(_EXIT_S):
+            async with asyncio.timeout(_MAX_EXIT_S):
                 await self._process.wait()
         except TimeoutError:
             self._process.kill()
@@ -135,48 +158,61 @@ async def run(
     on_second: OnSecond | None = None,
     stop: asyncio.Event | None = None,
 ) -> Result:
-    """Carry out `plan`; raises `LoadError`. Setting `stop` ends it early with what was measured so far."""
+    """Carry out `plan`. Cancelling the call ends its processes, and the result is lost.
+
+    Args:
+        plan: What to run.
+        on_prepared: Called when all generators are prepared, right before the measurement.
+        on_second: Called after each second, with the result so far and that second.
+        stop: Set it to end the run early; the result then holds what was measured so far.
+
+    Returns:
+        The result of all generators together.
+
+    Raises:
+        LoadError: The plan cannot be carried out, or a generator failed.
+    """
     profile = plan.checked()
     parsed = Target.parse(plan.url, insecure=plan.insecure)
     scenarios = profile.scenarios(parsed.host)
     for scenario in scenarios:
         scenario.check()
-    need_descriptors(sum(scenario.most_vus for scenario in scenarios), plan.generators)
+    need_descriptors(sum(scenario.max_vus for scenario in scenarios), plan.generators)
     target = await parsed.reached(plan.timeout_s)
     result = Result(url=plan.url, profile=plan.profile, generators=plan.generators, seed=plan.seed)
     stop = stop or asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        crew = []
+        generators = []
         for index in range(plan.generators):
             generator = await _Generator.start(plan.job(index, target.address))
             stack.push_async_callback(generator.end)
-            crew.append(generator)
-        stopper = asyncio.create_task(_stop(crew, stop, result))
+            generators.append(generator)
+        stopper = asyncio.create_task(_stop(generators, stop, result))
         stack.callback(stopper.cancel)
         try:
-            await _conduct(crew, result, on_prepared, on_second)
+            await _conduct(generators, result, on_prepared, on_second)
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
     result.finish()
     return result
 
 
-async def _stop(crew: list[_Generator], stop: asyncio.Event, result: Result) -> None:
+async def _stop(generators: list[_Generator], stop: asyncio.Event, result: Result) -> None:
     await stop.wait()
     result.stopped = True
-    for generator in crew:
+    for generator in generators:
         generator.channel.send(Stop())
 
 
 async def _conduct(
-    crew: list[_Generator],
+    generators: list[_Generator],
     result: Result,
     on_prepared: OnPrepared | None,
     on_second: OnSecond | None,
 ) -> None:
-    """Let all start together once all are ready, and listen until all are done."""
+    """Start all generators together once each is ready, and collect until each is done."""
     async with asyncio.TaskGroup() as tasks:
-        first = [tasks.create_task(generator.receive()) for generator in crew]
+        first = [tasks.create_task(generator.receive()) for generator in generators]
     ready = [message.result() for message in first]
     for message in ready:
         if isinstance(message, Ready):
@@ -184,10 +220,10 @@ async def _conduct(
     if all(isinstance(message, Ready) for message in ready) and not result.stopped:
         if on_prepared is not None:
             on_prepared(result)
-        for generator in crew:
+        for generator in generators:
             generator.channel.send(Go())
         async with asyncio.TaskGroup() as tasks:
-            for index, generator in enumerate(crew):
+            for index, generator in enumerate(generators):
                 tasks.create_task(_listen(index, generator, result, on_second))
 
 

@@ -1,4 +1,4 @@
-"""How many virtual users there are at each moment of a run."""
+"""Stages: how many virtual users there are at each moment of a run."""
 
 import re
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ __all__ = [
     "vus_at",
 ]
 
+# Limits of a run. They are above what one machine can do, and catch mistyped numbers.
 MAX_VUS = 100_000
-MAX_RATE = 1e6  # iterations a second
+MAX_RATE = 1e6  # iterations per second
 MAX_DURATION_S = 24 * 3600.0
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -26,19 +27,34 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A straight line from the VUs of the stage before (0 at first) to `vus`, `duration_s` seconds long."""
+    """A part of a run in which the number of VUs changes linearly.
+
+    It begins with the VUs of the stage before, or with 0.
+
+    Args:
+        duration_s: How long it lasts; 0 is a step.
+        vus: The number of VUs at its end.
+    """
 
     duration_s: float
     vus: int
 
 
 def constant(vus: int, duration_s: float) -> tuple[Stage, ...]:
-    """All `vus` at once, for `duration_s`."""
+    """Return the stages of a constant number of VUs.
+
+    Raises:
+        BadPlan: A number is out of range.
+    """
     return checked((Stage(0.0, vus), Stage(duration_s, vus)))
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `30`, `30s`, `1m30s`, `500ms`, `2h`."""
+    """Return the seconds of `30`, `30s`, `1m30s`, `500ms` or `2h`.
+
+    Raises:
+        BadPlan: `text` is no duration.
+    """
     stripped = text.strip()
     if re.fullmatch(r"\d+(?:\.\d+)?", stripped):
         return float(stripped)
@@ -48,7 +64,11 @@ def parse_duration(text: str) -> float:
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:
-    """The stages of `10s:50,20s:100,10s:0`."""
+    """Return the stages of a text such as `10s:50,20s:100,10s:0`.
+
+    Raises:
+        BadPlan: The text names no stages, or a number is out of range.
+    """
     stages = []
     for part in text.split(","):
         duration, colon, vus = part.partition(":")
@@ -61,7 +81,11 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
 
 
 def checked(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The same stages, or `BadPlan` where nobody could run them."""
+    """Return the same stages.
+
+    Raises:
+        BadPlan: A number is out of range.
+    """
     for stage in stages:
         if stage.duration_s < 0 or stage.vus < 0:
             raise BadPlan(
@@ -79,14 +103,18 @@ def checked(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 
 def checked_rate(rate: float) -> float:
-    """The same rate, or `BadPlan` where nobody could run at it."""
-    if not 0 < rate <= MAX_RATE:  # nan neither
+    """Return the same rate.
+
+    Raises:
+        BadPlan: It is out of range.
+    """
+    if not 0 < rate <= MAX_RATE:  # also refuses nan
         raise BadPlan(f"a rate of {rate:g} a second; it is more than 0 and at most {MAX_RATE:,.0f}")
     return rate
 
 
 def vus_at(stages: tuple[Stage, ...], elapsed_s: float) -> int:
-    """VUs wanted `elapsed_s` after the start; 0 once the last stage is over."""
+    """Return the VUs wanted `elapsed_s` after the start; 0 once the last stage is over."""
     begin_s, before = 0.0, 0
     for stage in stages:
         if elapsed_s < begin_s + stage.duration_s:

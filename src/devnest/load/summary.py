@@ -1,22 +1,35 @@
-"""The end of a run in words and in JSON."""
+"""The summary at the end of a run, as text and as JSON."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from devnest.load.metrics import METRICS, Counter, Gauge, Metric, Rate, TrendMetric, metric, shown
-from devnest.load.result import CPU_LIMIT, STALL_LIMIT_S, Result
+from devnest.load.metrics import (
+    METRICS,
+    Counter,
+    Gauge,
+    Metric,
+    Rate,
+    TrendMetric,
+    all_metrics,
+    metric,
+)
+from devnest.load.result import MAX_CPU_SHARE, MAX_STALL_S, Result
 from devnest.load.thresholds import Verdict
 
 __all__ = ["exported", "milliseconds", "notices", "summary"]
 
-_NAME_WIDTH = 24
-_MAX_ERRORS = 10
+_NAME_CHARS = 24
+_MAX_ERRORS = 10  # kinds of failures listed; the others are only counted
 
 
 def summary(result: Result, verdicts: Sequence[Verdict] = ()) -> str:
-    """The text printed at the end: thresholds, k6's metrics, a table of the routes, failures, the generator itself."""
+    """Return the text printed at the end.
+
+    It has the thresholds, k6's metrics, a table of the routes, the failures, and how busy the
+    generator was.
+    """
     blocks = [
         _listed("thresholds", [str(verdict) for verdict in verdicts]),
         _listed("checks that failed", _failed_checks(result)),
@@ -33,15 +46,15 @@ def summary(result: Result, verdicts: Sequence[Verdict] = ()) -> str:
 
 
 def exported(result: Result, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
-    """k6's `--summary-export` shape, with what k6 has no place for under `devnest`."""
+    """Return k6's `--summary-export` JSON; what k6 has no place for is under `devnest`."""
     metrics: dict[str, dict[str, Any]] = {
-        name: dict(value.values()) for name, value in shown(result).items()
+        name: dict(value.values()) for name, value in all_metrics(result).items()
     }
     for verdict in verdicts:
         threshold = verdict.threshold
         if threshold.key not in metrics:
             metrics[threshold.key] = dict(metric(result, threshold.metric, threshold.tags).values())
-        # true means failed: so it is in k6, whose old format this is
+        # True means failed, as in k6's format.
         metrics[threshold.key].setdefault("thresholds", {})[threshold.condition] = not verdict.ok
     checks = {name: _check(name, passes, fails) for name, (passes, fails) in result.checks.items()}
     root = {"name": "", "path": "", "id": _identity(""), "groups": {}, "checks": checks}
@@ -49,29 +62,31 @@ def exported(result: Result, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]
 
 
 def milliseconds(value: float) -> str:
-    """A duration with a unit that suits it."""
+    """Return a duration, given in milliseconds, with a suitable unit."""
     if value >= 1000:
         return f"{value / 1000:.2f}s"
     return f"{value:.2f}ms" if value >= 1 else f"{value * 1000:.0f}µs"
 
 
 def notices(result: Result) -> list[str]:
-    """What to tell the reader before the figures are believed."""
+    """Return the warnings to print with the results: a void, blocked, refused or stopped run."""
     lines = []
     if result.is_void:
         lines.append(
-            f"This run is void: a generator used {result.cpu_peak:.0%} of a core in its busiest ten seconds, more than "
-            f"{CPU_LIMIT:.0%}, so the durations are partly its own. Use more --generators, or fewer VUs."
+            f"This run is void: a generator used {result.cpu_peak:.0%} of a core in its busiest "
+            f"ten seconds, more than {MAX_CPU_SHARE:.0%}, so the durations are partly its own. "
+            "Use more --generators, or fewer VUs."
         )
-    if result.stall_s > STALL_LIMIT_S:
+    if result.stall_s > MAX_STALL_S:
         lines.append(
-            f"A generator's event loop stood still for {milliseconds(1000 * result.stall_s)}, which is in what it "
-            "measured then: the profile does something that blocks, or the machine is too busy."
+            f"A generator's event loop stood still for {milliseconds(1000 * result.stall_s)}, "
+            "which is in what it measured then: the profile does something that blocks, "
+            "or the machine is too busy."
         )
     if refused := result.trend(status=429, expected=False).count:
         lines.append(
-            f"{refused:,} answers were 429: the target bounds what one address and one account try at once. "
-            "A DevNest for crowds and floods is started with --no-limits."
+            f"{refused:,} answers were 429: the target bounds what one address and one account "
+            "try at once. A DevNest for crowds and floods is started with --no-limits."
         )
     if result.stopped:
         lines.append("This run was stopped before its end.")
@@ -83,7 +98,7 @@ def _listed(title: str, lines: Sequence[str]) -> str:
 
 
 def _metric_line(result: Result, name: str) -> str:
-    return f"{name:.<{_NAME_WIDTH}}: {_words(name, metric(result, name))}"
+    return f"{name:.<{_NAME_CHARS}}: {_words(name, metric(result, name))}"
 
 
 def _words(name: str, value: Metric) -> str:
@@ -171,9 +186,11 @@ def _failures(result: Result) -> list[str]:
 
 def _about(result: Result) -> list[str]:
     lines = [
-        f"peak {result.peak_requests_per_s:,.1f} req/s in one second; {result.elapsed_s:.1f} s in all",
+        f"peak {result.peak_requests_per_s:,.1f} req/s in one second; "
+        f"{result.elapsed_s:.1f} s in all",
         f"generator: {result.cpu_mean:.0%} of a core (busiest ten seconds {result.cpu_peak:.0%}), "
-        f"{result.cpu_ms_per_request:.3f} ms of CPU per request, {result.generators} process(es), seed {result.seed}",
+        f"{result.cpu_ms_per_request:.3f} ms of CPU per request, "
+        f"{result.generators} process(es), seed {result.seed}",
     ]
     if result.prepared:
         lines.append(
@@ -191,7 +208,7 @@ def _check(name: str, passes: int, fails: int) -> dict[str, Any]:
 
 
 def _identity(path: str) -> str:
-    """k6 names a check or a group by the MD5 of its path."""
+    """Return the id of a check or group: the MD5 of its path, as in k6."""
     return hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
 
 

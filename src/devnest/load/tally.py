@@ -1,7 +1,7 @@
-"""What one generator counts, cheaply, and hands over once a second.
+"""The counters of one generator process, sent to its parent once a second.
 
-A request costs one look-up and one append here. The samples travel as they are, and the parent process, which
-has the time, makes the histograms.
+A request costs one look-up and one append. The samples are sent unchanged, and the parent process,
+which has little else to do, makes the histograms.
 """
 
 from array import array
@@ -9,15 +9,14 @@ from collections import Counter
 
 import msgspec
 
-__all__ = ["Figures", "Key", "Tally"]
+__all__ = ["Counts", "Key", "Tally"]
 
-Key = tuple[
-    str, int, bool
-]  # the request's name, the answer's status (0: none), whether that was expected
+# The request's name, the answer's status (0: none), and whether that status was expected.
+Key = tuple[str, int, bool]
 
 
-class Figures(msgspec.Struct):
-    """Everything counted since the figures before; durations are doubles, in seconds."""
+class Counts(msgspec.Struct):
+    """Everything counted in a second. The durations are packed doubles, in seconds."""
 
     durations: list[tuple[str, int, bool, bytes]]
     connecting: bytes
@@ -31,7 +30,7 @@ class Figures(msgspec.Struct):
 
 
 class Tally:
-    """Owned by one generator's loop."""
+    """Counts since the last `take`. Used only by the event loop of one generator."""
 
     def __init__(self) -> None:
         self._clear()
@@ -48,6 +47,7 @@ class Tally:
         self.received_bytes = 0
 
     def request(self, name: str, status: int, expected: bool, seconds: float) -> None:
+        """Count a request and its duration."""
         key = (name, status, expected)
         samples = self._durations.get(key)
         if samples is None:
@@ -55,15 +55,17 @@ class Tally:
         samples.append(seconds)
 
     def check(self, name: str, ok: bool) -> None:
+        """Count a check."""
         self._checks[name, ok] += 1
 
     def error(self, name: str, reason: str) -> None:
+        """Count a failure of a request by its reason."""
         self._errors[name, reason] += 1
 
-    def take(self) -> Figures:
-        """Hand over what was counted, and begin again."""
+    def take(self) -> Counts:
+        """Return what was counted, and start again from zero."""
         names = dict.fromkeys(name for name, _ in self._checks)
-        figures = Figures(
+        counts = Counts(
             durations=[(*key, samples.tobytes()) for key, samples in self._durations.items()],
             connecting=self.connecting.tobytes(),
             iterations=self.iterations.tobytes(),
@@ -75,4 +77,4 @@ class Tally:
             received_bytes=self.received_bytes,
         )
         self._clear()
-        return figures
+        return counts

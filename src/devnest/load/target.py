@@ -1,4 +1,4 @@
-"""The address a run is aimed at: read, resolved and knocked at before anything is measured."""
+"""The target of a run: its URL is parsed, resolved and connected to before the measurement."""
 
 import asyncio
 import socket
@@ -6,17 +6,17 @@ import ssl
 from dataclasses import dataclass
 from typing import Self
 
-from devnest.load.errors import BadPlan, TargetUnreachable, told
+from devnest.load.errors import BadPlan, TargetUnreachable, connect_failure
 from devnest.urls import BadUrl, parse_url
 
 __all__ = ["CONNECT_TIMEOUT_S", "Target"]
 
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0  # for one TCP connection with its TLS handshake
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go. `address` is one resolved address, so that no VU waits for the name service."""
+    """Where requests go. `address` is a resolved address, so that no VU waits for a DNS lookup."""
 
     url: str
     host: str
@@ -28,7 +28,11 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, *, insecure: bool = False) -> Self:
-        """Read `http://HOST[:PORT][/BASE]` or `https://...`; `BadPlan` for anything else."""
+        """Parse `http://HOST[:PORT][/BASE]` or `https://...`.
+
+        Raises:
+            BadPlan: `url` is anything else.
+        """
         try:
             parsed = parse_url(url, ("http", "https"))
         except BadUrl as error:
@@ -37,7 +41,8 @@ class Target:
             raise BadPlan("not a URL to drive: it names no host, or more than one")
         if parsed.options or "?" in url or "@" in url:
             raise BadPlan(
-                "not a URL to drive: it is only the server's address, without query, fragment or user"
+                "not a URL to drive: it is only the server's address, "
+                "without query, fragment or user"
             )
         tls, host = parsed.scheme == "https", parsed.hosts[0]
         return cls(
@@ -56,7 +61,7 @@ class Target:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """The machine's own trust store, or no verification where the user said so."""
+        """Return a context with the system's certificates, or without verification (`insecure`)."""
         if not self.tls:
             return None
         context = ssl.create_default_context()
@@ -66,7 +71,11 @@ class Target:
         return context
 
     async def reached(self, timeout_s: float = CONNECT_TIMEOUT_S) -> "Target":
-        """The same target with an address that accepts connections; `TargetUnreachable` if none does in time."""
+        """Return the same target with an address that accepts connections.
+
+        Raises:
+            TargetUnreachable: The host has no address, or none accepts a connection in time.
+        """
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -77,16 +86,16 @@ class Target:
         failures = []
         for address in dict.fromkeys(str(entry[4][0]) for entry in found):
             try:
-                await self._knock(address, min(timeout_s, CONNECT_TIMEOUT_S))
-            except OSError as error:  # an SSLError is one too
-                failures.append(f"{address}: {told(error)}")
+                await self._try_connect(address, min(timeout_s, CONNECT_TIMEOUT_S))
+            except OSError as error:  # also an SSLError
+                failures.append(f"{address}: {connect_failure(error)}")
             else:
                 return Target(
                     self.url, self.host, self.port, self.tls, self.base_path, self.insecure, address
                 )
         raise TargetUnreachable(f"cannot connect to {self.url} ({'; '.join(failures)})")
 
-    async def _knock(self, address: str, timeout_s: float) -> None:
+    async def _try_connect(self, address: str, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(
                 address,

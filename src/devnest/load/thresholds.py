@@ -1,7 +1,8 @@
-"""Thresholds in k6's words: `http_req_duration{name:login}: p(95)<500`.
+"""Thresholds in k6's syntax: `http_req_duration{name:login}: p(95)<500`.
 
-The syntax is k6's (https://grafana.com/docs/k6/latest/using-k6/thresholds/). One thing is stricter: a trend or a rate
-without a single sample fails its threshold, because a mistyped name must not look like a success.
+The syntax: https://grafana.com/docs/k6/latest/using-k6/thresholds/. DevNest is stricter than k6 in
+one thing: a trend or a rate without any sample fails its threshold, because a mistyped name must
+not look like a success.
 """
 
 import operator
@@ -15,11 +16,13 @@ from devnest.load.result import Result
 
 __all__ = ["Threshold", "Verdict", "parse_threshold"]
 
-# The last brace before the condition closes the tags: a name such as `GET /posts/{id}` has braces of its own.
+# The last brace before the condition closes the tags, since a name such as `GET /posts/{id}` has
+# braces of its own.
 _FORM = re.compile(r"\s*(?P<metric>\w+)\s*(?:\{(?P<tags>.*)\})?\s*:\s*(?P<condition>[^{}]+?)\s*")
 # Quotes keep a comma, or a quote of the other kind, inside a value: {name:"first, second"}.
 _TAG = re.compile(
-    r"""\s*(?P<tag>\w+)\s*:\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^,]*?))\s*(?:,|$)"""
+    r"""\s*(?P<tag>\w+)\s*:\s*"""
+    r"""(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^,]*?))\s*(?:,|$)"""
 )
 _CONDITION = re.compile(
     r"(?P<aggregation>[a-z]+|p\(\s*[\d.]+\s*\))\s*(?P<operator>[<>=!]+)\s*(?P<bound>\S+)"
@@ -48,7 +51,7 @@ class Threshold:
 
     metric: str
     tags: Tags
-    condition: str  # as written, the name k6 exports it under
+    condition: str  # as written; k6 exports it under this name
     aggregation: str
     operator: str
     bound: float
@@ -60,6 +63,7 @@ class Threshold:
         return f"{self.metric}{{{tags}}}" if tags else self.metric
 
     def judge(self, result: Result) -> "Verdict":
+        """Return whether `result` meets the condition."""
         measured = metric(result, self.metric, self.tags)
         if measured.is_empty:
             return Verdict(self, None, False)
@@ -69,7 +73,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a threshold; `value` is None where nothing was measured."""
+    """Whether a run met a threshold. `value` is None where nothing was measured."""
 
     threshold: Threshold
     value: float | None
@@ -87,7 +91,11 @@ class Verdict:
 
 
 def parse_threshold(text: str) -> Threshold:
-    """Read `METRIC{TAG:VALUE,...}: AGGREGATION OPERATOR NUMBER`; `BadPlan` says what does not fit."""
+    """Parse `METRIC{TAG:VALUE,...}: AGGREGATION OPERATOR NUMBER`.
+
+    Raises:
+        BadPlan: The text is no threshold, or the metric has no such tag or aggregation.
+    """
     form = _FORM.fullmatch(text)
     condition = _CONDITION.fullmatch(form["condition"]) if form else None
     if form is None or condition is None:
@@ -135,7 +143,7 @@ def _tags(name: str, text: str, known: frozenset[str]) -> Tags:
 
 
 def _quoted(value: str) -> str:
-    """The value as it has to be written to be read as one."""
+    """Return a tag's value with the quotes that it needs in the syntax of thresholds."""
     if "," not in value and value == value.strip():
         return value
     return f"'{value}'" if '"' in value else f'"{value}"'

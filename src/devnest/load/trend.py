@@ -1,4 +1,4 @@
-"""A distribution of durations: an HDR histogram, and what it would round."""
+"""A distribution of durations: an HDR histogram, with the exact sum, minimum and maximum."""
 
 from array import array
 from collections.abc import Iterable
@@ -7,14 +7,18 @@ from hdrh.histogram import HdrHistogram
 
 __all__ = ["Trend"]
 
-_LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
+# From a microsecond to an hour, the longest timeout of a request; with errors of at most 0.1 %.
+_MIN_US, _MAX_US, _SIGNIFICANT_DIGITS = 1, 3_600_000_000, 3
 
 
 class Trend:
-    """Durations in seconds go in, milliseconds come out: k6's unit. Percentiles are exact to 0.1 %."""
+    """A distribution: `add` takes seconds; all values are milliseconds, k6's unit.
+
+    Percentiles are exact to 0.1 %. Without a sample every value is 0.
+    """
 
     def __init__(self) -> None:
-        self._histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
+        self._histogram = HdrHistogram(_MIN_US, _MAX_US, _SIGNIFICANT_DIGITS)
         self._sum_s = 0.0
         self._min_s = float("inf")
         self._max_s = 0.0
@@ -22,7 +26,7 @@ class Trend:
 
     @classmethod
     def of(cls, trends: Iterable["Trend"]) -> "Trend":
-        """All of them together."""
+        """Return the samples of all `trends` together."""
         whole = cls()
         for trend in trends:
             whole._histogram.add(trend._histogram)
@@ -33,11 +37,12 @@ class Trend:
         return whole
 
     def add(self, seconds: "array[float]") -> None:
+        """Add samples."""
         if not seconds:
             return
         record = self._histogram.record_value
         for value in seconds:
-            record(min(_HIGHEST_US, max(_LOWEST_US, round(value * 1e6))))
+            record(min(_MAX_US, max(_MIN_US, round(value * 1e6))))
         self._sum_s += sum(seconds)
         self._min_s = min(self._min_s, min(seconds))
         self._max_s = max(self._max_s, max(seconds))
@@ -45,21 +50,26 @@ class Trend:
 
     @property
     def avg(self) -> float:
+        """The mean."""
         return self._sum_s / self.count * 1e3 if self.count else 0.0
 
     @property
     def min(self) -> float:
+        """The smallest sample."""
         return self._min_s * 1e3 if self.count else 0.0
 
     @property
     def med(self) -> float:
+        """The median."""
         return self.percentile(50)
 
     @property
     def max(self) -> float:
+        """The largest sample."""
         return self._max_s * 1e3
 
     def percentile(self, percent: float) -> float:
+        """Return the value that `percent` % of the samples do not exceed."""
         if not self.count:
             return 0.0
         value: int = self._histogram.get_value_at_percentile(percent)

@@ -1,4 +1,4 @@
-"""A virtual user: one simulated client with a connection, an account and habits of its own."""
+"""A virtual user (VU): one simulated client with its own connection, account and random numbers."""
 
 import asyncio
 import base64
@@ -11,16 +11,17 @@ from typing import TypeVar
 import msgspec
 
 from devnest.load.connection import Answer, Connection
-from devnest.load.errors import told
+from devnest.load.errors import connect_failure
 from devnest.load.tally import Tally
 from devnest.load.target import CONNECT_TIMEOUT_S, Target
 
 __all__ = ["Account", "Session", "VirtualUser"]
 
 API = "/api/v1"
-CONNECTS_AT_ONCE = 128  # per generator; a burst of thousands overflows the listener's backlog
-_LOOK_S = 0.25
-_BACKOFF_S = 1.0  # after a connection that could not be made, so that a dead target is not hammered
+# Connections that one generator opens at once: thousands would overflow the target's backlog.
+MAX_CONCURRENT_CONNECTS = 128
+_CHECK_INTERVAL_S = 0.25  # between two looks for requests over their timeout
+_BACKOFF_S = 1.0  # pause of a VU whose connection failed
 _FIRST_GOOD, _FIRST_BAD = 200, 300
 _Shape = TypeVar("_Shape")
 _TAGS = ("python", "postgres", "asyncio", "testing", "careers", "security", "linux", "web")
@@ -41,7 +42,14 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One person's record at the target; `id` as it answered to the registration."""
+    """An account at the target.
+
+    Args:
+        id: From the answer to the registration; empty before.
+        username: Its name.
+        email: Its address.
+        password: Its password, in plain text.
+    """
 
     id: str
     username: str
@@ -50,59 +58,69 @@ class Account:
 
 
 class Session:
-    """What the VUs of one generator process share."""
+    """What the VUs of one generator process share.
+
+    Args:
+        target: The server to measure.
+        seed: The seed of all random numbers.
+        timeout_s: How long a request may take before it fails.
+        run_tag: A part of every account's name, so that two runs never use the same.
+    """
 
     def __init__(self, target: Target, *, seed: int, timeout_s: float, run_tag: str) -> None:
         self.target = target
         self.timeout_s = timeout_s
-        self.run_tag = (
-            run_tag  # in every account's name, so that runs against one database do not collide
-        )
+        self.run_tag = run_tag
         self.tally = Tally()
         self.random = random.Random(seed)  # noqa: S311 - it makes load, not secrets
         self.ssl = target.ssl_context()
-        self.connects = asyncio.Semaphore(CONNECTS_AT_ONCE)
+        self.connects = asyncio.Semaphore(MAX_CONCURRENT_CONNECTS)
         self.connections: set[Connection] = set()
         self._accounts = 0
-        self.begin_watch()
+        self.reset_stall()
 
-    def begin_watch(self) -> None:
-        """Forget what held the event loop until now."""
-        self._looked_at = perf_counter()
+    def reset_stall(self) -> None:
+        """Measure blocks of the event loop from now on."""
+        self._checked_at = perf_counter()
         self._stall_s = 0.0
 
     def take_stall_s(self) -> float:
-        """The longest time since the last call in which the event loop did not turn, as far as `keep_time` saw."""
+        """Return the longest block of the event loop since the last call.
+
+        `enforce_timeouts` measures it, so blocks shorter than its interval may be missed.
+        """
         stall_s, self._stall_s = self._stall_s, 0.0
         return stall_s
 
     def new_account(self) -> Account:
-        """A name nobody has yet; the target has not heard of it, so it has no id."""
+        """Return an account with an unused name. It is not registered and has no id."""
         self._accounts += 1
         name = f"u{self.run_tag}n{self._accounts}"
         return Account("", name, f"{name}@load.example", f"Lo4d!{self.random.getrandbits(64):016x}")
 
-    async def keep_time(self) -> None:
-        """Fail requests over the time limit, for ever: one look over all is cheaper than a timer for each.
+    async def enforce_timeouts(self) -> None:
+        """Fail requests over their timeout, until cancelled.
 
-        A look that comes late tells of something that held the event loop.
+        One look at all connections several times a second is cheaper than a timer for each
+        request. A look that comes late shows that something blocked the event loop.
         """
-        pause_s = min(_LOOK_S, self.timeout_s / 4)
+        pause_s = min(_CHECK_INTERVAL_S, self.timeout_s / 4)
         while True:
             await asyncio.sleep(pause_s)
             now = perf_counter()
-            self._stall_s = max(self._stall_s, now - self._looked_at - pause_s)
-            self._looked_at = now
-            late = now - self.timeout_s
+            self._stall_s = max(self._stall_s, now - self._checked_at - pause_s)
+            self._checked_at = now
+            oldest = now - self.timeout_s
             for connection in list(self.connections):
-                if connection.is_waiting and connection.sent_at < late:
+                if connection.is_waiting and connection.sent_at < oldest:
                     connection.fail(f"no answer within {self.timeout_s:g} s")
 
 
 class VirtualUser:
-    """What a profile's methods are given: the four requests of DevNest, any other request, thinking, checks.
+    """What the methods of a profile get: requests, pauses and checks.
 
-    No request raises for a bad answer. Each returns something falsy, and the answer is counted as failed.
+    A request raises no error for a bad answer: it is counted as failed, and the methods for
+    DevNest's own routes return None or False.
     """
 
     def __init__(
@@ -115,21 +133,24 @@ class VirtualUser:
         source: str = "",
     ) -> None:
         self.session = session
-        self.number = number  # counts from 0 within its scenario and generator
+        self.number = number  # from 0, within its scenario and generator
         self.random = random.Random(session.random.getrandbits(64))  # noqa: S311 - see Session
         self.account: Account | None = None
         self.token = ""
-        self.intended: float | None = (
-            None  # perf_counter() at which an arrival's first request was due
-        )
-        self.status = 0  # of the last answer; 0: there was no whole one
+        # In the open model: when the first request of the iteration was due, by perf_counter().
+        self.intended: float | None = None
+        self.status = 0  # of the last answer; 0: there was no complete response
         self._think_s = think_s
         self._jitter = jitter
         self._source = source
         self._connection: Connection | None = None
 
     async def register(self) -> Account | None:
-        """Make a new account and be its owner."""
+        """Register a new account, which becomes the VU's.
+
+        Returns:
+            The account, or None after a failure.
+        """
         account = self.session.new_account()
         body = {"username": account.username, "email": account.email, "password": account.password}
         answer = await self.post_json("register", f"{API}/auth/register", body, expect=(201,))
@@ -142,7 +163,15 @@ class VirtualUser:
         return self.account
 
     async def login(self, name: str = "login", expect: Collection[int] = (200,)) -> bool:
-        """Sign in to the VU's account. With 503 in `expect` such a refusal is no failure, and no sign-in."""
+        """Sign in to the VU's account.
+
+        Args:
+            name: The name of the request in the results.
+            expect: The statuses that are no failure.
+
+        Returns:
+            Whether the VU is signed in: True only after a 200 with its own token.
+        """
         assert self.account is not None, "register() or give the VU an account before login()"
         body = {"email": self.account.email, "password": self.account.password}
         answer = await self.post_json(name, f"{API}/auth/login", body, expect=expect)
@@ -157,7 +186,7 @@ class VirtualUser:
         return True
 
     async def post(self) -> bool:
-        """Publish a post; the answer must be that post, by this account."""
+        """Publish a post. Returns whether the answer is that post, by this account."""
         assert self.account is not None
         choice = self.random
         title = f"{' '.join(choice.sample(_WORDS, 4))} {choice.getrandbits(32):08x}"
@@ -175,13 +204,14 @@ class VirtualUser:
         )
 
     async def feed(self) -> bool:
-        """Read the newest posts."""
+        """Read the newest posts. Returns whether the answer is a page of posts."""
         answer = await self.request("feed", "GET", f"{API}/posts")
         return self._read(answer, "feed", _Page) is not None
 
     async def post_json(
         self, name: str, path: str, body: object, expect: Collection[int]
     ) -> Answer:
+        """Send `body` as JSON; otherwise as `request`."""
         return await self.request(name, "POST", path, msgspec.json.encode(body), expect=expect)
 
     async def request(
@@ -193,7 +223,18 @@ class VirtualUser:
         *,
         expect: Collection[int] = (200,),
     ) -> Answer:
-        """One request, with the VU's token if it has one; `name` is its row in the tables, its `name` tag."""
+        """Send one request and count its answer.
+
+        Args:
+            name: The name of the request in the results, its `name` tag.
+            method: `GET`, `POST` and so on.
+            path: The path below the target's URL, with its query.
+            body: Empty for none.
+            expect: The statuses that are no failure.
+
+        Returns:
+            The answer; its status is 0 where there is no complete response.
+        """
         tally = self.session.tally
         begin, self.intended = self.intended, None
         message = self._message(method, path, body)
@@ -203,7 +244,7 @@ class VirtualUser:
             if connection is None or not connection.is_open:
                 connection = await self._connect()
         except OSError as error:
-            reason = f"cannot connect: {told(error)}"
+            reason = f"cannot connect: {connect_failure(error)}"
             answer = Answer(0, b"", "", "", perf_counter(), reason)
             await asyncio.sleep(_BACKOFF_S)
         else:
@@ -220,16 +261,17 @@ class VirtualUser:
         return answer
 
     async def think(self, seconds: float | None = None) -> None:
-        """Pause as a person does: the profile's time, more or less by its jitter."""
+        """Pause for `seconds`, or for the profile's `think_s`; longer or shorter by its jitter."""
         mean = self._think_s if seconds is None else seconds
         await asyncio.sleep(mean * (1 + self._jitter * (2 * self.random.random() - 1)))
 
     def check(self, name: str, ok: bool) -> bool:
-        """Count one look at an answer; gives `ok` back."""
+        """Count a check under `name`. Returns `ok`."""
         self.session.tally.check(name, ok)
         return ok
 
     def close(self) -> None:
+        """Close the connection."""
         if self._connection is not None:
             self._connection.abort()
             self.session.connections.discard(self._connection)
@@ -269,7 +311,7 @@ class VirtualUser:
         return connection
 
     def _read(self, answer: Answer, name: str, shape: type[_Shape]) -> _Shape | None:
-        """The answer's body as `shape`; None where the request failed or the body is something else."""
+        """Return the body as `shape`, or None where the request failed or the body does not fit."""
         if not _FIRST_GOOD <= answer.status < _FIRST_BAD:
             return None
         read = None
@@ -314,7 +356,7 @@ class _Claims(msgspec.Struct):
 
 
 def _subject(tokens: _Tokens) -> str:
-    """Whose token it is. The signature is the target's business; that everybody gets their own is ours."""
+    """Return the account id in an access token. Its signature is not verified."""
     payload = tokens.access_token.split(".")[1:2]
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(payload[0] + "=="), type=_Claims).sub
