@@ -91,8 +91,12 @@ def test_a_box_that_never_confirmed_gets_few_mails(limited: DevNest, client: htt
         account = register(client, email)
         assert set(account) == {"id", "username", "email", "created_at"}
         assert account["email"] == email
-        client.post(FORGOT, json={"email": email})
         leave(client)
+    # Asked for with an account that stays: a mail is counted before its token is made, so one that
+    # finds its account deleted between the two is counted and not sent.
+    register(client, spellings[0])
+    for email in spellings:
+        client.post(FORGOT, json={"email": email})
     assert len(mails_to_box(limited, client, box, AT_ONCE)) == AT_ONCE
 
 
