@@ -31,6 +31,7 @@ PART = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 END = "end of the command"
+OF_MAKE = {"CONSTRAINTS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "TEST", "VENV"}
 
 
 class File(NamedTuple):
@@ -118,8 +119,10 @@ class Reader:
         self.directory = directory
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = str(free.getsockname()[1])
+        # A make that runs the tests hands its own variables on, and a reader's make has none.
+        inherited = {name: text for name, text in os.environ.items() if name not in OF_MAKE}
         self.environment = {
-            **os.environ,
+            **inherited,
             "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "DEVNEST_PORT": self.port,
