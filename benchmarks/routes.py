@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from devnest.experiment import NoDesign, every_design, started
+from devnest.experiment import DesignFailed, every_design, started
 from running import DevNest, cpu_use, devnest
 
 CONNECTIONS = 64
@@ -76,7 +76,7 @@ def another(name: str, directory: Path) -> Iterator[tuple[str, Path] | None]:
     try:
         with started(every_design()[name], 4, 0, None) as url:
             yield f"{url}/api/v1/posts", script(url, directory / "another.lua")
-    except NoDesign as error:
+    except DesignFailed as error:
         sys.exit(f"{name}: {error}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
-NOT_HERE = 69  # sysexits' EX_UNAVAILABLE: this machine lacks what the peer needs
+EXIT_NOT_INSTALLED = 69  # sysexits' EX_UNAVAILABLE: this machine lacks what the peer needs
 
 
 def peers() -> dict[str, dict[str, Any]]:
@@ -59,14 +59,14 @@ def main() -> None:
     if variant not in peer["variants"]:
         stop(f"no variant {variant} of {name}; there are {', '.join(peer['variants'])}", 2)
     if missing := [program for program in peer["needs"] if shutil.which(program) is None]:
-        stop(f"not installed here: {', '.join(missing)}", NOT_HERE)
+        stop(f"not installed here: {', '.join(missing)}", EXIT_NOT_INSTALLED)
     if not os.environ.get("DATABASE_URL"):
         stop("DATABASE_URL is not set: benchmarks/peers/README.md has an example", 2)
     folder = HERE / name
     try:
         install(folder, peer)
     except subprocess.CalledProcessError as error:
-        stop(f"its installation failed ({error})", NOT_HERE)
+        stop(f"its installation failed ({error})", EXIT_NOT_INSTALLED)
     what = peer["variants"][variant]
     environment = {**os.environ, **what["environment"]}
     if "processes" in what:

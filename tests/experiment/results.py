@@ -12,7 +12,7 @@ TITLES = {"inline": "Before | <b>", "pool": "After", "node-piscina": "Node"}
 def loaded(
     answer_s: float, *, seconds: int = 3, failed: bool = False, busy: bool = False
 ) -> Result:
-    """A finished load run: each second twenty sign-ins of `answer_s` and ten posts of 2 ms."""
+    """A finished load run: in each second 20 sign-ins of `answer_s` and 10 posts of 2 ms."""
     result = Result(url="http://127.0.0.1:8000", profile="experiment", generators=1, seed=1)
     for ordinal in range(seconds):
         tally = Tally()
@@ -34,7 +34,7 @@ def session(*, runs: int = 1) -> Session:
 
 
 def measured(*, runs: int = 1) -> Session:
-    """The same, whole: inline answers in 400 ms, the pool in 40, Node in 200."""
+    """A complete session: inline answers in 400 ms, the pool in 40 ms, Node in 200 ms."""
     whole = session(runs=runs)
     for number, design in whole.pending:
         answer_s = {"inline": 0.4, "pool": 0.04, "node-piscina": 0.2}[design]

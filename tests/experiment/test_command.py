@@ -1,4 +1,4 @@
-"""`devnest bench` as a person runs it: real designs, Ctrl-C, going on, and designs that do not work."""
+"""`devnest bench` with real designs: Ctrl-C, `--resume`, and designs that fail."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_fo
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A working directory with a temporary directory `t` in it that root's PostgreSQL can reach."""
+    """A working directory whose `t` is for temporary files; a PostgreSQL of root can reach it."""
     with data_directory() as path:
         path.mkdir(mode=0o711)
         path.chmod(0o711)
@@ -60,7 +60,7 @@ def place() -> Iterator[Path]:
 
 
 def environment(place: Path) -> dict[str, str]:
-    # the person's own settings are not the designs'
+    # The designs must not take DEVNEST_ variables from the user's shell.
     return {**os.environ, "TMPDIR": str(place / "t"), "DEVNEST_HASHING": "nonsense"}
 
 
@@ -76,7 +76,7 @@ def bench(place: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def read_until(stream: IO[str], words: str) -> str:
-    """All lines up to the one with `words`."""
+    """Return all lines up to the one with `words`."""
     lines = []
     for line in stream:
         lines.append(line)
@@ -86,7 +86,7 @@ def read_until(stream: IO[str], words: str) -> str:
 
 
 def processes_of_a_design(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """All that `devnest bench` has started, once a design's server is among them: its guard's child."""
+    """Wait for a child of the guard, and return all processes that the command has started."""
     found: list[psutil.Process] = []
 
     def is_there() -> bool:
@@ -98,18 +98,18 @@ def processes_of_a_design(process: subprocess.Popen[str]) -> list[psutil.Process
     return found
 
 
-def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
-    """Ctrl-C keeps the runs that were finished and leaves nothing; `--resume` does the rest and writes everything."""
+def test_an_interrupted_session_can_be_resumed(place: Path) -> None:
+    """Ctrl-C keeps the finished runs and stops every process; `--resume` does the other runs."""
     first = bench(place, "--designs", "inline,pool")
     assert first.stderr is not None
-    read_until(first.stderr, "DevNest, pool with lanes (after), run 1 (1 to do)")
+    read_until(first.stderr, "DevNest, pool with lanes (after), run 1 (1 left)")
     started = processes_of_a_design(first)
     first.send_signal(signal.SIGINT)
     output, errors = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 130, errors
     assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
     assert list((place / "t").iterdir()) == []
-    assert "go on with: devnest bench --resume devnest-bench.json" in errors
+    assert "continue with: devnest bench --resume devnest-bench.json" in errors
     assert "DevNest, inline, one process (before)" in output
     kept = Session.load(place / "devnest-bench.json")
     assert [run.design for run in kept.runs] == ["inline"]
@@ -134,16 +134,16 @@ def test_a_session_is_interrupted_and_goes_on(place: Path) -> None:
         assert {"register", "login", "post"} <= set(run.routes)
         assert (run.failed, run.failed_checks) == (0, 0)
     assert "times the requests per second" in second.stdout
-    assert "A quick session" in second.stdout
+    assert "a quick session" in second.stdout
     for page in ("page.md", "report.html"):
         text = (place / page).read_text()
         assert "DevNest, pool with lanes (after)" in text
-        assert "A quick session" in text
+        assert "a quick session" in text
     assert list((place / "t").iterdir()) == []
 
 
-def test_interrupted_before_the_first_run_there_is_nothing_to_go_on_with(place: Path) -> None:
-    """So no file is named that is not there."""
+def test_interrupted_before_the_first_run_there_is_nothing_to_resume(place: Path) -> None:
+    """The message then names no file, because none exists."""
     process = bench(place, "--designs", "inline")
     processes_of_a_design(process)
     process.send_signal(signal.SIGINT)
@@ -155,15 +155,15 @@ def test_interrupted_before_the_first_run_there_is_nothing_to_go_on_with(place: 
 
 
 def test_all_designs_run_on_the_postgresql_that_was_named(place: Path) -> None:
-    """DevNest's own too: else it and the peers would be compared on different ones."""
+    """This includes DevNest's own designs: all must run on the same PostgreSQL."""
     process = bench(place, "--designs", "inline", "--postgres-bin", "/nonexistent")
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "/nonexistent/initdb does not run" in errors
 
 
-def test_killed_it_leaves_nothing_either(place: Path) -> None:
-    """The guard sees the end of its input, whatever ended it."""
+def test_nothing_is_left_after_a_kill(place: Path) -> None:
+    """The guard sees the end of its input, however `devnest bench` ended."""
     process = bench(place, "--designs", "inline")
     started = processes_of_a_design(process)
     process.kill()
@@ -172,8 +172,8 @@ def test_killed_it_leaves_nothing_either(place: Path) -> None:
     assert list((place / "t").iterdir()) == []
 
 
-def test_a_design_in_trouble_is_told_and_the_others_go_on(place: Path) -> None:
-    """One that does not start, one that this machine lacks something for, one that dies under load; status 1."""
+def test_a_design_that_fails_is_reported_and_the_others_run(place: Path) -> None:
+    """One does not start, one is not installed, one exits under load; the exit status is 1."""
     peers = place / "benchmarks" / "peers"
     peers.mkdir(parents=True)
     shutil.copy(PEERS / "start.py", peers)
@@ -190,9 +190,12 @@ def test_a_design_in_trouble_is_told_and_the_others_go_on(place: Path) -> None:
     process = bench(place, "--designs", "broken-only,absent-only,dies-only")
     output, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, errors
-    assert "failed: it did not start: it ended with status 3\n    no colour is set\n" in errors
+    assert (
+        "failed: the server did not start: it exited with status 3\n    no colour is set\n"
+        in errors
+    )
     assert "skipped: not installed here: no-such-program\n" in errors
-    assert "failed: it ended unasked with status 7\n    out of luck\n" in errors
+    assert "failed: the server exited during the run with status 7\n    out of luck\n" in errors
     assert output.count("Peer, ") == 3
     troubles = Session.load(place / "devnest-bench.json").troubles
     assert [trouble.kind for trouble in troubles] == ["failed", "skipped", "failed"]
@@ -205,21 +208,21 @@ def test_a_design_in_trouble_is_told_and_the_others_go_on(place: Path) -> None:
     [
         (
             ["--designs", "inline,nope"],
-            "no design 'nope'; there are inline, thread, pool-one-lane, pool",
+            "unknown design 'nope'; the designs are inline, thread, pool-one-lane, pool",
         ),
-        (["--designs", ","], "--designs names none"),
+        (["--designs", ","], "--designs names no design"),
         (["--json", "/no/such/folder/x.json"], "cannot write /no/such/folder/x.json"),
         (["--report", "/no/such/folder/x.html"], "cannot write /no/such/folder/x.html"),
         (["--json", "same", "--report", "same"], "name the same file"),
         (["--write-docs", "empty.md"], "empty.md has no section to write"),
         (["--resume", "none.json"], "cannot read none.json"),
         (["--resume", "empty.md"], "empty.md holds no session"),
-        (["--resume", "whole.json", "--runs", "4"], "leave out the other options"),
+        (["--resume", "whole.json", "--runs", "4"], "leave out --profile"),
         (["--resume", "elsewhere.json"], "measured on another machine"),
         (["--json", "unfinished.json"], "unfinished.json holds an unfinished session"),
     ],
 )
-def test_a_wrong_option_is_told_in_a_line_before_anything_is_started(
+def test_a_wrong_option_is_reported_before_anything_starts(
     arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,7 +238,7 @@ def test_a_wrong_option_is_told_in_a_line_before_anything_is_started(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_port_in_use_is_told_before_anything_is_started(
+def test_a_port_in_use_is_reported_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -251,7 +254,7 @@ def test_a_port_in_use_is_told_before_anything_is_started(
 def test_a_whole_session_is_shown_again_without_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also on another machine than the one that measured it."""
+    """This works on another machine than the one that measured it, too."""
     monkeypatch.chdir(tmp_path)
     measured().save(tmp_path / "whole.json")
     result = CliRunner().invoke(app, ["bench", "--resume", "whole.json", "--report", "again.html"])

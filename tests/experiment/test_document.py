@@ -1,4 +1,4 @@
-"""The section of a page, and what the pages say of the command."""
+"""The section of a page, and the documentation of the command."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ BEGIN, END = "<!-- devnest bench: experiment -->", "<!-- /devnest bench: experim
 
 
 def test_only_the_section_changes(tmp_path: Path) -> None:
-    """Twice in a row gives the same page."""
+    """Writing the section twice gives the same page."""
     page = tmp_path / "page.md"
     page.write_text(f"# Above\n{BEGIN}\nold\n{END}\nbelow\n", encoding="utf-8")
     for _ in range(2):
@@ -35,9 +35,9 @@ def test_the_section_says_how_it_was_measured_and_what_is_missing() -> None:
     some.troubles = [Trouble("node-piscina", "skipped", "node is not installed", [])]
     text = section(some)
     assert (
-        "`devnest bench --profile experiment --hash-cost 10 --runs 2 --designs inline,pool,node-piscina`"
-        in text
-    )
+        "`devnest bench --profile experiment --hash-cost 10 --runs 2 "
+        "--designs inline,pool,node-piscina`"
+    ) in text
     assert "A processor, 2 cores, Linux 6" in text
     assert "Node 20.1.0" in text
     assert r"| Before \| <b> | 2 | 90 |" in text
@@ -53,7 +53,7 @@ def test_the_section_says_how_it_was_measured_and_what_is_missing() -> None:
         )
         == 1
     )
-    assert "No run counts." in section(session())
+    assert "No run is valid." in section(session())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The dashboard: whole, offline, and drawn without a script error where there is a browser to try."""
+"""The report: it is complete, needs no network, and a browser draws it without an error."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ CHARTS = {"rates", "slowest", "rate-over-time", "p95-over-time"}
 
 @pytest.mark.parametrize("some", [session(), measured(runs=2)], ids=["empty", "whole"])
 def test_every_chart_has_its_place_and_nothing_is_loaded(some: Session) -> None:
-    """One file: no element points elsewhere, and a title cannot become an element."""
+    """No element refers to another file, and a title cannot become an element."""
     text = report(some, "devnest bench")
     elements = Elements(text)
     assert set(figures_of(text)) == CHARTS
@@ -36,7 +36,7 @@ def test_the_report_says_what_is_missing() -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_the_report_is_drawn_without_a_script_error(tmp_path: Path) -> None:
-    """In a real browser every chart becomes a drawing, and no script fails."""
+    """In a real browser every chart is drawn and no script fails."""
     assert BROWSER is not None
     path = tmp_path / "report.html"
     path.write_text(report(measured(runs=3), "devnest bench"), encoding="utf-8")

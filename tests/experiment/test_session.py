@@ -1,4 +1,4 @@
-"""The session's file, what is left of it to do, and its medians."""
+"""The session's file, its pending runs, and its medians."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from tests.experiment.results import loaded, measured, session
 
 
 def test_the_designs_take_turns() -> None:
-    """All once, then all again: what disturbs the machine for a while disturbs them all."""
+    """Every design runs once, then all run again, so that a disturbance affects all of them."""
     assert session(runs=2).pending == [
         (number, name) for number in (1, 2) for name in ("inline", "pool", "node-piscina")
     ]
@@ -54,20 +54,20 @@ def test_a_session_whose_designs_have_no_title_is_refused(tmp_path: Path) -> Non
         Session.load(tmp_path / "bench.json")
 
 
-def test_busy_neighbours_are_told() -> None:
+def test_a_busy_machine_is_reported() -> None:
     some = session()
     some.add(Run.of("inline", 1, loaded(0.04), 0.05))
     assert remarks(some) == []
     some.add(Run.of("pool", 1, loaded(0.04), 0.7))
     assert remarks(some) == [
-        "Before 1 of 2 runs something else used more than 10% of the cores (up to 70%): such figures are lower than "
-        "the machine's own."
+        "Before 1 of 2 runs, other programs used more than 10% of the cores (up to 70%). "
+        "The figures of these runs may be too low."
     ]
 
 
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="this system does not tell")
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc/stat")
 def test_a_busy_core_is_seen() -> None:
-    """A process that spins makes the machine at least as busy as one core in use, less what the clock rounds."""
+    """A process in a busy loop uses about one core; 0.3 leaves room for rounding and others."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinner:
         share = busy(0.5)
         spinner.kill()
@@ -77,11 +77,11 @@ def test_a_busy_core_is_seen() -> None:
 
 
 def test_a_void_run_does_not_count_and_is_done_again() -> None:
-    """It is kept and told until a sound one takes its place."""
+    """It is kept and reported until a valid run replaces it."""
     some = session()
     some.add(Run.of("pool", 1, loaded(0.04, busy=True)))
     assert (1, "pool") in some.pending
-    assert some.typical("pool", "requests") is None
+    assert some.median_of("pool", "requests") is None
     assert void_runs(some) == [
         "After, run 1, is void: the generator used 95% of a core in its busiest ten seconds.",
     ]
@@ -95,7 +95,7 @@ def test_figures_are_medians_and_failures_a_sum() -> None:
     some = session(runs=3)
     for number, answer_s in enumerate((0.05, 0.9, 0.07), start=1):
         some.add(Run.of("pool", number, loaded(answer_s, failed=True)))
-    assert some.typical("pool", "p95_ms") == pytest.approx(70, rel=0.01)
+    assert some.median_of("pool", "p95_ms") == pytest.approx(70, rel=0.01)
     row = next(row for row in compared(some) if row[0] == "After")
     assert row == ["After", "3", "90", "30.0", "30", row[5], "70.00ms", "70.00ms", "2.00ms", "90"]
 
@@ -117,8 +117,8 @@ def test_ratios_are_stated_against_before_and_against_node() -> None:
     assert ratios(session()) == []
     before, node = ratios(measured())
     assert before == (
-        "After, beside Before | <b>: 1.00 times the requests per second, 0.10 times the p95 of all requests; failed 0, "
-        "and 0."
+        "After, compared with Before | <b>: 1.00 times the requests per second and "
+        "0.10 times the p95 of all requests; 0 and 0 requests failed."
     )
-    assert node.startswith("After, beside Node: ")
+    assert node.startswith("After, compared with Node: ")
     assert "0.20 times the p95" in node

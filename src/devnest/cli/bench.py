@@ -132,8 +132,7 @@ def bench(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with the unfinished session in this JSON file, or show a finished one "
-            "again.",
+            help="Continue the unfinished session in this JSON file, or show a finished one again.",
         ),
     ] = None,
     postgres_bin: PostgresBin = None,
@@ -143,34 +142,34 @@ def bench(
     Exit status: 0 success, 1 a design did not start or a run does not count, 2 a wrong option,
     130 stopped by Ctrl-C.
     """
-    wanted = _Wanted(profile, designs, peers, runs, hash_cost, quick)
+    options = _Options(profile, designs, peers, runs, hash_cost, quick)
     try:
         path = json or resume or Path("devnest-bench.json")
-        session = _session(wanted, path) if resume is None else _resumed(wanted, resume)
+        session = _session(options, path) if resume is None else _resumed(options, resume)
         pages = write_docs or []
         _check_files(path, report, pages, session)
         known = every_design()
         if unknown := [
             name for name in session.conditions.designs if name not in known and session.pending
         ]:
-            raise BadPlan(f"no design {unknown[0]!r} here; there are {', '.join(known)}")
+            raise BadPlan(f"unknown design {unknown[0]!r}; the designs are {', '.join(known)}")
         _check_port(port)
         _check_load(session)
     except BadPlan as error:
-        _complain(str(error))
+        _print_error(str(error))
         raise typer.Exit(_BAD_OPTION) from None
     stopped = False
     console = Console(stderr=True)
     try:
-        conduct(session, known, path, _Shown(console), port, postgres_bin)
+        conduct(session, known, path, _ConsoleObserver(console), port, postgres_bin)
     except Stopped:
         stopped = True
-        go_on = f"go on with: devnest bench --resume {shlex.quote(str(path))}"
-        _complain(f"stopped; {go_on if session.runs else 'nothing was measured'}")
+        advice = f"continue with: devnest bench --resume {shlex.quote(str(path))}"
+        _print_error(f"stopped; {advice if session.runs else 'nothing was measured'}")
     except OSError as error:
-        _complain(f"cannot write {path}: {error.strerror}")
+        _print_error(f"cannot write {path}: {error.strerror}")
         raise typer.Exit(_FAILED) from None
-    _tell(session)
+    _print_results(session)
     written = bool(session.runs) and _write(session, report, pages)
     if stopped:
         raise typer.Exit(_STOPPED)
@@ -181,7 +180,7 @@ def bench(
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Options:
     """The options that say what a session measures. Those not given are None or False."""
 
     profile: Profile | None
@@ -192,20 +191,20 @@ class _Wanted:
     quick: bool
 
 
-def _session(wanted: _Wanted, path: Path) -> Session:
+def _session(options: _Options, path: Path) -> Session:
     """Make a new session; refuse to overwrite the file of an unfinished one."""
-    names = choose(wanted.designs, peers=wanted.peers)
+    names = choose(options.designs, peers=options.peers)
     if path.exists() and path.stat().st_size and Session.load(path).pending:
         raise BadPlan(
-            f"{path} holds an unfinished session: --resume {path}, remove it, or name another "
-            "with --json"
+            f"{path} holds an unfinished session: continue it with --resume {path}, remove it, or "
+            "name another file with --json"
         )
     conditions = Conditions(
-        profile=(wanted.profile or Profile.EXPERIMENT).value,
-        hash_cost=wanted.hash_cost or (_QUICK_COST if wanted.quick else _COST),
-        runs=wanted.runs or (_QUICK_RUNS if wanted.quick else _RUNS),
+        profile=(options.profile or Profile.EXPERIMENT).value,
+        hash_cost=options.hash_cost or (_QUICK_COST if options.quick else _COST),
+        runs=options.runs or (_QUICK_RUNS if options.quick else _RUNS),
         designs=names,
-        quick=wanted.quick,
+        quick=options.quick,
     )
     known = every_design()
     return Session(
@@ -216,15 +215,16 @@ def _session(wanted: _Wanted, path: Path) -> Session:
     )
 
 
-def _resumed(wanted: _Wanted, path: Path) -> Session:
-    if wanted != _Wanted(None, None, False, None, None, False):
+def _resumed(options: _Options, path: Path) -> Session:
+    if options != _Options(None, None, False, None, None, False):
         raise BadPlan(
-            f"--resume measures what {path} says: leave out the other options but those of output"
+            f"--resume repeats the options in {path}: leave out --profile, --designs, --peers, "
+            "--runs, --hash-cost and --quick"
         )
     session = Session.load(path)
     if session.pending and session.machine != Machine.here():
         raise BadPlan(
-            f"{path} was measured on another machine; its figures and new ones do not compare"
+            f"{path} was measured on another machine; its figures cannot be compared with new ones"
         )
     return session
 
@@ -264,7 +264,7 @@ def _check_load(session: Session) -> None:
     need_descriptors(vus, plan.generators, may_spread=False)
 
 
-class _Shown:
+class _ConsoleObserver:
     """Shows the progress on a console: a line for each run, and that of `devnest load`."""
 
     def __init__(self, console: Console) -> None:
@@ -273,17 +273,17 @@ class _Shown:
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def begins(self, design: Design, round_number: int, left: int) -> None:
-        self._say(f"{design.title}, run {round_number} ({left} to do)")
+    def run_begins(self, design: Design, round_number: int, left: int) -> None:
+        self._say(f"{design.title}, run {round_number} ({left} left)")
 
     @contextmanager
-    def loads(self, conditions: Conditions) -> Iterator[tuple[OnPrepared, OnSecond]]:
+    def load_begins(self, conditions: Conditions) -> Iterator[tuple[OnPrepared, OnSecond]]:
         plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
         duration_s = max(scenario.duration_s for scenario in plan.checked().scenarios("127.0.0.1"))
         with Progress(sys.stderr, duration_s) as progress:
             yield progress.prepared, progress.second
 
-    def ended(self, run: Run) -> None:
+    def run_ended(self, run: Run) -> None:
         self._say(
             f"  {run.requests:,} requests, {run.requests_per_s:,.1f} req/s, "
             f"p95 {milliseconds(run.p95_ms)}, failed {run.failed:,}, "
@@ -291,13 +291,13 @@ class _Shown:
             f"{': void' if run.void else ''}"
         )
 
-    def troubled(self, trouble: Trouble) -> None:
+    def design_failed(self, trouble: Trouble) -> None:
         self._say(f"  {trouble.kind}: {trouble.reason}")
         for line in trouble.log:
             self._say(f"    {line}")
 
 
-def _tell(session: Session) -> None:
+def _print_results(session: Session) -> None:
     """Print the table."""
     table = Table(
         title=f"{session.conditions.profile}, bcrypt cost {session.conditions.hash_cost}: "
@@ -324,10 +324,10 @@ def _write(session: Session, report: Path, pages: Sequence[Path]) -> bool:
         for page in pages:
             write_section(page, session)
     except (OSError, BadPlan) as error:
-        _complain(str(error))
+        _print_error(str(error))
         return False
     return True
 
 
-def _complain(words: str) -> None:
+def _print_error(words: str) -> None:
     sys.stderr.write(f"devnest: {words}\n")

@@ -1,6 +1,6 @@
-"""The published experiment on this machine: each design started on a fresh database, loaded, stopped, compared."""
+"""What `devnest bench` runs: it starts each design on a fresh database, loads it and compares."""
 
-from devnest.experiment.conduct import NoDesign, Stopped, Teller, conduct, stages_of, started
+from devnest.experiment.conduct import DesignFailed, Observer, Stopped, conduct, stages_of, started
 from devnest.experiment.designs import DEFAULT_DESIGNS, Design, choose, every_design
 from devnest.experiment.document import check_section, section, write_section
 from devnest.experiment.report import report
@@ -12,11 +12,11 @@ __all__ = [
     "HEAD",
     "Conditions",
     "Design",
-    "NoDesign",
+    "DesignFailed",
+    "Observer",
     "Run",
     "Session",
     "Stopped",
-    "Teller",
     "Trouble",
     "check_section",
     "choose",

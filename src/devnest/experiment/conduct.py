@@ -1,4 +1,4 @@
-"""Carries out what is left of a session: start a design, warm it, load it, stop it, keep the figures."""
+"""Does the pending runs of a session: start a design, warm it up, load it, stop it."""
 
 import asyncio
 import signal
@@ -14,42 +14,65 @@ import uvloop
 
 from devnest.experiment.busy import busy
 from devnest.experiment.designs import Design
-from devnest.experiment.messages import Dead, Job, Ready, Skipped, decode_word
+from devnest.experiment.messages import Failed, Job, Ready, Skipped, decode_reply
 from devnest.experiment.session import Conditions, Kind, Run, Session, Trouble
 from devnest.load import LoadError, Plan, Result, Stage, constant, run
 from devnest.load.run import OnPrepared, OnSecond
 
-__all__ = ["NoDesign", "Stopped", "Teller", "conduct", "stages_of", "started"]
+__all__ = ["DesignFailed", "Observer", "Stopped", "conduct", "stages_of", "started"]
 
 WARM_VUS, WARM_S = 10, 3.0
 QUICK_WARM_S = 0.3
-LOOK_S, QUICK_LOOK_S = 1.0, 0.1  # for neighbours, before each start
+# How long to measure, before each start, how busy other programs keep the machine.
+SAMPLE_S, QUICK_SAMPLE_S = 1.0, 0.1
 QUICK_STAGES = (Stage(0.5, 10), Stage(1.5, 10), Stage(0.2, 0))
-SETTLE_S = 120.0  # more than a guard takes to stop a design and a database that do not want to
+# Longer than a guard needs to stop a design and a database that do not react to SIGTERM.
+MAX_GUARD_STOP_S = 120.0
 
 
 class Stopped(Exception):
-    """The person pressed Ctrl-C; what was measured before is kept."""
+    """The user pressed Ctrl-C. The runs that had finished are in the session's file."""
 
 
-class Teller(Protocol):
-    """Whoever shows how it goes."""
+class Observer(Protocol):
+    """Is told about the progress of a session."""
 
-    def begins(self, design: Design, round_number: int, left: int) -> None:
-        """A design is about to be started; `left` runs are to be done, this one included."""
+    def run_begins(self, design: Design, round_number: int, left: int) -> None:
+        """A design is about to start.
 
-    def loads(self, conditions: Conditions) -> AbstractContextManager[tuple[OnPrepared, OnSecond]]:
-        """It runs and is warm; gives what to call while it is loaded."""
+        Args:
+            design: The design.
+            round_number: Which of the design's runs this is, from 1.
+            left: The number of runs still to do, this one included.
+        """
 
-    def ended(self, run: Run) -> None:
-        """The run is kept."""
+    def load_begins(
+        self, conditions: Conditions
+    ) -> AbstractContextManager[tuple[OnPrepared, OnSecond]]:
+        """The design is ready and warm, and its load is about to start.
 
-    def troubled(self, trouble: Trouble) -> None:
-        """The design has no figures."""
+        Args:
+            conditions: What the session measures.
+
+        Returns:
+            A context that is held during the load, with the callbacks for its progress.
+        """
+
+    def run_ended(self, run: Run) -> None:
+        """A run is finished and added to the session."""
+
+    def design_failed(self, trouble: Trouble) -> None:
+        """A design could not be measured."""
 
 
-class NoDesign(Exception):
-    """A design is not here, did not start, or did not last."""
+class DesignFailed(Exception):
+    """A design is not installed, did not start, or exited during a run.
+
+    Args:
+        kind: `skipped` if something is not installed, otherwise `failed`.
+        reason: Why, in words for the user.
+        log: The last lines of the design's output.
+    """
 
     def __init__(self, kind: Kind, reason: str, log: list[str]) -> None:
         super().__init__(reason)
@@ -59,7 +82,7 @@ class NoDesign(Exception):
 
 
 def stages_of(conditions: Conditions) -> tuple[Stage, ...] | None:
-    """The profile's own stages, as None, or those of `--quick`."""
+    """Return the stages of `--quick`, or None for those of the profile."""
     return QUICK_STAGES if conditions.quick else None
 
 
@@ -67,22 +90,33 @@ def conduct(
     session: Session,
     designs: dict[str, Design],
     path: Path,
-    teller: Teller,
+    observer: Observer,
     port: int,
     postgres_bin: Path | None,
 ) -> None:
-    """Do the runs that are pending, in turns; the session's file is written after each.
+    """Do the pending runs of a session and save the session after each.
 
-    A design in trouble is left out from then on and the others go on. Raises `Stopped` after Ctrl-C, once nothing
-    runs any more, and `OSError` where the file cannot be written.
+    The designs take turns. A design that fails is left out from then on; the others continue.
+
+    Args:
+        session: The session; runs and failures are added to it.
+        designs: All known designs, by name.
+        path: The session's file.
+        observer: Is told about the progress.
+        port: The port that the designs listen on; 0 takes a free one.
+        postgres_bin: The directory of PostgreSQL's programs, or None to look for them.
+
+    Raises:
+        Stopped: The user pressed Ctrl-C. All processes have ended by then.
+        OSError: The session's file cannot be written.
     """
     _end_on_signals()
     session.troubles = []
     try:
         for left, (round_number, name) in _countdown(session.pending):
             if all(trouble.design != name for trouble in session.troubles):
-                teller.begins(designs[name], round_number, left)
-                _add_run(session, designs[name], round_number, teller, port, postgres_bin)
+                observer.run_begins(designs[name], round_number, left)
+                _add_run(session, designs[name], round_number, observer, port, postgres_bin)
                 session.save(path)
     except KeyboardInterrupt:
         raise Stopped from None
@@ -96,35 +130,35 @@ def _add_run(
     session: Session,
     design: Design,
     round_number: int,
-    teller: Teller,
+    observer: Observer,
     port: int,
     postgres_bin: Path | None,
 ) -> None:
     try:
-        busy_before = busy(QUICK_LOOK_S if session.conditions.quick else LOOK_S)
-        result = _measured(session.conditions, design, teller, port, postgres_bin)
-    except NoDesign as error:
+        busy_before = busy(QUICK_SAMPLE_S if session.conditions.quick else SAMPLE_S)
+        result = _measure(session.conditions, design, observer, port, postgres_bin)
+    except DesignFailed as error:
         session.troubles.append(Trouble(design.name, error.kind, error.reason, error.log))
-        teller.troubled(session.troubles[-1])
+        observer.design_failed(session.troubles[-1])
     else:
         session.add(Run.of(design.name, round_number, result, busy_before))
-        teller.ended(session.runs[-1])
+        observer.run_ended(session.runs[-1])
 
 
-def _measured(
-    conditions: Conditions, design: Design, teller: Teller, port: int, postgres_bin: Path | None
+def _measure(
+    conditions: Conditions, design: Design, observer: Observer, port: int, postgres_bin: Path | None
 ) -> Result:
     warming = constant(WARM_VUS, QUICK_WARM_S if conditions.quick else WARM_S)
     with started(design, conditions.hash_cost, port, postgres_bin) as url:
-        _loaded(Plan(url, stages=warming), None, None)
-        with teller.loads(conditions) as (on_prepared, on_second):
+        _run_load(Plan(url, stages=warming), None, None)
+        with observer.load_begins(conditions) as (on_prepared, on_second):
             plan = Plan(url, conditions.profile, stages=stages_of(conditions))
-            result = _loaded(plan, on_prepared, on_second)
+            result = _run_load(plan, on_prepared, on_second)
     return result
 
 
-def _loaded(plan: Plan, on_prepared: OnPrepared | None, on_second: OnSecond | None) -> Result:
-    """One load run; raises `KeyboardInterrupt` after Ctrl-C, and what it measured is dropped."""
+def _run_load(plan: Plan, on_prepared: OnPrepared | None, on_second: OnSecond | None) -> Result:
+    """Run the load. After Ctrl-C the result is dropped and `KeyboardInterrupt` raised."""
     stop = asyncio.Event()
 
     async def load() -> Result:
@@ -136,7 +170,8 @@ def _loaded(plan: Plan, on_prepared: OnPrepared | None, on_second: OnSecond | No
     try:
         result = uvloop.run(load())
     finally:
-        _end_on_signals()  # the loop took its handlers with it
+        # The event loop has removed its own handlers.
+        _end_on_signals()
     if stop.is_set():
         raise KeyboardInterrupt
     return result
@@ -149,13 +184,28 @@ def _end_on_signals() -> None:
 
 @contextmanager
 def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None) -> Iterator[str]:
-    """The design, running; its URL. Afterwards nothing of it is left. Raises `NoDesign`."""
+    """Run a design for the time of a `with` block, then stop it and remove its files.
+
+    Args:
+        design: The design.
+        hash_cost: The bcrypt cost.
+        port: The port that it listens on; 0 takes a free one.
+        postgres_bin: The directory of PostgreSQL's programs, or None to look for them.
+
+    Yields:
+        The design's URL.
+
+    Raises:
+        DesignFailed: The design is not installed, did not start, exited in the block, or could not
+            be loaded.
+    """
     guard = subprocess.Popen(
         [sys.executable, "-P", "-m", "devnest.experiment.guard"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
-        start_new_session=True,  # Ctrl-C is ours to handle
+        # Ctrl-C must reach this process only.
+        start_new_session=True,
     )
     assert guard.stdin is not None
     assert guard.stdout is not None
@@ -168,7 +218,7 @@ def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None
         environment=dict(design.environment),
         ready=design.ready,
         needs_database=design.needs_database,
-        start_limit_s=design.start_limit_s,
+        max_start_s=design.max_start_s,
         hash_cost=hash_cost,
         port=port,
         postgres_bin=programs,
@@ -176,41 +226,41 @@ def started(design: Design, hash_cost: int, port: int, postgres_bin: Path | None
     unloaded: LoadError | None = None
     with guard.stdin, guard.stdout:
         try:
-            with suppress(
-                BrokenPipeError
-            ):  # it has ended: so it says nothing either, and that is told
+            # If the guard has ended, reading its reply below reports that.
+            with suppress(BrokenPipeError):
                 guard.stdin.write(msgspec.json.encode(job) + b"\n")
-            yield _heard(guard.stdout).url
+            yield _read_reply(guard.stdout).url
         except LoadError as error:
             unloaded = error
         finally:
             guard.stdin.close()
             _wait_for(guard)
-        _heard(
-            guard.stdout, at_the_end=True
-        )  # that it died explains more than what the load saw of it
+        # If the design exited, that explains more than the error of the load.
+        _read_reply(guard.stdout, at_the_end=True)
     if unloaded is not None:
-        raise NoDesign("failed", str(unloaded), [])
+        raise DesignFailed("failed", str(unloaded), [])
 
 
 def _wait_for(guard: subprocess.Popen[bytes]) -> None:
     try:
-        guard.wait(SETTLE_S)
+        guard.wait(MAX_GUARD_STOP_S)
     except subprocess.TimeoutExpired:
-        raise NoDesign("failed", f"its guard (process {guard.pid}) cannot stop it", []) from None
+        raise DesignFailed(
+            "failed", f"the guard (process {guard.pid}) could not stop the design", []
+        ) from None
 
 
-def _heard(stream: IO[bytes], *, at_the_end: bool = False) -> Ready:
-    """The guard's word; raises `NoDesign` for a bad one. Saying nothing is good at the end only."""
+def _read_reply(stream: IO[bytes], *, at_the_end: bool = False) -> Ready:
+    """Read the guard's reply. Only `at_the_end` may it be missing, which means success."""
     line = stream.readline()
     if not line:
         if at_the_end:
             return Ready("")
-        raise NoDesign("failed", "its guard process ended; its messages are above", [])
-    match decode_word(line):
+        raise DesignFailed("failed", "the guard process ended; its messages are above", [])
+    match decode_reply(line):
         case Ready() as ready:
             return ready
         case Skipped(reason):
-            raise NoDesign("skipped", reason, [])
-        case Dead(reason, log):
-            raise NoDesign("failed", reason, log)
+            raise DesignFailed("skipped", reason, [])
+        case Failed(reason, log):
+            raise DesignFailed("failed", reason, log)

@@ -1,4 +1,4 @@
-"""The designs that are compared: four of DevNest, and the peers of the repository's benchmarks/peers."""
+"""The designs that are compared: four of DevNest, and the peers in benchmarks/peers."""
 
 import sys
 import tomllib
@@ -12,17 +12,28 @@ from devnest.load import BadPlan
 __all__ = ["AFTER", "BEFORE", "DEFAULT_DESIGNS", "REFERENCE", "Design", "choose", "every_design"]
 
 BEFORE, AFTER = "inline", "pool"
-REFERENCE = "node-piscina"  # the published "after": what the targets are stated against
-START_LIMIT_S = 60.0
-INSTALL_LIMIT_S = 900.0  # a peer installs itself at its first start
+# The published "after"; the targets are ratios to it.
+REFERENCE = "node-piscina"
+MAX_START_S = 60.0
+# A peer installs itself at its first start.
+MAX_INSTALL_S = 900.0
 
 
 @dataclass(frozen=True)
 class Design:
     """How to start one design.
 
-    A word or value that is `{port}`, `{cost}`, `{processes}`, `{data_dir}` or `{database_url}` is replaced
-    at the start.
+    An argument of `command` or a value of `environment` that is `{port}`, `{cost}`, `{processes}`,
+    `{data_dir}` or `{database_url}` is replaced at the start.
+
+    Attributes:
+        name: What `--designs` calls it.
+        title: Its name in tables.
+        command: The command that starts it.
+        environment: Additional environment variables.
+        ready: The path that answers 200 once the design is ready.
+        needs_database: Whether the guard starts a PostgreSQL for it.
+        max_start_s: How long it may take to be ready, in seconds.
     """
 
     name: str
@@ -31,7 +42,7 @@ class Design:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: str = "/readyz"
     needs_database: bool = False
-    start_limit_s: float = START_LIMIT_S
+    max_start_s: float = MAX_START_S
 
 
 def _devnest(name: str, title: str, *options: str, **environment: str) -> Design:
@@ -46,7 +57,7 @@ def _devnest(name: str, title: str, *options: str, **environment: str) -> Design
         "--data-dir",
         "{data_dir}",
     )
-    # The peers write no line for each request and slow nobody down, so DevNest does not either.
+    # The peers have neither a request log nor rate limits, so DevNest runs without them.
     quiet = ("--log-level", "warning", "--no-limits")
     return Design(
         name, f"DevNest, {title}", (*serve, "--hash-cost", "{cost}", *quiet, *options), environment
@@ -70,7 +81,7 @@ _PEER_ENVIRONMENT = {
 
 
 def _starter() -> Path | None:
-    """benchmarks/peers/start.py of the working directory, else of the clone that DevNest is installed from."""
+    """Find benchmarks/peers/start.py in the working directory or in DevNest's own clone."""
     roots = (Path.cwd(), Path(devnest.__file__).resolve().parents[2])
     return next(
         (path for root in roots if (path := root / "benchmarks" / "peers" / "start.py").is_file()),
@@ -89,12 +100,12 @@ def _peers(start: Path) -> Iterable[Design]:
                 _PEER_ENVIRONMENT,
                 peer["ready"],
                 needs_database=True,
-                start_limit_s=INSTALL_LIMIT_S,
+                max_start_s=MAX_INSTALL_S,
             )
 
 
 def every_design() -> dict[str, Design]:
-    """All that can be run from here, by name."""
+    """Return the designs that can run here, by name: DevNest's own, and the peers in a clone."""
     start = _starter()
     return {
         design.name: design for design in (*_OWN, *(_peers(start) if start is not None else ()))
@@ -102,12 +113,18 @@ def every_design() -> dict[str, Design]:
 
 
 def choose(names: str | None, *, peers: bool) -> list[str]:
-    """The designs of `a,b,c`, or the four of DevNest; with `peers` all peers too. Raises `BadPlan`."""
+    """Return the names of the designs to measure, each once.
+
+    Args:
+        names: Names separated by commas, or None for the four designs of DevNest.
+        peers: Whether to add all peers.
+
+    Raises:
+        BadPlan: A name is unknown, there is no name, or the peers are not available.
+    """
     known = every_design()
     if peers and len(known) == len(_OWN):
-        raise BadPlan(
-            "--peers needs the repository's benchmarks/peers: run it in a clone of DevNest"
-        )
+        raise BadPlan("--peers needs benchmarks/peers: run it in a clone of DevNest's repository")
     chosen = (
         list(DEFAULT_DESIGNS)
         if names is None
@@ -115,9 +132,9 @@ def choose(names: str | None, *, peers: bool) -> list[str]:
     )
     for name in chosen:
         if name not in known:
-            raise BadPlan(f"no design {name!r}; there are {', '.join(known)}")
+            raise BadPlan(f"unknown design {name!r}; the designs are {', '.join(known)}")
     if peers:
         chosen += [name for name in known if name not in DEFAULT_DESIGNS]
     if not chosen:
-        raise BadPlan(f"--designs names none; there are {', '.join(known)}")
+        raise BadPlan(f"--designs names no design; the designs are {', '.join(known)}")
     return list(dict.fromkeys(chosen))

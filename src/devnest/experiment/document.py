@@ -1,4 +1,4 @@
-"""A session as Markdown, put between two comments of a page; the rest of the page is left alone."""
+"""Writes a session as Markdown between two comments of a page."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def _marks(profile: str) -> tuple[str, str]:
 
 
 def section(session: Session) -> str:
-    """What stands between the comments: the conditions, the table, the ratios, and what is missing."""
+    """Return a session as Markdown: conditions, table, ratios, and the designs that failed."""
     conditions, machine = session.conditions, session.machine
     versions = [
         f"DevNest {session.devnest}",
@@ -25,8 +25,8 @@ def section(session: Session) -> str:
     when = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}" if dates else ""
     lines = [
         f"`{conditions.command}`, on {machine.processor}, {machine.cores} cores, {machine.system}; "
-        f"{', '.join(versions)}{when}. Medians of the runs; failures are the sum. The generator and PostgreSQL share "
-        "the cores.",
+        f"{', '.join(versions)}{when}. Medians of the runs; failures are the sum. "
+        "The generator and PostgreSQL share the cores.",
         "",
         _line(HEAD),
         _line(["---", *["---:"] * (len(HEAD) - 1)]),
@@ -47,17 +47,18 @@ def _line(cells: list[str]) -> str:
 
 
 def _generator(session: Session) -> str:
-    sound = [run for run in session.runs if not run.void]
-    if not sound:
-        return "No run counts."
+    valid = [run for run in session.runs if not run.void]
+    if not valid:
+        return "No run is valid."
+    peak = max(run.generator_cpu_peak for run in valid)
     return (
-        f"The generator used at most {max(run.generator_cpu_peak for run in sound):.0%} of a core in its busiest ten "
-        "seconds (above 80 % a run is void)."
+        f"The generator used at most {peak:.0%} of a core in its busiest ten seconds "
+        "(above 80 % a run is void)."
     )
 
 
 def _parts(path: Path, profile: str) -> tuple[str, str]:
-    """The page before and after the section, the comments included."""
+    """Return the page before and after the section, each with its comment."""
     begin, end = _marks(profile)
     try:
         text = path.read_text(encoding="utf-8")
@@ -73,11 +74,28 @@ def _parts(path: Path, profile: str) -> tuple[str, str]:
 
 
 def check_section(path: Path, profile: str) -> None:
-    """Raise `BadPlan` where `write_section` could not do its work."""
+    """Check that a page has exactly one section for a profile.
+
+    Args:
+        path: The page.
+        profile: The name of the profile.
+
+    Raises:
+        BadPlan: The page cannot be read, or has no such section or several.
+    """
     _parts(path, profile)
 
 
 def write_section(path: Path, session: Session) -> None:
-    """Replace what stands between the two comments; raises `BadPlan`, `OSError`."""
+    """Replace a page's section for the session's profile; the rest of the page stays.
+
+    Args:
+        path: The page.
+        session: The session to write.
+
+    Raises:
+        BadPlan: The page cannot be read, or has no such section or several.
+        OSError: The page cannot be written.
+    """
     before, after = _parts(path, session.conditions.profile)
     path.write_text(f"{before}\n{section(session)}{after}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The dashboard of a session: before and after, every design over time, the table; one offline HTML file."""
+"""The report of a session: charts and tables in one HTML file that needs no network."""
 
 import html
 import math
@@ -17,8 +17,13 @@ PUBLISHED_COLOUR = "#80868f"
 
 
 def report(session: Session, command: str) -> str:
-    """The whole HTML file."""
-    measured = [design for design in session.conditions.designs if session.sound(design)]
+    """Return the report as HTML.
+
+    Args:
+        session: The session.
+        command: The command that was run, for the section on the session.
+    """
+    measured = [design for design in session.conditions.designs if session.valid_runs(design)]
     shown = len(PUBLISHED[session.conditions.profile]) + len(measured)
     title = f"The experiment on this machine: {session.conditions.profile}"
     body = [
@@ -30,25 +35,25 @@ def report(session: Session, command: str) -> str:
         figure(
             "rates",
             "Requests per second",
-            "Medians of the runs, beside the published figures.",
+            "Medians of the runs, with the published figures.",
             bars=shown,
         ),
         figure(
             "slowest",
             "95th percentile",
-            "Milliseconds, logarithmic, of all and of posts.",
+            "In milliseconds on a logarithmic scale, for all requests and for posts.",
             bars=2 * shown,
         ),
         figure(
             "rate-over-time",
             "Requests per second over time",
-            "Of each design's middle run.",
+            "For each design, the run with the median rate.",
             lines=len(measured),
         ),
         figure(
             "p95-over-time",
             "95th percentile over time",
-            "Milliseconds, logarithmic.",
+            "In milliseconds on a logarithmic scale.",
             lines=len(measured),
         ),
         "<h2>The table</h2>",
@@ -85,17 +90,17 @@ def _notices(session: Session) -> list[str]:
 
 
 def _headline(session: Session, design: str) -> str:
-    def typical(name: str) -> float:
-        return session.typical(design, name) or 0.0
+    def median_of(name: str) -> float:
+        return session.median_of(design, name) or 0.0
 
-    failed = sum(run.failed for run in session.sound(design))
+    failed = sum(run.failed for run in session.valid_runs(design))
     return f"<h2>{html.escape(session.titles[design])}</h2>" + tiles(
         [
-            ("requests per second", f"{typical('requests_per_s'):,.1f}"),
-            ("requests", f"{typical('requests'):,.0f}"),
-            ("average", milliseconds(typical("avg_ms"))),
-            ("median", milliseconds(typical("med_ms"))),
-            ("95th percentile", milliseconds(typical("p95_ms"))),
+            ("requests per second", f"{median_of('requests_per_s'):,.1f}"),
+            ("requests", f"{median_of('requests'):,.0f}"),
+            ("average", milliseconds(median_of("avg_ms"))),
+            ("median", milliseconds(median_of("med_ms"))),
+            ("95th percentile", milliseconds(median_of("p95_ms"))),
             ("failed", f"{failed:,}"),
         ]
     )
@@ -104,7 +109,7 @@ def _headline(session: Session, design: str) -> str:
 def _bars(
     name: str, labels: list[str], values: list[float | None], colours: list[str] | str
 ) -> dict[str, Any]:
-    """Bars that lie, so that long names fit; the first on top."""
+    """Return horizontal bars, which leave room for long names."""
     return {
         "type": "bar",
         "orientation": "h",
@@ -118,7 +123,7 @@ def _bars(
     }
 
 
-def _lying(unit: str) -> dict[str, Any]:
+def _bar_layout(unit: str) -> dict[str, Any]:
     layout = time_layout("")
     layout["hovermode"] = "closest"
     layout["uniformtext"] = {"minsize": 10, "mode": "show"}
@@ -132,8 +137,8 @@ def _rates(session: Session, measured: list[str]) -> Figure:
     labels = [entry.title for entry in published] + [session.titles[design] for design in measured]
     values = [entry.requests_per_s for entry in published]
     colours = [PUBLISHED_COLOUR] * len(published) + [COLOURS[0]] * len(measured)
-    rates = [*values, *(session.typical(design, "requests_per_s") for design in measured)]
-    return {"data": [_bars("req/s", labels, rates, colours)], "layout": _lying("req/s")}
+    rates = [*values, *(session.median_of(design, "requests_per_s") for design in measured)]
+    return {"data": [_bars("req/s", labels, rates, colours)], "layout": _bar_layout("req/s")}
 
 
 def _slowest(session: Session, measured: list[str]) -> Figure:
@@ -141,17 +146,16 @@ def _slowest(session: Session, measured: list[str]) -> Figure:
     labels = [entry.title for entry in published] + [session.titles[design] for design in measured]
     of_all = [
         *(entry.p95_ms for entry in published),
-        *(session.typical(design, "p95_ms") for design in measured),
+        *(session.median_of(design, "p95_ms") for design in measured),
     ]
     of_post = [
         *(None for _ in published),
-        *(session.typical_p95(design, "post") for design in measured),
+        *(session.median_p95_of(design, "post") for design in measured),
     ]
-    layout = _lying("ms")
+    layout = _bar_layout("ms")
     most = max(value for value in of_all if value is not None)
-    layout["xaxis"].update(
-        type="log", dtick=1, range=[0, math.log10(max(most, 10)) + 0.2]
-    )  # from 1 ms
+    # The axis begins at 1 ms.
+    layout["xaxis"].update(type="log", dtick=1, range=[0, math.log10(max(most, 10)) + 0.2])
     bars = [_bars("all", labels, of_all, COLOURS[0]), _bars("post", labels, of_post, COLOURS[1])]
     return {"data": bars, "layout": layout}
 
@@ -159,9 +163,9 @@ def _slowest(session: Session, measured: list[str]) -> Figure:
 def _over_time(session: Session, measured: list[str], name: str, unit: str) -> dict[str, Any]:
     lines = []
     for number, design in enumerate(measured):
-        run = session.middle(design)
+        run = session.median_run(design)
         assert run is not None
-        # 0 is a second without an answer: a gap in the line
+        # 0 means a second without a response; it becomes a gap in the line.
         values = [round(getattr(moment, name), 3) or None for moment in run.seconds]
         lines.append(
             curve(session.titles[design], [moment.second for moment in run.seconds], values, number)
@@ -205,10 +209,11 @@ def _about(session: Session, command: str) -> str:
     machine = session.machine
     rows = [
         ["command", command],
-        ["to measure it again", session.conditions.command],
+        ["repeat with", session.conditions.command],
         [
             "machine",
-            f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}",
+            f"{machine.processor}, {machine.cores} cores, {machine.system}, "
+            f"Python {machine.python}",
         ],
         [
             "versions",

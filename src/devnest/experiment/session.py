@@ -1,4 +1,4 @@
-"""A session: what was asked for, and every run's figures; one JSON file that grows by a run."""
+"""A session of `devnest bench`: what it measures and the figures of every run, as a JSON file."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,14 @@ from devnest.load.result import MIN_SECOND_S, Machine
 __all__ = ["Conditions", "Kind", "Moment", "Route", "Run", "Session", "Trouble"]
 
 FORMAT = 1
-FILE_BYTES_MAX = 256 << 20
+# Far more than the runs of a session need; keeps a wrong file from filling the memory.
+MAX_FILE_BYTES = 256 << 20
 Profile = Literal["experiment", "stress"]
 Kind = Literal["skipped", "failed"]
 
 
 class Conditions(msgspec.Struct, frozen=True):
-    """What a session measures; the same for all its runs."""
+    """What a session measures. All its runs have the same conditions."""
 
     profile: Profile
     hash_cost: int
@@ -30,7 +31,7 @@ class Conditions(msgspec.Struct, frozen=True):
 
     @property
     def command(self) -> str:
-        """The command that measures it again."""
+        """The command that repeats the session."""
         words = [
             "devnest bench",
             f"--profile {self.profile}",
@@ -43,7 +44,7 @@ class Conditions(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One second of a run."""
+    """The figures of one second of a run."""
 
     second: int
     vus: int
@@ -53,7 +54,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One route over a whole run."""
+    """The figures of one route in one run."""
 
     requests: int
     failed: int
@@ -78,14 +79,15 @@ class Run(msgspec.Struct, frozen=True):
     p95_ms: float
     p99_ms: float
     routes: dict[str, Route]
-    failures: list[tuple[str, str, int]]  # route, reason, times
-    generator_cpu: float  # share of a core over the run
-    generator_cpu_peak: float  # and in its busiest ten seconds
+    # Route, reason, number.
+    failures: list[tuple[str, str, int]]
+    # Share of a core, over the run and in its busiest ten seconds.
+    generator_cpu: float
+    generator_cpu_peak: float
     generator_ms_per_request: float
     void: bool
-    busy_before: (
-        float | None
-    )  # share of the machine's cores that others used before the start; None: not known
+    # Share of all cores that other programs used before the start; None if unknown.
+    busy_before: float | None
     seed: int
     prepared: dict[str, float]
     seconds: list[Moment]
@@ -94,7 +96,14 @@ class Run(msgspec.Struct, frozen=True):
     def of(
         cls, design: str, round_number: int, result: Result, busy_before: float | None = None
     ) -> "Run":
-        """What a finished load run measured."""
+        """Return the figures of a finished load run.
+
+        Args:
+            design: The name of the design.
+            round_number: Which of the design's runs this is, from 1.
+            result: What the load generator measured.
+            busy_before: Share of all cores that other programs used before, if known.
+        """
         trend = result.trend()
         routes = {}
         for name in result.names:
@@ -134,12 +143,12 @@ class Run(msgspec.Struct, frozen=True):
         )
 
     def p95_of(self, route: str) -> float | None:
-        """The 95th percentile of one route, in milliseconds; None where it was never asked."""
+        """Return the 95th percentile of a route in milliseconds, or None without a request."""
         return self.routes[route].p95_ms if route in self.routes else None
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """Why a design has no run, or not all of them."""
+    """Why some or all runs of a design are missing."""
 
     design: str
     kind: Kind
@@ -148,10 +157,11 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct):
-    """Everything measured under some conditions; `add` grows it, `save` and `load` keep it."""
+    """The runs measured under the same conditions."""
 
     conditions: Conditions
-    titles: dict[str, str]  # of the designs, so that the file can be shown where a peer is not
+    # Titles of the designs: a file can be shown where a peer is not installed.
+    titles: dict[str, str]
     machine: Machine
     devnest: str = __version__
     node: str = ""
@@ -161,10 +171,17 @@ class Session(msgspec.Struct):
 
     @classmethod
     def load(cls, path: Path) -> "Session":
-        """The session of a file; raises `BadPlan` where it holds none."""
+        """Read a session from a file.
+
+        Args:
+            path: The file.
+
+        Raises:
+            BadPlan: The file cannot be read or holds no session of this version.
+        """
         try:
             with path.open("rb") as file:
-                session = msgspec.json.decode(file.read(FILE_BYTES_MAX), type=cls)
+                session = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=cls)
         except OSError as error:
             raise BadPlan(f"cannot read {path}: {error.strerror}") from None
         except msgspec.DecodeError as error:
@@ -181,7 +198,14 @@ class Session(msgspec.Struct):
         return session
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the session to a file, which is replaced in one step.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: The file cannot be written; an older one is unchanged.
+        """
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
             new.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
@@ -202,28 +226,46 @@ class Session(msgspec.Struct):
         ]
 
     def add(self, run: Run) -> None:
-        """Keep a run; a void one of the same round gives way."""
+        """Add a run; it replaces the design's earlier run of the same round."""
         same = (run.round, run.design)
         self.runs = [other for other in self.runs if (other.round, other.design) != same] + [run]
 
-    def sound(self, design: str) -> list[Run]:
-        """The runs of a design that count, slowest first."""
+    def valid_runs(self, design: str) -> list[Run]:
+        """Return the runs of a design that are not void, slowest first."""
         return sorted(
             (run for run in self.runs if run.design == design and not run.void),
             key=lambda run: run.requests_per_s,
         )
 
-    def middle(self, design: str) -> Run | None:
-        """The run with the median rate (of an even number, the lower one)."""
-        runs = self.sound(design)
+    def median_run(self, design: str) -> Run | None:
+        """Return the run with the median rate; of an even number of runs, the lower one."""
+        runs = self.valid_runs(design)
         return runs[(len(runs) - 1) // 2] if runs else None
 
-    def typical(self, design: str, figure: str) -> float | None:
-        """The median over a design's runs of one of their numbers."""
-        values = [getattr(run, figure) for run in self.sound(design)]
+    def median_of(self, design: str, figure: str) -> float | None:
+        """Return the median of a figure over the valid runs of a design.
+
+        Args:
+            design: The name of the design.
+            figure: The name of an attribute of `Run`.
+
+        Returns:
+            The median in the figure's unit, or None if no run is valid.
+        """
+        values = [getattr(run, figure) for run in self.valid_runs(design)]
         return median(values) if values else None
 
-    def typical_p95(self, design: str, route: str) -> float | None:
-        """The median over a design's runs of a route's 95th percentile."""
-        values = [value for run in self.sound(design) if (value := run.p95_of(route)) is not None]
+    def median_p95_of(self, design: str, route: str) -> float | None:
+        """Return the median of a route's 95th percentile over the valid runs of a design.
+
+        Args:
+            design: The name of the design.
+            route: The name of the route.
+
+        Returns:
+            Milliseconds, or None if no valid run has a request of that route.
+        """
+        values = [
+            value for run in self.valid_runs(design) if (value := run.p95_of(route)) is not None
+        ]
         return median(values) if values else None

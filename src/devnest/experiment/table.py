@@ -1,8 +1,8 @@
-"""The comparison in words: one table beside the published figures, and how many times better."""
+"""The comparison as a table with the published figures, and as ratios."""
 
 from dataclasses import dataclass
 
-from devnest.experiment.busy import BUSY
+from devnest.experiment.busy import MAX_BUSY_SHARE
 from devnest.experiment.designs import AFTER, BEFORE, REFERENCE
 from devnest.experiment.session import Session
 from devnest.load.summary import milliseconds
@@ -14,7 +14,7 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Published:
-    """What the post says of its own machine; None where it says nothing."""
+    """Published figures from another machine. A figure that was not published is None."""
 
     title: str
     requests: int
@@ -47,7 +47,10 @@ HEAD = [
 
 
 def compared(session: Session) -> list[list[str]]:
-    """The rows under `HEAD`: the published figures, then the median of each design's runs."""
+    """Return the table's rows, in the columns of `HEAD`.
+
+    The published figures come first, then the medians of each design's valid runs.
+    """
     rows = [
         [
             entry.title,
@@ -65,22 +68,22 @@ def compared(session: Session) -> list[list[str]]:
 
 
 def _row(session: Session, design: str) -> list[str]:
-    runs = session.sound(design)
-    durations = [session.typical(design, figure) for figure in ("avg_ms", "med_ms", "p95_ms")]
+    runs = session.valid_runs(design)
+    durations = [session.median_of(design, figure) for figure in ("avg_ms", "med_ms", "p95_ms")]
     return [
         session.titles[design],
         str(len(runs)),
-        _number(session.typical(design, "requests"), 0),
-        _number(session.typical(design, "requests_per_s"), 1),
-        _number(session.typical(design, "peak_requests_per_s"), 0),
-        *map(_duration, [*durations, session.typical_p95(design, "post")]),
+        _number(session.median_of(design, "requests"), 0),
+        _number(session.median_of(design, "requests_per_s"), 1),
+        _number(session.median_of(design, "peak_requests_per_s"), 0),
+        *map(_duration, [*durations, session.median_p95_of(design, "post")]),
         _failed(session, design),
     ]
 
 
 def _failed(session: Session, design: str) -> str:
-    """Said beside every rate: who refuses much answers fast."""
-    runs = session.sound(design)
+    """Sum the failures. Every row has them, because a design that refuses requests is fast."""
+    runs = session.valid_runs(design)
     return f"{sum(run.failed for run in runs):,}" if runs else NONE
 
 
@@ -93,50 +96,52 @@ def _duration(value: float | None) -> str:
 
 
 def ratios(session: Session) -> list[str]:
-    """ "After" beside "before", and beside the published design in Node, where both were measured."""
+    """Return lines that compare "after" with "before" and with Node, if both were measured."""
     lines = []
     for other in (BEFORE, REFERENCE):
-        rates = [session.typical(design, "requests_per_s") for design in (AFTER, other)]
-        slowest = [session.typical(design, "p95_ms") for design in (AFTER, other)]
+        rates = [session.median_of(design, "requests_per_s") for design in (AFTER, other)]
+        slowest = [session.median_of(design, "p95_ms") for design in (AFTER, other)]
         if rates[0] and rates[1] and slowest[0] and slowest[1]:
             lines.append(
-                f"{session.titles[AFTER]}, beside {session.titles[other]}: {rates[0] / rates[1]:.2f} times the "
-                f"requests per second, {slowest[0] / slowest[1]:.2f} times the p95 of all requests; "
-                f"failed {_failed(session, AFTER)}, and {_failed(session, other)}."
+                f"{session.titles[AFTER]}, compared with {session.titles[other]}: "
+                f"{rates[0] / rates[1]:.2f} times the requests per second and "
+                f"{slowest[0] / slowest[1]:.2f} times the p95 of all requests; "
+                f"{_failed(session, AFTER)} and {_failed(session, other)} requests failed."
             )
     return lines
 
 
-def neighbours(session: Session) -> list[str]:
-    """What to say where something else used the machine before runs."""
+def busy_starts(session: Session) -> list[str]:
+    """Return a warning if other programs were busy before some of the runs, or nothing."""
     shares = [
         run.busy_before
         for run in session.runs
-        if run.busy_before is not None and run.busy_before > BUSY
+        if run.busy_before is not None and run.busy_before > MAX_BUSY_SHARE
     ]
     if not shares:
         return []
     return [
-        f"Before {len(shares)} of {len(session.runs)} runs something else used more than {BUSY:.0%} of the cores (up "
-        f"to {max(shares):.0%}): such figures are lower than the machine's own."
+        f"Before {len(shares)} of {len(session.runs)} runs, other programs used more than "
+        f"{MAX_BUSY_SHARE:.0%} of the cores (up to {max(shares):.0%}). The figures of these runs "
+        "may be too low."
     ]
 
 
 def remarks(session: Session) -> list[str]:
-    """What to say beside the figures: of a quick session, of runs that do not count, of neighbours."""
+    """Return warnings: about a quick session, void runs, and other programs on the machine."""
     quick = (
-        ["A quick session: it shows that everything works, not how fast."]
+        ["This is a quick session: it shows that everything works, not how fast it is."]
         if session.conditions.quick
         else []
     )
-    return [*quick, *void_runs(session), *neighbours(session)]
+    return [*quick, *void_runs(session), *busy_starts(session)]
 
 
 def void_runs(session: Session) -> list[str]:
-    """What to say of each run that does not count."""
+    """Return a line for each void run, with the reason."""
     return [
-        f"{session.titles[run.design]}, run {run.round}, is void: the generator used {run.generator_cpu_peak:.0%} of a "
-        "core in its busiest ten seconds."
+        f"{session.titles[run.design]}, run {run.round}, is void: the generator used "
+        f"{run.generator_cpu_peak:.0%} of a core in its busiest ten seconds."
         for run in session.runs
         if run.void
     ]
