@@ -15,8 +15,9 @@ enum {
     BCRYPT_SCRATCH_BYTES = BCRYPT_LANES_MAX * 4352 + 96 /* any group, and its alignment */
 };
 
-/* One hash to compute: a password without its closing NUL (added here; NUL bytes inside are allowed; only
-   the first 72 bytes count, and a caller that means to refuse more does), salt and digest of the sizes above. */
+/* One hash to compute. The password comes without its closing NUL, which the kernel adds; it may
+   have NUL bytes inside. Only its first 72 bytes count: a caller that refuses longer ones checks
+   first. Salt and digest have the sizes above. */
 struct bcrypt_job {
     const uint8_t *password;
     size_t length;
@@ -24,27 +25,29 @@ struct bcrypt_job {
     uint8_t *digest;
 };
 
-/* The same lanes compiled for any CPU, and twice for an x86-64 with BMI2 (Intel since 2013, AMD since 2015): with its
-   shifts alone, and with BEXTR besides. Macros, for the preprocessor compares them. */
+/* The versions of the code: for any CPU, for x86-64 with BMI2 (Intel since 2013, AMD since 2015),
+   and for the same CPUs with BEXTR as well. They are macros because the preprocessor compares
+   them. */
 #define BCRYPT_PLAIN 0
 #define BCRYPT_BMI2 1
 #define BCRYPT_BEXTR 2
 #define BCRYPT_CODES 3
 #define BCRYPT_CODE_NAMES {"plain", "bmi2", "bextr"}
 
-/* How many of them this CPU runs, from the first on, and which of those is fastest on it. */
+/* How many of these versions this CPU can run, counted from the first, and which one is fastest. */
 unsigned bcrypt_codes(void);
 unsigned bcrypt_best_code(void);
 
-/* Computes `lanes` jobs (1 to 6) of one cost (4 to 31) side by side. `scratch` has BCRYPT_SCRATCH_BYTES
-   and any alignment; what was written to it is zero again on return. `code` is below bcrypt_codes(). */
+/* Computes `lanes` jobs (1 to 6) of one cost (4 to 31) side by side. `scratch` has
+   BCRYPT_SCRATCH_BYTES at any alignment; the kernel zeroes all that it wrote there before it
+   returns. `code` is below bcrypt_codes(). */
 void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code,
                   void *scratch);
 
-/* The same answer for one job, the plain way: reference.c, written to be read. */
+/* Computes one job with the simple code of reference.c. */
 void bcrypt_reference(const struct bcrypt_job *job, unsigned cost);
 
-/* Zeroes memory in a way no compiler may leave out. */
+/* Zeroes memory. A compiler cannot remove this call. */
 void bcrypt_wipe(void *memory, size_t size);
 
 #endif

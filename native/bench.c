@@ -1,5 +1,6 @@
-/* Hashes per second of every lane count and code on one core, alternating, medians of five. Stated for
-   cost 5, as published figures are; each cost more halves them. */
+/* Measures hashes per second of every lane count and version of the code on one core, in turn, and
+   prints medians of five. The figures are for cost 5, as most published ones; each step of the cost
+   halves them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -25,7 +25,7 @@ void bcrypt_key(uint32_t words[SUBKEYS], const uint8_t *password, size_t length)
 {
     uint8_t key[BCRYPT_PASSWORD_MAX] = {0};
     size_t used = length < BCRYPT_PASSWORD_MAX ? length : BCRYPT_PASSWORD_MAX;
-    if (used) /* memcpy may not be given a null pointer, even for nothing */
+    if (used) /* memcpy must not get a null pointer, even for no bytes */
         memcpy(key, password, used);
     bcrypt_cycle(words, key, used < BCRYPT_PASSWORD_MAX ? used + 1 : used);
     bcrypt_wipe(key, sizeof key);
@@ -39,7 +39,7 @@ void bcrypt_digest(uint8_t *digest, const uint32_t text[TEXT_WORDS])
 
 void bcrypt_wipe(void *memory, size_t size)
 {
-    /* Through a volatile pointer the call cannot be seen through, so it cannot be dropped. */
+    /* The compiler cannot know what a volatile pointer points to, so it has to make the call. */
     static void *(*const volatile fill)(void *, int, size_t) = memset;
     fill(memory, 0, size);
 }

@@ -1,4 +1,4 @@
-/* What the lanes and the reference share: words out of bytes, and the two constants of bcrypt. */
+/* What the lanes and the reference share: bytes to words and back, and bcrypt's text. */
 #ifndef DEVNEST_BCRYPT_COMMON_H
 #define DEVNEST_BCRYPT_COMMON_H
 
@@ -9,15 +9,17 @@ enum { SUBKEYS = 18, STATE_WORDS = SUBKEYS + 4 * 256, TEXT_WORDS = 6, TEXT_TIMES
 
 extern const uint32_t bcrypt_text[TEXT_WORDS];
 
-/* Words 0 to 17 of a cycle of bytes, big end first. Bytes are unsigned: with a signed char here,
-   crypt_blowfish's 2x hashes lost up to three characters before one above 127. */
+/* Fills 18 words from the bytes, big end first, and starts again at the first byte after the
+   last. The bytes are unsigned: with a signed char, a byte above 127 overwrites up to three
+   before it, as in crypt_blowfish's 2x hashes. */
 void bcrypt_cycle(uint32_t words[SUBKEYS], const uint8_t *bytes, size_t length);
 
-/* The password as Blowfish's key: its bytes and one NUL, cut at 72. The length is a size_t: an 8-bit
-   one made OpenBSD's 2a hash a password of 255 bytes like an empty one. */
+/* Makes Blowfish's key from the password: its bytes and one NUL, at most 72 bytes in all. The
+   length is a size_t: with 8 bits, as in OpenBSD's 2a, a password of 255 bytes gets the hash of
+   an empty one. */
 void bcrypt_key(uint32_t words[SUBKEYS], const uint8_t *password, size_t length);
 
-/* Six words to the digest's 23 bytes: the 24th was never part of a bcrypt hash. */
+/* Writes the six words as 23 bytes. The 24th byte is not part of a bcrypt hash. */
 void bcrypt_digest(uint8_t *digest, const uint32_t text[TEXT_WORDS]);
 
 #endif

@@ -1,4 +1,4 @@
-/* lanes.h for one to six lanes. */
+/* Includes lanes.h once for each number of lanes. */
 #define LANES 1
 #define EACH EACH_1
 #include "lanes.h"

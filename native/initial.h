@@ -1,5 +1,5 @@
-/* Blowfish's initial state: 18 subkeys, then four S-boxes of 256 words: the fraction of pi in
-   hexadecimal. Written by pi.py, which computes it; `python native/pi.py` verifies this file. */
+/* Blowfish's initial state, 18 subkeys and four S-boxes of 256 words: the fraction of
+   pi in hexadecimal. pi.py wrote this file; `python native/pi.py` verifies it. */
 static const uint32_t bcrypt_initial[1042] = {
     0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89,
     0x452821e6, 0x38d01377, 0xbe5466cf, 0x34e90c6c, 0xc0ac29b7, 0xc97c50dd, 0x3f84d5b5, 0xb5470917,

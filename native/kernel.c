@@ -1,4 +1,5 @@
-/* Kernels out of lanes.h, one to six lanes in plain C and, on x86-64, with BMI2 and with BEXTR; and the choice between them. */
+/* Compiles lanes.h for every number of lanes, in plain C and, on x86-64, with BMI2 and with
+   BEXTR, and chooses between them. */
 #include <string.h>
 
 #include "bcrypt.h"
@@ -6,7 +7,8 @@
 
 #include "initial.h"
 
-/* In a cache line: BEXTR's rounds in lanes.h shift by the last five bits of the address. */
+/* Where the state begins in a cache line. BEXTR's rounds shift by the last five bits of its
+   address. */
 enum { STATE_AT = 24 };
 
 #define JOIN_(a, b, c) a##b##c

@@ -1,16 +1,19 @@
-/* bcrypt in LANES lanes. kernel.c includes this file once for every lane count (1 to 6), on x86-64 for every
-   code; it defines LANES, CODE, NAME and EACH. The only output is NAME(group).
+/* bcrypt in LANES lanes. kernel.c includes this file once for every number of lanes and every
+   version of the code, and defines LANES, CODE, NAME and EACH before. kernel.c calls only
+   NAME(group).
 
-   A round of one hash is a chain: take a byte of one half, load from an S-box, add, xor, add, xor, and the
-   other half's bytes depend on it. The chain, not the arithmetic, is the time of one hash. So every round is
-   written for all lanes before the next round of any; the processor overlaps the chains. Four lanes on, the
-   time is the number of instructions. Three things keep the compiler from adding any: all lanes lie in one
-   block behind one pointer, the halves are plain locals, and the loop over P and S is one loop because P
-   lies directly before S.
+   A round of one hash is a chain: take a byte of one half, load from an S-box, add, xor, add,
+   xor. The bytes of the other half depend on the result. One hash takes as long as its chain, and
+   most of the core waits. So every round is written for all lanes before the next round of any
+   lane, and the processor overlaps the chains. With enough lanes the number of instructions
+   counts too. Three things keep the compiler from adding any: all lanes are in one block behind
+   one pointer, the halves are local variables, and one loop runs over P and S, because P is
+   directly before S.
 
-   BMI2 has shifts and rotations that write another register than they read, so no copy is needed before
-   one. Eleven instructions are left for a round, and the compiler has to be kept at them: docs/explanation/lanes.md.
-   BMI1's BEXTR takes a byte from anywhere, in one step on AMD and in two on Intel: ten are left. */
+   The shifts and rotations of BMI2 write to another register than they read, so no copy is
+   needed, and a round takes eleven instructions. docs/explanation/lanes.md says how the compiler
+   is kept at them. BEXTR, of BMI1, takes a byte from anywhere in a register, in one step on AMD
+   and in two on Intel. With it a round takes ten instructions. */
 
 struct NAME(state) {
     union {
@@ -30,22 +33,23 @@ _Static_assert(sizeof(struct NAME(state)) + 64 + STATE_AT <= BCRYPT_SCRATCH_BYTE
 
 #if CODE != BCRYPT_PLAIN
 #define TARGET __attribute__((target("bmi,bmi2")))
-/* A value the compiler must take as it comes: nothing is folded into it, nothing moved across. */
+/* Keeps the compiler from merging x with other operations and from moving any across this. */
 #define OPAQUE(x) __asm__ volatile("" : "+r"(x) : : "memory");
 #endif
 
 #if CODE == BCRYPT_BMI2
-/* Into the other half, in this order. */
+/* Mixes P and the sum into the other half, in this order. */
 #define MIX(k, to, sum)                                                                            \
     to ^= OF(k).subkey[ROUND];                                                                     \
     OPAQUE(to)                                                                                     \
     to ^= sum;                                                                                     \
     OPAQUE(to)
-/* 24 in a register, since SHRX takes no constant, and a number only x86 masks to its low five bits. */
+/* SHRX takes its count from a register, so 24 is kept in one. x86 uses the low five bits of it. */
 #define BEFORE                                                                                     \
     unsigned top = 24;                                                                             \
     OPAQUE(top)
-/* Its bytes from the top: by SHRX; by MOVZX of the rotated half; by SHRX of it; by MOVZX. */
+/* The four bytes of `from`, the top one first: SHRX, MOVZX of the half rotated, SHRX of it,
+   MOVZX. */
 #define ROUND_OF(k, from, to)                                                                      \
     {                                                                                              \
         uint32_t rotated = from << 16 | from >> 16;                                                \
@@ -56,15 +60,15 @@ _Static_assert(sizeof(struct NAME(state)) + 64 + STATE_AT <= BCRYPT_SCRATCH_BYTE
         MIX(k, to, sum)                                                                            \
     }
 #elif CODE == BCRYPT_BEXTR
-/* What BEXTR takes out, in a register: the first bit, and how many in the second byte. SHRX too has its count in a
-   register, of which it reads five bits, and none is left for a 24. But the state's own address ends in those bits:
-   STATE_AT. */
+/* BEXTR reads from a register which bits to take: the first bit in the low byte, their number in
+   the next. SHRX reads its count from the low five bits of a register. No register is left for
+   the number 24, but the address of the state ends in these bits: see STATE_AT. */
 #define BEFORE                                                                                     \
     unsigned second = 8 << 8 | 16, third = 8 << 8 | 8;                                             \
     OPAQUE(second)                                                                                 \
     OPAQUE(third)
 #define AT(k, member) offsetof(struct NAME(state), lane[k].member)
-/* Written out: left to choose, a compiler copies the halves or the address. */
+/* In assembly, because compilers add copies of the halves or of the address. */
 #define ROUND_OF(k, from, to)                                                                      \
     {                                                                                              \
         uint32_t byte, sum;                                                                        \
@@ -117,7 +121,8 @@ _Static_assert(sizeof(struct NAME(state)) + 64 + STATE_AT <= BCRYPT_SCRATCH_BYTE
 #define ENCIPHER                                                                                   \
     EACH(BEGIN) PAIR(1) PAIR(3) PAIR(5) PAIR(7) PAIR(9) PAIR(11) PAIR(13) PAIR(15) EACH(FINISH)
 
-/* The loop all the time goes to: replaces the state of every lane by the chain of its encipherments. */
+/* Replaces the state of every lane by the chain of its encipherments. Nearly all time is spent
+   here. */
 TARGET static void NAME(expand)(struct NAME(state) *state, uint32_t key[LANES][SUBKEYS])
 {
     BEFORE
@@ -134,7 +139,7 @@ TARGET static void NAME(expand)(struct NAME(state) *state, uint32_t key[LANES][S
     }
 }
 
-/* Two words of every lane's text from `at` on, enciphered in place. */
+/* Enciphers two words of every lane's text, from `at` on, in place. */
 TARGET static void NAME(encipher)(struct NAME(state) *state, size_t at)
 {
     BEFORE
@@ -150,7 +155,7 @@ TARGET static void NAME(encipher)(struct NAME(state) *state, size_t at)
     EACH(GIVE)
 }
 
-/* The first expansion, the only one to take in the salt while it runs. Text is zero before. */
+/* The first expansion. Only this one mixes in the salt as it runs. The text is zero before. */
 static void NAME(expand_salted)(struct NAME(state) *state)
 {
     for (int k = 0; k < LANES; k++)

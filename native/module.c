@@ -1,5 +1,6 @@
-/* The Python module devnest.bcrypt._kernel: one function over bcrypt.h. Everything about salts and
-   hashes as text is Python's; this file checks, releases the GIL once, and frees on every path. */
+/* The Python module devnest.bcrypt._kernel, with one function. Python code reads and writes salts
+   and hashes as text. This file checks its arguments, calls the kernel without the GIL, and frees
+   its memory. */
 #include <Python.h>
 
 #include "bcrypt.h"
@@ -13,7 +14,7 @@ PyDoc_STRVAR(digests_doc,
              "of up to `lanes` (1 to 6). Everything is checked first; the GIL is released until\n"
              "all is done.");
 
-/* Fills in the jobs; -1 with an exception set where an input is wrong. */
+/* Fills in the jobs. Returns -1, with an exception set, if an input is wrong. */
 static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settings,
                 Py_ssize_t count, char *digests)
 {
@@ -36,7 +37,7 @@ static int take(struct bcrypt_job *jobs, PyObject *passwords, const char *settin
     return 0;
 }
 
-/* Runs without the GIL: touches no Python object's header, only bytes that cannot change. */
+/* Runs without the GIL: reads only the content of bytes objects, which cannot change. */
 static void run(const struct bcrypt_job *jobs, Py_ssize_t count, unsigned lanes, void *scratch)
 {
     unsigned code = bcrypt_best_code();
@@ -53,7 +54,8 @@ static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     PyObject *passwords, *joined, *result = NULL;
     int lanes;
-    /* No "#" in the format: its meaning hangs on a macro that the limited API of 3.13 no longer carries into 3.11. */
+    /* No "#" in the format: before 3.13 it needs the macro PY_SSIZE_T_CLEAN, and one binary
+       serves all. */
     if (!PyArg_ParseTuple(arguments, "O!Si:digests", &PyTuple_Type, &passwords, &joined, &lanes))
         return NULL;
     const char *settings = PyBytes_AsString(joined);

@@ -1,4 +1,4 @@
-"""Blowfish's initial state: the first 1042 words of 32 bits of the fraction of pi, made and verified.
+"""Computes Blowfish's initial state, the first 1042 words of 32 bits of the fraction of pi.
 
 `python native/pi.py` verifies initial.h, `python native/pi.py --write` writes it.
 """
@@ -12,7 +12,7 @@ HEADER = Path(__file__).with_name("initial.h")
 
 
 def arctan_inverse(divisor: int, one: int) -> int:
-    """The arc tangent of 1/divisor, times `one`, by its power series."""
+    """Return the arc tangent of 1/divisor, times `one`, by its power series."""
     power = total = one // divisor
     odd, sign = 1, 1
     while power:
@@ -24,7 +24,10 @@ def arctan_inverse(divisor: int, one: int) -> int:
 
 
 def fraction_words(count: int) -> list[int]:
-    """The first `count` 32-bit words of pi's fraction, by Machin's formula; 64 guard bits absorb rounding."""
+    """Return the first `count` 32-bit words of pi's fraction, by Machin's formula.
+
+    64 further bits absorb the rounding.
+    """
     bits, guard = 32 * count, 64
     one = 1 << (bits + guard)
     pi = 4 * (4 * arctan_inverse(5, one) - arctan_inverse(239, one))
@@ -33,18 +36,18 @@ def fraction_words(count: int) -> list[int]:
 
 
 def render() -> str:
-    """The text of initial.h."""
+    """Return the text of initial.h."""
     words = [f"0x{word:08x}" for word in fraction_words(WORDS)]
     rows = [", ".join(words[start : start + 8]) for start in range(0, WORDS, 8)]
     return (
-        "/* Blowfish's initial state: 18 subkeys, then four S-boxes of 256 words: the fraction of pi in\n"
-        "   hexadecimal. Written by pi.py, which computes it; `python native/pi.py` verifies this file. */\n"
+        "/* Blowfish's initial state, 18 subkeys and four S-boxes of 256 words: the fraction of\n"
+        "   pi in hexadecimal. pi.py wrote this file; `python native/pi.py` verifies it. */\n"
         f"static const uint32_t bcrypt_initial[{WORDS}] = {{\n    " + ",\n    ".join(rows) + "};\n"
     )
 
 
 def main() -> int:
-    """Write initial.h, or compare it with what pi says."""
+    """Write initial.h, or compare it with the computed text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--write", action="store_true", help="write initial.h instead of verifying it"
@@ -55,7 +58,7 @@ def main() -> int:
     if HEADER.read_text(encoding="ascii") == render():
         return 0
     sys.stderr.write(
-        "initial.h is not the fraction of pi; python native/pi.py --write makes it anew\n"
+        "initial.h is not the fraction of pi; python native/pi.py --write writes it again\n"
     )
     return 1
 

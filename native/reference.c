@@ -1,5 +1,5 @@
-/* bcrypt, one hash at a time, as the paper has it (Provos and Mazieres, "A Future-Adaptable Password
-   Scheme", USENIX 1999). The lanes are tested against this file; nothing else uses it. */
+/* bcrypt, one hash at a time, as in its paper (Provos and Mazieres, "A Future-Adaptable Password
+   Scheme", USENIX 1999). Only the tests use this file: they compare the lanes with it. */
 #include <string.h>
 
 #include "bcrypt.h"
@@ -32,8 +32,9 @@ static void encipher(const struct blowfish *state, uint32_t block[2])
     block[1] = left ^ state->subkey[16];
 }
 
-/* Blowfish's key schedule, salted: mixes the key into the subkeys, then replaces the whole state, two
-   words at a time, by a chain of encipherments that takes in the salt's words in turn. */
+/* Blowfish's key schedule with a salt. Mixes the key into the subkeys. Then replaces the whole
+   state, two words at a time, by a chain of encipherments, and mixes two words of the salt into
+   each block. */
 static void expand(struct blowfish *state, const uint32_t key[SUBKEYS], const uint32_t salt[4])
 {
     uint32_t block[2] = {0, 0};

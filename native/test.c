@@ -1,6 +1,9 @@
-/* The native suite: test VECTORS [MAX_COST]. Every published vector up to MAX_COST, through the reference and
-   through every lane count and code this CPU runs, in every lane position, beside other passwords and salts; random input
-   against the reference; the two historic traps; and that nothing is left in the scratch memory. */
+/* The tests of the kernel without Python: test VECTORS [MAX_COST].
+
+   Every published vector up to MAX_COST goes through the reference, and through every number of
+   lanes and every version of the code that this CPU can run, in every position, beside other
+   passwords and salts. Random input is compared with the reference. Two known bugs of other
+   bcrypts have tests. Every run checks that the scratch memory is zero again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +32,7 @@ static void check(int right, const char *what, unsigned lanes, unsigned code, un
     fprintf(stderr, "wrong: %s, %u lanes, %s, lane %u\n", what, lanes, code_names[code], lane);
 }
 
-/* bcrypt's own base64: another alphabet, no padding, the same bits. */
+/* Decodes bcrypt's base64, which has its own alphabet and no padding. */
 static void unbase64(uint8_t *to, size_t size, const char *text)
 {
     static const char alphabet[] =
@@ -72,8 +75,8 @@ static void load(const char *path)
     fclose(file);
 }
 
-/* Runs one group whose lanes are the given vectors and checks every lane, the bytes behind each digest, and
-   the scratch memory. The scratch memory starts at an odd address on purpose. */
+/* Runs one group with the given vectors as its lanes. Checks every digest, the byte behind it,
+   and the scratch memory, which starts at an odd address to test the alignment. */
 static void run(struct vector *const *lane, unsigned lanes, unsigned code, const char *what)
 {
     uint8_t digests[BCRYPT_LANES_MAX][BCRYPT_DIGEST_BYTES + 1];
@@ -101,7 +104,7 @@ static void run_every_shape(struct vector *const *lane, const char *what)
             run(lane, lanes, code, what);
 }
 
-/* A window over the vectors of one cost, moved by one, brings each through every position of every width. */
+/* Moves a window over the vectors of one cost, so each is in every position of every width once. */
 static void test_published(unsigned max_cost)
 {
     for (unsigned cost = BCRYPT_COST_MIN; cost <= max_cost; cost++) {
@@ -124,7 +127,7 @@ static void test_published(unsigned max_cost)
 
 static uint32_t random_word(void)
 {
-    static uint32_t state = 2463534242u; /* xorshift32, for the same input every time */
+    static uint32_t state = 2463534242u; /* xorshift32: every run gets the same input */
     state ^= state << 13;
     state ^= state >> 17;
     return state ^= state << 5;
@@ -156,7 +159,8 @@ static void test_random(int groups)
     }
 }
 
-/* OpenBSD counted a password's bytes in 8 bits until 2014: one of 255, with its NUL, was as good as empty. */
+/* OpenBSD counted a password's bytes in 8 bits until 2014: one of 255 and its NUL counted as
+   empty. */
 static void test_length_does_not_wrap_around(void)
 {
     static struct vector made[BCRYPT_LANES_MAX];
@@ -174,8 +178,9 @@ static void test_length_does_not_wrap_around(void)
     run_every_shape(lane, "long password");
 }
 
-/* crypt_blowfish read the password through a signed char until 2011: a byte above 127 wiped out up to three
-   before it. Its 2x vector for "\xa3" is the right answer for "\xff\xff\xa3", and wrong here. */
+/* crypt_blowfish read the password through a signed char until 2011: a byte above 127 overwrote
+   up to three before it. Its 2x vector for "\xa3" is the right answer for "\xff\xff\xa3", and
+   wrong for "\xa3". */
 static void test_bytes_are_not_sign_extended(void)
 {
     static struct vector made[2] = {{.password = "\xa3", .length = 1, .cost = 5},

@@ -10,8 +10,8 @@ Where the kernel was not compiled at installation, the same functions run on pyc
 
     warnings.filterwarnings("ignore", "the bcrypt kernel", RuntimeWarning)
 
-The warning is a plain `RuntimeWarning` because a class defined in this package could not be named
-before the import that issues it.
+The warning is a plain `RuntimeWarning`, because a filter must be able to name its class before the
+import.
 """
 
 from devnest.bcrypt.backend import LANES as _LANES
@@ -21,4 +21,7 @@ from devnest.bcrypt.hashing import CostTooHigh, checkpw, checkpw_many, hashpw, h
 __all__ = ["LANES", "CostTooHigh", "checkpw", "checkpw_many", "gensalt", "hashpw", "hashpw_many"]
 
 LANES = _LANES
-"""Hashes that this process interleaves on one core, as `DEVNEST_LANES` or `devnest calibrate` says."""
+"""How many hashes this process interleaves on one core.
+
+`DEVNEST_LANES` sets it, else the result of `devnest calibrate`.
+"""

@@ -1,8 +1,8 @@
 """Chooses what computes the hashes: the compiled kernel where it works, else pyca/bcrypt.
 
 At import the kernel hashes known passwords once with each possible number of lanes. If a single
-answer is wrong, the kernel is not used at all: a slow hash is a nuisance, but a wrong one locks
-people out, or lets others in.
+answer is wrong, the kernel is not used at all: a wrong hash would lock people out, or let others
+in.
 """
 
 import warnings

@@ -12,7 +12,7 @@ from devnest.bcrypt.machine import cpu_model
 MAX_LANES = 6  # the kernel's own limit: the state of more lanes would not fit the level-1 cache
 DEFAULT_LANES = 5  # on a machine that was not calibrated; docs/explanation/lanes.md has the figures
 VARIABLE = "DEVNEST_LANES"
-MAX_FILE_BYTES = 1 << 20  # read of the file; one that remember() wrote has a few hundred bytes
+MAX_FILE_BYTES = 1 << 20  # read of the file; remember() writes a few hundred for each machine
 
 log = logging.getLogger("devnest.bcrypt")
 

@@ -9,7 +9,7 @@ NAMING = ("model name", "CPU implementer", "CPU part")
 
 
 def cpu_model() -> str:
-    """Return the CPU's name, as exactly as the system tells it."""
+    """Return the CPU's name, with all that the system says of it."""
     found: dict[str, str] = {}
     try:
         for line in CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
