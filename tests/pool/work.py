@@ -37,6 +37,11 @@ def pid() -> int:
     return os.getpid()
 
 
+def parent_pid() -> int:
+    """The server's process id, where a shared pool runs this."""
+    return os.getppid()
+
+
 def time_slice_ns() -> int:
     """What sched_getattr(2) calls the runtime: 0 before Linux 6.12, or where this test knows no number for it."""
     attributes = ctypes.create_string_buffer(48)
@@ -51,6 +56,12 @@ def wait_for(path: str) -> int:
     while not Path(path).exists():
         time.sleep(0.001)
     return os.getpid()
+
+
+@pure
+def pure_wait_for(path: str) -> int:
+    """The same, and it may run twice."""
+    return wait_for(path)
 
 
 def announce(path: str) -> None:

@@ -14,17 +14,19 @@ import contextlib
 import itertools
 import json
 import math
+import os
 import struct
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from devnest.pool.calls import open_answer, pack_arguments
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import check_options, seconds
 from devnest.pool.core.timers import Timers
 from devnest.pool.errors import (
+    FORKED,
     DeadlineExceeded,
     InvalidTask,
     PoolClosed,
@@ -46,7 +48,10 @@ from devnest.pool.wire.protocol import (
     read_greeting,
     write_submission,
 )
-from devnest.pool.wire.replies import read_reply
+from devnest.pool.wire.replies import Deferred, read_reply
+
+if TYPE_CHECKING:
+    from devnest.pool.launcher import Launcher
 
 __all__ = ["RemotePool"]
 
@@ -85,6 +90,8 @@ class _Call:
 
     def may_be_sent_again(self) -> bool:
         """Whether the call may be sent to the next server, although it may have run already."""
+        if not self.sends:
+            return True
         return self.sends < MAX_SENDS and (self.submission is None or self.submission.function.pure)
 
 
@@ -96,16 +103,21 @@ class RemotePool:
     Args:
         url: The address of the server's socket, `unix:///path/to/socket`.
         patience: Seconds that calls wait for a server while none answers.
+        launcher: Starts a server where none answers; `None` to wait for one.
 
     Raises:
         InvalidTask: The address or `patience` is invalid.
     """
 
-    def __init__(self, url: str, *, patience: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, patience: float = 10.0, launcher: "Launcher | None" = None
+    ) -> None:
         if not patience >= 0:
             raise InvalidTask(f"patience must be 0 or more seconds, not {patience}")
         self._path = parse_url(url)
         self._patience = patience
+        self._launcher = launcher
+        self._pid = 0  # of the process that started the connection
         self._ids = itertools.count(1)
         self._open: dict[int, _Call] = {}
         self._dropped: set[int] = set()  # cancelled here, but not yet confirmed by the server
@@ -149,6 +161,7 @@ class RemotePool:
         if self._state != "new":
             raise PoolClosed("a connection to a pool starts once")
         self._state = "open"
+        self._pid = os.getpid()
         self._away_since = time.monotonic()
         self._connector = asyncio.get_running_loop().create_task(self._connect())
         try:
@@ -186,6 +199,8 @@ class RemotePool:
                 await asyncio.wait([self._connector])
             if self._timer is not None:
                 self._timer.cancel()
+            if self._launcher is not None:
+                self._launcher.close()
             wire, self._wire, self._channel = self._wire, None, None
             if wire is not None:
                 wire.flush()
@@ -260,6 +275,8 @@ class RemotePool:
         now = time.monotonic()
         if self._state != "open":
             raise PoolClosed("the connection to the pool is not open")
+        if self._pid != os.getpid():
+            raise PoolClosed(FORKED)
         # Frames of dropped calls count too: they may still wait here to be sent.
         if len(self._open) + len(self._dropped) >= MAX_OPEN_CALLS:
             raise PoolFull(1.0, f"{MAX_OPEN_CALLS} calls of this client have no answer yet")
@@ -305,6 +322,11 @@ class RemotePool:
         call = self._open.get(received.id)
         if call is None or not call.sends or answer is None:
             raise WireError(f"a reply to request {received.id}, which is not open")
+        if isinstance(answer, Deferred):
+            if self._state == "open":
+                call.sends = 0  # the server is closing; the next one gets the call
+                return
+            answer = PoolClosed("the server is closing, and so is this connection")
         self._finish(call, answer)
         # Not reset by a greeting: if this call kills the server, it must not be sent again at once.
         self._retry_s = 0.0
@@ -336,6 +358,8 @@ class RemotePool:
         self._channel = self._wire
         self._max_frame_bytes = max_frame_bytes
         self._greeted.set()
+        if self._launcher is not None:
+            self._launcher.connected()
         for call in list(self._open.values()):
             self._send(call, *_write(call))
 
@@ -382,11 +406,15 @@ class RemotePool:
             await asyncio.sleep(self._retry_s)
             self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or MIN_RETRY_S)
             sock = await connect(loop, self._path)
+            if sock is None and self._launcher is not None:
+                self._launcher.launch()
         self._wire = Channel(loop, sock, self._received, self._lost)
         self._wire.send(frame(Kind.HELLO, VERSION))
 
     def _no_server_error(self) -> PoolClosed:
         refusal = f"; the last connection: {self._refusal}" if self._refusal else ""
+        if self._launcher is not None and self._launcher.reason:
+            refusal += f"; {self._launcher.reason}"
         return PoolClosed(
             f"no pool server of this user answered at {self._path} "
             f"for {self._patience:g} s{refusal}"

@@ -1,6 +1,7 @@
 """Errors of the pool; an exception that a task raises reaches the caller as itself."""
 
 __all__ = [
+    "FORKED",
     "DeadlineExceeded",
     "InvalidTask",
     "NotPicklable",
@@ -13,6 +14,7 @@ __all__ = [
     "safe_repr",
 ]
 
+FORKED = "the pool was started before a fork; start one in each process"
 MAX_REPR_CHARS = 500  # of an object's `repr` in an error message, which could be of any length
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -13,7 +15,7 @@ from devnest.pool.calls import open_answer, pack_arguments
 from devnest.pool.core.limits import Limits
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import Task, check_options, seconds
-from devnest.pool.errors import InvalidTask, PoolClosed
+from devnest.pool.errors import FORKED, InvalidTask, PoolClosed
 from devnest.pool.functions import MAIN_NAME, Function, describe, is_loading_main
 from devnest.pool.runtime.cpus import usable_cpus
 from devnest.pool.runtime.engine import Engine, WorkerHandle
@@ -101,6 +103,7 @@ class Pool:
             can_coalesce=self._is_process and HAS_PROGRESS,
         )
         self._engine: Engine | None = None
+        self._pid = 0  # of the process that started the pool
         self._functions: dict[Callable[..., Any], Function] = {}
         self._warm: dict[str, None] = {}
 
@@ -121,6 +124,43 @@ class Pool:
         from devnest.pool.client import RemotePool
 
         return RemotePool(url, patience=patience)
+
+    @staticmethod
+    def shared(
+        path: str | os.PathLike[str] | None = None,
+        *,
+        workers: int | None = None,
+        nice: int = 0,
+        patience: float = 10.0,
+    ) -> "RemotePool":
+        """Return a pool that all processes of a program share, without any set-up.
+
+        The first process that enters it starts a server, and the others connect to that. Who finds
+        the server gone, because it was killed or stopped, starts it again. It ends 10 seconds after
+        its last client has left.
+
+        Call it in each process, after a fork.
+
+        Args:
+            path: The server's socket; programs that give the same path share a pool. By default,
+                the processes of this user share one whose Python environment and import path are
+                the same.
+            workers: As for `Pool`, for the server that this process may start.
+            nice: As for `Pool`, likewise.
+            patience: Seconds that calls wait for a server while none answers.
+
+        Returns:
+            A `RemotePool`, to be used as an asynchronous context manager.
+
+        Raises:
+            InvalidTask: The path is too long, or an option is invalid.
+        """
+        from devnest.pool.client import RemotePool
+        from devnest.pool.launcher import Launcher, default_path
+
+        socket_path = Path(path if path is not None else default_path()).absolute()
+        launcher = Launcher(socket_path, workers=workers, nice=nice)
+        return RemotePool(f"unix://{socket_path}", patience=patience, launcher=launcher)
 
     def __repr__(self) -> str:
         return f"<Pool {self._engine.scheduler if self._engine else 'not started'}>"
@@ -157,6 +197,7 @@ class Pool:
         if self._is_process:
             # The module under which workers pickle the classes of the script.
             sys.modules.setdefault(MAIN_NAME, sys.modules["__main__"])
+        self._pid = os.getpid()
         self._engine = Engine(asyncio.get_running_loop(), self._limits, self._start_worker)
         try:
             await self._engine.start()
@@ -199,10 +240,10 @@ class Pool:
         Args:
             func: A function that a worker can import by its module and qualified name, or any
                 callable for threads. One marked with `batched` takes positional arguments only.
-            *args: Its positional arguments, which are pickled. timeout: Seconds that it may run
-            before its worker is killed; `None` for no limit. deadline: Seconds from now until the
-            answer is due; `None` for no limit. A call that would
-                miss its deadline is not begun.
+            *args: Its positional arguments, which are pickled.
+            timeout: Seconds that it may run before its worker is killed; `None` for no limit.
+            deadline: Seconds from now until the answer is due; `None` for no limit. A call that
+                would miss its deadline is not begun.
             priority: -100 to 100; lower numbers go first. Waiting for a second counts as one less.
             key: Whom the call is for, such as a client's address; at most 255 characters. Keys take
                 turns, so a key with many calls does not delay the others.
@@ -280,6 +321,8 @@ class Pool:
         """Return the running engine, for `PoolServer`."""
         if self._engine is None:
             raise PoolClosed("the pool has not been started; use `async with`")
+        if self._pid != os.getpid():
+            raise PoolClosed(FORKED)
         return self._engine
 
     def _describe(self, func: Callable[..., Any]) -> Function:

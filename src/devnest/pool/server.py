@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import Task, check_options
-from devnest.pool.errors import InvalidTask, PoolError
+from devnest.pool.errors import InvalidTask, PoolClosed, PoolError
 from devnest.pool.pool import Pool
 from devnest.pool.runtime.engine import Engine
 from devnest.pool.wire.channel import Channel
@@ -33,7 +33,7 @@ from devnest.pool.wire.protocol import (
     read_submission,
     write_greeting,
 )
-from devnest.pool.wire.replies import write_reply
+from devnest.pool.wire.replies import Deferred, write_reply
 
 __all__ = ["PoolServer"]
 
@@ -88,6 +88,7 @@ class PoolServer:
         self._listener: socket.socket | None = None
         self._clients: dict[int, _Client] = {}
         self._ids = itertools.count(1)  # 0 stands for calls of the server's own process
+        self._last_left_at = time.monotonic()
         self._inode = 0
         self._check_timer: asyncio.TimerHandle | None = None
         self._has_warned = False
@@ -111,6 +112,11 @@ class PoolServer:
     def url(self) -> str:
         """The address for `Pool.connect`."""
         return f"unix://{self._path}"
+
+    @property
+    def unused_s(self) -> float:
+        """Seconds for which no client has been connected; 0 while one is."""
+        return 0.0 if self._clients else time.monotonic() - self._last_left_at
 
     async def start(self) -> None:
         """Bind the socket, start the pool, and accept clients; `async with` does the same.
@@ -246,6 +252,7 @@ class PoolServer:
     def forget(self, client_id: int) -> None:
         """Remove a client that has gone."""
         self._clients.pop(client_id, None)
+        self._last_left_at = time.monotonic()
 
 
 class _Client:
@@ -307,6 +314,8 @@ class _Client:
             check_options(call.timeout_s, call.priority, call.key)
             self._server.check_allowed(call.function.name)
             self._server.engine().submit(task)
+        except PoolClosed:
+            self._send(received.id, Deferred())
         except PoolError as error:
             self._send(received.id, error)
         else:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from devnest.pool.errors import InvalidTask
 
-__all__ = ["MAX_PATH_BYTES", "bind", "connect", "is_same_user", "parse_url", "peer_uid"]
+__all__ = ["MAX_PATH_BYTES", "bind", "connect", "is_same_user", "parse_url", "peer_pid", "peer_uid"]
 
 MAX_PATH_BYTES = 103  # with the final zero, a path may have 104 bytes on macOS, 108 on Linux
 
 _PEERCRED = struct.Struct("iII")  # struct ucred of Linux: pid, uid, gid
 # struct xucred of macOS: version, uid, and then groups
 _XUCRED_BYTES, _XUCRED_HEAD = 76, struct.Struct("II")
-_SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # sys/un.h of macOS
+_SOL_LOCAL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2  # sys/un.h of macOS
 
 
 def parse_url(url: str) -> Path:
@@ -42,6 +42,14 @@ def peer_uid(sock: socket.socket) -> int:
         return int(_PEERCRED.unpack(raw)[1])
     raw = sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED_BYTES)
     return int(_XUCRED_HEAD.unpack_from(raw)[1])
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """Return the id of the process that listens at the other end of a Unix socket."""
+    if sys.platform == "linux":
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        return int(_PEERCRED.unpack(raw)[0])
+    return sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID)
 
 
 def is_same_user(sock: socket.socket) -> bool:

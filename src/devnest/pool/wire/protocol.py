@@ -42,7 +42,7 @@ __all__ = [
     "write_submission",
 ]
 
-VERSION = 2
+VERSION = 3
 # Also bounds a receiver's buffer. On Linux large payloads are in memory files, so frames are far
 # smaller.
 MAX_FRAME_BYTES = 1 << 30

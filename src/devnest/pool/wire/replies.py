@@ -15,8 +15,9 @@ from devnest.pool.errors import (
 from devnest.pool.wire.payload import Packed, Segment
 from devnest.pool.wire.protocol import FAILED, OK, Frame, Kind, WireError, frame
 
-__all__ = ["CANCELLED", "read_reply", "write_reply"]
+__all__ = ["CANCELLED", "NOT_RUN", "Deferred", "read_reply", "write_reply"]
 
+NOT_RUN = 9  # the server is closing, and has not begun the call
 CANCELLED = 2  # after OK and FAILED, the worker's tags, which a reply passes on unchanged
 _FULL = 3
 _ERRORS: dict[int, Callable[[str], PoolError]] = {
@@ -30,10 +31,24 @@ _CODES = {error: code for code, error in _ERRORS.items()}
 _RETRY_AFTER = struct.Struct("<d")
 
 
+class Deferred:
+    """The answer to a call that a closing server has not begun; another server may run it."""
+
+
 def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
-    """Return a REPLY frame for a worker's answer, a pool's error, or `None` (cancelled)."""
+    """Return a REPLY frame.
+
+    Args:
+        request_id: The id of the call.
+        answer: A worker's answer, a pool's error, `Deferred`, or `None` for a cancelled call.
+
+    Returns:
+        The frame, and the memory files that are sent beside it.
+    """
     if answer is None:
         return frame(Kind.REPLY, request_id, bytes([CANCELLED])), []
+    if isinstance(answer, Deferred):
+        return frame(Kind.REPLY, request_id, bytes([NOT_RUN])), []
     if isinstance(answer, PoolFull):
         body = bytes([_FULL]) + _RETRY_AFTER.pack(answer.retry_after) + answer.reason.encode()
         return frame(Kind.REPLY, request_id, body), []
@@ -56,6 +71,8 @@ def read_reply(received: Frame) -> object:
             return tag, Packed(received.body[1:], segment)
         if tag == CANCELLED:
             return None
+        if tag == NOT_RUN:
+            return Deferred()
         if tag == _FULL:
             (retry_after,) = _RETRY_AFTER.unpack_from(received.body, 1)
             return PoolFull(retry_after, received.body[1 + _RETRY_AFTER.size :].decode())
