@@ -22,7 +22,8 @@ setup(
                 "-fomit-frame-pointer",
             ],  # the lanes need every register
             py_limited_api=STABLE,
-            optional=True,  # without a compiler DevNest installs, and devnest.bcrypt uses pyca/bcrypt
+            # Without a compiler DevNest installs, and devnest.bcrypt uses pyca/bcrypt
+            optional=True,
         )
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE else {},

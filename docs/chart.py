@@ -1,7 +1,7 @@
 """Draw the README's picture from the table of the published experiment: `python docs/chart.py`.
 
-The figures are those that `devnest bench --write-docs docs/performance.md` wrote there. A test holds that the picture
-in the repository shows them.
+The figures are those that `devnest bench --write-docs docs/performance.md` wrote there. A test
+holds that the picture in the repository shows them.
 """
 
 import re

@@ -37,7 +37,8 @@ html_copy_source = False
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
 
-# What docstrings mention is linked where it is DevNest's and documented; other projects' pages are not fetched.
+# What docstrings mention is linked where it is DevNest's and documented; other projects' pages are
+# not fetched.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_member_order = "bysource"

@@ -1,4 +1,6 @@
-"""Fixtures: one DevNest for all tests that only talk to it, and an embedded PostgreSQL for those of the store."""
+"""Fixtures: one DevNest for all tests that only talk to it, and an embedded PostgreSQL for those
+of the store.
+"""
 
 import os
 import re
@@ -28,7 +30,9 @@ settings.load_profile("devnest")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The first process of a session makes a directory for all: the tests run in several (pytest-xdist)."""
+    """The first process of a session makes a directory for all: the tests run in several
+    (pytest-xdist).
+    """
     if not hasattr(config, "workerinput"):
         keeper = ExitStack()
         shared = keeper.enter_context(data_directory()).parent
@@ -38,13 +42,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes `-n auto` means: they wait for servers and databases more than they compute."""
+    """How many processes `-n auto` means: they wait for servers and databases more than they
+    compute.
+    """
     return min(8, usable_cpus() + 1)
 
 
 @pytest.fixture(scope="session")
 def devnest() -> Iterator[DevNest]:
-    """A DevNest that runs for the whole session. Whatever is asked of it, its PostgreSQL has no error to log."""
+    """A DevNest that runs for the whole session.
+
+    Whatever is asked of it, its PostgreSQL has no error to log.
+    """
     with data_directory() as data_dir:
         with running(data_dir) as process:
             yield process

@@ -1,4 +1,4 @@
-"""Constraints for the lowest versions that pyproject.toml allows: `make test-floors` runs the suite on them.
+"""Constraints for the lowest versions that pyproject.toml allows, for `make test-floors`.
 
 What DevNest needs at run time is pinned to its lower bound, everything else to constraints.txt.
 """
@@ -15,7 +15,10 @@ RUN_TIME_EXTRAS = ("argon2", "eddsa", "load", "server")
 
 
 def floors() -> dict[str, str]:
-    """The lower bound of each dependency at run time, by its normalised name. An extra repeats what another has."""
+    """The lower bound of each dependency at run time, by its normalised name.
+
+    An extra repeats what another has.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = {

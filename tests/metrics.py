@@ -15,7 +15,9 @@ Page = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scrape(url: str) -> Page:
-    """Every sample by its name and labels, over a connection of its own, so that any server may answer."""
+    """Every sample by its name and labels, over a connection of its own, so that any server may
+    answer.
+    """
     answer = http.get(f"{url}/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -46,14 +48,18 @@ def requests(page: Page, method: str, route: str, status: int) -> float:
 
 
 def telling_servers(page: Page) -> set[str]:
-    """Return the names of the servers that tell of this moment: those that have booted and not gone."""
+    """Return the names of the servers that tell of this moment: those that have booted and not
+    gone.
+    """
     return {
         dict(labels)["process"] for name, labels in page if name == "db_client_connection_count"
     }
 
 
 def until(url: str, holds: Callable[[Page], bool]) -> Page:
-    """Scrape until something holds: what one server tells of another is a quarter of a second old."""
+    """Scrape until something holds: what one server tells of another is a quarter of a second
+    old.
+    """
     page: Page = {}
 
     def is_there() -> bool:

@@ -32,7 +32,8 @@ SHARED = (
 )
 PATIENCE_S = 120  # a safety net, never what a test measures
 
-# Reading all authorities' certificates costs httpx 40 ms for each client, and nothing here speaks TLS.
+# Reading all authorities' certificates costs httpx 40 ms for each client, and nothing here speaks
+# TLS.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 SINGLE = httpx.Limits(max_keepalive_connections=0)
 http = httpx.Client(
@@ -49,7 +50,10 @@ def read_mbox(path: Path) -> list[EmailMessage]:
 
 
 def eventually(holds: Callable[[], bool], pause_s: float = 0.05) -> None:
-    """Wait until something holds of which nothing tells us; often enough, and cheap enough for the tests beside."""
+    """Wait until something holds of which nothing tells us.
+
+    Often enough, and cheap enough for the tests beside.
+    """
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, "it never came to hold"
@@ -58,7 +62,9 @@ def eventually(holds: Callable[[], bool], pause_s: float = 0.05) -> None:
 
 @contextmanager
 def data_directory() -> Iterator[Path]:
-    """A place for a data directory that root's PostgreSQL user can reach too (pytest's own are private)."""
+    """A place for a data directory that root's PostgreSQL user can reach too (pytest's own are
+    private).
+    """
     parent = Path(tempfile.mkdtemp(prefix="dn-"))
     parent.chmod(0o711)
     try:
@@ -68,7 +74,9 @@ def data_directory() -> Iterator[Path]:
 
 
 def prepared() -> Path:
-    """A data directory with an empty database of the newest schema: most tests care for neither being made."""
+    """A data directory with an empty database of the newest schema: most tests care for neither
+    being made.
+    """
     shared = Path(os.environ[SHARED])
     path = shared / "prepared"
     with (shared / "lock").open(
@@ -92,7 +100,10 @@ def prepare(data_dir: Path) -> None:
 
 
 def execute(url: str, *statements: str, database: str | None = None) -> None:
-    """Run statements one by one, each in a transaction of its own; `database` is in place of the URL's."""
+    """Run statements one by one, each in a transaction of its own.
+
+    `database` is in place of the URL's.
+    """
 
     async def run() -> None:
         connection = await asyncpg.connect(url, database=database)
@@ -106,9 +117,12 @@ def execute(url: str, *statements: str, database: str | None = None) -> None:
 
 
 class DevNest:
-    """`devnest serve` on a free port, in a session of its own: one server, one worker, cost 4, no limits.
+    """Run `devnest serve` on a free port: one server, one worker, cost 4, no limits.
 
-    A data directory that does not exist is copied from a prepared one, or, where `fresh`, left to DevNest to make.
+    It has a process session of its own.
+
+    A data directory that does not exist is copied from a prepared one, or, where `fresh`, left to
+    DevNest to make.
     """
 
     def __init__(
@@ -252,7 +266,10 @@ class DevNest:
         return found
 
     def mailed_code(self, address: str, count: int) -> str:
-        """The code in the last of so many mails to an address. It may begin or end with a hyphen."""
+        """The code in the last of so many mails to an address.
+
+        It may begin or end with a hyphen.
+        """
         lines = self.mails_to(address, count)[count - 1].get_content().splitlines()
         (code,) = [line for line in lines if re.fullmatch("[A-Za-z0-9_-]{43}", line)]
         return str(code)
@@ -284,7 +301,9 @@ def sign_up(client: httpx.Client, username: str, password: str = PASSWORD) -> st
 
 
 def confirm(devnest: DevNest, username: str) -> None:
-    """Let an account's address count as confirmed, so that it gets notices, when the registration's mail has come."""
+    """Let an account's address count as confirmed, so that it gets notices, when the
+    registration's mail has come.
+    """
     devnest.mails_to(f"{username}@example.org", 1)
     devnest.query("UPDATE accounts SET email_verified_at = now() WHERE username = $1", username)
 

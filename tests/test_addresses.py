@@ -82,7 +82,9 @@ def test_garbage_is_no_address(text: str) -> None:
 def test_a_network_is_believed_in_full(
     address: IPv4Address | IPv6Address, data: st.DataObject
 ) -> None:
-    """What the option accepts holds for every address in it, however the operator and the socket write them."""
+    """What the option accepts holds for every address in it, however the operator and the socket
+    write them.
+    """
     prefix = data.draw(st.integers(0, address.max_prefixlen))
     network = ip_network(f"{address}/{prefix}", strict=False)
     offset = data.draw(st.integers(0, network.num_addresses - 1))
@@ -161,7 +163,10 @@ def test_all_of_ipv6_holds_all_of_ipv4() -> None:
     ],
 )
 def test_the_client_is_the_nearest_address_that_is_no_proxy(lines: list[str], client: str) -> None:
-    """From the right, over all lines; what no proxy wrote is not looked at, and garbage ends the walk."""
+    """From the right, over all lines.
+
+    What no proxy wrote is not looked at, and garbage ends the walk.
+    """
     headers = [
         (b"host", b"x"),
         *((b"x-forwarded-for", line.encode()) for line in lines),

@@ -62,7 +62,9 @@ def test_the_tests_that_the_pages_on_security_name_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_lines_wrap_at_100_characters(page: Path) -> None:
-    """Of text: a row of a table is one line, a link is whole, and `devnest bench` writes a section as it is."""
+    """Of text: a row of a table is one line, a link is whole, and `devnest bench` writes a
+    section as it is.
+    """
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(
         r"^<!-- devnest bench: .*?^<!-- /devnest bench", "", text, flags=re.MULTILINE | re.DOTALL
@@ -131,7 +133,9 @@ def test_every_error_and_metric_is_explained() -> None:
 
 
 def test_what_is_installed_is_pinned() -> None:
-    """`constraints.txt` has every package that `make test` installs, at its version: CI tests what users get."""
+    """`constraints.txt` has every package that `make test` installs, at its version: CI tests
+    what users get.
+    """
     lines = (line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
     pinned = {canonicalize_name(name): version for name, version in lines}
     seen = {("devnest", "dev")}

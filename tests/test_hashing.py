@@ -115,7 +115,9 @@ async def test_a_hash_survives_the_death_of_its_worker(tmp_path: Path) -> None:
 async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After one refusal by the pool, for a while without asking it, and told to come back when the pool said."""
+    """After one refusal by the pool, for a while without asking it, and told to come back when
+    the pool said.
+    """
     monkeypatch.setattr("devnest.hashing.MAX_LOCAL_REFUSAL_S", 600.0)
     monkeypatch.setattr("devnest.pool.core.estimates.DEFAULT_RETRY_AFTER_S", 900.0)
     async with Pool(workers=1, max_queue=4) as pool:
@@ -137,7 +139,10 @@ async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(
 async def test_whoever_was_refused_comes_to_the_pool_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each when the one before has come there, or has got lost on the way; after a while as before."""
+    """Each when the one before has come there, or has got lost on the way.
+
+    After a while as before.
+    """
     monkeypatch.setattr("devnest.hashing.MAX_LOCAL_REFUSAL_S", 0.0)
     monkeypatch.setattr("devnest.hashing.MAX_ADMISSION_S", 600.0)
     async with Pool(workers=1, max_queue=1) as pool:

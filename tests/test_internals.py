@@ -1,4 +1,4 @@
-"""What DevNest uses of the insides of other packages: in one module each, and every name of it here.
+"""The private names of other packages that DevNest uses, each package in one module only.
 
 A new version cannot take one away unnoticed. pyproject.toml bounds those versions from above; a
 bound is raised when this file passes on the new version.
@@ -67,7 +67,9 @@ def test_what_is_used_is_there() -> None:
 
 
 def test_what_is_used_is_named_here() -> None:
-    """The lists above are those of the code: nothing more of uvicorn's protocol is used, and nothing less."""
+    """The lists above are those of the code: nothing more of uvicorn's protocol is used, and
+    nothing less.
+    """
     tree = ast.parse(CONNECTIONS.read_text(encoding="utf-8"))
     (protocol,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
     inherited = members(httptools_impl.HttpToolsProtocol)

@@ -135,7 +135,9 @@ def test_public_keys_are_public(tmp_path: Path) -> None:
 def test_keys_that_this_process_cannot_sign_with_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PyJWT looks for cryptography when it is loaded: what is installed later is there after a restart."""
+    """PyJWT looks for cryptography when it is loaded: what is installed later is there after a
+    restart.
+    """
     rotate_keys(tmp_path, Algorithm.EDDSA, delay_s=0)
     monkeypatch.setattr(jwt.algorithms, "has_crypto", False)
     with pytest.raises(KeysUnusable, match="HUP"):
@@ -188,7 +190,10 @@ def test_a_given_file_that_was_cut_is_refused(tmp_path: Path, content: bytes, re
 
 @pytest.mark.parametrize("kind", ["PEM", "DER", "OpenSSH", "JWK"])
 def test_a_given_key_pair_is_refused(tmp_path: Path, kind: str) -> None:
-    """What is meant for others to read signs no tokens; who takes it for a secret learns it at the start."""
+    """What is meant for others to read signs no tokens.
+
+    Who takes it for a secret learns it at the start.
+    """
     public = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
     content = {
         "PEM": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),

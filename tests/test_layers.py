@@ -1,4 +1,6 @@
-"""The arrows of docs/explanation/architecture.md: who may import whom, in parts and wings, and never in a circle."""
+"""The arrows of docs/explanation/architecture.md: who may import whom, in parts and wings, and
+never in a circle.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -75,7 +77,10 @@ MODULES = {name_of(path): path for path in ROOT.rglob("*.py")}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a module imports when it is used, absolute names; what only a type checker imports does not count."""
+    """What a module imports when it is used, absolute names.
+
+    What only a type checker imports does not count.
+    """
     pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while pending:
         node = pending.pop()
@@ -119,7 +124,10 @@ def test_nothing_points_back(part: str) -> None:
 
 @pytest.mark.parametrize("wing", WINGS_MAY_IMPORT)
 def test_wings_import_what_they_may(wing: str) -> None:
-    """Routes know security, security knows HTTP, and never the reverse; the pool's decisions know nothing."""
+    """Routes know security, security knows HTTP, and never the reverse.
+
+    The pool's decisions know nothing.
+    """
     part = wing.partition(".")[0]
     allowed = {wing, *WINGS_MAY_IMPORT[wing]}
     modules = {module: path for module, path in MODULES.items() if is_within(module, wing)}
@@ -132,7 +140,9 @@ def test_wings_import_what_they_may(wing: str) -> None:
 
 
 def test_the_decisions_of_the_pool_have_no_effects() -> None:
-    """`pool.core` imports neither asyncio nor anything else that acts on the world or reads a clock."""
+    """`pool.core` imports neither asyncio nor anything else that acts on the world or reads a
+    clock.
+    """
     for module, path in MODULES.items():
         if is_within(module, PURE):
             assert {name.partition(".")[0] for name in imports(path)} & EFFECTS == set(), module

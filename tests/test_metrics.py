@@ -1,4 +1,6 @@
-"""What processes count, through the shared memory and onto the page, whatever state that memory is in."""
+"""What processes count, through the shared memory and onto the page, whatever state that memory
+is in.
+"""
 
 import os
 
@@ -46,7 +48,10 @@ async def test_any_process_tells_of_all() -> None:
 
 
 async def test_a_successor_goes_on_with_the_counts() -> None:
-    """Of histograms and of counters, as often as there is one; a number of the moment is its own."""
+    """Of histograms and of counters, as often as there is one.
+
+    A number of the moment is its own.
+    """
     memory = SharedMemory.create()
     for life in range(1, 4):
         metrics = Metrics(memory, 2, "server-0")

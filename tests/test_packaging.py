@@ -109,7 +109,9 @@ def succeed(*command: str | Path, cwd: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def built() -> Built:
-    """The sdist of the working tree and the wheel of that sdist, once for the processes of a session."""
+    """The sdist of the working tree and the wheel of that sdist, once for the processes of a
+    session.
+    """
     shared = Path(os.environ[SHARED])
     dist = shared / "dist"
     with (shared / "dist.lock").open("w") as lock:

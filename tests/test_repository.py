@@ -52,7 +52,10 @@ def test_the_versions_of_python_agree() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_may_only_read_and_run_pinned_actions(path: Path) -> None:
-    """A tag can be moved to other code, a commit cannot; no job gets a secret or the right to write."""
+    """A tag can be moved to other code, a commit cannot.
+
+    No job gets a secret or the right to write.
+    """
     workflow, text = yaml(path), path.read_text()
     assert workflow["permissions"] == {"contents": "read"}
     assert not any("permissions" in job for job in workflow["jobs"].values())
@@ -67,7 +70,9 @@ def test_workflows_may_only_read_and_run_pinned_actions(path: Path) -> None:
 
 
 def test_the_hooks_run_the_programs_of_make_lint_at_their_pinned_versions() -> None:
-    """`make lint` and a commit run the same programs from .venv, at the versions of `constraints.txt`."""
+    """`make lint` and a commit run the same programs from .venv, at the versions of
+    `constraints.txt`.
+    """
     recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
     linted = set(re.findall(r"\$\(BIN\)/([a-z-]+)", recipe))
     hooks = [

@@ -1,4 +1,6 @@
-"""The slots that processes share: whole or told to be damaged, and an error where there is no memory."""
+"""The slots that processes share: whole or told to be damaged, and an error where there is no
+memory.
+"""
 
 import os
 import subprocess

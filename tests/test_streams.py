@@ -86,7 +86,10 @@ def test_a_reader_that_stands_still_stops_nobody(
     monkeypatch: pytest.MonkeyPatch,
     non_blocking: bool,
 ) -> None:
-    """What finds no room is counted, and told when it reads on; no line is torn. The pipe may be non-blocking."""
+    """What finds no room is counted, and told when it reads on; no line is torn.
+
+    The pipe may be non-blocking.
+    """
     monkeypatch.setattr(streams, "MAX_BUFFERED_BYTES", 1000 * len(LINE))
     if non_blocking:
         fcntl.fcntl(pipe[1], fcntl.F_SETFL, fcntl.fcntl(pipe[1], fcntl.F_GETFL) | os.O_NONBLOCK)
@@ -192,7 +195,9 @@ sys.exit(0 if status == 0 else 1)
     sys.platform != "linux", reason="another system makes a terminal a session's own way"
 )
 def test_a_process_in_the_background_of_its_terminal_writes_and_is_not_stopped() -> None:
-    """Where `stty tostop` would have it stopped by SIGTTOU, which to a supervisor means one server fewer."""
+    """Where `stty tostop` would have it stopped by SIGTTOU, which to a supervisor means one
+    server fewer.
+    """
     screen, terminal = pty.openpty()
     run = subprocess.run(
         [sys.executable, "-c", IN_BACKGROUND, os.ttyname(terminal)], timeout=PATIENCE_S, check=False

@@ -1,4 +1,6 @@
-"""A directory with a file for each module there is, which tells that it was imported where another was meant."""
+"""A directory with a file for each module there is, which tells that it was imported where
+another was meant.
+"""
 
 import pkgutil
 import subprocess
@@ -49,7 +51,9 @@ class Traps:
 
 
 def imported_early(directory: Path) -> set[str]:
-    """What `python -m` itself imports, before any line of its module runs: no program can help that."""
+    """What `python -m` itself imports, before any line of its module runs: no program can help
+    that.
+    """
     (directory / "probe.py").write_text(PROBE)
     run = subprocess.run(
         [sys.executable, "-m", "probe"], cwd=directory, capture_output=True, text=True, check=True

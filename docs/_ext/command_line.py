@@ -1,7 +1,8 @@
 """The reference of the command line, made from what `--help` is made from.
 
-`{devnest-command} serve` documents a command, or every command of a group. `{devnest-variables} serve` is the table of
-a command's environment variables. `{program-help} -m devnest.pool serve` shows what a Python program prints.
+`{devnest-command} serve` documents a command, or every command of a group. `{devnest-variables}
+serve` is the table of a command's environment variables. `{program-help} -m devnest.pool serve`
+shows what a Python program prints.
 """
 
 import re

@@ -1,7 +1,8 @@
 """Docstrings as they are written here, for Sphinx, which reads reStructuredText.
 
-A docstring has Google's sections and code between single backticks. In running text `*`, `|` and a final `_` mean
-themselves, so they are escaped. Doctests, and literal blocks after `::`, stay as they are.
+A docstring has Google's sections and code between single backticks. In running text `*`, `|` and a
+final `_` mean themselves, so they are escaped. Doctests, and literal blocks after `::`, stay as
+they are.
 """
 
 import importlib
@@ -78,7 +79,9 @@ def load(app: Sphinx) -> None:
 
 
 def check(app: Sphinx, environment: BuildEnvironment) -> None:
-    """Warn of a public name that no page documents: a page may show autodoc's source and look finished."""
+    """Warn of a public name that no page documents: a page may show autodoc's source and look
+    finished.
+    """
     documented = environment.domaindata["py"]["objects"]
     for package in PACKAGES:
         for name in importlib.import_module(package).__all__:

@@ -1,4 +1,6 @@
-"""The parts of DevNest that are installed as extras, and the one line that says which extra is missing."""
+"""The parts of DevNest that are installed as extras, and the one line that says which extra is
+missing.
+"""
 
 __all__ = ["MissingExtra", "is_optional", "pip_command"]
 
@@ -32,7 +34,9 @@ OPTIONAL_MODULES = frozenset(
 
 
 class MissingExtra(ImportError):
-    """A part of DevNest is asked for whose extra is not installed. The message ends with the command that installs it.
+    """A part of DevNest needs an extra that is not installed.
+
+    The message ends with the command that installs it.
 
     Attributes:
         part: What was asked for.
@@ -54,5 +58,8 @@ def pip_command(extra: str) -> str:
 
 
 def is_optional(error: ModuleNotFoundError) -> bool:
-    """Whether the module that was not found is one that an extra brings. Any other is a mistake of ours."""
+    """Whether the module that was not found is one that an extra brings.
+
+    Any other is a mistake of ours.
+    """
     return (error.name or "").partition(".")[0] in OPTIONAL_MODULES

@@ -66,7 +66,9 @@ def others_are_through(devnest: DevNest, client: httpx.Client) -> None:
 
 
 def mails_to_box(devnest: DevNest, client: httpx.Client, box: str, count: int) -> list[str]:
-    """The addresses of the mails to a box, under whatever name of it, when so many have come and what came after."""
+    """The addresses of the mails to a box, under whatever name of it, when so many have come and
+    what came after.
+    """
 
     def found() -> list[str]:
         senders = (str(mail["To"]) for mail in devnest.mails())
@@ -78,7 +80,10 @@ def mails_to_box(devnest: DevNest, client: httpx.Client, box: str, count: int) -
 
 
 def test_a_box_that_never_confirmed_gets_few_mails(limited: DevNest, client: httpx.Client) -> None:
-    """Whoever registers and deletes in a loop, in any spelling; and each registration answers like the first."""
+    """Whoever registers and deletes in a loop, in any spelling.
+
+    And each registration answers like the first.
+    """
     box = name()
     spellings = [
         f"{box}@example.org",
@@ -152,7 +157,10 @@ def test_notices_go_to_confirmed_addresses_only(
 def test_a_mail_to_a_stranger_has_no_word_of_the_one_who_sends_it(
     devnest: DevNest, username: str
 ) -> None:
-    """No name, at a registration, a reset or a proposal; an address that was confirmed gets the account's name."""
+    """No name, at a registration, a reset or a proposal.
+
+    An address that was confirmed gets the account's name.
+    """
     email, proposed = f"{username}@example.org", f"new-{username}@example.org"
     with devnest.client() as client:
         sign_up(client, username)
@@ -210,7 +218,9 @@ def test_of_many_codes_at_once_the_newest_mail_has_a_good_one(
 
 
 async def test_one_network_s_mail_does_not_keep_another_s_waiting(data_dir: Path) -> None:
-    """While the mail server takes none for a while, forty people register from one network, then one from another."""
+    """While the mail server takes none for a while, forty people register from one network, then
+    one from another.
+    """
     server, first, last = SmtpServer(), "127.0.0.2", "127.0.0.3"
     taking, serve = asyncio.Event(), server.serve
 

@@ -1,4 +1,6 @@
-"""Access tokens for schemathesis: what ends its session or account has one of its own, all other requests share one."""
+"""Access tokens for schemathesis: what ends its session or account has one of its own, all other
+requests share one.
+"""
 
 import uuid
 from functools import cache

@@ -47,7 +47,9 @@ def test_error_names_its_entry() -> None:
 
 
 def test_cost_is_bounded_before_any_work() -> None:
-    """Cost 31 takes days: that this test ends shows that nothing was started, not even its neighbours."""
+    """Cost 31 takes days: that this test ends shows that nothing was started, not even its
+    neighbours.
+    """
     with pytest.raises(bcrypt.CostTooHigh, match="cost 31 is above the bound of 14") as caught:
         bcrypt.checkpw_many([b"a"] * 2, [SALT, TOO_MUCH], max_cost=14)
     assert (caught.value.cost, caught.value.max_cost) == (31, 14)
@@ -61,7 +63,9 @@ def test_cost_is_bounded_before_any_work() -> None:
 
 
 def test_all_entries_are_checked_before_any_work() -> None:
-    """The last is bad, far beyond what one call of the kernel holds: none is computed, it would take an hour."""
+    """The last is bad, far beyond what one call of the kernel holds: none is computed, it would
+    take an hour.
+    """
     many = MAX_CALL_PASSWORDS + 100
     with pytest.raises(bcrypt.CostTooHigh) as caught:
         bcrypt.hashpw_many(
@@ -145,7 +149,10 @@ def no_preemption() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_preemption")
 def test_the_interpreter_ticks_while_eight_threads_hash() -> None:
-    """During batches of every thread the main thread gets on; were the GIL held, it could not at all."""
+    """During batches of every thread the main thread gets on.
+
+    Were the GIL held, it could not at all.
+    """
     ticks = 0
     progress = [0] * 8
 

@@ -43,7 +43,10 @@ def test_measured_here() -> None:
 
 
 def test_cost_meets_the_target() -> None:
-    """The batch is within the target and would not be at one cost more; there are bounds at both ends."""
+    """The batch is within the target and would not be at one cost more.
+
+    There are bounds at both ends.
+    """
     result = calibrate_machine(250, 1, rounds=1)
     assert result.target_met
     assert result.batch_ms <= 250 < 2 * result.batch_ms

@@ -41,7 +41,10 @@ def test_every_width_and_position(lanes: int) -> None:
 
 @pytest.mark.parametrize("version", [b"2a", b"2b", b"2x", b"2y"])
 def test_bytes_are_not_sign_extended(version: bytes) -> None:
-    """crypt_blowfish's signed char made the hash of a3 that of ff ff a3; 2x here is the right algorithm too."""
+    """crypt_blowfish's signed char made the hash of a3 that of ff ff a3.
+
+    2x here is the right algorithm too.
+    """
     salt = b"$%s$05$/OK.fbVrR/bpIqNJ5ianF." % version
     assert bcrypt.hashpw(b"\xa3", salt) == salt + b"Sa7shbm4.OzKpvFnX1pQLmQW96oUlCq"
     assert bcrypt.hashpw(b"\xff\xff\xa3", salt) == salt + b"CE5elHaaO4EbggVDjb8P19RukzXSM3e"
@@ -49,7 +52,10 @@ def test_bytes_are_not_sign_extended(version: bytes) -> None:
 
 @pytest.mark.parametrize("length", [73, 255, 256, 257, 4096])
 def test_length_does_not_wrap_around(length: int) -> None:
-    """OpenBSD's 8-bit length made 255 bytes as good as none; here, as in pyca/bcrypt, they are refused."""
+    """OpenBSD's 8-bit length made 255 bytes as good as none.
+
+    Here, as in pyca/bcrypt, they are refused.
+    """
     for function in (bcrypt.hashpw, bcrypt.checkpw):
         with pytest.raises(ValueError, match="72 bytes"):
             function(b"x" * length, bcrypt.gensalt(4))

@@ -1,4 +1,7 @@
-"""Commands without the extra that they need: one line with the remedy. tests/test_packaging.py installs the extras."""
+"""Commands without the extra that they need: one line with the remedy.
+
+Tests/test_packaging.py installs the extras.
+"""
 
 import pickle
 import subprocess

@@ -29,7 +29,10 @@ def lines(run: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_a_rotation_signs_nobody_out_and_needs_no_restart(data_dir: Path, username: str) -> None:
-    """Every server takes the new key up; old tokens go on; other services can verify; a leaked key ends at once."""
+    """Every server takes the new key up; old tokens go on; other services can verify.
+
+    A leaked key ends at once.
+    """
     with running(data_dir, "--processes=2") as devnest, devnest.client() as client:
         old = sign_up(client, username)
         assert client.get(JWKS).json() == {"keys": []}

@@ -1,4 +1,6 @@
-"""Commands whose standard streams are closed, full, of another encoding, or read by nobody: no traceback, no abort."""
+"""Commands whose standard streams are closed, full, of another encoding, or read by nobody: no
+traceback, no abort.
+"""
 
 import json
 import os
@@ -66,7 +68,10 @@ def test_a_database_can_be_used_with_closed_streams(database: Path, redirection:
 )
 @pytest.mark.parametrize("command", ["--version", "serve --help", "keys rotate --data-dir {}"])
 def test_an_output_that_is_full_is_told(tmp_path: Path, command: str) -> None:
-    """In one line and by the status, once the work is done. Where it cannot be told, the status is left."""
+    """In one line and by the status, once the work is done.
+
+    Where it cannot be told, the status is left.
+    """
     done = run(">/dev/full", *command.format(tmp_path).split())
     assert (done.returncode, done.stderr) == (
         1,

@@ -1,4 +1,6 @@
-"""Death of anything is normal: each process is killed in turn under a steady mixed load, and no promise breaks."""
+"""Death of anything is normal: each process is killed in turn under a steady mixed load, and no
+promise breaks.
+"""
 
 import asyncio
 import contextlib
@@ -25,7 +27,9 @@ PAUSE_S = 0.2  # between a client's rounds: what starts in a test needs some of 
 
 
 class Load:
-    """Clients that sign in, post and read, again and again, and remember what they were promised."""
+    """Clients that sign in, post and read, again and again, and remember what they were
+    promised.
+    """
 
     def __init__(self, devnest: DevNest) -> None:
         self.devnest = devnest
@@ -50,7 +54,9 @@ class Load:
         assert [r for r in results if not isinstance(r, asyncio.CancelledError)] == []
 
     async def turn(self) -> None:
-        """Wait until every client has gone round once more, all answers being what they should be."""
+        """Wait until every client has gone round once more, all answers being what they should
+        be.
+        """
         goal = {number: self.rounds[number] + 2 for number in range(CLIENTS)}
         while any(self.rounds[number] < rounds for number, rounds in goal.items()):
             await asyncio.sleep(0.01)
@@ -59,7 +65,8 @@ class Load:
         name = f"c{number}x{uuid.uuid4().hex[:12]}"
         account_id = ""
         while True:
-            # A new connection every few requests, and one that is broken is given up: as browsers do.
+            # A new connection every few requests, and one that is broken is given up: as browsers
+            # do.
             async with httpx.AsyncClient(
                 base_url=f"{self.devnest.url}/api/v1", timeout=60, verify=NO_TLS
             ) as client:
@@ -115,7 +122,10 @@ class Load:
         body: object,
         expected: tuple[int, ...],
     ) -> httpx.Response:
-        """An answer with an expected status; 503 is repeated after a moment, a broken connection is counted."""
+        """An answer with an expected status.
+
+        503 is repeated after a moment, a broken connection is counted.
+        """
 
         async def trace(event: str, info: dict[str, Any]) -> None:
             if event == "connection.connect_tcp.complete":
@@ -166,7 +176,7 @@ async def load(cluster: DevNest) -> AsyncIterator[Load]:
 async def test_a_signal_for_the_supervisor_is_nothing_to_its_children(
     load: Load, number: signal.Signals
 ) -> None:
-    """Ctrl-C, say, that a runner sends to every process it knows: no child ends, stops or fails a request.
+    """A signal to every process, as Ctrl-C in a runner: no child ends, stops or fails a request.
 
     It comes first: after the others, a child that is being replaced may end for that reason.
     """
@@ -198,10 +208,10 @@ KILLS: list[tuple[str, Callable[[DevNest], psutil.Process], bool]] = [
 
 
 async def test_nothing_is_lost_whoever_dies(load: Load) -> None:
-    """Server, worker, pool, backend and postmaster get SIGKILL in turn, and each time service goes on.
+    """Server, worker, pool, backend and postmaster get SIGKILL in turn; service continues.
 
-    Requests break on the killed server's own connections alone; only while PostgreSQL recovers is anybody refused.
-    How long each takes is for `make bench-recovery`.
+    Requests break on the killed server's own connections alone; only while PostgreSQL recovers is
+    anybody refused. How long each takes is for `make bench-recovery`.
     """
     for name, choose, may_refuse in KILLS:
         broken, refused = len(load.broken), load.statuses[503]
@@ -218,7 +228,9 @@ async def test_nothing_is_lost_whoever_dies(load: Load) -> None:
 
 
 async def test_a_rolling_restart_fails_no_request(load: Load) -> None:
-    """HUP twice, then one server more and one less: every server is another, no connection broke."""
+    """HUP twice, then one server more and one less: every server is another, no connection
+    broke.
+    """
     before = {process.pid for process in load.devnest.find("devnest.cluster.server")}
     for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
         load.devnest.process.send_signal(number)
@@ -248,7 +260,9 @@ async def every_post_is_there(load: Load) -> None:
 def test_what_it_keeps_outside_its_data_directory_may_go(
     data_dir: Path, username: str, how: str
 ) -> None:
-    """By logind, a cleaner or hand: a rolling restart, a killed server and a killed pool are then what they always are.
+    """A rolling restart, a killed server and a killed pool work as always afterwards.
+
+    Such files are removed by logind, by a cleaner or by hand.
 
     PostgreSQL's socket is left where it is: without it nobody reaches the database.
     """
@@ -289,7 +303,10 @@ def test_what_it_keeps_outside_its_data_directory_may_go(
 
 
 def test_children_leave_when_the_supervisor_is_killed(data_dir: Path) -> None:
-    """Servers, pool, workers, and on Linux PostgreSQL; the next start finds everything in order, and tidies up."""
+    """Servers, pool, workers, and on Linux PostgreSQL.
+
+    The next start finds everything in order, and tidies up.
+    """
     devnest = DevNest(data_dir).start()
     family = devnest.descendants()
     assert len(family) > 4

@@ -1,4 +1,6 @@
-"""Clients that people have, which offer HTTP/2 to a server without TLS: each is answered in HTTP/1.1."""
+"""Clients that people have, which offer HTTP/2 to a server without TLS: each is answered in
+HTTP/1.1.
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""Connections of clients that stall, lie or are about to write when the server stops, on real sockets."""
+"""Connections of clients that stall, lie or are about to write when the server stops, on real
+sockets.
+"""
 
 import asyncio
 import functools
@@ -70,7 +72,9 @@ async def slow(request: ApiRequest) -> str:
 
 
 class Serving:
-    """A server in this process, with the protocol, the frame, the requests and the errors of DevNest."""
+    """A server in this process, with the protocol, the frame, the requests and the errors of
+    DevNest.
+    """
 
     def __init__(
         self,
@@ -155,7 +159,9 @@ def bound(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the end, which may be a reset: what came just before one, `read` would keep to itself."""
+    """All that comes until the end, which may be a reset: what came just before one, `read`
+    would keep to itself.
+    """
     received = b""
     try:
         while data := await reader.read(65536):
@@ -221,7 +227,10 @@ async def test_trailers_are_no_headers(tmp_path: Path) -> None:
 
 @on_uvloop
 async def test_the_rest_of_a_body_that_was_answered_is_no_head(tmp_path: Path) -> None:
-    """However long it is; and the next request on the connection is answered as if nothing had been."""
+    """However long it is.
+
+    And the next request on the connection is answered as if nothing had been.
+    """
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         body = b" " * (2 * MAX_HEAD_BYTES)
@@ -243,7 +252,10 @@ async def test_the_rest_of_a_body_that_was_answered_is_no_head(tmp_path: Path) -
 
 @on_uvloop
 async def test_a_body_in_pieces_is_read(tmp_path: Path) -> None:
-    """And once it is there nothing waits for it any more; one that came with its head was never waited for."""
+    """And once it is there nothing waits for it any more.
+
+    One that came with its head was never waited for.
+    """
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         for pieces in (
@@ -493,7 +505,8 @@ async def test_nobody_is_thrown_out_while_being_served(
             each_writer.close()
 
 
-# The end of a server. It waits for no turn of the loop here, so what it does not look for it does not see.
+# The end of a server. It waits for no turn of the loop here, so what it does not look for it does
+# not see.
 
 
 @pytest.fixture
@@ -621,7 +634,10 @@ async def test_requests_that_wait_for_one_another_are_all_answered_by_a_server_t
 @pytest.mark.usefixtures("hurried")
 @on_uvloop
 async def test_who_comes_when_the_time_is_up_is_answered_too(tmp_path: Path) -> None:
-    """What runs is 503, the last answer on its connection; so is what begins before the server has gone."""
+    """What runs is 503, the last answer on its connection.
+
+    So is what begins before the server has gone.
+    """
     async with serving(tmp_path) as at:
         late_reader, late = await answered(at, "127.0.0.1")
         reader, writer = await at.connect()

@@ -1,4 +1,7 @@
-"""A database that turns read-only, and one that is a standby until it is promoted; DevNest is not restarted."""
+"""A database that turns read-only, and one that is a standby until it is promoted.
+
+DevNest is not restarted.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +43,9 @@ def copy(postgres: EmbeddedPostgres, username: str) -> Iterator[str]:
 def test_writes_are_503_while_the_database_is_read_only(
     copy: str, data_dir: Path, username: str
 ) -> None:
-    """`/readyz` tells, reads go on, and nothing of it stays when the database can be written to again."""
+    """`/readyz` tells, reads go on, and nothing of it stays when the database can be written to
+    again.
+    """
     with (
         running(data_dir, "--processes=2", f"--database-url={copy}") as devnest,
         devnest.client() as client,
@@ -49,7 +54,8 @@ def test_writes_are_503_while_the_database_is_read_only(
         refresh_token = sign_in(client, username)["refresh_token"]
         post = {"title": "t", "body": "b"}
         turn(copy, username, read_only="on")
-        # Each of the two servers may have been asked before; a connection that was cut is no news to a third request.
+        # Each of the two servers may have been asked before; a connection that was cut is no news
+        # to a third request.
         eventually(lambda: client.get("/readyz").json()["database"].endswith("it is read-only"))
         answers = [
             client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD}),
@@ -73,7 +79,9 @@ def test_writes_are_503_while_the_database_is_read_only(
 
 
 def turn(url: str, name: str, *, read_only: str) -> None:
-    """As hosts do it: connections are cut once, and those that come meanwhile stay as they were made."""
+    """As hosts do it: connections are cut once, and those that come meanwhile stay as they were
+    made.
+    """
     execute(
         url,
         "SET default_transaction_read_only = off",

@@ -28,7 +28,9 @@ def thaw() -> Iterator[None]:
 
 
 def old_garbage(looks: int = MIN_MIDDLE_COLLECTIONS) -> "weakref.ref[Knot]":
-    """A knot that nobody uses any more, but that has been looked at while it was in use, twice or more often."""
+    """A knot that nobody uses any more, but that has been looked at while it was in use, twice
+    or more often.
+    """
     knot = Knot()
     for _ in range(looks):
         gc.collect(1)

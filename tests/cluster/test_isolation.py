@@ -1,4 +1,6 @@
-"""Nothing in the working directory is run: whoever may write there would run code as DevNest's user."""
+"""Nothing in the working directory is run: whoever may write there would run code as DevNest's
+user.
+"""
 
 import signal
 import subprocess
@@ -11,7 +13,8 @@ from tests.metrics import SERVERS, pids, until
 from tests.support import DevNest, http, prepare, sign_up
 from tests.traps import Traps, imported_early
 
-# What Python imports where PYTHONPATH says so, before any line of ours runs, and what our first lines import.
+# What Python imports where PYTHONPATH says so, before any line of ours runs, and what our first
+# lines import.
 BEFORE_MAIN = {
     "_distutils_hack", "sitecustomize", "usercustomize",
     "annotated_doc", "click", "rich", "shellingham", "typer", "typing_extensions",
@@ -32,7 +35,10 @@ COMMANDS = {
 def test_serve_and_its_children_import_nothing_from_the_working_directory(
     data_dir: Path, tmp_path: Path, username: str, how: str
 ) -> None:
-    """From its start over a sign-up, pages and a rolling restart to its end; once with a database to make."""
+    """From its start over a sign-up, pages and a rolling restart to its end.
+
+    Once with a database to make.
+    """
     traps = Traps(
         tmp_path / "traps", but=imported_early(tmp_path) if how == "python -m devnest" else set()
     )
@@ -73,7 +79,10 @@ def test_other_commands_neither(data_dir: Path, tmp_path: Path, command: list[st
 def test_a_relative_entry_of_the_import_path_is_not_for_the_children(
     data_dir: Path, tmp_path: Path, entry: str
 ) -> None:
-    """An empty one is what `PYTHONPATH=$PYTHONPATH:/more` makes. Python itself has looked there for its own start."""
+    """An empty one is what `PYTHONPATH=$PYTHONPATH:/more` makes.
+
+    Python itself has looked there for its own start.
+    """
     traps = Traps(tmp_path / "traps", but={*sys.stdlib_module_names, *BEFORE_MAIN})
     inside = tmp_path if entry == "traps" else traps.path
     devnest = DevNest(
@@ -84,7 +93,9 @@ def test_a_relative_entry_of_the_import_path_is_not_for_the_children(
 
 
 def test_a_program_of_others_keeps_its_working_directory(tmp_path: Path) -> None:
-    """The pool and bcrypt are libraries: `python -m` of a package that uses them imports as ever."""
+    """The pool and bcrypt are libraries: `python -m` of a package that uses them imports as
+    ever.
+    """
     (tmp_path / "neighbour.py").write_text("")
     (tmp_path / "program").mkdir()
     (tmp_path / "program" / "__init__.py").write_text("import devnest.pool\n")

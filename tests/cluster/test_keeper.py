@@ -135,7 +135,9 @@ async def test_a_child_that_fails_at_first_says_so(tmp_path: Path) -> None:
 async def test_a_child_that_cannot_be_spawned_is_tried_again(
     module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A machine that has no process or descriptor to spare has some later: the keeper does not give up."""
+    """A machine that has no process or descriptor to spare has some later: the keeper does not
+    give up.
+    """
     monkeypatch.setattr("devnest.cluster.keeper.MIN_BACKOFF_S", 0.001)
     keeper, gave_up = await filled(module, "good")
     tried = {keeper.child}

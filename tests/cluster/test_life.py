@@ -1,4 +1,6 @@
-"""One life of a DevNest from its ready line to a clean stop, with each way to hash, seen from several sides."""
+"""One life of a DevNest from its ready line to a clean stop, with each way to hash, seen from
+several sides.
+"""
 
 import json
 import signal
@@ -73,7 +75,10 @@ def test_it_stops_cleanly_and_leaves_nothing(life: Life) -> None:
 
 
 def test_the_log_is_json_and_holds_no_secret(life: Life) -> None:
-    """Every line has its request's id; no password, token or hash is in any, not even for wrong requests."""
+    """Every line has its request's id.
+
+    No password, token or hash is in any, not even for wrong requests.
+    """
     lines = [json.loads(line) for line in life.log.splitlines()]
     requests = [line for line in lines if line["event"] == "request"]
     assert len(requests) == 9
@@ -98,7 +103,10 @@ def test_a_variable_of_no_option_is_told(life: Life) -> None:
 
 
 def test_an_option_without_effect_is_told(life: Life) -> None:
-    """Every life here is given a number of workers (tests/support.py); on the event loop there are none."""
+    """Every life here is given a number of workers (tests/support.py).
+
+    On the event loop there are none.
+    """
     lines = [json.loads(line) for line in life.log.splitlines()]
     idle = [line["option"] for line in lines if line["event"] == "option without effect"]
     assert idle == (["--hash-workers"] if life.hashing == "inline" else [])

@@ -1,4 +1,6 @@
-"""The log of a DevNest whose reader stands still, has gone or is full: no request and no signal waits for it."""
+"""The log of a DevNest whose reader stands still, has gone or is full: no request and no signal
+waits for it.
+"""
 
 import os
 import pty
@@ -49,7 +51,10 @@ def nowhere(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_no_request_and_no_signal_waits_for_the_log(
     data_dir: Path, username: str, nowhere: int, request: pytest.FixtureRequest
 ) -> None:
-    """A kept connection stays, servers are restarted, TERM ends it; lines that were lost are counted."""
+    """A kept connection stays, servers are restarted, TERM ends it.
+
+    Lines that were lost are counted.
+    """
     devnest = DevNest(data_dir, "--processes=2", "--log-level=debug", stderr=nowhere).start()
     with devnest.client() as client:
         for _ in range(100):

@@ -1,4 +1,7 @@
-"""What systemd hears from a real `devnest serve`, on a real socket; and that the unit file is one."""
+"""What systemd hears from a real `devnest serve`, on a real socket.
+
+And that the unit file is one.
+"""
 
 import os
 import shutil
@@ -34,7 +37,9 @@ def hear(systemd: socket.socket) -> list[str]:
 
 
 def test_systemd_hears_of_a_whole_life(data_dir: Path, systemd: socket.socket) -> None:
-    """Ready when it answers, reloading and ready around a rolling restart, stopping at its end, nothing else."""
+    """Ready when it answers, reloading and ready around a rolling restart, stopping at its end,
+    nothing else.
+    """
     devnest = DevNest(
         data_dir, "--processes", "1", environment={"NOTIFY_SOCKET": systemd.getsockname()}
     ).start()

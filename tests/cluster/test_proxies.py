@@ -36,7 +36,10 @@ from tests.support import (
 def test_an_ipv4_proxy_is_known_on_whatever_socket(
     host: str, trusted: str, data_dir: Path, username: str
 ) -> None:
-    """A socket on `::` calls it ::ffff:127.0.0.1. Its clients are told apart; garbage is the proxy's own address."""
+    """A socket on `::` calls it ::ffff:127.0.0.1. Its clients are told apart.
+
+    Garbage is the proxy's own address.
+    """
     told = {
         "203.0.113.9": "203.0.113.9",
         "198.51.100.1, ::ffff:203.0.113.10": "203.0.113.10",
@@ -76,7 +79,8 @@ def test_an_ipv4_proxy_is_known_on_whatever_socket(
 # The configurations of docs/how-to/proxies.md, in the real programs.
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "proxies.md").read_text()
-PATHS = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"  # where Debian has both, which is no path of every user
+# Where Debian has both, which is no path of every user
+PATHS = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 
 
 def example(language: str) -> str:
@@ -87,7 +91,10 @@ def example(language: str) -> str:
 
 
 def haproxy(directory: Path, address: str, devnest: str) -> list[str]:
-    """The arguments with which it serves at an address, without TLS; it checks DevNest at the public port."""
+    """The arguments with which it serves at an address, without TLS.
+
+    It checks DevNest at the public port.
+    """
     text = example("haproxy").replace("127.0.0.1:8000 check port 9000", f"{devnest} check")
     text, count = re.subn(r"bind :443 ssl .*", f"bind {address}", text)
     assert count == 1
@@ -136,7 +143,9 @@ class Proxied(NamedTuple):
 def proxied(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxied]:
-    """Each of the proxies, where it is installed, before a DevNest that has `/metrics` on its public port."""
+    """Each of the proxies, where it is installed, before a DevNest that has `/metrics` on its
+    public port.
+    """
     command: Callable[..., list[str]] = request.param
     program = shutil.which(command.__name__, path=PATHS)
     if program is None:

@@ -41,7 +41,9 @@ async def held(at: Serving, size_bytes: int) -> None:
 async def test_a_server_keeps_a_bounded_amount_of_what_never_ends(
     begun: bytes, tmp_path: Path
 ) -> None:
-    """However many connections send all but the end: the oldest are cut off, and who comes then is answered."""
+    """However many connections send all but the end: the oldest are cut off, and who comes then
+    is answered.
+    """
     assert len(begun) + PIECE < MAX_HEAD_BYTES
     async with serving(tmp_path) as at:
         buffers: ReceiveBuffers = at.server.receive_buffers
@@ -72,7 +74,9 @@ async def test_a_server_keeps_a_bounded_amount_of_what_never_ends(
 
 @on_uvloop
 async def test_what_came_whole_or_is_not_kept_is_not_counted(tmp_path: Path) -> None:
-    """Any number of requests on one connection, also with bodies that no route reads, leave nothing."""
+    """Any number of requests on one connection, also with bodies that no route reads, leave
+    nothing.
+    """
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         text = json.dumps({"body": "y" * 1500}).encode()

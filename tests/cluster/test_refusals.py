@@ -1,4 +1,6 @@
-"""A database that asks for a password and gives few rights: told in one line at the start, as 503 while serving."""
+"""A database that asks for a password and gives few rights: told in one line at the start, as
+503 while serving.
+"""
 
 import re
 import subprocess
@@ -131,7 +133,10 @@ def test_another_owner_is_one_line(guarded: Guarded) -> None:
 def test_a_password_that_changes_while_serving(
     guarded: Guarded, tmp_path: Path, username: str
 ) -> None:
-    """503 until it is the old one again; nothing is restarted, and nothing has it in its log or its command line."""
+    """503 until it is the old one again.
+
+    Nothing is restarted, and nothing has it in its log or its command line.
+    """
     name = guarded.make(owner="role")
     url = guarded.url(name, SECRET, name)
     assert command("migrate", f"--database-url={url}").returncode == 0

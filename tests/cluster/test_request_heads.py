@@ -1,4 +1,6 @@
-"""Heads that are no plain HTTP/1.1: other versions, other codings, other protocols, and offers to speak those."""
+"""Heads that are no plain HTTP/1.1: other versions, other codings, other protocols, and offers
+to speak those.
+"""
 
 import asyncio
 import itertools
@@ -89,7 +91,10 @@ async def answered(tmp_path: Path, sent: bytes, size_bytes: int = 0) -> list[tup
 async def test_only_http_1_is_answered(
     sent: bytes, status: int, size_bytes: int, tmp_path: Path
 ) -> None:
-    """RFC 9112, 2.3 and 3. A problem that says what is wrong, then the end; what follows is not read."""
+    """RFC 9112, 2.3 and 3. A problem that says what is wrong, then the end.
+
+    What follows is not read.
+    """
     ((got, body),) = await answered(tmp_path, sent + GET, size_bytes)
     problem = msgspec.json.decode(body)
     assert (got, problem["status"], problem["type"]) == (status, status, "urn:devnest:http")
@@ -157,7 +162,10 @@ async def test_a_body_may_speak_of_rtsp(size_bytes: int, tmp_path: Path) -> None
 async def test_chunked_is_the_only_transfer_coding(
     codings: bytes, statuses: list[int], size_bytes: int, tmp_path: Path
 ) -> None:
-    """RFC 9112, 6.1 and 6.3. Whoever else reads the request reads the same body, or it is refused."""
+    """RFC 9112, 6.1 and 6.3.
+
+    Whoever else reads the request reads the same body, or it is refused.
+    """
     sent = POST + b"transfer-encoding: " + codings + b"\r\n\r\n" + IN_CHUNKS + LAST
     assert [status for status, _ in await answered(tmp_path, sent, size_bytes)] == statuses
 
@@ -176,7 +184,10 @@ async def test_http_1_0_has_no_transfer_coding(tmp_path: Path) -> None:
 async def test_an_offer_of_another_protocol_is_answered_in_this_one(
     offer: bytes, framing: str, size_bytes: int, tmp_path: Path
 ) -> None:
-    """RFC 9110, 7.8. The body arrives, the connection goes on, and every request on it may offer again."""
+    """RFC 9110, 7.8.
+
+    The body arrives, the connection goes on, and every request on it may offer again.
+    """
     asking = (POST + offer + FRAMED[framing], (b"GET /small HTTP/1.1\r\n" + offer + END), LAST)
     sent = b"".join((asking[0], asking[1], asking[0], asking[2]))
     assert await answered(tmp_path, sent, size_bytes) == [
@@ -200,7 +211,9 @@ async def test_an_offer_of_another_protocol_is_answered_in_this_one(
 async def test_no_request_hides_in_the_body_of_another(
     length: int | None, chunked: bool, offer: bytes, version: bytes, size_bytes: int, tmp_path: Path
 ) -> None:
-    """Whatever is combined, there are as many answers as the framing has requests, or one refusal and the end."""
+    """Whatever is combined, there are as many answers as the framing has requests, or one
+    refusal and the end.
+    """
     framing = b"content-length: %d\r\n" % length if length is not None else b""
     framing += b"transfer-encoding: chunked\r\n" if chunked else b""
     hidden = BODY + GET
@@ -266,7 +279,9 @@ class Head:
 def test_a_head_without_its_offer_is_the_same_head(
     target: bytes, headers: list[tuple[bytes, bytes]], method: bytes
 ) -> None:
-    """Whatever stands in it: method, target, version and all other headers, and it is a whole head."""
+    """Whatever stands in it: method, target, version and all other headers, and it is a whole
+    head.
+    """
     lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
     first = Head(
         b"%b %b HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n%b\r\n" % (method, target, lines)

@@ -1,4 +1,6 @@
-"""Databases with another encoding, another program's tables or another schema, seen by the commands."""
+"""Databases with another encoding, another program's tables or another schema, seen by the
+commands.
+"""
 
 import signal
 import subprocess
@@ -49,7 +51,10 @@ def commands(url: str, data_dir: Path) -> list[subprocess.CompletedProcess[str]]
 def test_another_encoding_is_one_line(
     postgres: EmbeddedPostgres, name: str, encoding: str, data_dir: Path
 ) -> None:
-    """Status 6; an encoding cannot be changed, so the line says how to make a database that will do."""
+    """Status 6.
+
+    An encoding cannot be changed, so the line says how to make a database that will do.
+    """
     execute(
         postgres.url,
         f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C' LOCALE_PROVIDER libc",
@@ -114,7 +119,10 @@ def opened(data_dir: Path) -> Iterator[str]:
 
 
 def test_a_server_that_cannot_start_leaves_the_others_in_peace(copy: str, data_dir: Path) -> None:
-    """Another node has migrated meanwhile to what this program does not know; a server dies, and HUP comes."""
+    """Another node has migrated meanwhile to what this program does not know.
+
+    A server dies, and HUP comes.
+    """
     prepare(data_dir)
     with (
         running(data_dir, "--processes=2", f"--database-url={copy}") as devnest,

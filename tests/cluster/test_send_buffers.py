@@ -27,7 +27,10 @@ HUGE_GET = GET.replace(b"small", b"huge")
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for eight pieces, of which two are to be free after a cut; nobody looks but when the test does."""
+    """Room for eight pieces, of which two are to be free after a cut.
+
+    Nobody looks but when the test does.
+    """
     monkeypatch.setattr("devnest.cluster.send_buffers.MAX_UNSENT_BYTES", 8 * MIB)
     monkeypatch.setattr("devnest.cluster.send_buffers.MIN_FREE_BYTES", 2 * MIB)
     monkeypatch.setattr("devnest.cluster.send_buffers.MEASURE_INTERVAL_S", 3600.0)
@@ -103,7 +106,10 @@ async def test_a_server_never_keeps_more_than_it_may() -> None:
 @pytest.mark.usefixtures("limits")
 @on_uvloop
 async def test_who_reads_slowest_is_cut_first() -> None:
-    """Who does not read at all, then who would need longest; never who has just come, nor who reads well."""
+    """Who does not read at all, then who would need longest.
+
+    Never who has just come, nor who reads well.
+    """
     send_buffers = SendBuffers()
     with ExitStack() as sockets:
         deaf, slow, brisk, another = [await connect(send_buffers, sockets) for _ in range(4)]
@@ -162,7 +168,10 @@ def test_a_piece_counts_until_its_last_byte_has_gone(history: list[int | float])
 @pytest.mark.usefixtures("patient")
 @on_uvloop
 async def test_a_request_waits_until_the_answer_before_it_is_read(tmp_path: Path) -> None:
-    """So many as are sent at once: a connection holds one answer; whoever reads them has them all."""
+    """So many as are sent at once: a connection holds one answer.
+
+    Whoever reads them has them all.
+    """
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         writer.write(3 * HUGE_GET)
@@ -195,7 +204,9 @@ async def test_a_client_that_leaves_with_requests_that_wait_leaves_nothing(tmp_p
 
 @on_uvloop
 async def test_only_so_many_requests_of_a_connection_wait(tmp_path: Path) -> None:
-    """Those are answered, and then the connection ends: the client sends the others again (RFC 9112, 9.3.2)."""
+    """Those are answered, and then the connection ends: the client sends the others again (RFC
+    9112, 9.3.2).
+    """
     async with serving(tmp_path) as at:
         reader, writer = await at.connect()
         writer.write(GET.replace(b"small", b"slow") + 2 * MAX_PIPELINED * GET)
@@ -221,7 +232,10 @@ def stall(devnest: DevNest, path: str) -> socket.socket:
 
 
 def test_clients_that_never_read_fill_no_server(data_dir: Path) -> None:
-    """Anonymous clients ask for the largest pages; the metrics and the log tell of them, everybody else is served."""
+    """Anonymous clients ask for the largest pages.
+
+    The metrics and the log tell of them, everybody else is served.
+    """
     with running(data_dir) as devnest, devnest.client() as client, ExitStack() as sockets:
         sign_up(client, "ada")
         tags = [f"t{number}" for number in range(10)]

@@ -92,7 +92,10 @@ def test_every_acknowledged_post_survives_the_death_of_everything(
 
 
 def test_a_request_that_hangs_is_answered_after_the_drain_time(data_dir: Path) -> None:
-    """A body that never ends keeps nobody from stopping; the drain time is an option, and the answer like any other."""
+    """A body that never ends keeps nobody from stopping.
+
+    The drain time is an option, and the answer like any other.
+    """
     devnest = DevNest(data_dir, "--drain-timeout", "0.3").start()
     address = urlsplit(devnest.url)
     with socket.create_connection((address.hostname, address.port)) as hanging:
@@ -109,7 +112,9 @@ def test_a_request_that_hangs_is_answered_after_the_drain_time(data_dir: Path) -
 
 
 def test_a_rolling_restart_waits_for_hashes_longer_than_a_stop(data_dir: Path) -> None:
-    """Seven that are hashed by one worker in two batches are answered by a server that was told to go meanwhile."""
+    """Seven that are hashed by one worker in two batches are answered by a server that was told
+    to go meanwhile.
+    """
     with (
         running(data_dir, "--drain-timeout=0.1", "--hash-workers=1", "--hash-cost=13") as devnest,
         ThreadPoolExecutor(7) as threads,
@@ -228,7 +233,10 @@ def test_an_option_may_come_from_the_environment() -> None:
 
 
 def test_a_service_link_is_no_port(data_dir: Path) -> None:
-    """Kubernetes sets these for a service called `devnest`. The default port is taken, with one line of warning."""
+    """Kubernetes sets these for a service called `devnest`.
+
+    The default port is taken, with one line of warning.
+    """
     links = {
         "DEVNEST_PORT": "tcp://10.96.0.12:8000",
         "DEVNEST_PORT_8000_TCP": "tcp://10.96.0.12:8000",
@@ -263,7 +271,10 @@ def test_a_port_is_a_number(value: str) -> None:
 
 
 def test_an_external_database_is_used_as_it_is(data_dir: Path, username: str) -> None:
-    """Behind: status 6 and what to do. Migrated: served, without an embedded PostgreSQL of its own."""
+    """Behind: status 6 and what to do.
+
+    Migrated: served, without an embedded PostgreSQL of its own.
+    """
     from devnest.store import EmbeddedPostgres
 
     directory = DataDirectory(data_dir)

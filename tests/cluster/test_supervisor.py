@@ -1,4 +1,6 @@
-"""The supervisor, with small children: signals that come too early, too late, or when nothing can be started."""
+"""The supervisor, with small children: signals that come too early, too late, or when nothing
+can be started.
+"""
 
 import asyncio
 import os
@@ -21,7 +23,8 @@ from tests.cluster.test_keeper import no_descriptor_left
 from tests.support import PATIENCE_S
 
 NAMES = ("server-0", "server-1", "server-2", "pool")
-# A child is ready once there is a file `start`, and once told to end it does so when there is a file `end-NAME`.
+# A child is ready once there is a file `start`, and once told to end it does so when there is a
+# file `end-NAME`.
 MODULE = """
 import signal
 import time
@@ -237,7 +240,9 @@ async def test_servers_are_changed_once_all_have_started(tmp_path: Path) -> None
     not hasattr(os, "sched_getaffinity"), reason="only Linux binds a process to a CPU"
 )
 async def test_servers_are_spread_over_the_cpus(tmp_path: Path) -> None:
-    """Also after each of them has had a successor, while there are more than CPUs, and after a death."""
+    """Also after each of them has had a successor, while there are more than CPUs, and after a
+    death.
+    """
     cpus = sorted(os.sched_getaffinity(0))[:2]
 
     def spread(servers: int) -> list[set[int]]:

@@ -1,11 +1,13 @@
 """Runs the console blocks of a page as its reader would, in a directory that looks like a clone.
 
-A block has prompts (`$ `, and `> ` where a command goes on) and what the commands print. `...` stands for anything, and
-not every line that is printed has to be on the page. All commands of a page run in one shell; one that serves runs
-beside it until the page ends. "Save this as `NAME`:" before a block of Python makes the file.
+A block has prompts (`$ `, and `> ` where a command goes on) and what the commands print. `...`
+stands for anything, and not every line that is printed has to be on the page. All commands of a
+page run in one shell; one that serves runs beside it until the page ends. "Save this as `NAME`:"
+before a block of Python makes the file.
 
-What is not as on the reader's machine: the port is a free one instead of 8000, DevNest's data directory is a temporary
-one that is made already, passwords are hashed at the lowest cost, and the packages are installed.
+What is not as on the reader's machine: the port is a free one instead of 8000, DevNest's data
+directory is a temporary one that is made already, passwords are hashed at the lowest cost, and the
+packages are installed.
 """
 
 import os

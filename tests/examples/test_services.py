@@ -73,7 +73,10 @@ def use(client: httpx.Client) -> None:
 
 
 def ask(client: httpx.Client, path: str, body: dict[str, str]) -> httpx.Response:
-    """The answer. Who is told that the service is busy comes again: on a slow machine a hash may take too long."""
+    """The answer.
+
+    Who is told that the service is busy comes again: on a slow machine a hash may take too long.
+    """
     ends = time.monotonic() + PATIENCE_S
     while (answer := client.post(path, json=body)).status_code == 503 and time.monotonic() < ends:
         time.sleep(float(answer.headers["Retry-After"]))

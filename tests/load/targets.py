@@ -1,4 +1,6 @@
-"""Small real servers to aim the load generator at: a scripted one, and one with DevNest's four routes."""
+"""Small real servers to aim the load generator at: a scripted one, and one with DevNest's four
+routes.
+"""
 
 import asyncio
 import base64
@@ -107,7 +109,10 @@ def constantly(data: bytes, *, keep: bool = True, delay_s: float = 0.0) -> Handl
 
 
 class DevNest:
-    """DevNest's routes with a dictionary behind them. `wrong` names a route that answers with someone else's."""
+    """DevNest's routes with a dictionary behind them.
+
+    `wrong` names a route that answers with someone else's.
+    """
 
     def __init__(
         self, *, wrong: str = "", sign_ins_at_once: int | None = None, hash_s: float = 0.0

@@ -197,7 +197,9 @@ async def test_too_few_file_descriptors_are_told_with_the_remedy() -> None:
 
 
 async def test_a_remedy_that_would_not_do_is_not_given() -> None:
-    """No number of generators is enough where none may have more than its own files, and 64 are the most."""
+    """No number of generators is enough where none may have more than its own files, and 64 are
+    the most.
+    """
     for descriptors, vus in ((60, 30), (100, 5000)):
         status, _, errors = await load(
             "http://127.0.0.1:1", "--vus", str(vus), "--duration", "1s", descriptors=descriptors

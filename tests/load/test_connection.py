@@ -1,4 +1,6 @@
-"""The HTTP/1.1 connection against servers that behave, misbehave, or do something else altogether."""
+"""The HTTP/1.1 connection against servers that behave, misbehave, or do something else
+altogether.
+"""
 
 import asyncio
 
@@ -15,7 +17,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 async def visited(
     handler: Handler, visits: int = 1, *, timeout_s: float = 5.0
 ) -> tuple[VirtualUser, list[tuple[int, str]]]:
-    """What one VU got from `visits` requests: statuses, and the reasons of failures that were counted."""
+    """What one VU got from `visits` requests: statuses, and the reasons of failures that were
+    counted.
+    """
     async with serving(handler) as target:
         url = Url.parse(target.url)
         session = Session(await url.reached(), seed=1, timeout_s=timeout_s, run_tag="t")
@@ -122,7 +126,9 @@ async def test_an_answer_that_ends_with_its_connection_counts(data: bytes) -> No
 
 
 async def test_a_second_answer_is_never_taken_for_the_next_one() -> None:
-    """Whatever comes unasked ends the connection: a caller never gets what was meant for another."""
+    """Whatever comes unasked ends the connection: a caller never gets what was meant for
+    another.
+    """
     handler = constantly(answer(200, b"mine") + answer(200, b"not mine"))
     async with serving(handler) as target:
         loop = asyncio.get_running_loop()
@@ -149,7 +155,10 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 async def test_an_answer_to_head_has_no_body(name: str) -> None:
-    """Whatever its headers say; the next request gets its own answer, on the same connection where there is one."""
+    """Whatever its headers say.
+
+    The next request gets its own answer, on the same connection where there is one.
+    """
     head, connections = HEADS[name]
 
     async def handle(request: Request, writer: asyncio.StreamWriter) -> bool:

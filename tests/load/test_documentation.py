@@ -31,7 +31,10 @@ def options_of(command: str) -> set[str]:
 
 
 def test_every_documented_option_exists() -> None:
-    """Those of `devnest serve` besides, which has to be started for a load test. The list of all is generated."""
+    """Those of `devnest serve` besides, which has to be started for a load test.
+
+    The list of all is generated.
+    """
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE))
     assert found - options_of("load") == {"--no-limits", "--hash-cost"} <= options_of("serve")
 

@@ -19,7 +19,10 @@ HOUR_S = 3600.0
 async def test_a_request_that_is_never_answered_has_failed(
     monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
-    """When the time for it is over, with what it waited. One that the person cuts off had no time, and is none."""
+    """When the time for it is over, with what it waited.
+
+    One that the person cuts off had no time, and is none.
+    """
     moved_s = 0.0
     monkeypatch.setattr("devnest.load.engine.perf_counter", lambda: perf_counter() + moved_s)
     waiting: list[int] = []

@@ -1,4 +1,6 @@
-"""The HTML report: whole, offline, and drawn without a script error where there is a browser to try."""
+"""The HTML report: whole, offline, and drawn without a script error where there is a browser to
+try.
+"""
 
 import re
 import shutil

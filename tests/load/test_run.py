@@ -80,7 +80,10 @@ def own(tmp_path: Path) -> Path:
 async def test_a_profile_imports_the_files_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generators: int
 ) -> None:
-    """In every generator, wherever it was started. A file named like a module of the library takes nobody's place."""
+    """In every generator, wherever it was started.
+
+    A file named like a module of the library takes nobody's place.
+    """
     profile = tmp_path / "mine" / "own.py"
     profile.parent.mkdir()
     profile.write_text(OWN)
@@ -102,9 +105,13 @@ async def test_a_profile_imports_the_files_beside_it(
 async def test_durations_lie_between_the_servers_clock_and_the_runs(
     own: Path, generators: int
 ) -> None:
-    """No request can be shorter than the server's own wait, and VUs in a closed loop can spend no more than the run.
+    """The durations are within their bounds.
 
-    Both bounds hold however starved the machine is; how close they are on one at rest is `make bench-load`.
+    No request can be shorter than the server's own wait, and VUs in a closed loop can spend no
+    more than the run.
+
+    Both bounds hold however starved the machine is; how close they are on one at rest is `make
+    bench-load`.
     """
     vus = 60
     delays = random.Random(7)  # noqa: S311 - it makes load, not secrets
@@ -178,7 +185,9 @@ async def test_a_stalled_target_cannot_hide_its_stall_in_the_open_model(own: Pat
 
 
 async def test_an_arrival_that_finds_nobody_free_is_dropped_and_counted(own: Path) -> None:
-    """Two VUs, 0.5 s an answer, 20 arrivals a second: about 4 a second are served, all are accounted for."""
+    """Two VUs, 0.5 s an answer, 20 arrivals a second: about 4 a second are served, all are
+    accounted for.
+    """
     async with serving(constantly(answer(200), delay_s=0.5)) as target:
         plan = Plan(
             target.url, f"{own}:Visits", stages=constant(2, 2), rate=20, settings={"think_s": "0"}
@@ -228,14 +237,19 @@ async def test_the_experiment_registers_signs_in_and_posts() -> None:
     ],
 )
 async def test_an_answer_meant_for_somebody_else_fails_its_check(wrong: str, check: str) -> None:
-    """Status and shape are right, the account is not: swapped answers are what a pool must never give."""
+    """Status and shape are right, the account is not: swapped answers are what a pool must never
+    give.
+    """
     async with serving(DevNest(wrong=wrong)) as target:
         result = await run(Plan(target.url, stages=constant(2, 0.4), settings={"think_s": "0.05"}))
     assert result.checks[check][1] > 0
 
 
 async def test_the_stress_profile_prepares_accounts_and_signs_each_user_in_once() -> None:
-    """Accounts are made before the clock starts and counted apart; then seven reads to three posts."""
+    """Accounts are made before the clock starts and counted apart.
+
+    Then seven reads to three posts.
+    """
     devnest = DevNest()
     async with serving(devnest) as target:
         settings = {"vus": "40", "ramp_s": "1", "hold_s": "1", "fall_s": "0.2", "think_s": "0.05"}
@@ -249,7 +263,10 @@ async def test_the_stress_profile_prepares_accounts_and_signs_each_user_in_once(
 
 
 async def test_the_flood_measures_the_capacity_and_comes_from_other_addresses() -> None:
-    """Four sign-ins at once of 20 ms are about 200 a second; a refusal is no failure of the flood."""
+    """Four sign-ins at once of 20 ms are about 200 a second.
+
+    A refusal is no failure of the flood.
+    """
     async with serving(DevNest(sign_ins_at_once=4, hash_s=0.02)) as target:
         settings = {
             "duration_s": "1",
@@ -312,7 +329,9 @@ async def test_a_run_can_be_stopped_while_it_prepares() -> None:
 async def test_tls_is_verified_unless_told_otherwise(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A certificate of one's own is refused, accepted with `insecure`, and trusted where the system trusts it."""
+    """A certificate of one's own is refused, accepted with `insecure`, and trusted where the
+    system trusts it.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
     async with serving(constantly(answer(200)), tls=context) as target:

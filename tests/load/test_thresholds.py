@@ -205,7 +205,10 @@ def test_a_trend_of_parts_is_the_trend_of_the_whole() -> None:
     ],
 )
 def test_a_name_may_hold_what_the_syntax_uses(name: str) -> None:
-    """Braces as they are, commas in quotes; what is exported under the threshold's key is read as the same again."""
+    """Braces as they are, commas in quotes.
+
+    What is exported under the threshold's key is read as the same again.
+    """
     quote = "'" if '"' in name else '"'
     read = parse_threshold(f"http_req_duration{{name:{quote}{name}{quote},status:200}}: p(95)<500")
     assert (dict(read.tags), read.condition) == ({"name": name, "status": "200"}, "p(95)<500")

@@ -70,7 +70,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Backlog:
 
 
 def test_one_sender_cannot_fill_it(small: Backlog) -> None:
-    """Its surplus goes, its newest first; where many fill it, the one with most waiting loses for whoever comes."""
+    """Its surplus goes, its newest first.
+
+    Where many fill it, the one with most waiting loses for whoever comes.
+    """
     kept = [mail("a") for _ in range(5)]
     for one in kept:
         assert small.add(one) is None
@@ -85,7 +88,10 @@ def test_one_sender_cannot_fill_it(small: Backlog) -> None:
 
 
 def test_many_accounts_are_one_sender_s(small: Backlog) -> None:
-    """A network has no more room for them; in it, the account with most waiting loses the newest."""
+    """A network has no more room for them.
+
+    In it, the account with most waiting loses the newest.
+    """
     busy = [mail("a", account="1") for _ in range(3)]
     for one in (*busy, mail("a", account="2"), mail("a", account="3")):
         assert small.add(one) is None
@@ -119,7 +125,9 @@ ARRIVALS = st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 10), st.sampled_f
 def test_nothing_is_lost_but_what_it_says(
     arrivals: list[tuple[str, float, str]], most: int
 ) -> None:
-    """Each mail is taken once or was dropped, and nobody with few waiting loses to somebody with more."""
+    """Each mail is taken once or was dropped, and nobody with few waiting loses to somebody with
+    more.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("devnest.mail.backlog.MAX_WAITING", 30)
         patch.setattr("devnest.mail.backlog.MAX_WAITING_PER_NETWORK", 10)
@@ -148,5 +156,7 @@ def test_nothing_is_lost_but_what_it_says(
 
 
 def test_a_sender_has_room_for_a_school_and_leaves_more_to_others() -> None:
-    """100 people who register at once behind one address all get their mail, whatever else waits."""
+    """100 people who register at once behind one address all get their mail, whatever else
+    waits.
+    """
     assert 100 <= MAX_WAITING_PER_NETWORK <= MAX_WAITING // 4

@@ -79,7 +79,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_jobs_are_done_before_the_end() -> None:
-    """What waits when it closes is sent; a job may have nothing to send, and a broken one hurts no other."""
+    """What waits when it closes is sent.
+
+    A job may have nothing to send, and a broken one hurts no other.
+    """
 
     async def nothing() -> None:
         return None
@@ -179,7 +182,9 @@ async def test_what_waits_for_another_try_gets_it_at_the_end() -> None:
 
 
 async def test_a_sender_s_flood_costs_nobody_else_a_mail() -> None:
-    """With a server that takes none for a while: only the flood's are dropped, and the others go before the rest."""
+    """With a server that takes none for a while: only the flood's are dropped, and the others go
+    before the rest.
+    """
     transport = Recorder()
     transport.open.clear()
     with capture_logs() as lines:

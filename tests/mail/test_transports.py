@@ -38,9 +38,10 @@ def tls() -> ssl.SSLContext:
 class SmtpServer:
     """Takes mail on a free port, in plain text, and keeps it.
 
-    It hangs up where it is offered more than so many `messages`, or more than so many `together` on a connection.
-    `answers` are its replies to commands, in place of the usual ones, and `at` those to recipients at a domain; with
-    nothing for a reply it hangs up. Like many servers, it takes no name at EHLO that is none.
+    It hangs up where it is offered more than so many `messages`, or more than so many `together` on
+    a connection. `answers` are its replies to commands, in place of the usual ones, and `at` those
+    to recipients at a domain; with nothing for a reply it hangs up. Like many servers, it takes no
+    name at EHLO that is none.
     """
 
     def __init__(
@@ -104,7 +105,10 @@ class SmtpServer:
 
 
 async def test_a_file_gets_every_message(tmp_path: Path) -> None:
-    """Readable as a mailbox, by the owner alone; a line that looks like the beginning of the next one is none."""
+    """Readable as a mailbox, by the owner alone.
+
+    A line that looks like the beginning of the next one is none.
+    """
     path = tmp_path / "mail.mbox"
     assert await FileTransport(path).send([MESSAGE, TRICKY]) == []
     assert await FileTransport(path).send([MESSAGE]) == []
@@ -160,7 +164,10 @@ async def test_a_file_that_cannot_be_written_fails_each_message(tmp_path: Path) 
 
 
 def test_what_was_half_written_is_taken_back(tmp_path: Path) -> None:
-    """A full disk leaves no half of a mail: the whole is tried again. Here a limit on the size of files."""
+    """A full disk leaves no half of a mail: the whole is tried again.
+
+    Here a limit on the size of files.
+    """
     path = tmp_path / "mail.mbox"
     path.write_bytes(b"before\n")
     script = (
@@ -204,7 +211,10 @@ async def test_tls_is_never_given_up() -> None:
 async def test_a_password_is_said_behind_tls(
     scheme: str, reply: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After EHLO, which says the same name behind it. A refusal says nothing about a mail, so it is not final."""
+    """After EHLO, which says the same name behind it.
+
+    A refusal says nothing about a mail, so it is not final.
+    """
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     extensions = b"250-here\r\n250-STARTTLS\r\n250 AUTH PLAIN"
     server = SmtpServer(answers={b"EHLO": extensions, b"STAR": b"220 go", b"AUTH": reply})
@@ -258,7 +268,10 @@ async def test_a_connection_that_is_lost_fails_what_follows() -> None:
 async def test_a_connection_that_is_lost_at_one_mail_is_not_the_next_one_s_trouble(
     reply: bytes,
 ) -> None:
-    """Those that come after it are sent, whatever the server does there, and each once. It is tried again itself."""
+    """Those that come after it are sent, whatever the server does there, and each once.
+
+    It is tried again itself.
+    """
     odd = compose("devnest@example.org", "eve@odd.example", "Hello", "text")
     server = SmtpServer(at={b"odd.example": reply})
     async with server.running() as url:
@@ -322,7 +335,10 @@ async def test_a_machine_with_any_name_sends_mail(
 async def test_the_reply_tells_whether_to_try_again(
     command: bytes, answer: bytes, *, final: bool
 ) -> None:
-    """At each step, and it is told as it was said; the mail after it is none the worse where the connection lasts."""
+    """At each step, and it is told as it was said.
+
+    The mail after it is none the worse where the connection lasts.
+    """
     server = SmtpServer(
         answers={command: answer} | ({b"HELO": answer} if command == b"EHLO" else {})
     )

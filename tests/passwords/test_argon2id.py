@@ -72,7 +72,8 @@ def test_an_unusable_stored_hash_is_refused_before_any_work(stored: str) -> None
     assert stored not in str(caught.value)
 
 
-# Digests of "password" and "somesalt", the same by OpenSSL; all limits together would take half a minute.
+# Digests of "password" and "somesalt", the same by OpenSSL; all limits together would take half a
+# minute.
 AT_THE_LIMITS = {
     "passes and lanes": "$argon2id$v=19$m=128,t=16,p=16$c29tZXNhbHQ$p0oikKLaagiVCKaTF637jl41lEbbwQuKIG+162tFeYk",
     "memory": "$argon2id$v=19$m=262144,t=1,p=1$c29tZXNhbHQ$aJ554/e2qIXeTF4yIQ5dsbiqq7ERE2tGm1SSLTNIxlo",
@@ -89,8 +90,9 @@ def test_a_stored_hash_at_the_limits_is_verified(which: str) -> None:
     assert verify_password("password", stored)
 
 
-# One after the other in a process of its own, since the C library keeps the stacks of threads that have ended. The
-# address space is bounded; the memory of the first two is refused, then, with enough for its 32 KiB, a thread's stack.
+# One after the other in a process of its own, since the C library keeps the stacks of threads that
+# have ended. The address space is bounded; the memory of the first two is refused, then, with
+# enough for its 32 KiB, a thread's stack.
 STARVED = """
 import resource
 from devnest.passwords import hash_password, verify_password
@@ -114,7 +116,10 @@ print(verify_password("secret", hash_password("secret", 4, "argon2id")))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone holds to RLIMIT_AS")
 def test_without_memory_or_threads_it_is_a_memory_error() -> None:
-    """Never "a wrong password", nor "a broken hash"; and when there is memory again, all is well."""
+    """Never "a wrong password", nor "a broken hash".
+
+    And when there is memory again, all is well.
+    """
     run = subprocess.run(
         [sys.executable, "-c", STARVED], capture_output=True, text=True, check=False, timeout=120
     )

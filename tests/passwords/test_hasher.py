@@ -60,7 +60,10 @@ async def test_without_an_account_the_same_work_is_done(scheme: Scheme, work: st
 
 
 async def test_a_broken_stored_hash_costs_the_same_and_is_told() -> None:
-    """Nobody learns from the time that an account is broken; the operator learns it from the error."""
+    """Nobody learns from the time that an account is broken.
+
+    The operator learns it from the error.
+    """
     with pytest.raises(UnusableHash):
         await Hasher(InlineRunner(), 4).verify("secret", "garbage")
 

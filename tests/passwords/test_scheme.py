@@ -102,7 +102,10 @@ def test_an_unusable_stored_hash_is_refused_before_any_work(stored: str) -> None
 
 
 def test_a_stored_hash_of_the_highest_cost_is_accepted() -> None:
-    """In both forms; one more is refused, by the test before. Told by the check alone: the work takes 15 s."""
+    """In both forms; one more is refused, by the test before.
+
+    Told by the check alone: the work takes 15 s.
+    """
     assert not needs_rehash(GOOD.replace("$04$", f"${MAX_COST}$"), 12)
     assert not needs_rehash(PASSLIB.replace("r=12", f"r={MAX_COST}"), 12)
 

@@ -54,7 +54,9 @@ def loops_are_warm() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def modules_are_no_garbage() -> Iterator[None]:
-    """Leave to the collections after each test only what is new: the rest is modules, and takes 0.2 s each time."""
+    """Leave to the collections after each test only what is new: the rest is modules, and takes
+    0.2 s each time.
+    """
     gc.collect()
     gc.freeze()
     yield
@@ -84,7 +86,10 @@ async def nothing_is_left() -> AsyncIterator[None]:
 
 @pytest.fixture
 def socket_path() -> Iterator[Path]:
-    """Return a short path for a pool's socket, in a directory of the test's own; it is gone after the server."""
+    """Return a short path for a pool's socket, in a directory of the test's own.
+
+    It is gone after the server.
+    """
     directory = Path(tempfile.mkdtemp(prefix="pool-"))
     yield directory / "pool.sock"
     left = list(directory.iterdir())

@@ -14,7 +14,8 @@ from devnest.pool import batched
 from devnest.pool.wire.payload import Packed
 from devnest.pool.wire.protocol import Kind, frame, write_items
 
-# What an answer may do to whoever opens it: one of these is raised, or comes back, where it is unpickled.
+# What an answer may do to whoever opens it: one of these is raised, or comes back, where it is
+# unpickled.
 ENDS = {
     "SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "GeneratorExit": GeneratorExit,
     "CancelledError": asyncio.CancelledError,
@@ -193,7 +194,9 @@ def give_entries(calls: list[tuple[str]]) -> Any:
 
 
 def forge_reply(answers: list[tuple[int, bytes]]) -> None:
-    """Answer this worker's first batch with other answers than its calls have, on every socket there is."""
+    """Answer this worker's first batch with other answers than its calls have, on every socket
+    there is.
+    """
     body, _ = write_items([(tag, Packed(data)) for tag, data in answers])
     reply = frame(Kind.DONE, 1, bytes(8) + body)
     for fd in range(3, 64):

@@ -16,7 +16,10 @@ SAFETY_S = 60.0  # a bound for a hang, not a measure
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that another process does; a test that waits in vain ends by its own time limit."""
+    """Wait for something that another process does.
+
+    A test that waits in vain ends by its own time limit.
+    """
     async with asyncio.timeout(SAFETY_S):
         while not condition():
             await asyncio.sleep(0.001)

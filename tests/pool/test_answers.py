@@ -1,4 +1,6 @@
-"""Whatever an answer is, raises or does when it is opened, its caller gets it or an error, and its event loop lives."""
+"""Whatever an answer is, raises or does when it is opened, its caller gets it or an error, and
+its event loop lives.
+"""
 
 import asyncio
 import importlib
@@ -99,7 +101,10 @@ async def test_a_task_that_raises_no_exception_ends_its_worker(pool: AnyPool, na
 
 
 async def test_entries_of_a_batch_are_each_its_own_calls(pool: AnyPool) -> None:
-    """Exceptions are raised to their call, those that would end it as an error of the pool; liars are results."""
+    """Exceptions are raised to their call, those that would end it as an error of the pool.
+
+    Liars are results.
+    """
     names = [*ENDS, "both SystemExit", "a result"]
     given = await asyncio.gather(
         *(pool.run(hostile.give_entries, name) for name in names), return_exceptions=True
@@ -125,7 +130,9 @@ async def test_entries_of_a_batch_are_each_its_own_calls(pool: AnyPool) -> None:
 async def test_an_exception_that_misbehaves(
     pool: AnyPool, kind: str, error: type[Exception]
 ) -> None:
-    """It, or an error in its place, reaches the caller with what can be told of where it was raised."""
+    """It, or an error in its place, reaches the caller with what can be told of where it was
+    raised.
+    """
     with pytest.raises(error) as caught:
         await pool.run(hostile.raise_strange, kind)
     assert type(caught.value) is error

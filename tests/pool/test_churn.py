@@ -46,7 +46,9 @@ async def test_100_000_small_tasks_leave_no_trace() -> None:
 
 
 async def test_an_hour_of_churn_compressed() -> None:
-    """Recycling, idle reaping, resizing, crashes, timeouts, cancels and large payloads, over and over."""
+    """Recycling, idle reaping, resizing, crashes, timeouts, cancels and large payloads, over and
+    over.
+    """
     async with Pool(min_workers=0, max_workers=3, idle_timeout=0.02, max_tasks=8) as pool:
 
         async def round_of_everything(number: int) -> None:

@@ -1,4 +1,6 @@
-"""The crash table: what tasks do to their workers, what the caller gets, and that the pool computes afterwards."""
+"""The crash table: what tasks do to their workers, what the caller gets, and that the pool
+computes afterwards.
+"""
 
 import asyncio
 import dataclasses
@@ -115,7 +117,10 @@ async def test_what_a_task_starts_ends_with_its_worker(starts: Callable[[], int]
 
 
 async def test_worker_killed_while_idle(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
-    """A task sent to a worker that just died never ran, so it runs elsewhere, pure or not. The log has each death."""
+    """A task sent to a worker that just died never ran, so it runs elsewhere, pure or not.
+
+    The log has each death.
+    """
     for _ in range(5):
         os.kill(await pool.run(work.pid), signal.SIGKILL)
         assert await pool.run(work.add, 2, 2) == 4
@@ -151,7 +156,10 @@ def one():
 
 
 async def test_worker_killed_while_booting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that dies before it is ready is replaced. This one is held where it imports what will be needed."""
+    """A worker that dies before it is ready is replaced.
+
+    This one is held where it imports what will be needed.
+    """
     flag = tmp_path / "flag"
     (tmp_path / "stuck_at_boot.py").write_text(f"FLAG = {str(flag)!r}\n{STUCK}")
     monkeypatch.syspath_prepend(tmp_path)
@@ -168,7 +176,9 @@ async def test_worker_killed_while_booting(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_call_is_told_when_no_worker_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interpreter that is gone, say: the call fails with the reason, and runs once there is one again."""
+    """An interpreter that is gone, say: the call fails with the reason, and runs once there is
+    one again.
+    """
     with monkeypatch.context() as patched:
         patched.setattr(sys, "executable", "/nonexistent/python")
         async with Pool(workers=1) as pool:
@@ -186,7 +196,10 @@ async def test_worker_killed_while_its_reply_is_half_written(pool: Pool, tmp_pat
 
 
 async def test_process_that_ignores_its_childrens_ends() -> None:
-    """Such a setting is inherited; the kernel then reaps the workers, and how they ended cannot be known."""
+    """Such a setting is inherited.
+
+    The kernel then reaps the workers, and how they ended cannot be known.
+    """
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         async with Pool(workers=1) as pool:

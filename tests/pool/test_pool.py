@@ -1,4 +1,7 @@
-"""What a pool promises its caller, kept by real workers; both kinds and both event loops where that matters."""
+"""What a pool promises its caller, kept by real workers.
+
+Both kinds and both event loops where that matters.
+"""
 
 import asyncio
 import gc
@@ -49,7 +52,9 @@ async def busy(pool: Pool, gate: Path, count: int = 1) -> list["asyncio.Future[A
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_runs_on_either_loop(kind: Kind, factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Results, keyword arguments, exceptions, batches and many callers, on asyncio's loop and on uvloop."""
+    """Results, keyword arguments, exceptions, batches and many callers, on asyncio's loop and on
+    uvloop.
+    """
 
     async def main() -> None:
         async with Pool(workers=2, kind=kind) as pool:
@@ -91,7 +96,10 @@ async def test_waiting_calls_are_spread_over_idle_workers() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_batch_answers_each_call(kind: Kind) -> None:
-    """An exception in the list of results is one call's; a list of the wrong length is everybody's."""
+    """An exception in the list of results is one call's.
+
+    A list of the wrong length is everybody's.
+    """
     async with Pool(workers=1, kind=kind) as pool:
         answers = await asyncio.gather(
             *(pool.run(work.mixed, i) for i in range(4)), return_exceptions=True
@@ -124,7 +132,9 @@ async def test_argument_that_cannot_be_unpickled_harms_only_its_own_call() -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_full_queue_refuses_at_once(kind: Kind, tmp_path: Path) -> None:
-    """The bound counts every waiting task, whatever its options, and a place comes free when one is cancelled."""
+    """The bound counts every waiting task, whatever its options, and a place comes free when one
+    is cancelled.
+    """
     async with Pool(workers=1, max_queue=2, kind=kind) as pool:
         (first,) = await busy(pool, tmp_path / "gate")
         waiting = [
@@ -156,7 +166,9 @@ async def test_no_queue_at_all() -> None:
 
 
 async def test_key_with_few_tasks_takes_a_place_of_one_with_many(tmp_path: Path) -> None:
-    """A flood from one key fills the queue, and still another key is admitted, at the expense of the flood."""
+    """A flood from one key fills the queue, and still another key is admitted, at the expense of
+    the flood.
+    """
     async with Pool(workers=1, max_queue=4) as pool:
         (first,) = await busy(pool, tmp_path / "gate")
         flood = [asyncio.ensure_future(pool.run(work.echo, i, key="flood")) for i in range(4)]
@@ -171,7 +183,10 @@ async def test_key_with_few_tasks_takes_a_place_of_one_with_many(tmp_path: Path)
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_timeout_counts_the_run_alone(kind: Kind, tmp_path: Path) -> None:
-    """A task that waits longer than its timeout runs all the same; one that runs longer is stopped."""
+    """A task that waits longer than its timeout runs all the same.
+
+    One that runs longer is stopped.
+    """
     async with Pool(workers=1, kind=kind) as pool:
         (first,) = await busy(pool, tmp_path / "gate")
         patient = asyncio.ensure_future(pool.run(work.add, 1, 1, timeout=60.0))
@@ -203,7 +218,10 @@ async def test_timed_out_worker_is_killed() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_expired_work_never_runs(kind: Kind, tmp_path: Path) -> None:
-    """A deadline that passes in the queue is answered there; one that had passed already, at once."""
+    """A deadline that passes in the queue is answered there.
+
+    One that had passed already, at once.
+    """
     async with Pool(workers=1, kind=kind) as pool:
         (first,) = await busy(pool, tmp_path / "gate")
         trace = tmp_path / "trace"
@@ -327,7 +345,9 @@ async def test_keys_take_turns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("clock", [{"timeout": 600}, {"deadline": 600}])
 async def test_what_is_done_is_not_kept(clock: dict[str, Any], tmp_path: Path) -> None:
-    """Arguments and results go with their call, not when its timeout or deadline would have come."""
+    """Arguments and results go with their call, not when its timeout or deadline would have
+    come.
+    """
     large = b"x" * MIN_SEGMENT_BYTES
     async with Pool(workers=1) as pool:
         assert await pool.run(work.echo, large, **clock) == large
@@ -417,7 +437,10 @@ async def test_nice_lowers_the_workers_priority() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
 async def test_nice_workers_take_long_slices() -> None:
-    """Who wakes beside one runs at once; where the kernel has no slices of a process's own it tells of none."""
+    """Who wakes beside one runs at once.
+
+    Where the kernel has no slices of a process's own it tells of none.
+    """
     async with Pool(workers=1, nice=7) as nice, Pool(workers=1) as ordinary:
         usual_ns = work.time_slice_ns()
         assert await ordinary.run(work.time_slice_ns) == usual_ns
@@ -429,7 +452,10 @@ async def test_nice_workers_take_long_slices() -> None:
     not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by session"
 )
 async def test_nice_lowers_the_workers_sessions_too() -> None:
-    """Else it counts for nothing beside other sessions. Not at once: only root may do it twice in 0.1 s."""
+    """Else it counts for nothing beside other sessions.
+
+    Not at once: only root may do it twice in 0.1 s.
+    """
     async with Pool(workers=2, nice=7) as pool:
         pids = {await pool.run(work.pid)}
         while len(pids) < 2 or any(session_nice(pid) != min(19, os.nice(0) + 7) for pid in pids):
@@ -463,7 +489,10 @@ async def test_close_drains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["force", "deadline", "cancel"])
 async def test_close_can_be_forced(how: str, tmp_path: Path) -> None:
-    """By force, at the end of its deadline, or when whoever waits for it is cancelled; nothing is left."""
+    """By force, at the end of its deadline, or when whoever waits for it is cancelled.
+
+    Nothing is left.
+    """
     pool = Pool(workers=1)
     await pool.start()
     (first,) = await busy(pool, tmp_path / "never")
@@ -533,7 +562,10 @@ async def test_block_left_by_an_exception_ends_its_tasks(tmp_path: Path) -> None
     ],
 )
 async def test_callers_mistakes_are_named(call: Callable[[Pool], Coroutine[Any, Any, Any]]) -> None:
-    """A mistake in the call is an error of the pool, and a ValueError and TypeError too; no worker sees it."""
+    """A mistake in the call is an error of the pool, and a ValueError and TypeError too.
+
+    No worker sees it.
+    """
     async with Pool(workers=1) as pool:
         for expected in (PoolError, InvalidTask, ValueError, TypeError):
             with pytest.raises(expected):

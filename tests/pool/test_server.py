@@ -70,7 +70,9 @@ async def pool(server: PoolServer) -> AsyncIterator[RemotePool]:
 
 
 async def test_errors_cross_the_server(pool: RemotePool, tmp_path: Path) -> None:
-    """Results, a task's own exception with its traceback, and each error of the pool, as in one process."""
+    """Results, a task's own exception with its traceback, and each error of the pool, as in one
+    process.
+    """
     assert await pool.run(work.add, 1, 2) == 3
     assert await pool.run(work.keywords, a=1) == {"a": 1}
     with pytest.raises(LookupError, match="told") as caught:
@@ -112,7 +114,10 @@ async def test_errors_cross_the_server(pool: RemotePool, tmp_path: Path) -> None
 async def test_call_that_cannot_be_sent_is_refused(
     socket_path: Path, away: bool, options: dict[str, Any]
 ) -> None:
-    """At once, connected or not; the calls behind it are answered, and closing does not wait for it."""
+    """At once, connected or not.
+
+    The calls behind it are answered, and closing does not wait for it.
+    """
     async with (
         serving(socket_path, "--workers", "1") as server,
         Pool.connect(f"unix://{socket_path}") as pool,
@@ -143,7 +148,9 @@ async def test_large_payloads_pass_through(pool: RemotePool) -> None:
 async def test_call_too_large_for_the_server_is_refused(
     socket_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the client, connected or not, and to the byte: such a frame would end the connection of all its calls."""
+    """By the client, connected or not, and to the byte: such a frame would end the connection of
+    all its calls.
+    """
     fits = "x" * 90_000
     submission = Submission(
         Function("tests.pool.work:pure_echo", 0, True), pack_call((fits,), {}), 0, "", 1e9, 1e9
@@ -334,7 +341,9 @@ async def test_second_server_is_refused_and_a_dead_ones_socket_replaced(socket_p
 async def test_socket_file_that_goes_is_made_again(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """Whatever removed it: new clients find the server, those it has stay, and its file goes with it as ever."""
+    """Whatever removed it: new clients find the server, those it has stay, and its file goes
+    with it as ever.
+    """
     monkeypatch.setattr(server_module, "SOCKET_CHECK_S", 0.01)
     path = socket_path.parent / "runtime" / "pool.sock"
     async with PoolServer(path, workers=1) as server, Pool.connect(server.url) as old:
@@ -452,7 +461,9 @@ async def test_client_sent_away_takes_no_other_clients_answer_along(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Of a batch that both share, its own answers are too many for it, and the others still come."""
+    """Of a batch that both share, its own answers are too many for it, and the others still
+    come.
+    """
     monkeypatch.setattr(server_module, "MAX_UNREAD_BYTES", 100_000)
     gate = str(tmp_path / "gate")
     async with PoolServer(socket_path, workers=1) as server, Pool.connect(server.url) as pool:
@@ -495,7 +506,10 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @contextlib.asynccontextmanager
 async def pretending(path: Path, handler: Handler) -> AsyncIterator[None]:
-    """Something on the socket that is no pool server; each connection is closed when its handler is done."""
+    """Something on the socket that is no pool server.
+
+    Each connection is closed when its handler is done.
+    """
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await handler(reader, writer)
@@ -530,7 +544,9 @@ async def test_reply_to_an_unknown_request_ends_the_connection(socket_path: Path
 
 
 async def test_refused_client_pauses_between_attempts(socket_path: Path) -> None:
-    """A connection that is closed before the greeting counts as an attempt that failed, and starts nothing."""
+    """A connection that is closed before the greeting counts as an attempt that failed, and
+    starts nothing.
+    """
     connections = 0
 
     async def refuse(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -591,7 +607,9 @@ async def test_start_does_not_wait_for_ever_for_a_greeting(
 
 
 async def test_call_that_no_server_took_in_never_ran(socket_path: Path) -> None:
-    """A server that is full accepts and closes: pure or not, calls wait out the patience, and nothing else."""
+    """A server that is full accepts and closes: pure or not, calls wait out the patience, and
+    nothing else.
+    """
     connections = 0
 
     async def greet_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -657,7 +675,10 @@ async def test_call_that_ends_its_connection_is_sent_a_few_times(
 
 
 def test_other_users_are_refused(socket_path: Path) -> None:
-    """A process of another user cannot connect; and where it could, the server and the client refuse it."""
+    """A process of another user cannot connect.
+
+    And where it could, the server and the client refuse it.
+    """
     left, right = socket.socketpair()
     with left, right:
         assert is_same_user(left)
@@ -677,7 +698,8 @@ def test_other_users_are_refused(socket_path: Path) -> None:
         async with PoolServer(socket_path, workers=1):
             command = [sys.executable, "-c", code, str(socket_path)]
             closed = await asyncio.to_thread(subprocess.run, command, check=False)
-            # As if somebody had opened the directory afterwards: the kernel lets it in, the server does not.
+            # As if somebody had opened the directory afterwards: the kernel lets it in, the server
+            # does not.
             socket_path.parent.chmod(0o711)
             socket_path.chmod(0o666)
             opened = await asyncio.to_thread(subprocess.run, command, check=False)
@@ -717,7 +739,10 @@ async def test_tasks_in_flight_when_the_server_dies(
 
 
 async def test_server_that_does_not_return(socket_path: Path) -> None:
-    """After the client's patience its pure tasks fail too; new calls are refused at once; and all is well later."""
+    """After the client's patience its pure tasks fail too; new calls are refused at once.
+
+    And all is well later.
+    """
     here = Pool.connect(f"unix://{socket_path}", patience=0.3)
     async with serving(socket_path, "--workers", "1") as server, here as pool:
         assert await pool.run(work.add, 1, 1) == 2
@@ -770,7 +795,9 @@ async def test_call_cancelled_at_its_deadline_stops_no_other_clock(socket_path: 
 async def test_calls_given_up_count_until_the_server_knows(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that hangs: what waits to be sent to it has a bound, and once it goes on there is room again."""
+    """A server that hangs: what waits to be sent to it has a bound, and once it goes on there is
+    room again.
+    """
     monkeypatch.setattr(client_module, "MAX_OPEN_CALLS", 50)
     async with (
         serving(socket_path, "--workers", "1") as server,
@@ -815,7 +842,9 @@ async def test_client_connects_again_when_there_are_descriptors(
 
 
 async def test_no_reply_reaches_another_caller(socket_path: Path) -> None:
-    """10,000 requests while the connection is cut again and again: each answer is its own request's."""
+    """10,000 requests while the connection is cut again and again: each answer is its own
+    request's.
+    """
     async with (
         PoolServer(socket_path, workers=2, max_queue=100) as server,
         Pool.connect(server.url) as pool,
@@ -847,7 +876,9 @@ async def test_no_reply_reaches_another_caller(socket_path: Path) -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_no_worker_outlives_its_pool(socket_path: Path, tmp_path: Path, busy: bool) -> None:
-    """The server is killed: its workers go with it, idle or in the middle of a task that blocks every signal."""
+    """The server is killed: its workers go with it, idle or in the middle of a task that blocks
+    every signal.
+    """
     async with serving(socket_path, "--workers", "2") as server:
         workers = server.workers()
         assert len(workers) == 2

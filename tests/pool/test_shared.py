@@ -1,4 +1,6 @@
-"""`Pool.shared`: the first process starts the server, the others find it, and nobody loses a call."""
+"""`Pool.shared`: the first process starts the server, the others find it, and nobody loses a
+call.
+"""
 
 import asyncio
 import contextlib
@@ -236,8 +238,12 @@ async def run_command(*arguments: str) -> tuple[int, str]:
 
 async def test_operator_sees_and_stops_it(path: Path) -> None:
     """`stats`, `stats --json` and `stop` find the only pool; with several they ask for a path."""
-    assert await run_command("stats") == (1, f"devnest.pool: no shared pool runs in "
-                                             f"{socket_directory()}; give --socket for another place\n")  # fmt: skip
+    assert await run_command("stats") == (
+        1,
+        f"devnest.pool: no shared pool runs in "
+        # Fmt: skip
+        f"{socket_directory()}; give --socket for another place\n",
+    )
     async with Pool.shared(workers=1) as pool:
         await pool.run(work.add, 1, 2)
         status, text = await run_command("stats")

@@ -43,7 +43,9 @@ def parent_pid() -> int:
 
 
 def time_slice_ns() -> int:
-    """What sched_getattr(2) calls the runtime: 0 before Linux 6.12, or where this test knows no number for it."""
+    """What sched_getattr(2) calls the runtime: 0 before Linux 6.12, or where this test knows no
+    number for it.
+    """
     attributes = ctypes.create_string_buffer(48)
     number = {"x86_64": 315, "aarch64": 275, "riscv64": 275}.get(os.uname().machine)
     if number:
@@ -226,7 +228,9 @@ def start_threads() -> int:
 
 
 def half_reply() -> None:
-    """Write the head of a frame on every socket there is, as a worker does that dies in the middle of a reply."""
+    """Write the head of a frame on every socket there is, as a worker does that dies in the
+    middle of a reply.
+    """
     for fd in range(3, 64):
         try:
             if stat.S_ISSOCK(os.fstat(fd).st_mode):

@@ -92,7 +92,9 @@ async def test_a_stale_connection_is_not_lent(
 async def test_what_comes_while_the_caller_gives_up_goes_to_the_next(
     pair: Connections, reusable: bool
 ) -> None:
-    """Cancelled in the very turn of the loop in which a connection, or room for one, was handed over."""
+    """Cancelled in the very turn of the loop in which a connection, or room for one, was handed
+    over.
+    """
     first, second = await pair.acquire(), await pair.acquire()
     quitter, next_one = (asyncio.create_task(pair.acquire()) for _ in range(2))
     await asyncio.sleep(0)

@@ -60,7 +60,10 @@ async def test_what_comes_meanwhile_goes_together() -> None:
 
 
 async def test_an_error_is_its_own_items() -> None:
-    """The others of the group have their results; an error of the whole group is everyone's, and of no other."""
+    """The others of the group have their results.
+
+    An error of the whole group is everyone's, and of no other.
+    """
     counter = Counter()
     grouped = GroupCommit(counter.work, 10, pause_factor=0)
     for _ in range(3):

@@ -22,7 +22,8 @@ async def test_it_goes_on_after_an_error_of_the_database(
                     await asyncio.sleep(0.005)
             finally:
                 await database.fetch("ALTER TABLE away RENAME TO held_names")
-            # What it says of a purge depends on the level that another test has set; what it does is in the table.
+            # What it says of a purge depends on the level that another test has set; what it does
+            # is in the table.
             await database.fetch("INSERT INTO throttles VALUES ('stale', now(), '-infinity', true)")
             while await database.fetch_value("SELECT count(*) FROM throttles WHERE key = 'stale'"):
                 await asyncio.sleep(0.005)

@@ -244,7 +244,10 @@ async def test_sessions_from_before_tokens_were_numbered_go_on(empty: str) -> No
 
 
 async def test_accounts_without_an_address_survive_the_way_there_and_back(empty: str) -> None:
-    """One that was deleted before addresses could be missing has none afterwards; unconfirmed ones count from now."""
+    """One that was deleted before addresses could be missing has none afterwards.
+
+    Unconfirmed ones count from now.
+    """
     await migrate(empty)
     async with Database(empty) as database:
         accounts = [

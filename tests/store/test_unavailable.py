@@ -1,4 +1,6 @@
-"""Which failures of a database are passing conditions, and what becomes of the connection each came from."""
+"""Which failures of a database are passing conditions, and what becomes of the connection each
+came from.
+"""
 
 import uuid
 
@@ -34,7 +36,10 @@ OURS = ["22012", "23505", "25P02", "42601", "42703", "42883", "XX000"]
 
 @pytest.mark.parametrize("sqlstate", [*DROPPED, *KEPT, *OURS])
 async def test_whole_classes_mean_unavailable(database: Database, sqlstate: str) -> None:
-    """What is about the database is a 503 in the end, and a new connection; our own mistakes stay what they are."""
+    """What is about the database is a 503 in the end, and a new connection.
+
+    Our own mistakes stay what they are.
+    """
     before = await database.fetch_value("SELECT pg_backend_pid()")
     expected = asyncpg.PostgresError if sqlstate in OURS else DatabaseUnavailable
     with pytest.raises(expected, match="said") as caught:
@@ -98,7 +103,9 @@ async def test_no_connection_of_a_read_only_time_stays(postgres: EmbeddedPostgre
 
 
 async def test_connections_that_only_read_move_with_the_others(postgres: EmbeddedPostgres) -> None:
-    """When the server of the others cannot be written to any more, and when there is one again that can be."""
+    """When the server of the others cannot be written to any more, and when there is one again
+    that can be.
+    """
     async with Database(postgres.url) as main, Database(postgres.url, connections=1) as follower:
         follower.follow(main)
         backends = [await follower.fetch_value("SELECT pg_backend_pid()")]

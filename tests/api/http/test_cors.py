@@ -66,7 +66,10 @@ def cors(answer: httpx.Response) -> dict[str, str]:
 
 
 def test_a_named_origin_gets_in(open_to_app: DevNest) -> None:
-    """A preflight is answered with all that it asks for, an answer is readable, an error too; never credentials."""
+    """A preflight is answered with all that it asks for, an answer is readable, an error too.
+
+    Never credentials.
+    """
     with open_to_app.client() as client:
         for origin in (APP, "http://localhost:3000"):
             preflight = client.options(
@@ -133,7 +136,10 @@ def test_only_the_api_is_open(open_to_app: DevNest) -> None:
 
 
 def test_a_star_lets_all_in() -> None:
-    """With the star itself, so that caches may share the answer, and no credentials; metrics stay closed."""
+    """With the star itself, so that caches may share the answer, and no credentials.
+
+    Metrics stay closed.
+    """
     with (
         data_directory() as data_dir,
         running(data_dir, "--cors-origins=*") as process,

@@ -23,7 +23,10 @@ FORMS = ['"{}"', 'W/"{}"', '"{}-gzip"', 'W/"{}-br"', '"{}-zstd"', '"{}-deflate"'
 def test_a_tag_is_found_among_any_others(
     at: datetime, author: str, others: list[str], form: str, comma: str, place: int, lines: int
 ) -> None:
-    """Wherever it stands, in every form that a proxy gives it, in one line or several; and only where it is."""
+    """Wherever it stands, in every form that a proxy gives it, in one line or several.
+
+    And only where it is.
+    """
     tag = entity_tag(at, author)
     listed = [f'"{other}"' for other in others]
     mine = [*listed[:place], form.format(tag.strip('"')), *listed[place:]]

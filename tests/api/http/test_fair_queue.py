@@ -184,7 +184,9 @@ STEPS = st.tuples(st.sampled_from("aaabgx"), st.integers(0, 9), st.integers(0, 2
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 2), st.integers(1, 4), st.lists(STEPS, max_size=50))
 def test_no_turn_is_lost(running: int, waiting: int, history: list[tuple[str, int, int]]) -> None:
-    """Whatever callers do: as many run as may while anybody waits, and in the end all is as in the beginning."""
+    """Whatever callers do: as many run as may while anybody waits, and in the end all is as in
+    the beginning.
+    """
 
     async def live() -> None:
         callers = Callers(running, waiting)

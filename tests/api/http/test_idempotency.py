@@ -52,7 +52,10 @@ def same(one: httpx.Response, other: httpx.Response) -> bool:
 def test_the_same_request_gets_the_same_answer(
     member: httpx.Client, request_for: tuple[str, dict[str, Any], dict[str, Any]]
 ) -> None:
-    """Status, body and Location; another key is another request, and another body under the key is refused."""
+    """Status, body and Location.
+
+    Another key is another request, and another body under the key is refused.
+    """
     path, body, other = request_for
     headers = keyed()
     first = member.post(path, json=body, headers=headers)

@@ -42,7 +42,10 @@ def pages_of(
 
 
 def test_a_page_of_the_largest_posts_is_bounded(member: httpx.Client, username: str) -> None:
-    """Three fit, the cursor goes on after them, and no post is lost; a small one among them is where it belongs."""
+    """Three fit, the cursor goes on after them, and no post is lost.
+
+    A small one among them is where it belongs.
+    """
     ids = []
     for number in range(8):
         body = "small" if number == 4 else CONTROL * 50_000
@@ -72,7 +75,9 @@ def test_a_page_of_the_longest_comments_is_bounded(member: httpx.Client) -> None
     text=st.sampled_from("a\x01\n😀"),
 )
 def test_pages_hold_everything_once(sizes: list[int], limit: int, text: str) -> None:
-    """Each in its order, in pages that are as large as they may be, and the last one alone has no next."""
+    """Each in its order, in pages that are as large as they may be, and the last one alone has
+    no next.
+    """
     things = [Thing(uuid.uuid4(), text * (size // len(text.encode()))) for size in sizes]
     listed, rest = list[str](), things
     while True:
@@ -91,7 +96,9 @@ def test_pages_hold_everything_once(sizes: list[int], limit: int, text: str) -> 
 
 
 def test_the_other_lists_are_smaller_than_a_page() -> None:
-    """They have no cursor: as many items as there can be, each as large as it can be, are less than a page."""
+    """They have no cursor: as many items as there can be, each as large as it can be, are less
+    than a page.
+    """
     now = datetime.now(UTC) + timedelta(microseconds=1)
     sessions = [Session(uuid.uuid4(), now, now, now, "f" * 256, '"' * 256, current=False)] * 100
     tags = [TagCount("x" * 32, 10**18)] * 200

@@ -94,7 +94,9 @@ def test_a_deep_body_is_refused(
 
 @pytest.mark.parametrize("of", BODIES, ids=lambda of: of.__name__)
 def test_a_body_is_never_decoded_deeper_than_its_type(of: type[msgspec.Struct]) -> None:
-    """Deep content is refused where it begins, known field or not: what follows is not even JSON."""
+    """Deep content is refused where it begins, known field or not: what follows is not even
+    JSON.
+    """
     for name in ["unknown", *(field.encode_name for field in msgspec.structs.fields(of))]:
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(b'{"%b":%b' % (name.encode(), b"[" * 100_000), type=of)
@@ -146,7 +148,9 @@ def test_nor_in_the_query(client: httpx.Client) -> None:
     ids=range(7),
 )
 def test_a_target_is_bounded(client: httpx.Client, target: str, status: int) -> None:
-    """Before it is read: the framework remembers queries and paths, and would do it whatever their size."""
+    """Before it is read: the framework remembers queries and paths, and would do it whatever
+    their size.
+    """
     answer = client.get(target)
     assert answer.status_code == status
     if status >= 400:

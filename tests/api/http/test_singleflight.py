@@ -118,7 +118,10 @@ async def test_a_chain_of_loads_is_as_long_as_the_questions_last() -> None:
 
 
 async def test_a_key_of_several_callers_pauses_after_its_load() -> None:
-    """As long as the look-up took, or a multiple of it; other questions do not, nor does who asks alone."""
+    """As long as the look-up took, or a multiple of it.
+
+    Other questions do not, nor does who asks alone.
+    """
     flights = SingleFlight[float](pause_factor=1)
     loop = asyncio.get_running_loop()
 

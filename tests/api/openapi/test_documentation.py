@@ -44,24 +44,28 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def untouched(data_dir: Path) -> Iterator[DevNest]:
-    """A DevNest without posts of others: a change of those, which schemathesis would find, is refused."""
+    """A DevNest without posts of others: a change of those, which schemathesis would find, is
+    refused.
+    """
     with running(data_dir) as process:
         yield process
 
 
 def test_schemathesis_finds_nothing(untouched: DevNest, tmp_path: Path) -> None:
-    """Examples, boundary values, random and wrong input, and chains of requests along the links; all its checks.
+    """Schemathesis runs all its checks.
 
-    Each route has accepted something, but those that need a mailed token, which no answer has. (Where a path has an
-    id, that is left to chance.)
+    It sends examples, boundary values, random and wrong input, and follows the links.
+
+    Each route has accepted something, but those that need a mailed token, which no answer has.
+    (Where a path has an id, that is left to chance.)
     """
     program = Path(sys.executable).with_name("schemathesis")
     hooks = {"SCHEMATHESIS_HOOKS": "tests.api.tokens_for_schemathesis", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [
             program, "--config-file", ROOT / "tests" / "schemathesis.toml", "run", f"{untouched.url}/openapi.json",
-            # One worker: two threads that parse source at once can trip over each other in CPython 3.11 ("AST
-            # constructor recursion depth mismatch"), and hypothesis parses lambdas.
+            # One worker: two threads that parse source at once can trip over each other in CPython
+            # 3.11 ("AST constructor recursion depth mismatch"), and hypothesis parses lambdas.
             "--max-examples=8", "--request-timeout=120", "--seed=1", "--no-color", "--workers=1",
             "--continue-on-failure", "--report=json", "--report-json-path", report := tmp_path / "report.json",
         ],
@@ -141,7 +145,9 @@ def test_every_route_names_its_errors(document: dict[str, Any]) -> None:
 
 
 def test_everything_is_described_in_sentences(document: dict[str, Any]) -> None:
-    """Routes, parameters, errors and types, without anything that is for the readers of the code."""
+    """Routes, parameters, errors and types, without anything that is for the readers of the
+    code.
+    """
     found = dict[str, str]()
     for method, path, operation in operations(document):
         at = f"{method} {path}"

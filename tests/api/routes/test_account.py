@@ -65,7 +65,10 @@ def test_a_new_name_is_taken_at_once(devnest: DevNest, member: httpx.Client, use
 
 
 def test_a_change_of_nothing_changes_nothing(member: httpx.Client, username: str) -> None:
-    """An empty body, and the name that is; another case of the name is a change, and takes none of the three."""
+    """An empty body, and the name that is.
+
+    Another case of the name is a change, and takes none of the three.
+    """
     before = member.get(ME).json()
     assert member.patch(ME, json={}).json() == before
     assert rename(member, username).json() == before
@@ -122,7 +125,9 @@ def test_a_name_that_was_given_up_misleads_nobody(
 
 
 def test_a_name_changes_three_times_in_90_days(devnest: DevNest, member: httpx.Client) -> None:
-    """The fourth is a 429 with the time until the first is 90 days old, whether the name is free or taken."""
+    """The fourth is a 429 with the time until the first is 90 days old, whether the name is free
+    or taken.
+    """
     taken = other_name()
     with devnest.client() as other:
         sign_up(other, taken)
@@ -142,7 +147,10 @@ def test_a_name_changes_three_times_in_90_days(devnest: DevNest, member: httpx.C
 def test_a_new_address_takes_effect_when_it_is_confirmed(
     devnest: DevNest, member: httpx.Client, username: str
 ) -> None:
-    """Not before; the old address is told at both moments; a reset mailed to the old one is of no more use."""
+    """Not before; the old address is told at both moments.
+
+    A reset mailed to the old one is of no more use.
+    """
     confirm(devnest, username)
     old, new = f"{username}@example.org", f"new-{username}@example.org"
     answer = member.patch(ME, json={"email": new, "password": PASSWORD})
@@ -167,7 +175,9 @@ def test_a_new_address_takes_effect_when_it_is_confirmed(
 def test_a_code_that_never_came_is_asked_for_again(
     devnest: DevNest, member: httpx.Client, username: str, way: str
 ) -> None:
-    """As where a server died before it sent the mail: naming the same address mails another, and so does "forgot"."""
+    """As where a server died before it sent the mail: naming the same address mails another, and
+    so does "forgot".
+    """
     email = f"{username}@example.org"
     lost = devnest.mailed_code(email, 1)
     if way == "change":
@@ -210,7 +220,10 @@ def test_another_address_or_name_needs_the_password(
 def test_a_new_password_stops_a_thief_s_change_of_address(
     devnest: DevNest, member: httpx.Client, username: str, way: str
 ) -> None:
-    """The code that was mailed to the thief is of no more use; the one for the address that is, is."""
+    """The code that was mailed to the thief is of no more use.
+
+    The one for the address that is, is.
+    """
     old, new = f"{username}@example.org", f"thief-{username}@example.org"
     own = devnest.mailed_code(old, 1)
     member.patch(ME, json={"email": new, "password": PASSWORD})
@@ -248,7 +261,10 @@ def test_an_address_taken_meanwhile_stays_another_s(
 def test_a_deleted_account_leaves_no_person(
     devnest: DevNest, member: httpx.Client, username: str
 ) -> None:
-    """Name, address, password, mailed codes, addresses and devices of sessions go; what was said to others stays."""
+    """Name, address, password, mailed codes, addresses and devices of sessions go.
+
+    What was said to others stays.
+    """
     confirm(devnest, username)
     refresh = {"refresh_token": sign_in(member, username)["refresh_token"]}
     assert member.post("/api/v1/auth/refresh", json=refresh).status_code == 200
@@ -303,7 +319,10 @@ def test_a_deleted_account_is_over_at_once(
 def test_a_deleted_account_s_name_waits_and_its_address_does_not(
     devnest: DevNest, client: httpx.Client, username: str
 ) -> None:
-    """Nobody speaks under the name at once, not even its holder; the address may have an account again."""
+    """Nobody speaks under the name at once, not even its holder.
+
+    The address may have an account again.
+    """
     sign_up(client, username)
     assert leave(client).status_code == 204
     assert register(client, username).status_code == 409

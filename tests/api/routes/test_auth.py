@@ -61,7 +61,10 @@ def test_a_taken_name_is_refused_whatever_its_case(
 async def test_a_name_registered_a_thousand_times_at_once_is_given_once(
     devnest: DevNest, username: str
 ) -> None:
-    """The insert decides what the early check cannot: one 201, the rest 409. Who is told 503 comes back."""
+    """The insert decides what the early check cannot: one 201, the rest 409.
+
+    Who is told 503 comes back.
+    """
     body = json.dumps(account(username)).encode()
     lines = [
         "POST /api/v1/auth/register HTTP/1.1",
@@ -163,10 +166,13 @@ def test_signing_in_by_name_or_address(client: httpx.Client, username: str, by: 
 def test_the_audit_log_tells_why_there_is_no_session(
     devnest: DevNest, client: httpx.Client, username: str, disabled: str, reason: str
 ) -> None:
-    """An account that is enabled, whose hash changes each time the password was found right, is not called disabled."""
+    """An account that is enabled, whose hash changes each time the password was found right, is
+    not called disabled.
+    """
     account_id = client.post(REGISTER, json=account(username)).json()["id"]
     devnest.query(f"UPDATE accounts SET disabled_at = {disabled} WHERE id = $1", account_id)  # noqa: S608
-    # As after a change, which would have to come twice between two statements: no session of this account is stored.
+    # As after a change, which would have to come twice between two statements: no session of this
+    # account is stored.
     devnest.query(
         "CREATE FUNCTION store_none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
     )

@@ -88,7 +88,10 @@ def test_a_change_of_an_old_version_is_refused(member: httpx.Client, post: dict[
 def test_a_proxy_that_compresses_locks_nobody_out(
     member: httpx.Client, post: dict[str, Any], form: str
 ) -> None:
-    """It changes the tag of every answer; whoever sends that back has read this version, and no other."""
+    """It changes the tag of every answer.
+
+    Whoever sends that back has read this version, and no other.
+    """
     path = f"{POSTS}/{post['id']}"
     old = member.get(path).headers["etag"].strip('"')
     assert member.get(path, headers={"if-none-match": form.format(old)}).status_code == 304
@@ -136,7 +139,9 @@ def test_an_author_s_new_name_is_news(
 
 
 def test_a_change_can_be_kept_from_a_version(member: httpx.Client, post: dict[str, Any]) -> None:
-    """`If-None-Match` of a change: 412 for the versions that it names, and for `*` where there is a post."""
+    """`If-None-Match` of a change: 412 for the versions that it names, and for `*` where there
+    is a post.
+    """
     path = f"{POSTS}/{post['id']}"
     old = member.get(path).headers["etag"]
     for named in (old, f"W/{old}", "*", f'"zzz", {old}'):

@@ -1,4 +1,6 @@
-"""The first proof of an address, in both roles: somebody who made an account with it, and who reads its mail."""
+"""The first proof of an address, in both roles: somebody who made an account with it, and who
+reads its mail.
+"""
 
 import re
 import uuid
@@ -83,7 +85,9 @@ def prove(request: pytest.FixtureRequest, devnest: DevNest, holder: httpx.Client
 def test_a_session_confirms_and_nothing_else_changes(
     devnest: DevNest, member: httpx.Client, username: str
 ) -> None:
-    """The honest one who registered: password, sessions and refresh tokens stay, whatever else is sent."""
+    """The honest one who registered: password, sessions and refresh tokens stay, whatever else
+    is sent.
+    """
     other = sign_in(member, username)
     before = account_of(devnest, username)
     code = code_in(devnest, f"{username}@example.org")
@@ -122,7 +126,10 @@ def test_outside_a_session_a_password_is_asked_for(
 def test_a_token_that_is_not_good_is_no_session_and_no_reason_to_lose_one(
     devnest: DevNest, member: httpx.Client, username: str
 ) -> None:
-    """401, so that a client whose access token is too old refreshes it and confirms; the code stays good."""
+    """401, so that a client whose access token is too old refreshes it and confirms.
+
+    The code stays good.
+    """
     code = code_in(devnest, f"{username}@example.org")
     with devnest.client() as client:
         for authorization in ("Bearer x", "Basic eDp5", f"{member.headers['authorization']}x"):
@@ -139,7 +146,10 @@ def test_a_token_that_is_not_good_is_no_session_and_no_reason_to_lose_one(
 def test_whoever_registered_another_s_address_loses_the_account(
     devnest: DevNest, client: httpx.Client, username: str, holder: httpx.Client, prove: Prove
 ) -> None:
-    """Sessions, device and refresh tokens, password, codes and kept answers; name and posts are the account's."""
+    """Sessions, device and refresh tokens, password, codes and kept answers.
+
+    Name and posts are the account's.
+    """
     email = f"{username}@example.org"
     key = {"idempotency-key": str(uuid.uuid4())}
     registration = {"username": username, "email": email, "password": PASSWORD}
@@ -172,7 +182,10 @@ def test_whoever_registered_another_s_address_loses_the_account(
 def test_whoever_moves_his_account_to_another_s_address_loses_it(
     devnest: DevNest, member: httpx.Client, username: str, holder: httpx.Client
 ) -> None:
-    """The same attack, with an account whose own address is confirmed. In his own session he moves it, as he may."""
+    """The same attack, with an account whose own address is confirmed.
+
+    In his own session he moves it, as he may.
+    """
     own, victim = f"{username}@example.org", f"victim-{username}@example.org"
     assert member.post(VERIFY, json={"token": code_in(devnest, own)}).status_code == 204
     assert member.patch(ME, json={"email": victim, "password": PASSWORD}).status_code == 200
@@ -195,7 +208,10 @@ def test_whoever_moves_his_account_to_another_s_address_loses_it(
 def test_a_change_of_address_that_waits_dies_with_the_first_proof(
     devnest: DevNest, member: httpx.Client, username: str, asked: str
 ) -> None:
-    """What whoever registered has asked for, or asks for now; a reset's code that waits is of no more use either."""
+    """What whoever registered has asked for, or asks for now.
+
+    A reset's code that waits is of no more use either.
+    """
     email, thief = f"{username}@example.org", f"thief-{username}@example.org"
     if asked == "before":
         assert member.patch(ME, json={"email": thief, "password": PASSWORD}).status_code == 200
@@ -214,7 +230,9 @@ def test_a_change_of_address_that_waits_dies_with_the_first_proof(
 def test_later_proofs_change_what_they_are_for(
     devnest: DevNest, member: httpx.Client, username: str
 ) -> None:
-    """Once the address is confirmed, a code for it confirms without a session, and a reset ends sessions."""
+    """Once the address is confirmed, a code for it confirms without a session, and a reset ends
+    sessions.
+    """
     email = f"{username}@example.org"
     assert member.post(VERIFY, json={"token": code_in(devnest, email)}).status_code == 204
     headers = {"idempotency-key": str(uuid.uuid4())}
@@ -245,7 +263,10 @@ def test_later_proofs_change_what_they_are_for(
 def test_an_address_unconfirmed_for_7_days_may_be_registered_by_another(
     devnest: DevNest, member: httpx.Client, username: str, confirmed: bool, days: int
 ) -> None:
-    """And by nothing else. The account before loses the address alone, and its codes; it may give another."""
+    """And by nothing else. The account before loses the address alone, and its codes.
+
+    It may give another.
+    """
     email = f"{username}@example.org"
     code = code_in(devnest, email)
     if confirmed:

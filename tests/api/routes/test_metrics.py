@@ -177,7 +177,9 @@ def test_a_pool_that_hangs_is_named(cluster: DevNest) -> None:
 
 
 def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:
-    """Also where its connections are open and only the answers do not come, and for as many as ask."""
+    """Also where its connections are open and only the answers do not come, and for as many as
+    ask.
+    """
     postmaster = named(scrape(cluster.url), "postgresql")[0]
     with stopped(postmaster, *postmaster.children()):
         for _ in range(3):
@@ -191,7 +193,10 @@ def test_a_database_that_hangs_is_named(cluster: DevNest) -> None:
 
 
 def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path) -> None:
-    """A killed server's successor goes on with its numbers; a rolling restart uses the lowest free name."""
+    """A killed server's successor goes on with its numbers.
+
+    A rolling restart uses the lowest free name.
+    """
     with running(data_dir, "--processes", "2") as devnest:
         for _ in range(30):
             http.get(f"{devnest.url}/healthz")
@@ -215,7 +220,8 @@ def test_counts_survive_the_death_of_servers_and_no_file_is_left(data_dir: Path)
             if name == "event_loop_lag_seconds_count"
         }
         assert counted == {"server-0", "server-1", "server-2", "pool"}
-        # A server that leaves still tells of itself where it is the one that answers; once it has gone nobody does.
+        # A server that leaves still tells of itself where it is the one that answers; once it has
+        # gone nobody does.
         page = until(devnest.url, lambda page: len(telling_servers(page)) == 2)
         assert [file.name for file in directory.iterdir()] == ["pool.sock"]
         assert total(page, "process_restarts_total") == 2, "a rolling restart is no death"

@@ -38,7 +38,10 @@ def mailed_token(devnest: DevNest, username: str, subject: str, count: int = 1) 
 def test_changing_the_password_ends_the_other_sessions(
     devnest: DevNest, client: httpx.Client, username: str
 ) -> None:
-    """Who changed it goes on with the pair in the answer; the old password is gone, the holder is told."""
+    """Who changed it goes on with the pair in the answer.
+
+    The old password is gone, the holder is told.
+    """
     sign_up(client, username)
     confirm(devnest, username)
     other = client.headers["authorization"]
@@ -62,7 +65,9 @@ def test_changing_the_password_ends_the_other_sessions(
 
 
 def test_a_copy_of_the_session_ends_with_the_password(client: httpx.Client, username: str) -> None:
-    """Whatever of it a thief has: the access token, the refresh token, or one refreshed in its grace."""
+    """Whatever of it a thief has: the access token, the refresh token, or one refreshed in its
+    grace.
+    """
     sign_up(client, username)
     tokens = sign_in(client, username)
     rotated = client.post(REFRESH, json={"refresh_token": tokens["refresh_token"]}).json()
@@ -85,7 +90,10 @@ def test_a_change_needs_the_current_password(member: httpx.Client, username: str
 def test_a_weak_password_is_refused_everywhere(
     devnest: DevNest, client: httpx.Client, username: str, new: str
 ) -> None:
-    """422 with the field, at registration, change and reset; a refusal does not use the token up."""
+    """422 with the field, at registration, change and reset.
+
+    A refusal does not use the token up.
+    """
     weak = new.format(username)
     account = {"username": username, "email": f"{username}@example.org", "password": weak}
     answers = [client.post("/api/v1/auth/register", json=account)]
@@ -124,7 +132,10 @@ def test_a_reset_sets_the_password_once_and_ends_all_sessions(
 def test_a_reset_token_is_short_lived_and_dies_with_a_change(
     devnest: DevNest, client: httpx.Client, username: str
 ) -> None:
-    """30 minutes; and a password that was changed needs no reset. A token for one purpose is none for another."""
+    """30 minutes; and a password that was changed needs no reset.
+
+    A token for one purpose is none for another.
+    """
     sign_up(client, username)
     email = f"{username}@example.org"
     verification = mailed_token(devnest, username, "Confirm your e-mail address")
@@ -197,7 +208,10 @@ def test_an_unknown_token_is_refused(client: httpx.Client, path: str, token: str
 
 
 def test_the_operator_s_options_hold(data_dir: Path, tmp_path: Path, username: str) -> None:
-    """A longer minimum, a list of breached passwords, a proxy; five mails at once to one box, nobody is told."""
+    """A longer minimum, a list of breached passwords, a proxy.
+
+    Five mails at once to one box, nobody is told.
+    """
     breached = tmp_path / "breached"
     breached.write_text(f"{hashlib.sha1(b'leaked but otherwise fine').hexdigest().upper()}:1\n")
     options = ["--limits", "--password-min-length", "15", "--breached-passwords", str(breached)]

@@ -113,7 +113,9 @@ CURSORS = st.text("AQgw_-019az", min_size=20, max_size=24) | VALUES
 def test_whatever_is_asked_is_answered(
     client: httpx.Client, names: list[str], values: tuple[str, ...]
 ) -> None:
-    """Or refused with 400, without an error in the database: parameters of any bytes, alone and together."""
+    """Or refused with 400, without an error in the database: parameters of any bytes, alone and
+    together.
+    """
     query = "&".join(f"{name}={value}" for name, value in zip(names, values, strict=False))
     answer = client.get(f"{POSTS}?{query}")
     assert answer.status_code in (200, 400), query
@@ -124,7 +126,9 @@ def test_whatever_is_asked_is_answered(
 async def test_nobody_else_waits_for_a_search(
     devnest: DevNest, member: httpx.Client, username: str
 ) -> None:
-    """While each search lasts as long as it may and the queue is full, sign-ins and pages are answered."""
+    """While each search lasts as long as it may and the queue is full, sign-ins and pages are
+    answered.
+    """
     url = running_url_of(devnest)
     limits = httpx.Limits(max_connections=150)
     async with httpx.AsyncClient(

@@ -94,7 +94,9 @@ def test_two_clients_that_refresh_at_once_both_go_on(devnest: DevNest, username:
 def test_nothing_tells_a_thief_when_the_holder_refreshes(
     devnest: DevNest, member: httpx.Client, username: str
 ) -> None:
-    """Whatever an access token can read is the same before and after, on a session that was last used days ago."""
+    """Whatever an access token can read is the same before and after, on a session that was last
+    used days ago.
+    """
     tokens = sign_in(member, username)
     devnest.query(
         "UPDATE sessions SET created_at = created_at - interval '5 days', last_used_at = now() - interval '3 days'"
@@ -265,7 +267,10 @@ def two_servers(data_dir: Path) -> Iterator[tuple[DevNest, DevNest, EmbeddedPost
 
 
 def test_a_session_ended_on_one_server_is_over_on_the_other(data_dir: Path, username: str) -> None:
-    """By notification, and where the notification's connection was killed before; a deleted account's too."""
+    """By notification, and where the notification's connection was killed before.
+
+    A deleted account's too.
+    """
 
     async def kill_listeners(url: str) -> None:
         connection = await asyncpg.connect(url)

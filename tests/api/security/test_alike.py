@@ -1,7 +1,10 @@
-"""No state of the counters tells an account from a name of nobody: both are put through the same, and swapped.
+"""No state of the counters tells an account from a name that nobody has.
 
-A twin is a name that is guessed at. Each has addresses of its own, so that none makes another wait; the first of them
-is where its account, if there is one, has signed in. Whatever is done to one is done to all, and all answer alike.
+Both go through the same steps, and are swapped.
+
+A twin is a name that is guessed at. Each has addresses of its own, so that none makes another wait;
+the first of them is where its account, if there is one, has signed in. Whatever is done to one is
+done to all, and all answer alike.
 """
 
 import time
@@ -101,7 +104,8 @@ GUESS = st.tuples(
     st.tuples(st.integers(0, NETWORKS - 1), st.sampled_from([None, "", "x" * 56, "another's"])),
 )
 GUESSES = st.tuples(st.just("guesses"), st.integers(2, 12))
-# Whole numbers of all periods: a level between two failures would be rounded, and the twins' differ by moments.
+# Whole numbers of all periods: a level between two failures would be rounded, and the twins' differ
+# by moments.
 PASS = st.tuples(st.just("pass"), st.sampled_from([timedelta(minutes=m) for m in (6, 18, 60, 180)]))
 SIGN_IN: st.SearchStrategy[Step] = st.just(("sign in", None))
 LONG: list[Step] = [
@@ -113,7 +117,9 @@ LONG: list[Step] = [
 @given(st.lists(GUESS | GUESSES | PASS | SIGN_IN, min_size=5, max_size=15))
 @example(LONG)
 def test_known_and_unknown_names_answer_alike(limited: DevNest, steps: list[Step]) -> None:
-    """Whatever was tried before, from where, with what, and whenever the holder signed in meanwhile."""
+    """Whatever was tried before, from where, with what, and whenever the holder signed in
+    meanwhile.
+    """
     twins = make_twins(limited)
     for step, what in steps:
         if step == "pass":
@@ -131,7 +137,10 @@ def test_known_and_unknown_names_answer_alike(limited: DevNest, steps: list[Step
 
 
 def guess(devnest: DevNest, twins: list[Twin], network: int, token: str | None) -> None:
-    """One at each twin. A wait that begins is looked at, once, and ended: none ends by itself meanwhile."""
+    """One at each twin.
+
+    A wait that begins is looked at, once, and ended: none ends by itself meanwhile.
+    """
     tokens = (
         [token] * len(twins) if token != "another's" else [another_s(twin, twins) for twin in twins]
     )
@@ -147,7 +156,8 @@ def guess(devnest: DevNest, twins: list[Twin], network: int, token: str | None) 
     waits = [twin.guess(network, given) for twin, given in zip(twins, tokens, strict=True)]
     assert_alike(twins, waits)
     assert waits[0].status == 429
-    # The waits, which began with the guesses: between these bounds, for time passes and whole seconds are told.
+    # The waits, which began with the guesses: between these bounds, for time passes and whole
+    # seconds are told.
     least = [
         wait.retry_after - 1 + wait.began - guessed.ended
         for guessed, wait in zip(said, waits, strict=True)

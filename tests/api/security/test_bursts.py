@@ -38,7 +38,10 @@ def forgiven(limited: DevNest) -> None:
 
 
 async def post(devnest: DevNest, path: str, body: dict[str, str]) -> int:
-    """The status of the answer, over a connection of its own; httpx takes ten times the CPU for each."""
+    """The status of the answer, over a connection of its own.
+
+    httpx takes ten times the CPU for each.
+    """
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: devnest\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     url = httpx.URL(devnest.url)
@@ -51,7 +54,9 @@ async def post(devnest: DevNest, path: str, body: dict[str, str]) -> int:
 
 
 def all_at_once(devnest: DevNest, path: str, bodies: list[dict[str, str]]) -> Counter[int]:
-    """The statuses of the answers to so many requests, which come faster than they can be answered."""
+    """The statuses of the answers to so many requests, which come faster than they can be
+    answered.
+    """
 
     async def send() -> list[int]:
         return await asyncio.gather(*(post(devnest, path, body) for body in bodies))
@@ -95,7 +100,9 @@ def test_of_many_guesses_at_once_eleven_are_checked(limited: DevNest, username: 
 
 
 def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str) -> None:
-    """No more are under way than there may be failures, and what fails counts: then one at a time, and with a wait."""
+    """No more are under way than there may be failures, and what fails counts: then one at a
+    time, and with a wait.
+    """
     names = [f"{username[:16]}{number:04}" for number in range(2 * MAX_IN_FLIGHT + CROWD)]
     bodies = [{"username": name, "password": PASSWORD} for name in names]
     started = time.monotonic()
@@ -119,7 +126,10 @@ def test_a_guesser_with_many_names_has_one_burst(limited: DevNest, username: str
 
 
 def test_what_is_under_way_leaves_room_for_fewer_failures() -> None:
-    """Each address has a number of its own; one attempt is always let through, so that nobody is shut out."""
+    """Each address has a number of its own.
+
+    One attempt is always let through, so that nobody is shut out.
+    """
     under_way = InFlight()
     assert under_way.enter("one") is None
     assert [under_way.enter("one") for _ in range(3)] == [

@@ -1,4 +1,6 @@
-"""Device tokens: a sign-in that presents one has a counter of its own, and anything else counts as none."""
+"""Device tokens: a sign-in that presents one has a counter of its own, and anything else counts
+as none.
+"""
 
 import re
 import time
@@ -133,7 +135,10 @@ def test_a_device_has_no_more_tries_than_a_name(
 
 
 def test_a_device_keeps_its_counter(client: httpx.Client, username: str, token: str) -> None:
-    """Each sign-in answers with a token, that of the same device where it presented one; and there are 64 at most."""
+    """Each sign-in answers with a token, that of the same device where it presented one.
+
+    And there are 64 at most.
+    """
     key = UUID(int=0)
 
     def device_of(answer: dict[str, str]) -> str:
@@ -181,7 +186,10 @@ def test_a_wrong_type_is_a_422(client: httpx.Client, username: str) -> None:
 def test_whoever_takes_the_account_over_makes_older_tokens_worthless(
     limited: DevNest, client: httpx.Client, username: str, token: str
 ) -> None:
-    """By the first proof of its address, and by a reset: whoever had the password had a token. A new one is good."""
+    """By the first proof of its address, and by a reset: whoever had the password had a token.
+
+    A new one is good.
+    """
     address = f"{username}@example.org"
     del client.headers["authorization"]
     new = ["another long password", "a third long password"]

@@ -117,7 +117,10 @@ def test_bcrypt_is_replaced_by_argon2id(argon2id_devnest: DevNest, username: str
 def test_without_memory_for_a_hash_the_client_is_told_to_come_back(
     argon2id_devnest: DevNest, username: str
 ) -> None:
-    """503 with `Retry-After`, for a sign-in and a registration; the worker lives, and goes on when there is memory."""
+    """503 with `Retry-After`, for a sign-in and a registration.
+
+    The worker lives, and goes on when there is memory.
+    """
     with argon2id_devnest.client() as client:
         sign_up(client, username)
         (pool,) = (
@@ -172,7 +175,9 @@ def test_a_hash_that_asks_for_too_much_is_no_way_to_keep_a_server_busy(
 async def test_a_rehash_does_not_get_in_the_way_of_a_change(
     devnest: DevNest, username: str, method: str, path: str, body: dict[str, str]
 ) -> None:
-    """One that is stored while the change computes is another hash of the same password: the change holds."""
+    """One that is stored while the change computes is another hash of the same password: the
+    change holds.
+    """
     with devnest.client() as client:
         await asyncio.to_thread(sign_up, client, username)
         changed = await asked_meanwhile(
@@ -190,7 +195,10 @@ async def test_a_rehash_does_not_get_in_the_way_of_a_change(
 async def test_a_sign_in_is_by_the_password_that_is_there_in_the_end(
     devnest: DevNest, client: httpx.Client, username: str, password: str, status: int
 ) -> None:
-    """A rehash in between does no harm; who gave a password that is another by now gets no session."""
+    """A rehash in between does no harm.
+
+    Who gave a password that is another by now gets no session.
+    """
     await asyncio.to_thread(sign_up, client, username)
     login = {"username": username, "password": PASSWORD}
     ask = partial(client.post, "/api/v1/auth/login", json=login)
@@ -203,7 +211,9 @@ async def test_a_sign_in_is_by_the_password_that_is_there_in_the_end(
 async def asked_meanwhile(
     devnest: DevNest, username: str, password: str, ask: Callable[[], httpx.Response]
 ) -> httpx.Response:
-    """The answer to a request that read the account's hash before one of `password` took its place."""
+    """The answer to a request that read the account's hash before one of `password` took its
+    place.
+    """
     socket_dir = (devnest.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4]
     connection = await asyncpg.connect(user="devnest", database="devnest", host=socket_dir)
     try:
@@ -273,7 +283,9 @@ async def test_a_failure_is_nobody_s(
     failure: Exception,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The hash stays, the log has the kind of the error and no more, the next sign-in tries again."""
+    """The hash stays, the log has the kind of the error and no more, the next sign-in tries
+    again.
+    """
     who, old = account
     gate = Gate()
     gate.open.set()

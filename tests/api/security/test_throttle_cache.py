@@ -77,7 +77,10 @@ def test_who_hammers_is_known_when_the_wait_has_ended_early(
 
 
 def test_what_it_was_called_waits_as_long() -> None:
-    """It is known before the database is asked whose name it is; another name of the account is not."""
+    """It is known before the database is asked whose name it is.
+
+    Another name of the account is not.
+    """
     known = ThrottleCache()
     alias = Subject(ONE.rule, "what one was called")
     known.remember(throttled(OTHER), subject=ONE, alias=alias)
@@ -123,7 +126,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def ask(source: str, path: str, *pieces: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
-    """The answer to a POST whose body comes in these pieces, where one address and one name hammer."""
+    """The answer to a POST whose body comes in these pieces, where one address and one name
+    hammer.
+    """
     known = ThrottleCache()
     known.remember(throttled(address_subject("192.0.2.1")))
     known.remember(throttled(name_subject("Ada")))
@@ -193,5 +198,7 @@ async def test_who_hammers_is_refused_before_the_router(
     ],
 )
 async def test_anybody_else_is_let_through(source: str, path: str, pieces: list[bytes]) -> None:
-    """Others, who has a device token, and what is no sign-in or comes in pieces: the route gets the whole body."""
+    """Others, who has a device token, and what is no sign-in or comes in pieces: the route gets
+    the whole body.
+    """
     assert await ask(source, path, *pieces) == (200, {}, b"".join(pieces))

@@ -24,7 +24,9 @@ def client(limited: DevNest) -> Iterator[httpx.Client]:
 
 
 def forgive(devnest: DevNest, client: httpx.Client) -> None:
-    """Forget all failures, and wait until the server has: for a second it believes what it heard of who hammers."""
+    """Forget all failures, and wait until the server has: for a second it believes what it heard
+    of who hammers.
+    """
     devnest.query("DELETE FROM throttles")
     eventually(lambda: client.post(REGISTER).status_code != 429)  # no body, so it is not counted
 
@@ -57,7 +59,9 @@ def test_guessing_is_slowed_down(limited: DevNest, client: httpx.Client, usernam
 
 
 def test_no_network_is_privileged(limited: DevNest, client: httpx.Client, username: str) -> None:
-    """Failures from elsewhere hold where the account signs in too: or the difference would tell that there is one."""
+    """Failures from elsewhere hold where the account signs in too: or the difference would tell
+    that there is one.
+    """
     sign_up(client, username)
     with limited.client(ELSEWHERE) as stranger:
         assert statuses(stranger, username, 11) == [401] * 11
@@ -122,7 +126,9 @@ def test_success_forgets_no_failure(limited: DevNest, client: httpx.Client, user
 def test_an_address_is_slowed_down_whatever_the_names(
     limited: DevNest, client: httpx.Client, username: str
 ) -> None:
-    """Thirty failures are free, and forgotten one by one, also while somebody signs in from there."""
+    """Thirty failures are free, and forgotten one by one, also while somebody signs in from
+    there.
+    """
     sign_up(client, username)
     assert [fail(client, f"{username[:18]}{number:02}").status_code for number in range(31)] == [
         401
@@ -146,7 +152,9 @@ def test_an_address_is_slowed_down_whatever_the_names(
 
 
 def test_success_is_never_counted(client: httpx.Client, username: str) -> None:
-    """Nor is a free name: more good sign-ins and changes of the name's case in a row than failures are free."""
+    """Nor is a free name: more good sign-ins and changes of the name's case in a row than
+    failures are free.
+    """
     sign_up(client, username)
     for _ in range(32):
         sign_in(client, username)
@@ -158,7 +166,10 @@ def test_success_is_never_counted(client: httpx.Client, username: str) -> None:
 def test_a_guess_that_could_not_be_checked_is_not_counted(
     limited: DevNest, client: httpx.Client, username: str
 ) -> None:
-    """503 where the worker has no memory for argon2id; neither the address nor the account pays for it."""
+    """503 where the worker has no memory for argon2id.
+
+    Neither the address nor the account pays for it.
+    """
     sign_up(client, username)
     heavy = argon2.PasswordHasher(time_cost=1, memory_cost=65536, parallelism=1).hash(PASSWORD)
     limited.query("UPDATE accounts SET password_hash = $2 WHERE username = $1", username, heavy)
@@ -226,7 +237,10 @@ def test_a_taken_name_is_changed_to_no_faster(
 def test_an_ended_session_s_token_does_not_fill_the_audit_log(
     limited: DevNest, client: httpx.Client, username: str
 ) -> None:
-    """It is refused as often as it comes; of the refusals beyond ten a few are written. Nobody else is slowed down."""
+    """It is refused as often as it comes; of the refusals beyond ten a few are written.
+
+    Nobody else is slowed down.
+    """
     sign_up(client, username)
     tokens = sign_in(client, username)
     assert client.post("/api/v1/auth/logout").status_code == 204
@@ -321,11 +335,16 @@ def test_hammering_does_not_fill_the_audit_log(limited: DevNest, client: httpx.C
 def test_nor_does_hammering_beside_right_sign_ins(
     limited: DevNest, client: httpx.Client, username: str
 ) -> None:
-    """A right sign-in ends a wait: refusals in the next one are written when a second has passed, not before."""
+    """A right sign-in ends a wait: refusals in the next one are written when a second has
+    passed, not before.
+    """
     sign_up(client, username)
 
     def is_unwritten() -> bool:
-        """Whether the next wait is not written; it may be where the machine took longer than a second."""
+        """Whether the next wait is not written.
+
+        It may be where the machine took longer than a second.
+        """
         limited.forget_failures()
         assert statuses(client, username, 10) == [401] * 10
         refused_while_under_way(limited, client, username)

@@ -1,4 +1,6 @@
-"""Every known way to forge a JWT, against a running server: RFC 8725, and what libraries fell for."""
+"""Every known way to forge a JWT, against a running server: RFC 8725, and what libraries fell
+for.
+"""
 
 import base64
 import hmac
@@ -27,7 +29,9 @@ def part(content: object) -> str:
 
 
 class Token:
-    """A good token taken apart, and the key it was signed with: all that an attacker may know, and more."""
+    """A good token taken apart, and the key it was signed with: all that an attacker may know,
+    and more.
+    """
 
     def __init__(self, text: str, key: bytes) -> None:
         self.text = text

@@ -69,7 +69,10 @@ HMAC_ALGORITHM = jwt.get_algorithm_by_name("HS256")
 
 @pytest.mark.parametrize("key", [HMAC, EDDSA], ids=["HS256", "EdDSA"])
 def test_a_token_says_whose_it_is(key: Key) -> None:
-    """On the server that made it and on another, at first sight and from memory; its header names the key."""
+    """On the server that made it and on another, at first sight and from memory.
+
+    Its header names the key.
+    """
     issuer, other = TokenIssuer(KeySet([key])), TokenIssuer(KeySet([key]))
     token = issuer.issue(ACCOUNT, SESSION)
     assert (
@@ -134,7 +137,9 @@ def test_a_token_says_whose_it_is(key: Key) -> None:
     ],
 )
 def test_any_other_token_is_refused(make: Callable[[], str]) -> None:
-    """Other key, no key, other algorithm, other time, other audience, missing claims, cut, huge, hostile names."""
+    """Other key, no key, other algorithm, other time, other audience, missing claims, cut, huge,
+    hostile names.
+    """
     with pytest.raises(InvalidToken):
         TokenIssuer(KEYS).verify(make())
 
@@ -186,7 +191,10 @@ def test_what_a_server_made_it_does_not_verify(monkeypatch: pytest.MonkeyPatch) 
 def test_a_key_s_tokens_outlive_its_replacement_and_not_the_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A token in use is good to its end; what a stolen old key signs for later ends with the key."""
+    """A token in use is good to its end.
+
+    What a stolen old key signs for later ends with the key.
+    """
     assert VERIFY_OVERLAP_S > ACCESS_TOKEN_LIFETIME_S + LEEWAY_S + 60
     now = int(time.time())
     keys = KeySet(

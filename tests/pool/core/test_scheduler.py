@@ -1,4 +1,6 @@
-"""The scheduler under random histories, and the single decisions that no history shows by itself."""
+"""The scheduler under random histories, and the single decisions that no history shows by
+itself.
+"""
 
 import itertools
 import math
@@ -36,7 +38,9 @@ FUNCTIONS = [PLAIN, PURE, BATCHED, PURE_BATCHED]
 
 
 class History(RuleBasedStateMachine):
-    """Callers, workers and time in any order, with a model that checks every action against what was promised."""
+    """Callers, workers and time in any order, with a model that checks every action against what
+    was promised.
+    """
 
     @initialize(
         least=st.integers(0, 2),
@@ -350,7 +354,9 @@ class History(RuleBasedStateMachine):
         )
 
     def teardown(self) -> None:
-        """Close, let every worker answer or end, and find that everything is answered and nothing is left."""
+        """Close, let every worker answer or end, and find that everything is answered and
+        nothing is left.
+        """
         if not hasattr(self, "scheduler"):
             return
         self.perform(self.scheduler.close(force=False))
@@ -419,7 +425,9 @@ class Bench:
 
 
 def test_no_priority_starves() -> None:
-    """Urgent tasks that keep coming pass a patient one only until it has waited for the difference."""
+    """Urgent tasks that keep coming pass a patient one only until it has waited for the
+    difference.
+    """
     bench = Bench()
     bench.submit()
     (running,) = bench.sends()
@@ -510,7 +518,9 @@ def test_calls_behind_a_stalled_one_are_taken_back() -> None:
 
 
 def test_task_given_up_before_it_is_sent_is_sent_whole() -> None:
-    """The engine does what it is asked one by one, and an answer may make a client give up a task of a later send."""
+    """The engine does what it is asked one by one, and an answer may make a client give up a
+    task of a later send.
+    """
     bench = Bench(workers=2)
     one, two = bench.submit(BATCHED), bench.submit(PURE)
     one.payload = two.payload = "payload"
@@ -558,7 +568,9 @@ def test_cancel_takes_constant_time() -> None:
 
 
 def test_full_queue_costs_the_same_however_many_keys_it_has() -> None:
-    """Counted, not timed: neither a refusal nor a place that is taken from another looks at every line."""
+    """Counted, not timed: neither a refusal nor a place that is taken from another looks at
+    every line.
+    """
 
     def calls(keys: int, newcomer: str) -> int:
         bench = Bench(max_queue=2 * keys)
@@ -599,7 +611,9 @@ def test_estimated_wait_refuses_what_would_be_late() -> None:
 
 
 def test_work_that_cannot_be_done_in_time_is_not_begun() -> None:
-    """A queue whose wait is the deadline itself would otherwise be nothing but work that is done too late."""
+    """A queue whose wait is the deadline itself would otherwise be nothing but work that is done
+    too late.
+    """
     bench = Bench()
     bench.submit()
     (send,) = bench.sends()
@@ -617,7 +631,9 @@ def test_work_that_cannot_be_done_in_time_is_not_begun() -> None:
 
 
 def test_one_slow_batch_does_not_forbid_all_that_follow() -> None:
-    """Half of the time to the deadline is always for waiting, so something runs and is learnt from."""
+    """Half of the time to the deadline is always for waiting, so something runs and is learnt
+    from.
+    """
     bench = Bench()
     bench.submit()
     (send,) = bench.sends()
@@ -629,7 +645,9 @@ def test_one_slow_batch_does_not_forbid_all_that_follow() -> None:
 
 
 def test_task_refused_for_its_deadline_takes_nobodys_place() -> None:
-    """A full queue and a hopeless deadline: the newcomer is refused, and the longest line stays as it is."""
+    """A full queue and a hopeless deadline: the newcomer is refused, and the longest line stays
+    as it is.
+    """
     bench = Bench(max_queue=3)
     bench.submit()
     (send,) = bench.sends()
@@ -646,7 +664,10 @@ def test_task_refused_for_its_deadline_takes_nobodys_place() -> None:
 
 @pytest.mark.parametrize("way", ["cancel", "deadline"])
 def test_work_that_is_nearly_done_is_not_killed(way: str) -> None:
-    """A replacement would be ready later than the worker itself; if it is not, it has twice the usual time."""
+    """A replacement would be ready later than the worker itself.
+
+    If it is not, it has twice the usual time.
+    """
     bench = Bench(boot_s=1.0)
     bench.submit()
     (send,) = bench.sends()
@@ -668,7 +689,9 @@ def test_work_that_is_nearly_done_is_not_killed(way: str) -> None:
 
 
 def test_long_work_nobody_waits_for_is_killed_at_once() -> None:
-    """So is work that is not known yet, and that of a timeout, which is the caller's word for too long."""
+    """So is work that is not known yet, and that of a timeout, which is the caller's word for
+    too long.
+    """
     bench = Bench(boot_s=1.0)
     bench.submit()
     (send,) = bench.sends()
@@ -719,7 +742,10 @@ def fail_starts(scheduler: Scheduler, until: float) -> list[tuple[float, Answer]
 
 
 def test_a_task_is_told_when_no_worker_can_be_started() -> None:
-    """A passing shortage is waited for; after five seconds of nothing but failures the call fails, and says why."""
+    """A passing shortage is waited for.
+
+    After five seconds of nothing but failures the call fails, and says why.
+    """
     scheduler = Scheduler(Limits(2, 2), 0.0)
     task = plain_task()
     scheduler.submit(task, 0.0)

@@ -104,7 +104,9 @@ async def test_a_working_directory_that_was_removed_is_nobodys(
 async def test_a_server_of_its_own_imports_nothing_from_its_working_directory(
     socket_path: Path, tmp_path: Path
 ) -> None:
-    """`python -m devnest.pool`, nor do its workers: what is in PYTHONPATH or installed, as the documents say."""
+    """`python -m devnest.pool`, nor do its workers: what is in PYTHONPATH or installed, as the
+    documents say.
+    """
     traps = Traps(tmp_path / "traps", but=imported_early(tmp_path))
     traps.add("neighbour")
     async with serving(socket_path, cwd=traps.path), Pool.connect(f"unix://{socket_path}") as pool:

@@ -262,7 +262,9 @@ def test_sealed_file_cannot_be_changed() -> None:
 
 
 def test_without_descriptors_large_payloads_travel_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no file can be made the frame carries everything, as on systems that have no such files."""
+    """Where no file can be made the frame carries everything, as on systems that have no such
+    files.
+    """
 
     def refuse(*_: object) -> int:
         raise OSError("no descriptors")
@@ -284,7 +286,9 @@ def test_without_descriptors_large_payloads_travel_inside(monkeypatch: pytest.Mo
 
 
 async def test_descriptors_come_with_their_own_frame() -> None:
-    """Also where the kernel cuts what it delivers exactly between the frames before them and theirs."""
+    """Also where the kernel cuts what it delivers exactly between the frames before them and
+    theirs.
+    """
     loop = asyncio.get_running_loop()
     segment = Segment(os.memfd_create("test"))
     left, right = socket.socketpair()

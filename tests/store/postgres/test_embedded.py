@@ -57,7 +57,10 @@ def ask(postgres: EmbeddedPostgres, query: str) -> object:
 
 
 def test_it_starts_again_and_again_on_what_it_stored(data_dir: Path) -> None:
-    """A socket only, no TCP port, checksums and fsync on, one collation; nothing left after a stop."""
+    """A socket only, no TCP port, checksums and fsync on, one collation.
+
+    Nothing left after a stop.
+    """
     with opened(data_dir, fresh=True) as postgres:
         postgres.start()
         ask(postgres, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -89,7 +92,9 @@ def test_two_run_side_by_side(data_dir: Path) -> None:
 
 
 def test_it_recovers_from_a_power_cut(data_dir: Path) -> None:
-    """All processes killed: what was committed is there, the socket directory of the dead is gone."""
+    """All processes killed: what was committed is there, the socket directory of the dead is
+    gone.
+    """
     with opened(data_dir) as postgres:
         postgres.start()
         ask(postgres, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -146,7 +151,9 @@ def test_an_orphan_is_shut_down_first(data_dir: Path) -> None:
     not Path("/proc/self/cwd").exists(), reason="this system does not tell where a process works"
 )
 def test_a_backend_that_computes_does_not_outlive_its_postmaster_for_long(data_dir: Path) -> None:
-    """It would notice when its answer is ready, which may be in an hour, and nothing can start before."""
+    """It would notice when its answer is ready, which may be in an hour, and nothing can start
+    before.
+    """
     with opened(data_dir) as postgres:
         postgres.start()
 
@@ -244,7 +251,10 @@ def fail(postgres: EmbeddedPostgres, text: str) -> None:
 
 
 def test_the_log_is_private_and_quotes_nobody(data_dir: Path) -> None:
-    """Also where an older DevNest left one for everybody to read; an error is there, without what it was about."""
+    """Also where an older DevNest left one for everybody to read.
+
+    An error is there, without what it was about.
+    """
     with opened(data_dir) as postgres:
         log = data_dir / "postgres.log"
         log.write_text("from before\n")
@@ -272,7 +282,10 @@ def test_the_log_is_private_and_quotes_nobody(data_dir: Path) -> None:
 def test_the_log_is_bounded_while_it_grows(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str | None
 ) -> None:
-    """Its end is kept once more, private too; PostgreSQL goes on writing, whatever becomes of the name."""
+    """Its end is kept once more, private too.
+
+    PostgreSQL goes on writing, whatever becomes of the name.
+    """
     monkeypatch.setattr("devnest.store.postgres.log.MAX_LOG_BYTES", 5000)
     with opened(data_dir) as postgres:
         log, old = data_dir / "postgres.log", data_dir / "postgres.log.old"
@@ -345,7 +358,10 @@ def test_unusable_binaries_are_named(data_dir: Path, content: str | None) -> Non
 
 
 def test_no_permission_of_another_directory_is_changed() -> None:
-    """A private home stays private, whoever runs DevNest; root, whose PostgreSQL cannot enter it, is told."""
+    """A private home stays private, whoever runs DevNest.
+
+    Root, whose PostgreSQL cannot enter it, is told.
+    """
     with data_directory() as parent:
         home = parent.with_name("home")
         home.mkdir(mode=0o700)
@@ -368,7 +384,9 @@ def test_no_permission_of_another_directory_is_changed() -> None:
 
 
 def test_programs_out_of_reach_are_copied(data_dir: Path) -> None:
-    """As for root with a virtual environment in a private home: the copy runs, the original keeps its modes."""
+    """As for root with a virtual environment in a private home: the copy runs, the original
+    keeps its modes.
+    """
     from devnest.store.postgres import binaries
 
     package = binaries._package_root()

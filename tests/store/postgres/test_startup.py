@@ -1,4 +1,6 @@
-"""How long a start of PostgreSQL is waited for, where it listens, and what of the environment reaches it."""
+"""How long a start of PostgreSQL is waited for, where it listens, and what of the environment
+reaches it.
+"""
 
 import os
 import shutil
@@ -29,7 +31,9 @@ SLEEP = "sleep 600"
 
 @contextmanager
 def delayed(data_dir: Path, delay: str) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL whose program does something else first, as long as it is asked for more than its version."""
+    """A PostgreSQL whose program does something else first, as long as it is asked for more than
+    its version.
+    """
     prepare(data_dir)
     directory = DataDirectory(data_dir)
     directory.open()
@@ -53,7 +57,10 @@ def delayed(data_dir: Path, delay: str) -> Iterator[EmbeddedPostgres]:
 def test_a_start_that_moves_is_waited_for(
     data_dir: Path, delay: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its CPU time or by its log, longer than one that does not; DevNest's own log says so now and then."""
+    """By its CPU time or by its log, longer than one that does not.
+
+    DevNest's own log says so now and then.
+    """
     monkeypatch.setattr("devnest.store.postgres.startup.MAX_STANDSTILL_S", 2.0)
     monkeypatch.setattr("devnest.store.postgres.startup.CHECK_INTERVAL_S", 0.05)
     monkeypatch.setattr("devnest.store.postgres.startup.REPORT_INTERVAL_S", 0.3)

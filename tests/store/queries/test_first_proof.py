@@ -243,7 +243,10 @@ async def test_of_those_who_register_a_released_address_at_once_one_gets_it(
 async def test_nobody_loses_an_address_to_a_registration_that_fails(
     database: Database, account: Account
 ) -> None:
-    """For a name that is taken or held; with a key that was used; before the seventh day; with another address."""
+    """For a name that is taken or held; with a key that was used; before the seventh day.
+
+    With another address.
+    """
     other = await create_account(database, a_name(), f"{a_name()}@example.org", OLD)
     await ages(database, account)
     held = other.username
@@ -264,7 +267,10 @@ async def test_nobody_loses_an_address_to_a_registration_that_fails(
 async def test_of_a_proof_and_a_registration_one_has_the_address(
     database: Database, account: Account, proof_first: bool
 ) -> None:
-    """Once it may be released. A code that comes too late is of no use; its address has a code for the new account."""
+    """Once it may be released. A code that comes too late is of no use.
+
+    Its address has a code for the new account.
+    """
     await ages(database, account)
     token = await mailed(database, account)
     acts: list[Awaitable[Any]] = [
@@ -286,7 +292,10 @@ async def test_of_a_proof_and_a_registration_one_has_the_address(
 async def test_a_released_account_is_told_in_the_audit_log(
     database: Database, account: Account
 ) -> None:
-    """Its codes for that address go; one for an address that it asked for stays; its sessions go on."""
+    """Its codes for that address go; one for an address that it asked for stays.
+
+    Its sessions go on.
+    """
     await ages(database, account)
     session = await create_session(database, Opening(account.id, OLD))
     assert session is not None

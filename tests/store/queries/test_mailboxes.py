@@ -100,7 +100,9 @@ async def test_no_address_is_stored_and_none_is_remembered_for_ever(
 
 
 def test_every_code_that_is_mailed_is_good_for_its_time() -> None:
-    """There are never more codes than an account may have, and of resets always one that is good."""
+    """There are never more codes than an account may have, and of resets always one that is
+    good.
+    """
     for allowance, lifetime in ((RESETS, RESET_LIFETIME), (UNCONFIRMED, VERIFY_LIFETIME)):
         later = (lifetime - timedelta(seconds=1)) // allowance.period
         assert allowance.burst + later <= MAX_VALID_TOKENS

@@ -38,7 +38,10 @@ def address(account: Account) -> str:
 async def test_another_address_needs_the_password_of_now(
     database: Database, account: Account
 ) -> None:
-    """A code for it is made while the password is the one that was given; one for the account's own address always."""
+    """A code for it is made while the password is the one that was given.
+
+    One for the account's own address always.
+    """
     own = address(account).upper()
     assert await create_mailed_token(database, account.id, Purpose.VERIFY, ELSEWHERE) is None
     assert (
@@ -101,7 +104,9 @@ async def test_there_are_only_so_many(
 async def test_another_address_makes_those_for_the_last_one_void(
     database: Database, account: Account
 ) -> None:
-    """Whoever mistyped an address and names another one does not belong to the first one's reader."""
+    """Whoever mistyped an address and names another one does not belong to the first one's
+    reader.
+    """
     mistyped = await create_mailed_token(
         database, account.id, Purpose.VERIFY, "mistyped@example.org", "hash"
     )

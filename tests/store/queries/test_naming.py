@@ -128,7 +128,10 @@ async def test_a_name_taken_and_given_up_while_others_wait_is_held(
 
 @pytest.mark.parametrize("change", [registered, renamed])
 async def test_a_name_that_was_given_up_is_nobody_else_s(quiet: Database, change: Change) -> None:
-    """After any number of changes by any hand, an operator's too, each for 90 days; the early look-up says so."""
+    """After any number of changes by any hand, an operator's too, each for 90 days.
+
+    The early look-up says so.
+    """
     account = await registered(quiet)
     given_up = [account.username]
     for _ in range(5):
@@ -176,7 +179,10 @@ async def test_one_s_own_former_name_may_be_taken_back(quiet: Database) -> None:
 
 
 async def test_an_account_has_three_new_names_in_90_days(quiet: Database) -> None:
-    """The fourth is told how long; another case of the name counts as none, and a taken name neither."""
+    """The fourth is told how long.
+
+    Another case of the name counts as none, and a taken name neither.
+    """
     account = await registered(quiet)
     other = await registered(quiet)
     for name in (a_name(), a_name(), account.username):
@@ -226,7 +232,9 @@ async def test_two_accounts_that_take_each_other_s_name_get_neither(quiet: Datab
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_any_history_leaves_each_name_to_one(quiet: Database, seed: int) -> None:
-    """Registrations, changes and deletions at once, over few names and addresses: no error, and nobody takes over."""
+    """Registrations, changes and deletions at once, over few names and addresses: no error, and
+    nobody takes over.
+    """
     chance = random.Random(seed)  # noqa: S311 (a history that can be told again)
     names, emails = [a_name() for _ in range(4)], [f"{a_name()}@example.org" for _ in range(4)]
     first_holder: dict[str, str] = {}

@@ -28,7 +28,10 @@ async def account(database: Database) -> uuid.UUID:
 
 
 async def test_a_list_ends_in_the_database(database: Database) -> None:
-    """Where its texts have the bytes that are wanted, and one item later; a character counts as its bytes in UTF-8."""
+    """Where its texts have the bytes that are wanted, and one item later.
+
+    A character counts as its bytes in UTF-8.
+    """
     author_id, tag = await account(database), uuid.uuid4().hex
     posts = [await create_post(database, author_id, "é", "x" * size, [tag]) for size in SIZES]
     comments = [

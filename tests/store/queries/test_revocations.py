@@ -145,7 +145,9 @@ async def test_an_error_of_the_database_is_no_end(
     session: tuple[UUID, UUID],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not even one that no lost connection explains: a table that is away while a backup is put back."""
+    """Not even one that no lost connection explains: a table that is away while a backup is put
+    back.
+    """
     monkeypatch.setattr(module, "CHECK_INTERVAL_S", 0.01)
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     with structlog.testing.capture_logs() as logs:
@@ -177,7 +179,10 @@ async def test_its_end_comes_also_when_its_connection_does(
 
 
 def test_memory_is_bounded_and_forgets_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the bound the oldest ends go, and with them every token that old; younger ones stay good."""
+    """Past the bound the oldest ends go, and with them every token that old.
+
+    Younger ones stay good.
+    """
     monkeypatch.setattr(module, "MAX_REMEMBERED", 10)
     monkeypatch.setattr(module, "MAX_CLOCK_SKEW_S", 0.0)
     revoked, before, live = RevokedSessions("", 900), time.time() - 1, uuid4()

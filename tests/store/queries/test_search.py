@@ -1,4 +1,6 @@
-"""Searches: what is asked, as PostgreSQL understands it, and what PostgreSQL stores to answer it."""
+"""Searches: what is asked, as PostgreSQL understands it, and what PostgreSQL stores to answer
+it.
+"""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -28,7 +30,8 @@ from devnest.store.queries.search import as_websearch
 MAX_TITLE, MAX_BODY = 200, 50_000  # characters, of a post
 QUERY = "SELECT querytree(query) FROM websearch_to_tsquery('simple', $1) AS query"
 
-# What means something to this parser or to PostgreSQL's, and what may be a letter or a space to one of them alone.
+# What means something to this parser or to PostgreSQL's, and what may be a letter or a space to one
+# of them alone.
 PIECES = st.sampled_from([
     "-", "--", '"', "or", "OR", " ", "\t", "\n", "\x01", "\x7f", "\u00a0", "\u3000", "\u200b", "\ufeff", "\ud7ff",
     "a", "B", "b-c", "1.2e-3", "-4", "<b>", "</b>", "<", ">", "&amp;", "&", "|", "!", "(", ")", ":*", ":A", "*", "\\",
@@ -105,7 +108,10 @@ async def test_a_search_of_very_many_words_is_refused(searching: Database, asked
 )
 @given(asked=ASKED)
 async def test_postgresql_never_raises(searching: Database, asked: str) -> None:
-    """For whatever is asked; and what is searched for has a word in each part, or every post would be read."""
+    """For whatever is asked.
+
+    And what is searched for has a word in each part, or every post would be read.
+    """
     try:
         words = as_websearch(asked)
     except SearchRefused:
@@ -135,7 +141,8 @@ def letters(count: int) -> list[str]:
     return [chr(0x20000 + number) for number in range(count)]
 
 
-# The most bytes of words that a post may have: each letter a word, alone and in one or several joined words.
+# The most bytes of words that a post may have: each letter a word, alone and in one or several
+# joined words.
 LONG = {
     "words of one letter": " ".join(letters(MAX_BODY // 2)),
     **{
@@ -155,7 +162,9 @@ LONG = {
 async def test_no_post_has_too_many_words(
     database: Database, searching: Database, author: Account, kind: str
 ) -> None:
-    """Alone, in a group and changed: PostgreSQL stores the words of the longest posts there are, and finds one."""
+    """Alone, in a group and changed: PostgreSQL stores the words of the longest posts there are,
+    and finds one.
+    """
     body, word = LONG[kind], f"w{uuid4().hex}"
     assert MAX_BODY * 0.8 < len(body) <= MAX_BODY
     title = (word + " " + "-".join(letters(MAX_TITLE)))[:MAX_TITLE]

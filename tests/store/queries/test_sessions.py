@@ -111,7 +111,10 @@ async def test_the_grace_is_short(database: Database, account: Account) -> None:
 
 
 async def test_the_grace_is_there_once(database: Database, account: Account) -> None:
-    """A third request within it is a reuse, for all three holders; each rotation has a grace of its own."""
+    """A third request within it is a reuse, for all three holders.
+
+    Each rotation has a grace of its own.
+    """
     session_id, token = await opened(database, account)
     for _ in range(2):
         successor = await refresh(database, token)
@@ -139,7 +142,10 @@ async def test_of_many_at_once_two_are_answered(database: Database, account: Acc
 async def test_a_repeat_from_elsewhere_is_told(
     database: Database, account: Account, network: str
 ) -> None:
-    """Than the rotation came from, wherever the session began; a phone that changes networks goes on."""
+    """Than the rotation came from, wherever the session began.
+
+    A phone that changes networks goes on.
+    """
     _, token = await opened(database, account)
     successor = await refresh(database, token, "192.0.2.1")
     again = await refresh(database, token, network)
@@ -148,7 +154,9 @@ async def test_a_repeat_from_elsewhere_is_told(
 
 
 async def test_the_list_does_not_move_with_a_refresh(database: Database, account: Account) -> None:
-    """Nor does its order: who polls it learns the day of the last use before today, from tomorrow on that of today."""
+    """Nor does its order: who polls it learns the day of the last use before today, from
+    tomorrow on that of today.
+    """
     opened_before = [(await opened(database, account)) for _ in range(3)]
     for days, (session_id, _) in enumerate(opened_before):
         await database.fetch(
@@ -194,7 +202,10 @@ async def test_eviction_and_inactivity_know_the_moment(
 async def test_a_change_of_password_ends_every_session(
     database: Database, account: Account
 ) -> None:
-    """That of who changed it too, under which a copy of it would live on; the new one has its line in the log."""
+    """That of who changed it too, under which a copy of it would live on.
+
+    The new one has its line in the log.
+    """
     sessions = [await opened(database, account) for _ in range(3)]
     latest = (await refresh(database, sessions[0][1])).refresh_token
     assert await change_password(database, account.id, "wrong", "new hash") is None
@@ -372,7 +383,9 @@ async def test_ending_all(database: Database, account: Account) -> None:
 
 
 async def test_those_unused_for_longest_make_room(database: Database, account: Account) -> None:
-    """Where an account has all the sessions it may have, and a line in the audit log tells of each that ends."""
+    """Where an account has all the sessions it may have, and a line in the audit log tells of
+    each that ends.
+    """
 
     origin = Origin("192.0.2.9", "newest", "r")
     await open_many(database, account, MAX_SESSIONS - 1)
@@ -434,7 +447,10 @@ async def test_a_disabled_account_opens_none(database: Database, account: Accoun
 
 
 async def test_a_sign_in_and_its_line_are_one(database: Database, account: Account) -> None:
-    """A session has one line in the audit log, with where it came from; a refused sign-in has none from here."""
+    """A session has one line in the audit log, with where it came from.
+
+    A refused sign-in has none from here.
+    """
     session_id, _ = await opened(database, account)
     await database.fetch("UPDATE accounts SET disabled_at = now() WHERE id = $1", account.id)
     assert await create_session(database, Opening(account.id, "hash", Origin("192.0.2.1"))) is None
@@ -516,7 +532,10 @@ async def test_several_sessions_are_opened_by_one_statement(
 async def test_one_account_does_not_keep_the_others_waiting(
     database: Database, account: Account
 ) -> None:
-    """While somebody changes it there is no session for it together with others; alone it waits and gets one."""
+    """While somebody changes it there is no session for it together with others.
+
+    Alone it waits and gets one.
+    """
     name = f"user-{uuid4().hex[:8]}"
     other = await create_account(database, name, f"{name}@example.org", "hash")
     changed, free = Opening(account.id, "hash"), Opening(other.id, "hash")

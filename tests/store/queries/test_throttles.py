@@ -23,7 +23,8 @@ from devnest.store import (
     refund,
 )
 
-# A day: so much is forgotten in a test, however slow the machine is, that the level stays the number of failures.
+# A day: so much is forgotten in a test, however slow the machine is, that the level stays the
+# number of failures.
 RULE = Rule("test", free=3, period=timedelta(days=1), max_wait=timedelta(seconds=60), max_level=20)
 STATE = "SELECT empty_at, blocked_until FROM throttles WHERE key = $1"
 
@@ -85,7 +86,9 @@ async def is_free(database: Database, subject: Subject, *, room: int | None = No
 async def test_waits_double_up_to_the_longest(
     database: Database, subject: Subject, add: Callable[[Database, Subject], Awaitable[Any]]
 ) -> None:
-    """Three free, then 1, 2, 4 … 60 seconds, whether a failure is counted before it happens or after."""
+    """Three free, then 1, 2, 4 … 60 seconds, whether a failure is counted before it happens or
+    after.
+    """
     for _ in range(3):
         await add(database, subject)
         assert await is_free(database, subject)
@@ -99,7 +102,9 @@ async def test_waits_double_up_to_the_longest(
 
 
 async def test_failures_are_forgotten_one_by_one(database: Database, subject: Subject) -> None:
-    """One in each period, and no other counter of failures or successes keeps that from happening."""
+    """One in each period, and no other counter of failures or successes keeps that from
+    happening.
+    """
     await fail(database, subject, 5)
     for left in (4, 3, 2, 1, 0, 0):
         await refund(database, await charge_without_wait(database, subject))
@@ -124,7 +129,10 @@ async def test_a_long_attack_is_over_some_time_after_its_end(
 
 
 async def test_refused_tries_do_not_lengthen_the_wait(database: Database, subject: Subject) -> None:
-    """Hammering changes nothing; the first refusal of a wait is marked, and the wait that is told is the real one."""
+    """Hammering changes nothing.
+
+    The first refusal of a wait is marked, and the wait that is told is the real one.
+    """
     await make_wait(database, subject)
     before = await database.fetch(STATE, subject.key)
     first = []
@@ -139,7 +147,10 @@ async def test_refused_tries_do_not_lengthen_the_wait(database: Database, subjec
 
 
 async def test_who_was_told_is_not_the_first(database: Database, subject: Subject) -> None:
-    """Such a refusal marks nothing: the next one that is not told is the first. Addresses beside are told as ever."""
+    """Such a refusal marks nothing: the next one that is not told is the first.
+
+    Addresses beside are told as ever.
+    """
     address = Subject(RULE, uuid4().hex)
     await make_wait(database, subject)
     first = []
@@ -185,7 +196,9 @@ async def test_guesses_at_once_are_counted_like_guesses_in_a_row(
 async def test_failures_count_while_there_is_a_wait_too(
     database: Database, subject: Subject
 ) -> None:
-    """What was let through before the wait began, and failed later: it is no way to have more tries."""
+    """What was let through before the wait began, and failed later: it is no way to have more
+    tries.
+    """
     await asyncio.gather(*(count(database, subject) for _ in range(12)))
     assert await level_of(database, subject) == 12
     with pytest.raises(Throttled) as caught:
@@ -214,7 +227,10 @@ async def test_nobody_is_charged_while_somebody_beside_waits(
 async def test_there_is_room_for_so_many_failures_and_no_more(
     database: Database, subject: Subject
 ) -> None:
-    """For who is charged and who only asks. It is no wait: nobody is told, and nothing is remembered."""
+    """For who is charged and who only asks.
+
+    It is no wait: nobody is told, and nothing is remembered.
+    """
     address = Subject(replace(RULE, free=100), uuid4().hex)
     await fail(database, address, 5)
     await charge(database, subject, also_check=address, max_failures=5)
@@ -257,7 +273,10 @@ async def test_a_wait_that_begins_meanwhile_charges_nobody(
 async def test_what_is_paid_back_has_never_been(
     database: Database, subject: Subject, failures: int
 ) -> None:
-    """Neither its failure nor its wait; the failures before it stay. So no success is seen by who guesses."""
+    """Neither its failure nor its wait; the failures before it stay.
+
+    So no success is seen by who guesses.
+    """
     await fail(database, subject, failures)
     await end_wait(database, subject)
     before = await database.fetch(STATE, subject.key)
@@ -287,7 +306,9 @@ async def test_what_is_paid_back_leaves_the_wait_of_another(
 async def test_what_is_paid_back_ends_a_wait_that_it_made_too_long(
     database: Database, subject: Subject
 ) -> None:
-    """The free failures are those of others: two wrong ones and a right one before are no wait for the third."""
+    """The free failures are those of others: two wrong ones and a right one before are no wait
+    for the third.
+    """
     right = await charge(database, subject)
     await fail(database, subject, 2)
     await charge(database, subject)

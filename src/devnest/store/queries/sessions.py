@@ -11,10 +11,11 @@ same successor once more, so a family never forks. The database holds only hashe
 which no token can be computed. A seed is deleted when its successor has been used or returned
 twice.
 
-A thief could use this grace too. If a thief knows when the client refreshes, and uses a stolen token
-within the grace, nobody notices. So an access token must not reveal the time of a refresh. Therefore
-`Session.last_used_at` is only a day, and it shows today's use from tomorrow on: if it changed with
-the first refresh of a day, a thief who asks for it again and again would see that moment.
+A thief could use this grace too. If a thief knows when the client refreshes, and uses a stolen
+token within the grace, nobody notices. So an access token must not reveal the time of a refresh.
+Therefore `Session.last_used_at` is only a day, and it shows today's use from tomorrow on: if it
+changed with the first refresh of a day, a thief who asks for it again and again would see that
+moment.
 
 All old tokens of a session are kept. If old ones were deleted, one could come back unnoticed, and a
 thief who refreshes often could push out the honest client's token. `MAX_REFRESHES` bounds their
