@@ -13,7 +13,7 @@ TELL_OF_LANES = $(BIN)/python -W error::RuntimeWarning -c 'import devnest.bcrypt
 SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-install bench-lanes bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
+.PHONY: help run test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-install bench-lanes bench-lift bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-idle: $(VENV)/.installed ## memory of an idle connection, and light reques
 
 bench-install: $(VENV)/.installed ## packages, megabytes and seconds of each extra (INSTALL="--runs 1" for less)
 	$(BIN)/python benchmarks/install.py $(INSTALL)
+
+bench-lift: $(VENV)/.installed-bench ## a FastAPI service under gunicorn: a thread, a pool in each process, the shared pool (LIFT="--runs 1" for less)
+	$(BIN)/python benchmarks/lift.py $(LIFT)
 
 bench-recovery: $(VENV)/.installed ## SIGKILL to each kind of process under a mixed load: what fails, and for how long (RECOVERY="--rounds 1" for less)
 	$(BIN)/python benchmarks/recovery.py $(RECOVERY)
