@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from devnest import pool as package
 from devnest.pool import Pool, Stats
@@ -55,18 +56,27 @@ def test_options_of_the_command_exist() -> None:
         check=True,
     )
     for option in set(
-        re.findall(r"--[a-z-]+", "".join(re.findall(r"python -m devnest.pool.*", GUIDE)))
+        re.findall(r"--[a-z-]+", "".join(re.findall(r"python -m devnest.pool serve.*", GUIDE)))
     ) | {"--allow"}:
         assert option in answer.stdout
 
 
-def test_the_example_of_the_guide_runs(tmp_path: "object") -> None:
+def test_the_example_of_the_guide_runs(tmp_path: Path) -> None:
     """Its first script, as it is printed, with a module as it asks for."""
-    script = GUIDE.split("```python\n", 1)[1].split("```", 1)[0]
-    directory = str(tmp_path)
-    (ROOT / directory / "script.py").write_text(script)
-    (ROOT / directory / "hashing.py").write_text("def fingerprint(data): return len(data)\n")
-    answer = subprocess.run(
+    assert output_of(GUIDE.split("```python\n", 1)[1].split("```", 1)[0], tmp_path) == "9\n"
+
+
+def test_the_example_of_an_executor_runs(tmp_path: Path) -> None:
+    """The script as it is printed."""
+    section = GUIDE.split("## In Flask", 1)[1]
+    script = section.split("```python\n", 1)[1].split("```", 1)[0]
+    assert output_of(script, tmp_path) == "9\n[3, 5]\n"
+
+
+def output_of(script: str, directory: Path) -> str:
+    """Run a script beside the module that it asks for."""
+    (directory / "script.py").write_text(script)
+    (directory / "hashing.py").write_text("def fingerprint(data): return len(data)\n")
+    return subprocess.run(
         [sys.executable, "script.py"], cwd=directory, capture_output=True, text=True, check=True
-    )
-    assert answer.stdout == "9\n"
+    ).stdout

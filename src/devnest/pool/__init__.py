@@ -22,6 +22,7 @@ from devnest.pool.functions import batched, pure
 if TYPE_CHECKING:
     from devnest.pool.client import RemotePool
     from devnest.pool.core.stats import Histogram, Stats
+    from devnest.pool.executor import PoolExecutor
     from devnest.pool.pool import Pool
     from devnest.pool.runtime.cpus import usable_cpus
     from devnest.pool.server import PoolServer
@@ -34,6 +35,7 @@ __all__ = [
     "Pool",
     "PoolClosed",
     "PoolError",
+    "PoolExecutor",
     "PoolFull",
     "PoolServer",
     "RemotePool",
@@ -51,6 +53,7 @@ __all__ = [
 _LATER = {
     "Histogram": "core.stats",
     "Pool": "pool",
+    "PoolExecutor": "executor",
     "PoolServer": "server",
     "RemotePool": "client",
     "Stats": "core.stats",

@@ -140,6 +140,11 @@ class RemotePool:
         where = "connected" if self._channel else "away"
         return f"<RemotePool {self._path} {self._state} {where} open={len(self._open)}>"
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop on which the client was started, or `None`."""
+        return self._connector.get_loop() if self._connector else None
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +17,7 @@ __all__ = [
     "describe",
     "is_loading_main",
     "loading_main",
+    "main_source",
     "pure",
     "resolve",
 ]
@@ -126,6 +128,12 @@ def describe(func: Callable[..., Any], *, importable: bool = True) -> Function:
         found = resolve(name)
     except (ImportError, AttributeError, ValueError):
         found = None
+    if found is func and name.startswith("__main__:") and main_source() == (None, None):
+        raise InvalidTask(
+            f"a worker cannot import {func!r}: this program's main module is no file (as in "
+            "a notebook, in the interactive interpreter and with python -c); "
+            "put the function in a module and import it"
+        )
     if found is not func:
         raise InvalidTask(
             f"a worker cannot import {func!r} by the name {name}; "
@@ -142,6 +150,27 @@ def resolve(name: str) -> Any:
     for part in path.split("."):
         found = getattr(found, part)
     return found
+
+
+_main_source: tuple[str | None, str | None] = (None, None)
+
+
+def main_source() -> tuple[str | None, str | None]:
+    """Return the path of this process' main script, or the name of its main module.
+
+    The answer stays when the script has ended, although Python then forgets its path.
+
+    Returns:
+        The path and `None`, or `None` and the name; twice `None` where the main module is no file.
+    """
+    global _main_source
+    main = sys.modules.get("__main__")
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        _main_source = None, spec.name
+    elif isinstance(path, str) and os.path.isfile(path):  # noqa: PTH113 (pathlib loads slowly)
+        _main_source = os.path.abspath(path), None  # noqa: PTH100
+    return _main_source
 
 
 _loads_main = False  # whether this worker is running its parent's script now

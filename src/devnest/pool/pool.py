@@ -16,7 +16,7 @@ from devnest.pool.core.limits import Limits
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import Task, check_options, seconds
 from devnest.pool.errors import FORKED, InvalidTask, PoolClosed
-from devnest.pool.functions import MAIN_NAME, Function, describe, is_loading_main
+from devnest.pool.functions import MAIN_NAME, Function, describe, is_loading_main, main_source
 from devnest.pool.runtime.cpus import usable_cpus
 from devnest.pool.runtime.engine import Engine, WorkerHandle
 from devnest.pool.runtime.process import HAS_PROGRESS, Events, ProcessWorker, boot_frame
@@ -63,6 +63,9 @@ class Pool:
         nice: The number by which the nice value of the workers is raised, which lowers their CPU
             priority.
         boot_timeout: Seconds within which a worker must become ready, or it is killed.
+        worker_output: What becomes of the text that worker processes write to standard output and
+            error. It is discarded with `"discard"`, and goes where that of this process goes with
+            `"inherit"`.
 
     Raises:
         InvalidTask: An option is out of its range, or options contradict each other.
@@ -82,14 +85,21 @@ class Pool:
         max_rss: int | None = None,
         nice: int = 0,
         boot_timeout: float = 60.0,
+        worker_output: Literal["discard", "inherit"] = "discard",
     ) -> None:
+        if worker_output not in ("discard", "inherit"):
+            raise InvalidTask(
+                f"worker_output must be 'discard' or 'inherit', not {worker_output!r}"
+            )
         if kind not in ("process", "thread"):
             raise InvalidTask(f"kind must be 'process' or 'thread', not {kind!r}")
         if kind == "thread" and (nice or max_rss is not None):
             raise InvalidTask("nice and max_rss are for processes")
         minimum, maximum = _sizes(workers, min_workers, max_workers)
+        self.kind = kind
         self._is_process = kind == "process"
         self._nice = nice
+        self._worker_output = worker_output
         self._limits = Limits(
             minimum,
             maximum,
@@ -102,6 +112,7 @@ class Pool:
             can_kill=self._is_process,
             can_coalesce=self._is_process and HAS_PROGRESS,
         )
+        main_source()  # known from now on, also when the script ends before a worker starts
         self._engine: Engine | None = None
         self._pid = 0  # of the process that started the pool
         self._functions: dict[Callable[..., Any], Function] = {}
@@ -317,6 +328,25 @@ class Pool:
         self._limits = dataclasses.replace(self._limits, min_workers=minimum, max_workers=maximum)
         self.engine().resize(self._limits)
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop on which the pool was started, or `None`."""
+        return self._engine.loop if self._engine else None
+
+    def task(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        answer: Callable[[object], None],
+    ) -> Task:
+        """Return a call for the engine without options, for `PoolExecutor`."""
+        function = self._functions.get(func) or self._describe(func)
+        if function.max_size and kwargs:
+            raise InvalidTask("a batched function takes positional arguments only")
+        packed = pack_arguments(args, kwargs) if self._is_process else (func, args, kwargs)
+        return Task(function, packed, answer)
+
     def engine(self) -> Engine:
         """Return the running engine, for `PoolServer`."""
         if self._engine is None:
@@ -345,7 +375,12 @@ class Pool:
             return ThreadWorker(loop, worker_id, events)
         boot = boot_frame(nice=self._nice, names=list(self._warm))
         return ProcessWorker(
-            loop, worker_id, boot, events, max_rss=self._limits.max_rss is not None
+            loop,
+            worker_id,
+            boot,
+            events,
+            max_rss=self._limits.max_rss is not None,
+            output=self._worker_output,
         )
 
 

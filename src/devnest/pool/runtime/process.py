@@ -6,12 +6,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol, cast
 
-from devnest.pool.functions import Function
+from devnest.pool.functions import Function, main_source
 from devnest.pool.runtime.interpreter import how_it_ended, import_path, interpreter
 from devnest.pool.runtime.progress import ALL, Progress
 from devnest.pool.wire.channel import Channel
@@ -70,17 +69,27 @@ class Events(Protocol):
 
 def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
     """Return the frame that makes a worker import and run like this process."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    main_path = getattr(main, "__file__", None)
+    main_path, main_module = main_source()
     how = {
         "path": import_path(),
-        "main_path": str(Path(main_path).absolute()) if main_path and spec is None else None,
-        "main_module": spec.name if spec is not None else None,
+        "main_path": main_path,
+        "main_module": main_module,
         "nice": nice,
         "names": list(names),
     }
     return frame(Kind.BOOT, 0, pack(how).data)
+
+
+# A child of a fork closes them, or the workers would outlive this process while the child lives.
+_lifelines: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
+
+
+def _close_lifelines() -> None:
+    for lifeline in list(_lifelines):
+        lifeline.close()
+
+
+os.register_at_fork(after_in_child=_close_lifelines)
 
 
 class ProcessWorker:
@@ -98,6 +107,7 @@ class ProcessWorker:
         events: Events,
         *,
         max_rss: bool = False,
+        output: str = "discard",
     ) -> None:
         self._loop = loop
         self._id = worker_id
@@ -108,6 +118,7 @@ class ProcessWorker:
         self._timer: asyncio.TimerHandle | None = None
         wire, worker_wire = socket.socketpair()
         self._lifeline, worker_lifeline = socket.socketpair()
+        _lifelines.add(self._lifeline)
         progress = Segment(Progress.create()) if HAS_PROGRESS else None
         self._progress = Progress(progress.fd) if progress else None
         with worker_wire, worker_lifeline:
@@ -120,8 +131,8 @@ class ProcessWorker:
                 self._process = subprocess.Popen(
                     interpreter(_PROGRAM, [*map(str, fds)], import_path()),
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stdout=None if output == "inherit" else subprocess.DEVNULL,
+                    stderr=None if output == "inherit" else subprocess.DEVNULL,
                     pass_fds=fds,
                     # Ctrl-C does not reach it, its group is killed with it, and `nice` needs it
                     # (`priority.py`).

@@ -159,7 +159,10 @@ class _Main(types.ModuleType):
                 return runpy.run_module(module, run_name=MAIN_NAME)
             if path is not None:
                 return runpy.run_path(path, run_name=MAIN_NAME)
-        raise AttributeError("the parent's __main__ is no file, so a worker cannot import from it")
+        raise AttributeError(
+            "the main module of the parent is no file, so a worker cannot import from it; "
+            "put what it needs in a module"
+        )
 
 
 _functions: dict[str, Callable[..., Any]] = {}
