@@ -35,6 +35,7 @@ from devnest.pool import (
     WorkerTraceback,
 )
 from devnest.pool import client as client_module
+from devnest.pool import link as link_module
 from devnest.pool import server as server_module
 from devnest.pool.functions import Function
 from devnest.pool.wire.payload import MIN_SEGMENT_BYTES, pack_call
@@ -565,7 +566,7 @@ async def test_refused_client_pauses_between_attempts(socket_path: Path) -> None
     async with PoolServer(socket_path, workers=1):
         await starting
         assert await pool.run(work.pure_echo, 1) == 1
-        assert pool._retry_s == 0
+        assert pool._link._retry_s == 0
         await pool.close()
 
 
@@ -583,7 +584,7 @@ async def test_start_says_why_there_was_no_greeting(
     data: bytes, reason: str, socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection is no server yet."""
-    monkeypatch.setattr(client_module, "MIN_GREETING_S", 0.0)
+    monkeypatch.setattr(link_module, "MIN_GREETING_S", 0.0)
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -597,7 +598,7 @@ async def test_start_does_not_wait_for_ever_for_a_greeting(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel connects to a process that hangs."""
-    monkeypatch.setattr(client_module, "MIN_GREETING_S", 0.1)
+    monkeypatch.setattr(link_module, "MIN_GREETING_S", 0.1)
     with socket.socket(socket.AF_UNIX) as hanging:
         hanging.bind(str(socket_path))
         hanging.listen()
@@ -809,8 +810,8 @@ async def test_calls_given_up_count_until_the_server_knows(
             calls = (pool.run(work.pure_echo, "x" * 100_000, deadline=0.001) for _ in range(10))
             answers = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(answer) for answer in answers} == {DeadlineExceeded}
-        assert pool._channel is not None
-        assert pool._channel.unsent_bytes > 100_000
+        assert pool._link.channel is not None
+        assert pool._link.channel.unsent_bytes > 100_000
         with pytest.raises(PoolFull):
             await pool.run(work.pure_echo, 1, deadline=0.001)
         server.process.send_signal(signal.SIGCONT)
@@ -829,7 +830,7 @@ async def test_client_connects_again_when_there_are_descriptors(
         attempts += 1
         return await connect(loop, path)
 
-    monkeypatch.setattr("devnest.pool.client.connect", counted)
+    monkeypatch.setattr("devnest.pool.link.connect", counted)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:

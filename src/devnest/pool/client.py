@@ -35,17 +35,15 @@ from devnest.pool.errors import (
     WorkerCrashed,
 )
 from devnest.pool.functions import Function, describe
-from devnest.pool.wire.channel import Channel
+from devnest.pool.link import ServerLink
 from devnest.pool.wire.payload import Packed, Segment
-from devnest.pool.wire.peer import connect, parse_url
+from devnest.pool.wire.peer import parse_url
 from devnest.pool.wire.protocol import (
-    VERSION,
     Frame,
     Kind,
     Submission,
     WireError,
     frame,
-    read_greeting,
     write_submission,
 )
 from devnest.pool.wire.replies import Deferred, read_reply
@@ -61,10 +59,6 @@ MAX_OPEN_CALLS = 10_000
 # Sends of one pure call. Each server before the last greeted and then died, so the call may be the
 # cause.
 MAX_SENDS = 16
-# Delay between attempts to connect. It starts at the minimum and doubles.
-MIN_RETRY_S, MAX_RETRY_S = 0.02, 0.1
-# A starting client that is connected waits this long for the greeting, even with less patience.
-MIN_GREETING_S = 5.0
 # A client waits this much longer than the deadline, so that the server usually reports it.
 DEADLINE_SLACK_S = 0.05
 
@@ -114,9 +108,10 @@ class RemotePool:
     ) -> None:
         if not patience >= 0:
             raise InvalidTask(f"patience must be 0 or more seconds, not {patience}")
-        self._path = parse_url(url)
         self._patience = patience
-        self._launcher = launcher
+        self._link = ServerLink(
+            parse_url(url), launcher, self._received, self._on_server_back, self._on_server_gone
+        )
         self._pid = 0  # of the process that started the connection
         self._ids = itertools.count(1)
         self._open: dict[int, _Call] = {}
@@ -124,21 +119,13 @@ class RemotePool:
         self._functions: dict[Callable[..., Any], Function] = {}
         # By request id, so that a timer does not keep a finished call's arguments alive.
         self._timers: Timers[int] = Timers(lambda _when, request_id: request_id in self._open)
-        self._wire: Channel | None = None  # the connection, before or after the greeting
-        self._channel: Channel | None = None  # the same connection, after the greeting only
-        self._max_frame_bytes = 0  # the server's limit, from its greeting
-        self._greeted = asyncio.Event()  # set by the first greeting
-        self._connector: asyncio.Task[None] | None = None
-        self._away_since = 0.0
-        self._refusal = ""  # how the last connection without a greeting ended
-        self._retry_s = 0.0  # delay before the next attempt to connect
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Event = asyncio.Event()
         self._state = "new"
 
     def __repr__(self) -> str:
-        where = "connected" if self._channel else "away"
-        return f"<RemotePool {self._path} {self._state} {where} open={len(self._open)}>"
+        where = "connected" if self._link.channel else "away"
+        return f"<RemotePool {self._link.path} {self._state} {where} open={len(self._open)}>"
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -167,13 +154,9 @@ class RemotePool:
             raise PoolClosed("a connection to a pool starts once")
         self._state = "open"
         self._pid = os.getpid()
-        self._away_since = time.monotonic()
-        self._connector = asyncio.get_running_loop().create_task(self._connect())
+        self._link.connect()
         try:
-            await self._wait_for_greeting(self._patience)
-            if self._wire is not None:
-                await self._wait_for_greeting(MIN_GREETING_S - self._patience)
-            if not self._greeted.is_set():
+            if not await self._link.is_greeted(self._patience):
                 raise self._no_server_error()
         except BaseException:  # the block is not entered, so `__aexit__` will not stop the attempts
             await self.close(force=True)
@@ -199,17 +182,9 @@ class RemotePool:
         finally:
             for call in list(self._open.values()):
                 self._finish(call, PoolClosed("the pool was closed before the task was answered"))
-            if self._connector is not None:
-                self._connector.cancel()
-                await asyncio.wait([self._connector])
             if self._timer is not None:
                 self._timer.cancel()
-            if self._launcher is not None:
-                self._launcher.close()
-            wire, self._wire, self._channel = self._wire, None, None
-            if wire is not None:
-                wire.flush()
-                wire.close()
+            await self._link.close()
 
     async def run(
         self,
@@ -285,7 +260,7 @@ class RemotePool:
         # Frames of dropped calls count too: they may still wait here to be sent.
         if len(self._open) + len(self._dropped) >= MAX_OPEN_CALLS:
             raise PoolFull(1.0, f"{MAX_OPEN_CALLS} calls of this client have no answer yet")
-        if self._channel is None and now > self._away_since + self._patience:
+        if self._link.channel is None and now > self._link.away_since + self._patience:
             raise self._no_server_error()
         loop = asyncio.get_running_loop()
         call = _Call(next(self._ids), submission, loop.create_future(), now + self._patience)
@@ -297,7 +272,7 @@ class RemotePool:
         self._open[call.request_id] = call
         if deadline_s < math.inf:
             self._check_at(call, call.deadline_at + DEADLINE_SLACK_S)
-        if self._channel is not None:
+        if self._link.channel is not None:
             self._send(call, data, segments)
         else:
             self._check_at(call, call.gives_up_at)
@@ -311,13 +286,6 @@ class RemotePool:
     # Replies.
 
     def _received(self, received: Frame) -> None:
-        if received.kind == Kind.HELLO:
-            if self._channel is not None:
-                raise WireError("the server greeted twice")
-            self._on_greeting(read_greeting(received))
-            return
-        if self._channel is None:
-            raise WireError("the first frame was no greeting")
         if received.kind != Kind.REPLY:
             raise WireError(f"a server does not send frames of kind {received.kind}")
         answer = read_reply(received)
@@ -333,8 +301,7 @@ class RemotePool:
                 return
             answer = PoolClosed("the server is closing, and so is this connection")
         self._finish(call, answer)
-        # Not reset by a greeting: if this call kills the server, it must not be sent again at once.
-        self._retry_s = 0.0
+        self._link.answered()
 
     def _finish(self, call: _Call, answer: object) -> None:
         del self._open[call.request_id]
@@ -346,83 +313,45 @@ class RemotePool:
     def _drop(self, call: _Call) -> None:
         if self._open.pop(call.request_id, None) is None:
             return
-        if self._channel is not None and call.sends:
+        if self._link.channel is not None and call.sends:
             self._dropped.add(call.request_id)
-            self._channel.send(frame(Kind.CANCEL, call.request_id))
+            self._link.channel.send(frame(Kind.CANCEL, call.request_id))
         if not self._open:
             self._idle.set()
 
-    # The connection.
+    # The server.
 
-    async def _wait_for_greeting(self, wait_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._greeted.wait()
-
-    def _on_greeting(self, max_frame_bytes: int) -> None:
-        self._channel = self._wire
-        self._max_frame_bytes = max_frame_bytes
-        self._greeted.set()
-        if self._launcher is not None:
-            self._launcher.connected()
+    def _on_server_back(self) -> None:
         for call in list(self._open.values()):
             self._send(call, *_write(call))
 
     def _send(self, call: _Call, data: bytes, segments: Sequence[Segment]) -> None:
-        assert self._channel is not None
-        if len(data) > self._max_frame_bytes:  # the server would end the connection for all calls
-            text = (
-                f"the call is {len(data)} bytes beside its memory files, "
-                f"and the server takes {self._max_frame_bytes}"
-            )
+        assert self._link.channel is not None
+        limit = self._link.max_frame_bytes
+        if len(data) > limit:  # the server would end the connection for all calls
+            text = f"the call is {len(data)} bytes beside its memory files, and the server takes {limit}"
             self._finish(call, InvalidTask(text))
             return
-        self._channel.send(data, segments)
+        self._link.channel.send(data, segments)
         call.sends += 1
 
-    def _lost(self, reason: str, _unread: bool) -> None:
-        self._wire = None
-        if self._channel is None:  # no greeting, so the server had no calls and was not back
-            self._refusal = reason
-        else:
-            self._on_server_gone(reason)
-        if self._state == "open" or self._open:
-            self._connector = asyncio.get_running_loop().create_task(self._connect())
-
-    def _on_server_gone(self, reason: str) -> None:
-        self._channel = None
-        self._refusal = ""
+    def _on_server_gone(self, reason: str) -> bool:
+        """Fail the calls that may have run; return whether the next server is needed."""
         self._dropped.clear()
-        self._away_since = now = time.monotonic()
+        gives_up_at = self._link.away_since + self._patience
         for call in list(self._open.values()):
-            if call.may_be_sent_again():
-                call.gives_up_at = now + self._patience
-                self._check_at(call, call.gives_up_at)
+            if not call.may_be_sent_again():
+                gone = f"the pool server went away while it had the task: {reason}"
+                self._finish(call, WorkerCrashed(gone))
             else:
-                self._finish(
-                    call,
-                    WorkerCrashed(f"the pool server went away while it had the task: {reason}"),
-                )
-
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        sock = None
-        while sock is None:
-            await asyncio.sleep(self._retry_s)
-            self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or MIN_RETRY_S)
-            sock = await connect(loop, self._path)
-            if sock is None and self._launcher is not None:
-                self._launcher.launch()
-        self._wire = Channel(loop, sock, self._received, self._lost)
-        self._wire.send(frame(Kind.HELLO, VERSION))
+                call.gives_up_at = gives_up_at
+                self._check_at(call, call.gives_up_at)
+        return self._state == "open" or bool(self._open)
 
     def _no_server_error(self) -> PoolClosed:
-        refusal = f"; the last connection: {self._refusal}" if self._refusal else ""
-        if self._launcher is not None and self._launcher.reason:
-            refusal += f"; {self._launcher.reason}"
         return PoolClosed(
-            f"no pool server of this user answered at {self._path} "
-            f"for {self._patience:g} s{refusal}"
+            f"no pool server of this user answered at {self._link.path} "
+            f"for {self._patience:g} s{self._link.why_not()}"
         )
 
     # Time.
@@ -453,9 +382,9 @@ class RemotePool:
                         call.future.set_result(
                             DeadlineExceeded("the shared pool did not answer by the deadline")
                         )
-                elif self._channel is None and now >= call.gives_up_at:
+                elif self._link.channel is None and now >= call.gives_up_at:
                     lost = WorkerCrashed(
-                        f"the pool server went away with the task and did not return: {self._path}"
+                        f"the pool server went away with the task and did not return: {self._link.path}"
                     )
                     self._finish(call, lost if call.sends else self._no_server_error())
         finally:  # without a timer, no other call would ever time out
