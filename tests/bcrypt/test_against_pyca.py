@@ -1,6 +1,7 @@
 """The same answer as pyca/bcrypt, or the same exception with the same words, whatever is given."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import bcrypt as pyca
@@ -199,3 +200,16 @@ def test_random_batches(entries: list[tuple[bytes, bytes]]) -> None:
     batch = [password for password, _ in entries]
     assert bcrypt.hashpw_many(batch, [salt for _, salt in entries]) == expected
     assert bcrypt.checkpw_many(batch, expected) == [True] * len(batch)
+
+
+def test_the_whole_public_interface_is_there() -> None:
+    """Every function of pyca/bcrypt, and its version; the rest of its names describe its package."""
+    functions = {name for name in vars(pyca)["__all__"] if callable(getattr(pyca, name))}
+    assert functions | {"__version__"} <= set(bcrypt.__all__)
+    assert bcrypt.__version__ == version("bcrypt")
+
+
+def test_kdf() -> None:
+    """A published vector of pyca/bcrypt, from OpenBSD."""
+    key = bcrypt.kdf(b"password", b"salt", 32, 4, ignore_few_rounds=True)
+    assert key.hex() == "5bbf0cc293587f1c3635555c27796598d47e579071bf427e9d8fbe842aba34d9"

@@ -1,6 +1,7 @@
-"""bcrypt, up to six hashes at once on one core, with the functions of pyca/bcrypt.
+"""bcrypt, up to eight hashes at once on one core, with the functions of pyca/bcrypt.
 
 `gensalt`, `hashpw` and `checkpw` give the same results and raise the same errors as pyca/bcrypt.
+`kdf` and `__version__` are those of pyca/bcrypt.
 The speed comes from `hashpw_many` and `checkpw_many`, which interleave several hashes on one core
 (docs/explanation/lanes.md).
 
@@ -14,11 +15,23 @@ The warning is a plain `RuntimeWarning`, because a filter must be able to name i
 import.
 """
 
+from bcrypt import __version__, kdf  # type: ignore[attr-defined]  # its stubs lack __version__
+
 from devnest.bcrypt.backend import LANES as _LANES
 from devnest.bcrypt.encoding import gensalt
 from devnest.bcrypt.hashing import CostTooHigh, checkpw, checkpw_many, hashpw, hashpw_many
 
-__all__ = ["LANES", "CostTooHigh", "checkpw", "checkpw_many", "gensalt", "hashpw", "hashpw_many"]
+__all__ = [
+    "LANES",
+    "CostTooHigh",
+    "__version__",
+    "checkpw",
+    "checkpw_many",
+    "gensalt",
+    "hashpw",
+    "hashpw_many",
+    "kdf",
+]
 
 LANES = _LANES
 """How many hashes this process interleaves on one core.
