@@ -1,6 +1,6 @@
 """bcrypt on this machine, measured: `make bench-lanes`, or `python benchmarks/lanes.py lanes|cores|stall|batch`.
 
-lanes  one to six lanes and pyca/bcrypt, alternating, medians of five, on one CPU
+lanes  one to eight lanes and pyca/bcrypt, alternating, medians of five, on one CPU
 cores  two processes on two CPUs beside one on one, for pyca/bcrypt, one lane and the lanes in use
 stall  how long the interpreter stands still while eight threads hash batches
 batch  time and peak memory of 100,000 hashes of cost 4

@@ -1,4 +1,4 @@
-/* bcrypt for one to six passwords at once, on one core. See docs/explanation/lanes.md. */
+/* bcrypt for one to eight passwords at once, on one core. See docs/explanation/lanes.md. */
 #ifndef DEVNEST_BCRYPT_H
 #define DEVNEST_BCRYPT_H
 
@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum {
-    BCRYPT_LANES_MAX = 6,
+    BCRYPT_LANES_MAX = 8,
     BCRYPT_COST_MIN = 4,
     BCRYPT_COST_MAX = 31,
     BCRYPT_PASSWORD_MAX = 72,
@@ -38,7 +38,7 @@ struct bcrypt_job {
 unsigned bcrypt_codes(void);
 unsigned bcrypt_best_code(void);
 
-/* Computes `lanes` jobs (1 to 6) of one cost (4 to 31) side by side. `scratch` has
+/* Computes `lanes` jobs (1 to 8) of one cost (4 to 31) side by side. `scratch` has
    BCRYPT_SCRATCH_BYTES at any alignment; the kernel zeroes all that it wrote there before it
    returns. `code` is below bcrypt_codes(). */
 void bcrypt_group(const struct bcrypt_job *jobs, unsigned lanes, unsigned cost, unsigned code,

@@ -25,8 +25,8 @@ static int by_size(const void *a, const void *b)
 int main(void)
 {
     static uint8_t scratch[BCRYPT_SCRATCH_BYTES], digests[BCRYPT_LANES_MAX][BCRYPT_DIGEST_BYTES];
-    static const uint8_t salts[BCRYPT_LANES_MAX][BCRYPT_SALT_BYTES] = {"1", "2", "3",
-                                                                       "4", "5", "6"};
+    static const uint8_t salts[BCRYPT_LANES_MAX][BCRYPT_SALT_BYTES] = {"1", "2", "3", "4",
+                                                                       "5", "6", "7", "8"};
     static double rates[BCRYPT_CODES][BCRYPT_LANES_MAX][ROUNDS];
     static const char *const names[] = BCRYPT_CODE_NAMES;
     struct bcrypt_job jobs[BCRYPT_LANES_MAX];

@@ -29,3 +29,13 @@
 #include "lanes.h"
 #undef LANES
 #undef EACH
+#define LANES 7
+#define EACH EACH_7
+#include "lanes.h"
+#undef LANES
+#undef EACH
+#define LANES 8
+#define EACH EACH_8
+#include "lanes.h"
+#undef LANES
+#undef EACH

@@ -20,6 +20,8 @@ enum { STATE_AT = 24 };
 #define EACH_4(M) EACH_3(M) M(3)
 #define EACH_5(M) EACH_4(M) M(4)
 #define EACH_6(M) EACH_5(M) M(5)
+#define EACH_7(M) EACH_6(M) M(6)
+#define EACH_8(M) EACH_7(M) M(7)
 
 #define CODE BCRYPT_PLAIN
 #define NAME(what) JOIN(what, _plain_, LANES)
@@ -46,10 +48,13 @@ enum { STATE_AT = 24 };
 typedef void group_function(const struct bcrypt_job *, unsigned, void *);
 
 static group_function *const groups[][BCRYPT_LANES_MAX] = {
-    {group_plain_1, group_plain_2, group_plain_3, group_plain_4, group_plain_5, group_plain_6},
+    {group_plain_1, group_plain_2, group_plain_3, group_plain_4, group_plain_5, group_plain_6,
+     group_plain_7, group_plain_8},
 #if X86
-    {group_bmi2_1, group_bmi2_2, group_bmi2_3, group_bmi2_4, group_bmi2_5, group_bmi2_6},
-    {group_bextr_1, group_bextr_2, group_bextr_3, group_bextr_4, group_bextr_5, group_bextr_6},
+    {group_bmi2_1, group_bmi2_2, group_bmi2_3, group_bmi2_4, group_bmi2_5, group_bmi2_6,
+     group_bmi2_7, group_bmi2_8},
+    {group_bextr_1, group_bextr_2, group_bextr_3, group_bextr_4, group_bextr_5, group_bextr_6,
+     group_bextr_7, group_bextr_8},
 #endif
 };
 

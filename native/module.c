@@ -11,7 +11,7 @@ PyDoc_STRVAR(digests_doc,
              "digests(passwords, settings, lanes, /)\n--\n\n"
              "The 23-byte digests, joined, of a tuple of passwords.\n"
              "settings holds 17 bytes for each: cost, salt. Neighbours of one cost share a group\n"
-             "of up to `lanes` (1 to 6). Everything is checked first; the GIL is released until\n"
+             "of up to `lanes` (1 to 8). Everything is checked first; the GIL is released until\n"
              "all is done.");
 
 /* Fills in the jobs. Returns -1, with an exception set, if an input is wrong. */
@@ -92,7 +92,7 @@ static struct PyModuleDef_Slot slots[] = {{0, NULL}};
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_kernel",
-    .m_doc = "bcrypt, up to six hashes at once on one core. See docs/explanation/lanes.md.",
+    .m_doc = "bcrypt, up to eight hashes at once on one core. See docs/explanation/lanes.md.",
     .m_methods = methods,
     .m_slots = slots,
 };

@@ -164,7 +164,7 @@ static void test_random(int groups)
 static void test_length_does_not_wrap_around(void)
 {
     static struct vector made[BCRYPT_LANES_MAX];
-    static const size_t lengths[BCRYPT_LANES_MAX] = {72, 255, 256, 257, 73, 0};
+    static const size_t lengths[BCRYPT_LANES_MAX] = {72, 255, 256, 257, 73, 0, 74, 128};
     struct vector *lane[BCRYPT_LANES_MAX];
     for (int k = 0; k < BCRYPT_LANES_MAX; k++) {
         lane[k] = &made[k];
@@ -185,8 +185,8 @@ static void test_bytes_are_not_sign_extended(void)
 {
     static struct vector made[2] = {{.password = "\xa3", .length = 1, .cost = 5},
                                     {.password = "\xff\xff\xa3", .length = 3, .cost = 5}};
-    struct vector *lane[BCRYPT_LANES_MAX] = {&made[0], &made[1], &made[0],
-                                             &made[1], &made[1], &made[0]};
+    struct vector *lane[BCRYPT_LANES_MAX] = {&made[0], &made[1], &made[0], &made[1],
+                                             &made[1], &made[0], &made[1], &made[0]};
     uint8_t buggy[BCRYPT_DIGEST_BYTES];
     unbase64(buggy, sizeof buggy, "CE5elHaaO4EbggVDjb8P19RukzXSM3e");
     for (int i = 0; i < 2; i++) {

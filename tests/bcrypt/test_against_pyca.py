@@ -203,7 +203,7 @@ def test_random_batches(entries: list[tuple[bytes, bytes]]) -> None:
 
 
 def test_the_whole_public_interface_is_there() -> None:
-    """Every function of pyca/bcrypt, and its version; the rest of its names describe its package."""
+    """Every function of pyca/bcrypt, and its version; its other names describe the package."""
     functions = {name for name in vars(pyca)["__all__"] if callable(getattr(pyca, name))}
     assert functions | {"__version__"} <= set(bcrypt.__all__)
     assert bcrypt.__version__ == version("bcrypt")

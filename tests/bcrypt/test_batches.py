@@ -101,7 +101,7 @@ SETTING = b"\x04" + b"s" * 16
         (((b"a",), b"\x20" + SETTING[1:], 1), ValueError),
         (((b"a",), b"\xff" + SETTING[1:], 1), ValueError),
         (((b"a",), SETTING, 0), ValueError),
-        (((b"a",), SETTING, 7), ValueError),
+        (((b"a",), SETTING, 9), ValueError),
         (((b"a",), SETTING, -1), ValueError),
         (((b"a",), SETTING, 1 << 40), OverflowError),
         (((b"a",), SETTING), TypeError),

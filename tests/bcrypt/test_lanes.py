@@ -40,7 +40,7 @@ def test_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lanes.chosen() == 6
 
 
-@pytest.mark.parametrize("value", ["0", "7", "-1", "four", "4.0", " 4", "٤", "1" * 5000])
+@pytest.mark.parametrize("value", ["0", "9", "-1", "four", "4.0", " 4", "٤", "1" * 5000])
 def test_bad_setting_is_named_and_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str
 ) -> None:
@@ -48,12 +48,12 @@ def test_bad_setting_is_named_and_not_used(
     monkeypatch.setenv(lanes.VARIABLE, value)
     assert lanes.chosen() == lanes.DEFAULT_LANES
     assert len(caplog.records) == 1
-    assert "is not a number from 1 to 6" in caplog.text
+    assert "is not a number from 1 to 8" in caplog.text
 
 
 @pytest.mark.parametrize(
     "entry",
-    [None, [], "4", 4, {}, *({"lanes": lanes} for lanes in (4.0, "4", None, [4], 0, 7, -1))],
+    [None, [], "4", 4, {}, *({"lanes": lanes} for lanes in (4.0, "4", None, [4], 0, 9, -1))],
     ids=repr,
 )
 def test_unsound_entry_is_as_good_as_none(entry: object) -> None:
@@ -93,5 +93,23 @@ def test_relative_cache_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) ->
 def test_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is read of the machine is there on every machine."""
     assert machine.cpu_model()
+    assert machine.level_1_data_bytes() >= 0
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
     assert machine.cpu_model()
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [("32K", 6), ("48K", 8), ("128K", 8), ("much", 6), ("", 6), (None, 6)]
+)
+def test_lanes_that_are_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str | None, most: int
+) -> None:
+    """More than six only where the level-1 data cache holds them; other caches do not count."""
+    caches = [("1", "Instruction", "64K"), ("2", "Unified", "1024K"), ("1", "Data", size)]
+    for index, values in enumerate(caches):
+        (tmp_path / f"index{index}").mkdir()
+        for name, value in zip(("level", "type", "size"), values, strict=True):
+            if value is not None:
+                (tmp_path / f"index{index}" / name).write_text(f"{value}\n")
+    monkeypatch.setattr(machine, "CACHES", tmp_path)
+    assert lanes.most_measured() == most

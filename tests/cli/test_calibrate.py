@@ -33,7 +33,8 @@ def test_table(cache: Path) -> None:
     for text in (
         "pyca/bcrypt",
         "1 lane",
-        "6 lanes",
+        f"{lanes.most_measured()} lanes",
+        "ms a batch",
         " *",
         "Lanes: ",
         "Cost: ",
@@ -49,6 +50,7 @@ def test_json_is_remembered() -> None:
     result = json.loads(done.stdout)
     assert result["target_ms"] == 100
     assert result["remembered"] is True
+    assert len(result["rates"]["batch_ms"]) == len(result["rates"]["kernel"])
     assert lanes.remembered() == result["lanes"]
 
 

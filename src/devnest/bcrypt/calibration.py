@@ -17,7 +17,7 @@ import bcrypt as pyca
 
 from devnest.bcrypt.backend import KERNEL, PROBLEM, with_kernel
 from devnest.bcrypt.encoding import MAX_COST, MIN_COST, SALT_BYTES, Setting
-from devnest.bcrypt.lanes import MAX_LANES
+from devnest.bcrypt.lanes import MAX_LANES, MAX_NARROW_LANES, most_measured
 from devnest.bcrypt.machine import cpu_model
 
 __all__ = ["STATED_COST", "Calibration", "Rates", "calibrate_machine", "measure"]
@@ -27,6 +27,7 @@ RUN_COST = 8  # the cost that is measured: a run takes tens of milliseconds
 ROUNDS = 5  # runs of each number of lanes; the median counts
 MAX_START_S = 10.0  # until all threads of a run have started
 NEAR_BEST = 0.98  # the smallest number of lanes with this share of the best rate is chosen
+MIN_WIDE_GAIN = 1.05  # seven or eight lanes are chosen from this gain on: their batch takes longer
 
 PASSWORDS = [b"correct horse battery staple %d" % lane for lane in range(MAX_LANES)]
 SETTINGS = [Setting(b"2b", RUN_COST, bytes([lane]) * SALT_BYTES) for lane in range(MAX_LANES)]
@@ -52,8 +53,20 @@ class Rates:
         """Return the number of lanes to use; 1 where there is no kernel."""
         if not self.kernel:
             return 1
-        enough = NEAR_BEST * max(self.kernel)
-        return next(lanes for lanes, rate in enumerate(self.kernel, start=1) if rate >= enough)
+        narrow = self._smallest_near_best(1, MAX_NARROW_LANES)
+        if len(self.kernel) > MAX_NARROW_LANES:
+            wide = self._smallest_near_best(MAX_NARROW_LANES + 1, MAX_LANES)
+            if self.of(wide) >= MIN_WIDE_GAIN * self.of(narrow):
+                return wide
+        return narrow
+
+    def batch_ms(self, lanes: int) -> float:
+        """Return how many milliseconds a batch takes that fills so many lanes, at cost 10."""
+        return 1000 * lanes / self.of(lanes)
+
+    def _smallest_near_best(self, first: int, last: int) -> int:
+        enough = NEAR_BEST * max(self.kernel[first - 1 : last])
+        return next(lanes for lanes in range(first, last + 1) if self.of(lanes) >= enough)
 
 
 @dataclass(frozen=True)
@@ -89,8 +102,11 @@ class Calibration:
     sign_ins_per_s: float
 
     def as_dict(self) -> dict[str, object]:
-        """Return all of it as a dictionary, for `--json`."""
-        return asdict(self)
+        """Return all of it as a dictionary, for `--json`, with the time of each batch."""
+        result = asdict(self)
+        counts = range(1, len(self.rates.kernel) + 1)
+        result["rates"]["batch_ms"] = [self.rates.batch_ms(lanes) for lanes in counts]
+        return result
 
 
 def measure(rounds: int = ROUNDS, cores: int = 1) -> Rates:
@@ -109,7 +125,7 @@ def measure(rounds: int = ROUNDS, cores: int = 1) -> Rates:
     if KERNEL is not None:
         runs += [
             (lanes, partial(with_kernel, KERNEL, lanes, PASSWORDS[:lanes], SETTINGS[:lanes]))
-            for lanes in range(1, MAX_LANES + 1)
+            for lanes in range(1, most_measured() + 1)
         ]
     seen: list[list[float]] = [[] for _ in runs]
     with ThreadPoolExecutor(cores) as threads:  # hashing releases the GIL
@@ -143,7 +159,7 @@ def calibrate_machine(target_ms: float, cores: int, rounds: int = ROUNDS) -> Cal
     rates = measure(rounds, cores)
     lanes = rates.best()
     rate = rates.of(lanes)
-    stated_ms = 1000 * lanes / rate
+    stated_ms = rates.batch_ms(lanes)
     costs = range(MIN_COST, MAX_COST + 1)
     batch_ms = {cost: stated_ms * 2.0 ** (cost - STATED_COST) for cost in costs}
     within: Sequence[int] = [cost for cost in costs if batch_ms[cost] <= target_ms]

@@ -7,9 +7,11 @@ import platform
 from pathlib import Path
 
 from devnest import __version__
-from devnest.bcrypt.machine import cpu_model
+from devnest.bcrypt.machine import cpu_model, level_1_data_bytes
 
-MAX_LANES = 6  # the kernel's own limit: the state of more lanes would not fit the level-1 cache
+MAX_LANES = 8  # the kernel's own limit: nine lanes are no faster than eight
+MAX_NARROW_LANES = 6  # their state, 4 KiB a lane, fits a level-1 data cache of 32 KiB
+WIDE_CACHE_BYTES = 48 << 10  # the state of eight lanes fits a level-1 data cache of this size
 DEFAULT_LANES = 5  # on a machine that was not calibrated; docs/explanation/lanes.md has the figures
 VARIABLE = "DEVNEST_LANES"
 MAX_FILE_BYTES = 1 << 20  # read of the file; remember() writes a few hundred for each machine
@@ -51,6 +53,11 @@ def remembered() -> int | None:
         case {"lanes": int(lanes)} if 1 <= lanes <= MAX_LANES:
             return lanes
     return None
+
+
+def most_measured() -> int:
+    """Return how many lanes `devnest calibrate` tries: eight where the level-1 cache holds them."""
+    return MAX_LANES if level_1_data_bytes() >= WIDE_CACHE_BYTES else MAX_NARROW_LANES
 
 
 def remember(lanes: int) -> Path:

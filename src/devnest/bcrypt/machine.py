@@ -1,9 +1,10 @@
-"""The name of this machine's CPU."""
+"""The name of this machine's CPU, and the size of its level-1 data cache."""
 
 import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 # The lines that name a CPU: the first on x86, the numbers of the other two on ARM.
 NAMING = ("model name", "CPU implementer", "CPU part")
 
@@ -19,3 +20,18 @@ def cpu_model() -> str:
     except OSError:  # not Linux
         pass
     return " ".join(found.values()) or platform.processor() or platform.machine()
+
+
+def level_1_data_bytes() -> int:
+    """Return the size of a core's level-1 data cache, or 0 where the system does not tell."""
+    try:
+        for cache in CACHES.glob("index*"):
+            level, kind, size = (
+                (cache / name).read_text(encoding="ascii").strip()
+                for name in ("level", "type", "size")
+            )
+            if (level, kind, size[-1:]) == ("1", "Data", "K"):
+                return int(size[:-1]) << 10
+    except (OSError, ValueError):
+        pass
+    return 0

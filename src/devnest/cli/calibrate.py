@@ -57,13 +57,17 @@ def _remember(lanes: int) -> Path | None:
 def _tell(result: Calibration) -> None:
     rates = result.rates
     table = Table(title=f"bcrypt: {result.cpu}, {_cores(result.cores)}")
-    for column in ("", f"hashes/s of a core, cost {result.stated_cost}", "beside pyca/bcrypt"):
+    cost = result.stated_cost
+    columns = f"hashes/s of a core, cost {cost}", "beside pyca/bcrypt", f"ms a batch, cost {cost}"
+    for column in ("", *columns):
         table.add_column(column, justify="right" if column else "left")
-    table.add_row("pyca/bcrypt", f"{rates.pyca:.1f}", "1.00")
+    table.add_row("pyca/bcrypt", f"{rates.pyca:.1f}", "1.00", f"{1000 / rates.pyca:.0f}")
     for lanes, rate in enumerate(rates.kernel, start=1):
         chosen = " *" if lanes == result.lanes else ""
         name = f"{lanes} lane{'s' * (lanes > 1)}{chosen}"
-        table.add_row(name, f"{rate:.1f}", f"{rate / rates.pyca:.2f}")
+        table.add_row(
+            name, f"{rate:.1f}", f"{rate / rates.pyca:.2f}", f"{rates.batch_ms(lanes):.0f}"
+        )
     console = Console(highlight=False)
     console.print(table)
     if result.problem:
