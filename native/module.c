@@ -87,17 +87,23 @@ static PyObject *digests(PyObject *Py_UNUSED(module), PyObject *arguments)
 static PyMethodDef methods[] = {{"digests", digests, METH_VARARGS, digests_doc},
                                 {NULL, NULL, 0, NULL}};
 
-static struct PyModuleDef_Slot slots[] = {{0, NULL}};
+/* One binary serves Python 3.11 and newer, and a Python refuses slots that it does not know. So the
+   newest slot is first, and an older Python gets the end of the list. The limited API of 3.11 does
+   not define the names in the comments. */
+static struct PyModuleDef_Slot slots[] = {
+    {4, (void *)1}, /* Py_mod_gil, Py_MOD_GIL_NOT_USED: from 3.13 on */
+    {3, (void *)2}, /* Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED: 3.12 */
+    {0, NULL}};
 
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_kernel",
     .m_doc = "bcrypt, up to eight hashes at once on one core. See docs/explanation/lanes.md.",
     .m_methods = methods,
-    .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
+    definition.m_slots = slots + (Py_Version < 0x030D0000) + (Py_Version < 0x030C0000);
     return PyModuleDef_Init(&definition);
 }
