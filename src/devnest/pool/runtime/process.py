@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from devnest.pool.functions import Function, main_source
 from devnest.pool.runtime.interpreter import how_it_ended, import_path, interpreter
+from devnest.pool.runtime.output import Output
 from devnest.pool.runtime.progress import ALL, Progress
 from devnest.pool.wire.channel import Channel
 from devnest.pool.wire.payload import Packed, Segment, pack
@@ -67,7 +68,7 @@ class Events(Protocol):
         """
 
 
-def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
+def boot_frame(*, nice: int, names: Sequence[str], line_buffering: bool = False) -> bytes:
     """Return the frame that makes a worker import and run like this process."""
     main_path, main_module = main_source()
     how = {
@@ -76,6 +77,7 @@ def boot_frame(*, nice: int, names: Sequence[str]) -> bytes:
         "main_module": main_module,
         "nice": nice,
         "names": list(names),
+        "line_buffering": line_buffering,
     }
     return frame(Kind.BOOT, 0, pack(how).data)
 
@@ -116,6 +118,7 @@ class ProcessWorker:
         self._sent = 0  # calls in the newest batch
         self._is_stopping = self._is_unread = self._is_status_lost = False
         self._timer: asyncio.TimerHandle | None = None
+        self._output: Output | None = None
         wire, worker_wire = socket.socketpair()
         self._lifeline, worker_lifeline = socket.socketpair()
         _lifelines.add(self._lifeline)
@@ -127,12 +130,16 @@ class ProcessWorker:
                 worker_lifeline.fileno(),
                 *([progress.fd] if progress else []),
             ]
+            stdout, stderr = (None if output == "inherit" else subprocess.DEVNULL,) * 2
             try:
+                if output == "log":
+                    self._output = Output(loop, worker_id)
+                    stdout, stderr = self._output.fds
                 self._process = subprocess.Popen(
                     interpreter(_PROGRAM, [*map(str, fds)], import_path()),
                     stdin=subprocess.DEVNULL,
-                    stdout=None if output == "inherit" else subprocess.DEVNULL,
-                    stderr=None if output == "inherit" else subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
                     pass_fds=fds,
                     # Ctrl-C does not reach it, its group is killed with it, and `nice` needs it
                     # (`priority.py`).
@@ -141,9 +148,13 @@ class ProcessWorker:
             except OSError:
                 wire.close()
                 self._lifeline.close()
+                if self._output:
+                    self._output.abandon()
                 if self._progress:
                     self._progress.close()
                 raise
+        if self._output:
+            self._output.start()
         self._channel = Channel(loop, wire, self._received, self._wire_lost)
         self._channel.send_now(boot)
 
@@ -216,6 +227,8 @@ class ProcessWorker:
             begun = self.begun
             if self._progress:
                 self._progress.close()
+            if self._output:
+                self._output.close()
             status = self._process.wait()
             how = (
                 "ended, its status is unknown"

@@ -9,6 +9,7 @@ process group of this worker. That needs no thread, and no task can block it.
 import contextlib
 import fcntl
 import importlib
+import io
 import os
 import signal
 import socket
@@ -118,11 +119,14 @@ def boot(
     main_module: str | None,
     nice: int,
     names: list[str],
+    line_buffering: bool,
 ) -> None:
     """Take over the parent's import path and script, then import the functions in use."""
     sys.path[:] = path
     if nice:
         priority.lower(nice)
+    if line_buffering and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # someone reads each line when it is printed
     sys.modules["__main__"] = _Main(main_path, main_module)
     for name in names:
         with contextlib.suppress(BaseException):  # a task that calls it will report the error
