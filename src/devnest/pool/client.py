@@ -113,6 +113,8 @@ class RemotePool:
             parse_url(url), launcher, self._received, self._on_server_back, self._on_server_gone
         )
         self._pid = 0  # of the process that started the connection
+        # The event loop on which it was started, for `PoolExecutor`.
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._ids = itertools.count(1)
         self._open: dict[int, _Call] = {}
         self._dropped: set[int] = set()  # cancelled here, but not yet confirmed by the server
@@ -126,11 +128,6 @@ class RemotePool:
     def __repr__(self) -> str:
         where = "connected" if self._link.channel else "away"
         return f"<RemotePool {self._link.path} {self._state} {where} open={len(self._open)}>"
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop on which the client was started, or `None`."""
-        return self._connector.get_loop() if self._connector else None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -154,6 +151,7 @@ class RemotePool:
             raise PoolClosed("a connection to a pool starts once")
         self._state = "open"
         self._pid = os.getpid()
+        self.loop = asyncio.get_running_loop()
         self._link.connect()
         try:
             if not await self._link.is_greeted(self._patience):
