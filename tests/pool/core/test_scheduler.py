@@ -401,6 +401,7 @@ class Bench:
 
     def __init__(self, workers: int = 1, boot_s: float = 0.0, **limits: object) -> None:
         self.now = 0.0
+        self.pending: list[Action] = []  # what `submit` told to do
         self.scheduler = Scheduler(Limits(workers, workers, **limits), self.now)  # type: ignore[arg-type]
         starts = self.scheduler.dispatch(self.now)
         self.now += boot_s
@@ -410,11 +411,12 @@ class Bench:
 
     def submit(self, function: Function = PLAIN, **options: object) -> Task:
         task = Task(function, None, lambda _: None, **options)  # type: ignore[arg-type]
-        self.scheduler.submit(task, self.now)
+        self.pending += self.scheduler.submit(task, self.now)
         return task
 
     def dispatch(self) -> list[Action]:
-        return self.scheduler.dispatch(self.now)
+        actions, self.pending = self.pending, []
+        return actions + self.scheduler.dispatch(self.now)
 
     def sends(self) -> list[Send]:
         return [action for action in self.dispatch() if isinstance(action, Send)]
@@ -422,6 +424,24 @@ class Bench:
     def finish(self, send: Send, took: float = 1.0) -> None:
         self.now += took
         self.scheduler.done(send.worker_id, send.batch_id, ["ok"] * len(send.batch), self.now)
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout_s": 1.0}, {"deadline_at": 10.0}])
+@pytest.mark.parametrize("function", [PLAIN, BATCHED])
+def test_only_a_single_plain_call_goes_at_once(
+    function: Function, options: dict[str, float]
+) -> None:
+    """A call goes to a worker from `submit` if nothing runs, no timer is needed, and no batch."""
+    bench = Bench(workers=2)
+    bench.dispatch()
+    bench.submit(function, **options)
+    goes_at_once = function is PLAIN and not options
+    assert [type(action) for action in bench.pending] == [Send] * goes_at_once
+    assert bench.scheduler.waiting == (not goes_at_once)
+    bench.submit()  # something runs or waits already
+    assert len(bench.pending) == goes_at_once
+    assert len(bench.sends()) == 2
+    assert bench.scheduler.waiting == 0
 
 
 def test_no_priority_starves() -> None:

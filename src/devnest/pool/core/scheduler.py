@@ -99,6 +99,10 @@ class Scheduler:
             raise self._refuse(
                 "deadline", DeadlineExceeded("the deadline had passed when the task was submitted")
             )
+        if self._is_single_call(task):
+            task.enqueued_at = now
+            self._send([task], now)
+            return self._take_actions()
         idle, workers = len(self.workers.idle), len(self.workers.idle) + len(self.workers.busy)
         displaced = self.backlog.admit(
             task, self.workers.limits, idle=idle, workers=workers, now=now
@@ -285,6 +289,21 @@ class Scheduler:
                 self.workers.kill(worker, "timeout")
 
     # Helpers; each leaves the records consistent.
+
+    def _is_single_call(self, task: Task) -> bool:
+        """Whether a new task can go to a worker without the queue.
+
+        It is the only one, needs no timer, and could not be batched with calls that follow in this
+        event loop iteration.
+        """
+        workers = self.workers
+        return (
+            not workers.busy
+            and bool(workers.idle)
+            and not task.function.max_size
+            and not task.is_timed()
+            and self.can_skip_dispatch
+        )
 
     def _take_actions(self) -> list[Action]:
         if not self._actions:

@@ -64,7 +64,8 @@ class Engine:
     def submit(self, task: Task) -> None:
         """Submit a task, whose `answer` is called later; raises as `Scheduler.submit` does."""
         self._perform(self.scheduler.submit(task, time.monotonic()))
-        self.dispatch_soon()
+        if self.scheduler.waiting:
+            self.dispatch_soon()
 
     def cancel(self, task: Task) -> None:
         """Drop a task, without an answer."""
