@@ -12,7 +12,7 @@ from devnest.pool.errors import PoolFull
 
 __all__ = ["MAX_COALESCED_CALLS", "Backlog"]
 
-# Short calls of one function without time limits may go to a worker in one frame. Each bound keeps
+# Short calls of one function without a timeout may go to a worker in one frame. Each bound keeps
 # the calls of a frame from waiting long for each other.
 MAX_COALESCED_CALLS = 16  # in one frame
 MAX_QUICK_CALL_S = 500e-6  # mean run time up to which a call counts as short
@@ -94,7 +94,9 @@ class Backlog:
             return [task]
         return [
             task,
-            *self.queue.pop_more(task.function, share - 1, now, timed=task.function.max_size > 0),
+            *self.queue.pop_more(
+                task.function, share - 1, now, with_timeout=task.function.max_size > 0
+            ),
         ]
 
     def refuse_full(self, workers: int) -> PoolFull:
@@ -105,10 +107,10 @@ class Backlog:
     def _coalesced_size(self, task: Task, limits: Limits) -> int:
         """Return how many calls of an unbatched function may share a frame: 1 if they are long.
 
-        A task with a timeout or a deadline is sent alone, since its time limits must not include
-        the run time of other calls.
+        A task with a timeout is sent alone, since the timeout must not include the run time of
+        other calls. A deadline includes the wait for them in any case.
         """
-        if not limits.can_coalesce or task.is_timed():
+        if not limits.can_coalesce or task.timeout_s < math.inf:
             return 1
         task_s = self.estimates.task_s(task.function)
         return (

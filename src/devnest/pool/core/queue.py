@@ -8,6 +8,7 @@ every `AGEING_S` seconds that it has waited. So the next task of every level gai
 levels until it runs, and no task starves.
 """
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
@@ -82,15 +83,15 @@ class Queue:
         return task
 
     def pop_more(
-        self, function: Function, size: int, now: float, *, timed: bool = True
+        self, function: Function, size: int, now: float, *, with_timeout: bool = True
     ) -> list[Task]:
         """Remove and return up to `size` more tasks of a function, each the first of its key.
 
-        Unless `timed` is true, only tasks without a timeout and without a deadline are taken.
+        Unless `with_timeout` is true, only tasks without a timeout are taken.
         """
         taken: list[Task] = []
         for level in self._in_order(now):
-            while len(taken) < size and (task := level.next(function, timed=timed)):
+            while len(taken) < size and (task := level.next(function, with_timeout=with_timeout)):
                 self._take(level, task)
                 taken.append(task)
         return taken
@@ -168,13 +169,13 @@ class _Level:
         self.length -= 1
         self.cost_s = max(0.0, self.cost_s - task.cost_s)
 
-    def next(self, function: Function | None = None, *, timed: bool = True) -> Task | None:
+    def next(self, function: Function | None = None, *, with_timeout: bool = True) -> Task | None:
         """Return the next task, or the next one of `function` that is the first of its key."""
         for keys in self.turns.values():
             for key_queue in keys.values():
                 head = next(iter(key_queue))
                 if function is None or (
-                    head.function == function and (timed or not head.is_timed())
+                    head.function == function and (with_timeout or head.timeout_s == math.inf)
                 ):
                     return head
         return None
