@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import functools
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from devnest.pool.runtime.cpus import usable_cpus
 from devnest.pool.runtime.engine import Engine, WorkerHandle
 from devnest.pool.runtime.process import HAS_PROGRESS, Events, ProcessWorker, boot_frame
 from devnest.pool.runtime.thread import ThreadWorker
+from devnest.pool.siblings import MAX_BATCH_TO_WARN, MIN_CALLS, count_sibling_pools
 
 if TYPE_CHECKING:
     from devnest.pool.client import RemotePool
@@ -30,6 +32,9 @@ __all__ = ["Pool"]
 # Functions that a replacement imports before it is ready. More would delay it; the oldest is
 # dropped.
 MAX_WARM_FUNCTIONS = 64
+
+
+_log = logging.getLogger("devnest.pool")
 
 
 class Pool:
@@ -117,6 +122,7 @@ class Pool:
             can_coalesce=self._is_process and HAS_PROGRESS,
         )
         main_source()  # known from now on, also when the script ends before a worker starts
+        self._batched_calls = 0
         self._engine: Engine | None = None
         self._pid = 0  # of the process that started the pool
         self._functions: dict[Callable[..., Any], Function] = {}
@@ -281,8 +287,12 @@ class Pool:
         timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
         check_options(timeout_s, priority, key)
         function = self._functions.get(func) or self._describe(func)
-        if function.max_size and kwargs:
-            raise InvalidTask("a batched function takes positional arguments only")
+        if function.max_size:
+            if kwargs:
+                raise InvalidTask("a batched function takes positional arguments only")
+            self._batched_calls += 1
+            if self._batched_calls == MIN_CALLS and self._is_process:
+                engine.loop.run_in_executor(None, _warn_of_siblings, self.stats().mean_batch)
         loop = engine.loop
         future: asyncio.Future[Any] = loop.create_future()
         task = Task(
@@ -389,6 +399,17 @@ class Pool:
             events,
             max_rss=self._limits.max_rss is not None,
             output=self._worker_output,
+        )
+
+
+def _warn_of_siblings(mean_batch: float) -> None:
+    """Log a warning if batches are small and other processes of the program have pools too."""
+    if mean_batch <= MAX_BATCH_TO_WARN and (others := count_sibling_pools()):
+        _log.warning(
+            "calls run in batches of %.1f, and %d other processes of this program have a pool of "
+            "their own; with Pool.shared() their calls run in common batches",
+            mean_batch,
+            others,
         )
 
 
