@@ -7,7 +7,6 @@ The commit's sources are run from a temporary directory with this environment's 
 not compiled there, which no light request notices. Needs git's history, and wrk.
 """
 
-import argparse
 import asyncio
 import io
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import uvloop
 
+import report
 from devnest.load import Plan, constant, run
 from devnest.settings import HASH_NICE
 from kernel import kernel_rates
@@ -94,7 +94,7 @@ def at_rate(at: DevNest, rate: float, seconds: int) -> Figures:
 
 def main() -> None:
     """Measure in turn; print medians and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument(
         "commit",
         nargs="?",
@@ -153,4 +153,4 @@ def show(load: str, commit: str, before: list[Figures], now: list[Figures]) -> N
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

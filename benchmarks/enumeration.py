@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import report
 from devnest.store import Database, DataDirectory, disable_account, find_account_id, running_url
 
 PASSWORD = "correct horse battery"
@@ -114,7 +115,7 @@ def mann_whitney(first: list[float], second: list[float]) -> tuple[float, float]
     return math.erfc(z / math.sqrt(2)), u / (n * m)
 
 
-def report(times: dict[str, list[float]], title: str) -> bool:
+def print_figures(times: dict[str, list[float]], title: str) -> bool:
     """Print the figures; whether all medians are within the target."""
     print(title)
     medians = {kind: statistics.median(values) for kind, values in times.items()}
@@ -137,9 +138,7 @@ def report(times: dict[str, list[float]], title: str) -> bool:
 
 def main() -> None:
     """Measure and print; status 1 where medians differ by more than the target."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logins", type=int, default=300, help="of each kind (default 300)")
     parser.add_argument(
         "--cost", type=int, default=10, help="of bcrypt (default 10; a lower one is a harder test)"
@@ -158,9 +157,11 @@ def main() -> None:
         connection.close()
     work = f"bcrypt cost {options.cost}" if options.scheme == "bcrypt" else "argon2id"
     sys.exit(
-        0 if report(times, f"{options.logins} sign-ins of each kind, {work}, no limits") else 1
+        0
+        if print_figures(times, f"{options.logins} sign-ins of each kind, {work}, no limits")
+        else 1
     )
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import uvloop
 
+import report
 from client import Client, connected, http
 from devnest.bcrypt import LANES
 from devnest.settings import HASH_NICE
@@ -270,7 +271,7 @@ def show(title: str, runs: list[dict[str, float]]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument(
@@ -307,4 +308,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

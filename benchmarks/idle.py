@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvloop
 
+import report
 from devnest.load import Plan, constant, run
 from running import CpuUse, DevNest, cpu_use, devnest, pss_bytes, raise_descriptor_limit
 
@@ -97,7 +98,7 @@ async def measure(at: DevNest, options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--connections", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=200, help="light requests a second")
     parser.add_argument(
@@ -111,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

@@ -3,7 +3,6 @@
 On a busy machine the seconds of CPU tell more than the seconds.
 """
 
-import argparse
 import os
 import platform
 import resource
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import report
 from devnest.bcrypt.machine import cpu_model
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +80,7 @@ def cpu_s() -> float:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3, help="of each extra (3)")
     parser.add_argument(
         "--newest", action="store_true", help="the newest versions, not those of constraints.txt"
@@ -113,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

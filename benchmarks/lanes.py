@@ -19,6 +19,7 @@ from pathlib import Path
 
 import bcrypt as pyca
 
+import report
 from devnest import bcrypt
 from devnest.bcrypt.backend import KERNEL, with_kernel
 from devnest.bcrypt.calibration import PASSWORDS, RUN_COST, SETTINGS, measure
@@ -188,9 +189,7 @@ PARTS = {"lanes": lanes, "cores": cores, "stall": stall, "batch": batch}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "part", nargs="?", choices=[*PARTS, "work"], help="all of them where none is named"
     )
@@ -203,8 +202,10 @@ def main() -> None:
         PARTS[given.part]()
     else:  # each in a process of its own: no CPU pinned and no memory peak is left from the one before
         for part in PARTS:
-            subprocess.run([sys.executable, __file__, part], check=True)
+            command = [sys.executable, __file__, part]
+            done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
+            say(done.stdout.rstrip())
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 
+import report
 from devnest.load import Plan, Profile, VirtualUser, constant, run
 from devnest.load.result import Result
 
@@ -84,7 +85,7 @@ def measure(url: str, vus: int, seconds: int) -> Result:
 
 def main() -> None:
     """Measure the three ways in turn and print their medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--vus", type=int, default=64, help="clients at a time")
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

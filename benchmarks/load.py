@@ -21,6 +21,7 @@ from time import perf_counter
 
 import uvloop
 
+import report
 from devnest.load import Plan, Profile, VirtualUser, constant, run
 from devnest.load.result import Machine, Result, exact_percentile
 
@@ -139,7 +140,7 @@ def measure(connections: int, delay_s: float, seconds: int, rounds: int) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--clock", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=int, default=2)
@@ -179,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

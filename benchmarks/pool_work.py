@@ -7,6 +7,9 @@ import time
 from devnest import bcrypt
 from devnest.pool import batched
 
+WORKERS = 2  # of each pool
+CALLERS = 64  # at a time, where there is more than one
+
 
 def small(number: int) -> int:
     return number + 1

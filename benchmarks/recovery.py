@@ -17,6 +17,7 @@ import msgspec
 import psutil
 import uvloop
 
+import report
 from client import Client, connected, http
 from kernel import PASSWORD
 from running import DevNest, devnest
@@ -195,7 +196,7 @@ async def measure(at: DevNest, options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Kill, look and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--calm", type=float, default=2, help="seconds before a kill")
@@ -208,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

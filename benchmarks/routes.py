@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+import report
 from devnest.experiment import DesignFailed, every_design, started
 from running import DevNest, cpu_use, devnest
 
@@ -38,7 +39,7 @@ wrk.headers["Authorization"] = "Bearer %s"
 
 def main() -> None:
     """Measure, alternating between routes and numbers of servers; print medians, and with `--profile` the profile."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3, help="times each route is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
     parser.add_argument(
@@ -218,4 +219,4 @@ def profile(name: str, url: str, arguments: list[str], pid: int, seconds: int, f
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

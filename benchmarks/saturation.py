@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvloop
 
+import report
 from devnest.bcrypt import LANES
 from devnest.load import Plan, constant, run
 from devnest.settings import HASH_NICE
@@ -53,7 +54,7 @@ async def measure(at: DevNest, options: argparse.Namespace, vus: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--cost", type=int, default=10)
@@ -69,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

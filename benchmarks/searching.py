@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import uvloop
 
+import report
 from client import connected, http
 from flood import Bench, percentile, sign_in
 from running import cpu_use, devnest
@@ -131,7 +132,7 @@ async def measure(port: int, words: str, options: argparse.Namespace) -> dict[st
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of search")
     parser.add_argument("--posts", type=int, default=400)
     parser.add_argument("--clients", type=int, default=40, help="that search")
@@ -154,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import uvloop
 
+import report
 from devnest.load import Plan, constant, run
 from running import DevNest, devnest, pss_bytes
 
@@ -86,7 +87,7 @@ async def soak(at: DevNest, options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Soak and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument(
         "--rate", type=float, help="rounds a second (default: half of what is measured first)"
@@ -100,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

@@ -8,6 +8,7 @@ import httpx
 import psutil
 import uvloop
 
+import report
 from idle import light
 from running import DevNest, devnest, pss_bytes, raise_descriptor_limit
 
@@ -141,7 +142,7 @@ async def measure(at: DevNest, options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument(
         "--pipelined", type=int, default=4, help="requests that each client sends at once"
@@ -161,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)

@@ -1,11 +1,11 @@
 """From `devnest serve` to its ready line, with default options: on a new data directory, and on one that exists."""
 
-import argparse
 import os
 import statistics
 import time
 from pathlib import Path
 
+import report
 from running import fresh_directory, serving
 
 TARGETS = {"new": 5.0, "existing": 2.0}  # seconds
@@ -20,7 +20,7 @@ def start_s(data_dir: Path) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument(
         "--runs", type=int, default=5, help="new data directories, each started twice"
     )
@@ -42,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    report.run(main)
