@@ -1,10 +1,11 @@
-"""The light routes of an earlier commit beside those of today, in one run: did they become dearer?
+"""Compares the light routes of an earlier commit with those of today, in one run.
 
-As fast as they are answered, by wrk; with `--rate`, so many a second, while as many processes as there are CPUs hash at
-low priority. The second is a server's usual day: requests come alone, and find the caches full of something else.
+By default wrk sends requests as fast as they are answered. With `--rate`, they come at a constant
+rate, while one process for each CPU hashes at low priority. That is like a server's usual day:
+requests come one by one, and other work has used the CPU caches in between.
 
-The commit's sources are run from a temporary directory with this environment's interpreter and packages. Its kernel is
-not compiled there, which no light request notices. Needs git's history, and wrk.
+The commit's sources run from a temporary directory with this environment's interpreter and
+packages. The kernel is not compiled there; light requests do not use it. Needs git and wrk.
 """
 
 import asyncio
@@ -30,7 +31,8 @@ from running import DevNest, cpu_use, fresh_directory, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT = f"{Path(__file__).with_name('profiles.py')}:Light"
-BEFORE_ACCOUNTS = "22be64dd"  # the last commit without sessions, throttling, search and what else the accounts brought
+# The last commit without accounts, sessions, throttling and search.
+BEFORE_ACCOUNTS = "22be64dd"
 ROUTES = ("POST /posts", "GET /posts (20 posts)")
 NOW = "now"
 COST = 10
@@ -49,12 +51,12 @@ def unpack(commit: str, tree: Path) -> None:
 
 
 def has_limits(tree: Path) -> bool:
-    """Whether `devnest serve` of these sources has limits on sign-ins, and an option to switch them off."""
+    """Return whether `devnest serve` of these sources has the option `--no-limits`."""
     return "--no-limits" in (tree / "src/devnest/cli/serve.py").read_text()
 
 
 def flat_out(at: DevNest, route: str, lua: Path, seconds: int) -> Figures:
-    """One route by wrk, on 64 connections."""
+    """Measure one route by wrk, on 64 connections."""
     with cpu_use(at) as use:
         rate, p99 = wrk(posts(at), arguments(route, lua), seconds)
     return {
@@ -65,7 +67,7 @@ def flat_out(at: DevNest, route: str, lua: Path, seconds: int) -> Figures:
 
 
 def at_rate(at: DevNest, rate: float, seconds: int) -> Figures:
-    """Reads and posts at a constant rate, beside hashing."""
+    """Measure reads and posts at a constant rate, beside hashing."""
 
     async def both() -> Figures:
         hashing = asyncio.create_task(
@@ -110,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.rate is None and shutil.which("wrk") is None:
         sys.exit("wrk is needed: apt install wrk")
-    # Options that the first commit had too; limits on sign-ins, which 64 clients of one address would meet, came later.
+    # Options that the first commit had too. Limits on sign-ins came later.
     same = ("--hash-cost=4", "--hash-workers=1", f"--processes={options.processes}")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devnest-bench-")))
@@ -142,7 +144,7 @@ def main() -> None:
 
 
 def show(load: str, commit: str, before: list[Figures], now: list[Figures]) -> None:
-    """A line for each figure: before, now, and the median of the runs' ratios."""
+    """Print a line for each figure: before, now, and the median of the runs' ratios."""
     print(f"{load:32} {commit[:10]:>10} {NOW:>10} {'ratio':>7}")
     for name in now[0]:
         ratio = statistics.median(

@@ -1,4 +1,4 @@
-"""A client that costs little, from an address of one's choice; shared by the benchmarks that look at each answer."""
+"""An HTTP client that uses little CPU and can choose its address on the loopback."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ class Client(asyncio.Protocol):
             self.waiter.set_result(0)
 
     async def request(self, request: bytes) -> tuple[int, float]:
-        """The status, 0 for a broken connection, and the milliseconds it took."""
+        """Return the status, 0 for a broken connection, and the milliseconds it took."""
         self.waiter = asyncio.get_running_loop().create_future()
         started = time.perf_counter()
         self.transport.write(request)
@@ -51,7 +51,7 @@ class Client(asyncio.Protocol):
 
 
 def http(method: str, path: str, body: object = None, token: str = "") -> bytes:
-    """A request as bytes."""
+    """Return a request as bytes."""
     content = b"" if body is None else msgspec.json.encode(body)
     head = f"{method} /api/v1{path} HTTP/1.1\r\nhost: bench\r\n"
     if content:
@@ -62,7 +62,7 @@ def http(method: str, path: str, body: object = None, token: str = "") -> bytes:
 
 
 async def connected(port: int, address: str = "127.0.0.1") -> Client:
-    """A connection to DevNest on this machine, from one of the addresses of its loopback."""
+    """Connect to DevNest on this machine from one of its loopback addresses."""
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(Client, "127.0.0.1", port, local_addr=(address, 0))
     return client

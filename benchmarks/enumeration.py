@@ -1,10 +1,10 @@
-"""Does the time of a refused sign-in tell which accounts exist?
+"""Measures whether the time of a refused sign-in tells which accounts exist.
 
-Interleaved sign-ins, one at a time, in an order drawn anew for each round: an unknown account, a wrong password, and a
-disabled account with its right password. Ratios of medians, and the two-sided Mann-Whitney U test for each pair: p is
-how often two samples of one and the same distribution would differ at least as much in rank; below 0.01 the times of
-the two kinds do differ. The share says how well one answer tells them apart: in how many of all pairs the first kind
-took longer, 50 % being no better than a coin.
+It sends sign-ins one at a time, in a new random order for each round: an unknown account, a wrong
+password, and a disabled account with its right password. It prints the ratios of medians and a
+two-sided Mann-Whitney U test for each pair. p is the probability that two samples of the same
+distribution differ in rank at least as much; below 0.01 the two kinds differ. The share is that of
+all pairs in which the first kind took longer; 50 % means that one time tells nothing.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TARGET = 0.02
 
 @contextmanager
 def devnest(*options: str) -> Iterator[tuple[int, Path]]:
-    """A fresh DevNest with one server and one worker; its port and its data directory."""
+    """Run a new DevNest with one server and one worker; yield its port and data directory."""
     with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
         Path(directory).chmod(0o711)
         data_dir = Path(directory) / "d"
@@ -52,7 +52,7 @@ def devnest(*options: str) -> Iterator[tuple[int, Path]]:
 
 
 def post(connection: http.client.HTTPConnection, path: str, body: dict[str, str]) -> int:
-    """The status of the answer."""
+    """Send a request and return the status of its response."""
     connection.request(
         "POST", f"/api/v1/auth/{path}", json.dumps(body), {"content-type": "application/json"}
     )
@@ -62,7 +62,7 @@ def post(connection: http.client.HTTPConnection, path: str, body: dict[str, str]
 
 
 def prepare(connection: http.client.HTTPConnection, data_dir: Path) -> None:
-    """Make the accounts, and disable those of that kind."""
+    """Make the accounts, and disable those that are to be disabled."""
 
     async def disable() -> None:
         async with Database(running_url(DataDirectory(data_dir)), connections=1) as database:
@@ -79,7 +79,7 @@ def prepare(connection: http.client.HTTPConnection, data_dir: Path) -> None:
 
 
 def measure(connection: http.client.HTTPConnection, logins: int) -> dict[str, list[float]]:
-    """Milliseconds of each kind, in the order of the rounds."""
+    """Return the milliseconds of each kind of sign-in, in the order of the rounds."""
     attempts: dict[str, Callable[[int], dict[str, str]]] = {
         "unknown": lambda n: {"username": f"nobody{n:03}", "password": PASSWORD},
         "wrong password": lambda n: {"username": f"member{n:03}", "password": "incorrect horse"},
@@ -99,7 +99,10 @@ def measure(connection: http.client.HTTPConnection, logins: int) -> dict[str, li
 
 
 def mann_whitney(first: list[float], second: list[float]) -> tuple[float, float]:
-    """p, two-sided, by the normal approximation with its correction for ties; and the share of pairs first > second."""
+    """Return the two-sided p of a Mann-Whitney test, and the share of pairs first > second.
+
+    It uses the normal approximation with the correction for ties.
+    """
     ranks, ties = {}, 0
     position = 0
     for value, group in itertools.groupby(sorted(first + second)):
@@ -116,7 +119,7 @@ def mann_whitney(first: list[float], second: list[float]) -> tuple[float, float]
 
 
 def print_figures(times: dict[str, list[float]], title: str) -> bool:
-    """Print the figures; whether all medians are within the target."""
+    """Print the figures; return whether all medians are within the target."""
     print(title)
     medians = {kind: statistics.median(values) for kind, values in times.items()}
     for kind, values in times.items():
@@ -137,7 +140,7 @@ def print_figures(times: dict[str, list[float]], title: str) -> bool:
 
 
 def main() -> None:
-    """Measure and print; status 1 where medians differ by more than the target."""
+    """Measure and print; exit with status 1 if medians differ by more than the target."""
     parser = report.parser(__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logins", type=int, default=300, help="of each kind (default 300)")
     parser.add_argument(

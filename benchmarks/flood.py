@@ -1,10 +1,16 @@
-"""Sign-ins at ten times what the machine can hash, from a few addresses, beside honest clients.
+"""Sends ten times the sign-ins that the machine can hash, beside honest clients.
 
-Asks four questions. How slow do light requests get, beside an idle machine? How much of the kernel's rate arrives as
-answered sign-ins (goodput), and how much of what was answered before the flood, when just enough were asked for to keep
-the workers busy beside the same light requests? How fast is a refusal? How long does an honest client wait for its own
-sign-in? To see why, it prints who used the CPUs while flooded, and what a batch took then and beside nothing else.
-`--extremes` asks them for several values of `--hash-nice` and adds the other extreme, sign-ins under a flood of reads.
+It measures:
+
+- light requests, beside those of an idle machine;
+- goodput: the share of the kernel's rate that arrives as answered sign-ins, and the share of the
+  rate before the flood, when sign-ins just keep the workers busy beside the same light requests;
+- the time of a refusal;
+- the wait of an honest client for its own sign-in.
+
+It also prints the CPU use of each kind of process, and the time of a batch with and without the
+flood. `--extremes` repeats this for several values of `--hash-nice`, and measures sign-ins under a
+flood of reads.
 """
 
 import argparse
@@ -33,7 +39,7 @@ ACCOUNTS = 30  # of the flood: with limits one alone would have no more than ten
 
 
 def sign_in(username: str) -> bytes:
-    """The request."""
+    """Return a sign-in as bytes."""
     return http("POST", "/auth/login", {"username": username, "password": PASSWORD})
 
 
@@ -41,7 +47,7 @@ FLOOD = [sign_in(f"flood-{number}") for number in range(ACCOUNTS)]
 
 
 class Bench:
-    """One DevNest and the clients around it."""
+    """A DevNest and its clients."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -51,7 +57,7 @@ class Bench:
         return await connected(self.port, address)
 
     async def prepare(self) -> None:
-        """An account for each kind of client, and some posts."""
+        """Make an account for each kind of client, and some posts."""
         client = await self.connect(LIGHT)
         for name in ("honest", "light", *(f"flood-{number}" for number in range(ACCOUNTS))):
             account = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
@@ -63,7 +69,7 @@ class Bench:
         client.transport.close()
 
     async def batches(self) -> tuple[float, float]:
-        """The seconds that the workers spent on batches since they were started, and how many batches."""
+        """Return the seconds of all batches since the workers started, and their number."""
         client = await self.connect(LIGHT)
         await client.request(b"GET /metrics HTTP/1.1\r\nhost: bench\r\n\r\n")
         client.transport.close()
@@ -76,7 +82,7 @@ class Bench:
         return values["pool_run_seconds_sum"], values["pool_run_seconds_count"]
 
     async def light(self, seconds: float, rate: float, times: list[float]) -> None:
-        """Reads and posts at a constant rate, timed from when each was due."""
+        """Send reads and posts at a constant rate; each is timed from the moment it was due."""
         clients = [await self.connect(LIGHT) for _ in range(16)]
         free = asyncio.Queue[Client]()
         for client in clients:
@@ -102,7 +108,10 @@ class Bench:
         await asyncio.gather(*tasks)
 
     async def crowd(self, seconds: float, clients: int, ended: list[float]) -> None:
-        """So many clients of the flood's addresses, each signing in again when answered; `ended`: when each was."""
+        """Run clients from the addresses of the flood, each of which signs in again and again.
+
+        `ended` gets the time of each answer.
+        """
         addresses, requests = itertools.cycle(FLOODERS), itertools.cycle(FLOOD)
         ends = time.perf_counter() + seconds
 
@@ -119,7 +128,10 @@ class Bench:
     async def flood(
         self, seconds: float, rate: float, ended: list[float], refused: list[float]
     ) -> None:
-        """Sign-ins from a few addresses at a constant rate; whoever still waits at the end is left."""
+        """Send sign-ins from a few addresses at a constant rate.
+
+        Requests without an answer at the end are dropped.
+        """
         clients: asyncio.Queue[Client] = asyncio.Queue()
         addresses, requests = itertools.cycle(FLOODERS), itertools.cycle(FLOOD)
         started = time.perf_counter()
@@ -146,7 +158,7 @@ class Bench:
             task.cancel()
 
     async def honest(self, seconds: float, waits: list[float], ended: list[float]) -> None:
-        """One client that signs in again and again, with a pause; how long each took, and when each ended."""
+        """Sign in again and again with a pause; return how long each took, and when it ended."""
         client = await self.connect(HONEST)
         request = sign_in("honest")
         ends = time.perf_counter() + seconds
@@ -158,7 +170,7 @@ class Bench:
             await asyncio.sleep(0.2)
 
     async def readers(self, seconds: float) -> None:
-        """A flood of reads on 32 connections, as fast as they are answered."""
+        """Send reads on 32 connections as fast as they are answered."""
         ends = time.perf_counter() + seconds
 
         async def read() -> None:
@@ -170,24 +182,24 @@ class Bench:
 
 
 def percentile(values: list[float], p: float) -> float:
-    """The p-th percentile."""
+    """Return the p-th percentile."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * p / 100))] if ordered else float("nan")
 
 
 def answered(moments: list[float], since: float, seconds: float) -> float:
-    """How many a second of these moments are in that time."""
+    """Return how many of the moments lie in a period, for each second of it."""
     return sum(since <= moment < since + seconds for moment in moments) / seconds
 
 
 def fixed(options: argparse.Namespace) -> tuple[str, ...]:
-    """The options of DevNest that are the same in every run."""
+    """Return the options of DevNest that are the same in every run."""
     limits = "--limits" if options.limits else "--no-limits"
     return f"--hash-cost={options.cost}", f"--hash-workers={options.workers}", limits
 
 
 async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
-    """All the figures for one value of `--hash-nice`."""
+    """Measure all figures for one value of `--hash-nice`."""
     # All at once: two CPUs may be two threads of one core.
     capacity = kernel_rates(options.cost, 2.0, options.workers, nice)
     batch_s = LANES * options.workers / capacity
@@ -246,7 +258,7 @@ async def measure(options: argparse.Namespace, nice: int) -> dict[str, float]:
 
 
 async def sign_ins_under_reads(options: argparse.Namespace, nice: int) -> dict[str, float]:
-    """The other extreme: one client's sign-ins while reads take all they can get."""
+    """Measure the other extreme: one client's sign-ins beside a flood of reads."""
     alone: list[float] = []
     waits: list[float] = []
     with devnest(*fixed(options), f"--hash-nice={nice}") as at:
@@ -263,7 +275,7 @@ async def sign_ins_under_reads(options: argparse.Namespace, nice: int) -> dict[s
 
 
 def show(title: str, runs: list[dict[str, float]]) -> None:
-    """Medians of the runs."""
+    """Return the medians of the runs."""
     print(title)
     for name in runs[0]:
         print(f"  {name:30} {statistics.median(run[name] for run in runs):10.2f}")
@@ -290,7 +302,8 @@ def main() -> None:
         help="several values, and sign-ins under a flood of reads",
     )
     options = parser.parse_args()
-    gc.disable()  # a pass over 2,000 clients that wait takes 22 ms, in which this process measures itself
+    # A collection with 2,000 waiting clients takes 22 ms, which would count as a slow response.
+    gc.disable()
     values = [0, 3, 5, 10, 19] if options.extremes else [options.nice]
     questions: list[Callable[[argparse.Namespace, int], Awaitable[dict[str, float]]]] = [measure]
     if options.extremes:

@@ -1,4 +1,4 @@
-"""What idle keep-alive connections cost: memory for each, and light requests beside them and without them."""
+"""Measures idle keep-alive connections: their memory, and light requests beside them."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ KEEP_ALIVE_S = 75
 
 
 class Idle(asyncio.Protocol):
-    """One request, then silence."""
+    """Sends one request and nothing more."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ class Idle(asyncio.Protocol):
 
 
 async def connect(port: int, count: int) -> list[Idle]:
-    """Many connections, each with a request behind it."""
+    """Open many connections, each of which has had one request."""
     loop = asyncio.get_running_loop()
     free = asyncio.Semaphore(AT_ONCE)
 
@@ -55,14 +55,14 @@ async def connect(port: int, count: int) -> list[Idle]:
 
 
 async def light(at: DevNest, rate: float, seconds: float) -> tuple[float, float, int]:
-    """p50 and p99 of light requests at a constant rate, in ms, and how many failed."""
+    """Return p50 and p99 of light requests at a constant rate in ms, and the failures."""
     result = await run(Plan(at.url, PROFILE, stages=constant(16, seconds), rate=rate))
     good = result.trend(expected=True)
     return good.percentile(50), good.percentile(99), result.failed
 
 
 async def measure(at: DevNest, options: argparse.Namespace) -> None:
-    """In turn without and with the connections; memory from the first time they come."""
+    """Measure without and with the connections in turn, and their memory the first time."""
     servers = at.parts("server")
     figures: dict[bool, list[tuple[float, float, int]]] = {False: [], True: []}
     uses: dict[bool, CpuUse] = {}  # of the last time

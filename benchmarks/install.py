@@ -1,4 +1,4 @@
-"""What each extra installs: packages, megabytes, and seconds with everything in pip's cache.
+"""Measures what each extra installs: packages, megabytes, and seconds with a full pip cache.
 
 On a busy machine the seconds of CPU tell more than the seconds.
 """
@@ -28,7 +28,7 @@ MEGABYTE = 1_000_000
 
 
 class Installed(NamedTuple):
-    """What one installation of an extra came to. The packages include DevNest."""
+    """The figures of one installation. The packages include DevNest."""
 
     packages: int
     size_mb: float
@@ -37,7 +37,7 @@ class Installed(NamedTuple):
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command; end this program with the command's words where it fails."""
+    """Run a command; if it fails, exit with what it has printed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True
@@ -47,7 +47,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 
 def build(to: Path) -> Path:
-    """Build the wheel of the working tree, from a copy of that."""
+    """Build the wheel from a copy of the working tree."""
     source = to / "source"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_COPIED, "*.so", "*.egg-info"))
     run(*PIP, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", to, source)
@@ -57,7 +57,7 @@ def build(to: Path) -> Path:
 
 
 def install(wheel: Path, extra: str, constraints: Sequence[str]) -> Installed:
-    """Install the wheel with an extra into a new environment that has nothing else in it, not even pip."""
+    """Install the wheel with an extra into a new environment, which has not even pip."""
     with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
         run(sys.executable, "-m", "venv", "--without-pip", directory)
         began, cpu_before_s = time.perf_counter(), cpu_s()
@@ -73,7 +73,7 @@ def install(wheel: Path, extra: str, constraints: Sequence[str]) -> Installed:
 
 
 def cpu_s() -> float:
-    """Seconds of CPU that ended child processes have used."""
+    """Return the CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,6 +1,6 @@
-"""Hashes per second of the bare kernel with all lanes: in this process, or in several at the same time.
+"""Measures hashes per second of the bare kernel, in this process or in several at once.
 
-`python benchmarks/kernel.py COST SECONDS NICE` is one of those.
+`python benchmarks/kernel.py COST SECONDS NICE` is one of these processes.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery"
 
 
 def kernel_rate(cost: int, seconds: float) -> tuple[float, float]:
-    """Hashes per second of one core, and the seconds of one full batch."""
+    """Return the hashes per second of one core, and the seconds of one full batch."""
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(cost))
     batch = [PASSWORD.encode()] * LANES, [hashed] * LANES
     started, batches = time.perf_counter(), 0
@@ -27,7 +27,7 @@ def kernel_rate(cost: int, seconds: float) -> tuple[float, float]:
 
 
 def kernel_rates(cost: int, seconds: float, processes: int, nice: int) -> float:
-    """Hashes per second of as many processes at the same time, at that priority, added up."""
+    """Return the summed hashes per second of several processes at a priority."""
     command = [sys.executable, __file__, str(cost), str(seconds), str(nice)]
     running = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""bcrypt on this machine, measured: `make bench-lanes`, or `python benchmarks/lanes.py lanes|cores|stall|batch`.
+"""Measures bcrypt on this machine: `make bench-lanes`, or `lanes.py lanes|cores|stall|batch`.
 
 lanes  one to eight lanes and pyca/bcrypt, alternating, medians of five, on one CPU
 cores  two processes on two CPUs beside one on one, for pyca/bcrypt, one lane and the lanes in use
@@ -37,7 +37,7 @@ def say(line: str) -> None:
 
 
 def pin(cpu: int) -> None:
-    """Keep this process on one CPU, where the system lets it."""
+    """Keep this process on one CPU, if the system can."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cpu})
 
@@ -51,7 +51,7 @@ def cpus() -> list[int]:
 
 
 def busy_s(cpu: int) -> float:
-    """Seconds a CPU was in use since it started; 0 where the system does not tell."""
+    """Return the seconds for which a CPU was in use since it started; 0 if unknown."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
@@ -81,7 +81,7 @@ def lanes() -> None:
 
 
 def work(what: str, cpu: int) -> None:
-    """One process of `cores`: says ready, waits for a line, hashes for a while, prints its rate."""
+    """Run one process of `cores`: print ready, wait for a line, hash, print the rate."""
     pin(cpu)
     say("ready")
     sys.stdin.readline()
@@ -98,7 +98,7 @@ def work(what: str, cpu: int) -> None:
 
 
 def together(what: str, on: list[int]) -> float:
-    """The summed rate of one process on each CPU named."""
+    """Return the summed rate of one process on each of these CPUs."""
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, "work", what, str(cpu)],
@@ -200,7 +200,9 @@ def main() -> None:
     elif given.part:
         say(f"\n{given.part}: {cpu_model()}, {platform.system()} {platform.release()}")
         PARTS[given.part]()
-    else:  # each in a process of its own: no CPU pinned and no memory peak is left from the one before
+    else:
+        # Each part in a process of its own, or it would keep the pinned CPU and the memory peak of
+        # the part before.
         for part in PARTS:
             command = [sys.executable, __file__, part]
             done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)

@@ -1,9 +1,10 @@
-"""The load generator against wrk, and its cost: `make bench-load`.
+"""Compares the load generator with wrk, and measures its cost: `make bench-load`.
 
-Both drive the same small server on one route with the same number of connections, in turn, several times; the medians
-are compared. The server is a raw uvloop protocol that answers after a fixed delay, so that it bounds the rate and
-neither client's speed does: what is compared is whether both count and time the same thing.
-Then the server waits as a script says and keeps its own clock: the generator's percentiles beside that clock's.
+Both load the same small server on one route with the same number of connections, in turn, several
+times; the medians are compared. The server is a uvloop protocol that answers after a fixed delay.
+So the server limits the rate, not the client, and the comparison shows whether both count and time
+the same thing. Then the server waits for varying times and measures them itself, and the
+generator's percentiles are printed beside the server's.
 """
 
 import argparse
@@ -25,22 +26,24 @@ import report
 from devnest.load import Plan, Profile, VirtualUser, constant, run
 from devnest.load.result import Machine, Result, exact_percentile
 
-# Medians and the other percentiles compared lie inside a step of the distribution, never on an edge between two.
+# Each percentile that is compared lies inside a step of this distribution, not between two.
 SHAPE = (1,) * 8 + (2,) * 5 + (3,) * 4 + (6,) * 3
 PERCENTS = (50, 75, 90, 95, 99)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class OneRoute(Profile):
-    """GET / without a pause: what wrk does."""
+    """Sends GET / without a pause, as wrk does."""
 
     async def iteration(self, vu: VirtualUser) -> None:
         await vu.request("route", "GET", "/")
 
 
 class Delayed(asyncio.Protocol):
-    """Answers every request after `delay_s` times one of 1, 2, 3 or 6, give or take a tenth; after `delay_s` itself
-    where no clock is kept. One request at a time on a connection, as both clients send them."""
+    """Answers each request after `delay_s`, one at a time on a connection.
+
+    With a clock, the delay is `delay_s` times 1, 2, 3 or 6, give or take a tenth, and is recorded.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, delay_s: float, clock: list[float] | None
@@ -82,7 +85,7 @@ def ours(url: str, connections: int, seconds: int) -> Result:
 
 
 def wrk(url: str, connections: int, seconds: int) -> float | None:
-    """wrk's requests per second; None where it is not installed."""
+    """Return wrk's requests per second; `None` if it is not installed."""
     if shutil.which("wrk") is None:
         return None
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
@@ -100,7 +103,7 @@ def started(delay_s: float, *arguments: str) -> tuple[subprocess.Popen[str], str
 
 
 def percentiles(connections: int, delay_s: float, seconds: int) -> list[dict[str, float]]:
-    """Milliseconds of the generator and of the server's own clock, at each of PERCENTS."""
+    """Return milliseconds by the generator and by the server's own clock, for each of PERCENTS."""
     server, url = started(delay_s, "--clock")
     try:
         trend = ours(url, connections, seconds).trend()

@@ -1,4 +1,4 @@
-"""What the pools of `benchmarks/pool.py` are given to do."""
+"""The tasks for the pools of `pool.py`."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Profiles of `devnest load` for the benchmarks: `devnest load URL --profile benchmarks/profiles.py:Mixed`."""
+"""Profiles for `devnest load URL --profile benchmarks/profiles.py:Mixed`."""
 
 from devnest.load import Profile, VirtualUser
 
@@ -6,21 +6,21 @@ REFUSED = (429, 503)
 
 
 class Member(Profile):
-    """Everybody makes an account and signs in once."""
+    """Every user makes an account and signs in once."""
 
     async def start(self, vu: VirtualUser) -> bool:
         return (vu.account is not None or await vu.register() is not None) and await vu.login()
 
 
 class Light(Member):
-    """One request an iteration: two reads for each post."""
+    """One request in each iteration: two reads for each post."""
 
     async def iteration(self, vu: VirtualUser) -> None:
         await (vu.post() if vu.random.random() < 1 / 3 else vu.feed())
 
 
 class Mixed(Member):
-    """A sign-in, a post and two reads an iteration."""
+    """A sign-in, a post and two reads in each iteration."""
 
     async def iteration(self, vu: VirtualUser) -> None:
         await vu.login()
@@ -30,7 +30,7 @@ class Mixed(Member):
 
 
 class SignIns(Member):
-    """Sign-ins without pause; refusals are answers too."""
+    """Sign-ins without a pause; a refusal is an expected answer."""
 
     async def iteration(self, vu: VirtualUser) -> None:
         await vu.login(expect=(200, *REFUSED))

@@ -1,8 +1,8 @@
-"""How long a death is felt: SIGKILL to each kind of process in turn, under sign-ins, posts and reads.
+"""Kills each kind of process in turn under load, and measures how long clients notice.
 
-Times are from the kill. "Next" is the end of the first good answer of a kind whose request was sent after the kill.
-"Last failure" is the end of the last request that failed or was refused; "longest answer" counts those good ones that
-had not ended when the process died, or were sent later.
+Times count from the kill. "Next" is the end of the first successful response to a request that was
+sent after the kill. "Last failure" is the end of the last request that failed or was refused.
+"Longest answer" is that of the successful requests that were open at the kill or were sent later.
 """
 
 import argparse
@@ -37,7 +37,7 @@ THINK_S = 0.02
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request: when it was sent and when it ended, from which port, and its status, 0 for no answer."""
+    """One request: its times, its port, and its status, which is 0 if there was no response."""
 
     kind: str
     status: int
@@ -51,7 +51,7 @@ class Outcome:
 
 
 class Person:
-    """Somebody with an account and a connection, whose requests are all remembered."""
+    """A client with an account and a connection, which records all its requests."""
 
     def __init__(self, port: int, number: int, outcomes: list[Outcome]) -> None:
         self._port = port
@@ -86,7 +86,7 @@ class Person:
         return await self.request("feed", http("GET", "/posts"))
 
     async def request(self, kind: str, request: bytes) -> int:
-        """One request; its status, 0 for none, which is also what becomes of one that cannot connect."""
+        """Send one request; return its status, 0 if there was no connection or response."""
         sent, status = time.perf_counter(), 0
         client = self._client
         with contextlib.suppress(OSError):  # a timeout is one too
@@ -102,7 +102,7 @@ class Person:
 
 
 class Crowd:
-    """Half of them sign in again and again, half read and post; and what came of it."""
+    """Let half of the clients sign in and half read and post; return their requests."""
 
     def __init__(self, at: DevNest, size: int) -> None:
         self.at = at
@@ -129,12 +129,12 @@ class Crowd:
 
 
 def ports(process: psutil.Process) -> set[int]:
-    """The ports of the clients on a server's connections."""
+    """Return the ports of the clients that are connected to a server."""
     return {each.raddr.port for each in process.net_connections("tcp") if each.raddr}
 
 
 async def kill(crowd: Crowd, kind: str, options: argparse.Namespace) -> dict[str, float]:
-    """One death, and what is seen of it."""
+    """One kill, and what the clients noticed."""
     await asyncio.sleep(options.calm)
     crowd.outcomes.clear()
     victim = max(crowd.at.parts(kind), key=lambda process: sum(process.cpu_times()[:2]))
@@ -148,7 +148,7 @@ async def kill(crowd: Crowd, kind: str, options: argparse.Namespace) -> dict[str
 
 
 def summary(after: list[Outcome], killed: float, its_ports: set[int]) -> dict[str, float]:
-    """Counts, and seconds from the kill."""
+    """Return counts, and seconds since the kill."""
     counts = Counter(
         (outcome.status, outcome.port in its_ports) for outcome in after if not outcome.is_good
     )
@@ -170,7 +170,7 @@ def summary(after: list[Outcome], killed: float, its_ports: set[int]) -> dict[st
 
 
 def show(kind: str, runs: list[dict[str, float]]) -> None:
-    """The worst of the rounds."""
+    """Return the worst of the rounds."""
     target = VICTIMS[kind]
     worst = {name: max(run[name] for run in runs) for name in runs[0]}
     late = max(worst[f"next {each}"] for each in KINDS) > target or worst["failed, others"]
@@ -183,7 +183,7 @@ def show(kind: str, runs: list[dict[str, float]]) -> None:
 
 
 async def measure(at: DevNest, options: argparse.Namespace) -> None:
-    """Every kind in turn, again and again."""
+    """Kill every kind of process in turn, in each round."""
     figures: dict[str, list[dict[str, float]]] = {kind: [] for kind in options.victims}
     async with Crowd(at, options.clients) as crowd:
         with contextlib.suppress(asyncio.CancelledError):
@@ -195,7 +195,7 @@ async def measure(at: DevNest, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Kill, look and print."""
+    """Kill, measure and print."""
     parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=12)

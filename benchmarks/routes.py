@@ -1,7 +1,7 @@
-"""Requests per second of POST /posts and GET /posts, the CPU of a request, and where the time goes.
+"""Measures POST /posts and GET /posts: requests per second, CPU, and where the time goes.
 
-Needs wrk (Debian's package of that name). Everything runs on this machine: DevNest on a fresh data directory, its
-PostgreSQL, and wrk; each takes a share of the cores.
+Needs wrk (Debian's package of that name). DevNest on a new data directory, its PostgreSQL and wrk
+all run on this machine and share its cores.
 """
 
 import argparse
@@ -38,7 +38,7 @@ wrk.headers["Authorization"] = "Bearer %s"
 
 
 def main() -> None:
-    """Measure, alternating between routes and numbers of servers; print medians, and with `--profile` the profile."""
+    """Measure routes and numbers of servers in turn; print medians, and a profile if asked."""
     parser = report.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3, help="times each route is measured")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
@@ -68,7 +68,7 @@ def main() -> None:
 
 @contextmanager
 def another(name: str, directory: Path) -> Iterator[tuple[str, Path] | None]:
-    """The URL of a design's posts and wrk's script for it, while it runs; None where none was named."""
+    """Run a design; yield the URL of its posts and wrk's script, or `None` without a design."""
     if not name:
         yield None
         return
@@ -82,7 +82,7 @@ def another(name: str, directory: Path) -> Iterator[tuple[str, Path] | None]:
 
 
 def script(url: str, path: Path) -> Path:
-    """Make an account and some posts; the wrk script that posts as it."""
+    """Make an account and some posts; return the wrk script that posts as this account."""
     account = {
         "username": "bench",
         "email": "bench@example.org",
@@ -106,7 +106,7 @@ def measure(
     options: argparse.Namespace,
     other: tuple[str, Path] | None,
 ) -> None:
-    """Both routes of each DevNest in turn, and of the other design."""
+    """Measure both routes of each DevNest and of the other design, in turn."""
     names = ("POST /posts", "GET /posts (20 posts)")
     figures: dict[tuple[str, int], list[tuple[float, float, float, float]]] = (
         collections.defaultdict(list)
@@ -152,17 +152,17 @@ def measure(
 
 
 def posts(at: DevNest) -> str:
-    """Where the posts are."""
+    """Return the URL of the posts."""
     return f"{at.url}/api/v1/posts"
 
 
 def arguments(name: str, lua: Path) -> list[str]:
-    """wrk's for a route."""
+    """Return wrk's arguments for a route."""
     return ["-s", str(lua)] if name.startswith("POST") else []
 
 
 def wrk(url: str, arguments: list[str], seconds: int) -> tuple[float, float]:
-    """Requests per second and the 99th percentile in ms."""
+    """Return requests per second and the 99th percentile in ms."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *arguments, url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output:
@@ -175,7 +175,7 @@ def wrk(url: str, arguments: list[str], seconds: int) -> tuple[float, float]:
 
 
 def profile(name: str, url: str, arguments: list[str], pid: int, seconds: int, file: Path) -> None:
-    """Sample the server under load; print the share of samples in each package, itself and with what it calls."""
+    """Sample the server under load; print the share of each package, alone and with its callees."""
     load = subprocess.Popen(
         ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *arguments, url],
         stdout=subprocess.DEVNULL,

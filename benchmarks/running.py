@@ -1,4 +1,4 @@
-"""A fresh DevNest as a real process, and what its processes use; shared by the benchmarks."""
+"""Runs a new DevNest for the benchmarks, and measures what its processes use."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ class DevNest:
         self.port = int(self.url.rsplit(":", 1)[1])
 
     def tree(self) -> dict[psutil.Process, str]:
-        """Every process and what it is."""
+        """Return every process with its kind."""
         found = {self.process: "supervisor"}
         for process in self.process.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -41,12 +41,12 @@ class DevNest:
         return found
 
     def parts(self, kind: str) -> list[psutil.Process]:
-        """The processes of a kind."""
+        """Return the processes of a kind."""
         return [process for process, its_kind in self.tree().items() if its_kind == kind]
 
 
 def _kind(command: str) -> str:
-    """`server`, `pool`, `worker`, `postmaster`, `backend`, or what PostgreSQL calls the process."""
+    """Return `server`, `pool`, `worker`, `postmaster`, `backend`, or PostgreSQL's own name."""
     if command.startswith("postgres:"):
         return "backend" if BACKEND in command else command.removeprefix("postgres: ").strip()
     known = {SERVER: "server", POOL: "pool", POSTMASTER: "postmaster"}
@@ -55,7 +55,7 @@ def _kind(command: str) -> str:
 
 @contextmanager
 def fresh_directory() -> Iterator[Path]:
-    """A place for data that DevNest has yet to make, which PostgreSQL's user can reach."""
+    """Yield a path for a new data directory that PostgreSQL's user can reach."""
     with tempfile.TemporaryDirectory(prefix="devnest-bench-") as directory:
         Path(directory).chmod(0o711)
         yield Path(directory) / "d"
@@ -65,7 +65,7 @@ def fresh_directory() -> Iterator[Path]:
 def serving(
     data_dir: Path, *options: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[DevNest]:
-    """From its ready line to its end."""
+    """Run DevNest, from its ready line to its end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "devnest", "serve", "--port=0", "--log-level=error", f"--data-dir={data_dir}", *options],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(environment or {})},
@@ -79,13 +79,13 @@ def serving(
 
 @contextmanager
 def devnest(*options: str) -> Iterator[DevNest]:
-    """One on a data directory of its own, and without limits on failures."""
+    """Run DevNest on a new data directory, without limits on failed sign-ins."""
     with fresh_directory() as data_dir, serving(data_dir, "--no-limits", *options) as at:
         yield at
 
 
 class CpuUse:
-    """What used the CPUs from the beginning of a block to its end; its figures are there from then on."""
+    """What used the CPUs during a block; the figures are set at its end."""
 
     def __init__(self) -> None:
         self.elapsed_s = 0.0
@@ -95,7 +95,7 @@ class CpuUse:
         )  # share of the machine's time that its host gave to other machines
 
     def figures(self) -> dict[str, float]:
-        """CPUs by kind of process, and the steal in percent, with names to print."""
+        """Return the CPUs of each kind of process and the steal in percent, by printable names."""
         cpus = {
             f"CPUs used, {kind}": seconds / self.elapsed_s
             for kind, seconds in sorted(self.seconds.items())
@@ -110,9 +110,10 @@ class CpuUse:
 
 @contextmanager
 def cpu_use(at: DevNest) -> Iterator[CpuUse]:
-    """Who uses the CPUs while the block runs: each kind of DevNest's processes, whoever drives it, anything else.
+    """Measure the CPU use of DevNest's processes, of the client and of all others.
 
-    A process that ends meanwhile is missing, but PostgreSQL's and the generator's own: their parents count them.
+    A process that ends meanwhile is not counted, except those of PostgreSQL and of the generator,
+    whose parents count them.
     """
     use, began, before, machine = (
         CpuUse(),
@@ -151,7 +152,7 @@ def _cpu_seconds(at: DevNest) -> dict[psutil.Process, tuple[str, float]]:
 
 
 def _machine_seconds() -> tuple[float, float, float]:
-    """Of all CPUs since the machine began: stolen (0 where the system does not tell), used here, and everything."""
+    """Return seconds of all CPUs since boot: stolen (0 if unknown), used, and in total."""
     times = psutil.cpu_times()
     stolen = getattr(times, "steal", 0.0)
     idle = times.idle + getattr(times, "iowait", 0.0)
@@ -162,13 +163,13 @@ def _machine_seconds() -> tuple[float, float, float]:
 
 
 def pss_bytes(process: psutil.Process) -> int:
-    """The memory of a process, what it shares divided among those who share it (all of it where that is not told)."""
+    """Return the proportional set size of a process, or all its memory if that is unknown."""
     used = process.memory_full_info()
     return int(getattr(used, "pss", 0) or used.rss)
 
 
 def raise_descriptor_limit(wanted: int) -> None:
-    """A connection is a descriptor, here too."""
+    """Raise the limit of open files, as each connection of a client is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < wanted:
         sys.exit(f"{wanted} file descriptors are needed, and the hard limit is {hard}")

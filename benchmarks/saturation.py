@@ -1,6 +1,7 @@
-"""How much of the kernel's rate arrives through HTTP when more sign-ins wait than the pool can hash.
+"""Measures the share of the kernel's hash rate that arrives through HTTP under overload.
 
-The bare kernel hashes in as many processes as there are workers, at the workers' priority, in turn with the sign-ins.
+The bare kernel hashes in as many processes as there are workers, at the workers' priority, in turn
+with the sign-ins.
 """
 
 import argparse
@@ -21,7 +22,7 @@ PROFILE = f"{Path(__file__).with_name('profiles.py')}:SignIns"
 
 
 async def sign_ins(at: DevNest, vus: int, seconds: float) -> tuple[float, int]:
-    """Hashes per second that were asked for through HTTP and answered, and the number of refusals."""
+    """Return the hashes per second that were answered through HTTP, and the refusals."""
     result = await run(Plan(at.url, PROFILE, stages=constant(vus, seconds)))
     registered, signed_in = result.statuses("register"), result.statuses("login")
     hashes = registered.get(201, 0) + signed_in.get(200, 0)
@@ -29,7 +30,7 @@ async def sign_ins(at: DevNest, vus: int, seconds: float) -> tuple[float, int]:
 
 
 async def measure(at: DevNest, options: argparse.Namespace, vus: int) -> None:
-    """In turn; medians."""
+    """Measure in turn; return medians."""
     kernel, served, ratios = [], [], []
     uses: list[CpuUse] = []
     refusals = 0

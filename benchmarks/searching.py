@@ -1,8 +1,8 @@
-"""Sign-ins, and one reader's searches, while 40 clients search in 400 long posts of their own.
+"""Measures sign-ins and one reader's searches while 40 clients search 400 long posts.
 
-For each kind of search in turn: how many of the right sign-ins that come at a constant rate are answered, and how long
-they and the reader's searches take. None may fail for the sake of a search. A searching client that is refused comes
-back after a tenth of a second.
+For each kind of search in turn it prints how many correct sign-ins, sent at a constant rate, are
+answered, and how long they and the reader's searches take. No sign-in may fail because of the
+searches. A searching client that is refused tries again after 0.1 s.
 """
 
 import argparse
@@ -34,7 +34,7 @@ POST_CHARACTERS = 50_000  # the longest there is
 
 
 def long_post(number: int) -> dict[str, str]:
-    """Many different words, and two that each post has, never one after the other."""
+    """Return many different words, and two that each post has, never next to each other."""
     words = random.Random(number)
     body = " ".join(
         ["alpha", "other", "omega", *(f"w{words.getrandbits(40):x}" for _ in range(5000))]
@@ -43,7 +43,7 @@ def long_post(number: int) -> dict[str, str]:
 
 
 def search(words: str) -> bytes:
-    """The request."""
+    """Return a search as bytes."""
     return http("GET", f"/posts?limit=1&q={quote(words)}")
 
 
@@ -56,7 +56,7 @@ async def at_rate(
     statuses: Counter[int],
     took_ms: list[float],
 ) -> None:
-    """Send a request at a constant rate, each over a connection of its own, and wait for every answer."""
+    """Send requests at a constant rate, each on its own connection; wait for all answers."""
 
     async def send() -> None:
         client = await connected(port, address)
@@ -91,7 +91,7 @@ async def attack(
 
 
 async def prepare(port: int, posts: int) -> None:
-    """The accounts, the long posts, and one post for the reader to find."""
+    """Make the accounts, the long posts, and one post for the reader to find."""
     bench = Bench(port)
     await bench.prepare()
     client = await connected(port)
@@ -105,7 +105,7 @@ async def prepare(port: int, posts: int) -> None:
 
 
 async def measure(port: int, words: str, options: argparse.Namespace) -> dict[str, object]:
-    """The figures under one kind of search."""
+    """Measure under one kind of search."""
     sign_ins, reads, searches = Counter[int](), Counter[int](), Counter[int]()
     sign_in_ms, read_ms = list[float](), list[float]()
     crowd = (

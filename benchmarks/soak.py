@@ -1,4 +1,4 @@
-"""A soak: sign-ins, posts and reads at half of what the machine can do, and the memory of every process meanwhile."""
+"""Runs sign-ins, posts and reads at half load, and records the memory of every process."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ Sample = dict[psutil.Process, tuple[str, int]]
 
 
 def look(at: DevNest) -> Sample:
-    """The memory of every process there is."""
+    """Return the memory of every process."""
     sample: Sample = {}
     for process, kind in at.tree().items():
         try:
@@ -31,7 +31,7 @@ def look(at: DevNest) -> Sample:
 
 
 async def watch(at: DevNest, seconds: float, samples: list[tuple[float, Sample]]) -> None:
-    """Look again and again, for ever."""
+    """Take samples until cancelled."""
     started = time.monotonic()
     while True:
         samples.append((time.monotonic() - started, await asyncio.to_thread(look, at)))
@@ -39,7 +39,7 @@ async def watch(at: DevNest, seconds: float, samples: list[tuple[float, Sample]]
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Least squares."""
+    """Return the slope of the least-squares line."""
     x = sum(at for at, _ in points) / len(points)
     y = sum(value for _, value in points) / len(points)
     spread = sum((at - x) ** 2 for at, _ in points)
@@ -47,10 +47,10 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def show(samples: list[tuple[float, Sample]]) -> None:
-    """A line for each process that lived from the warm-up to the end, and one for all there were.
+    """Print a line for each process that lived to the end, and one for all processes.
 
-    The rise of the second half alone tells what goes on when all that lives for a while has lived: access tokens and
-    ended sessions are remembered for 15 minutes.
+    The slope of the second half shows whether memory still grows. Access tokens and ended sessions
+    are remembered for 15 minutes, so the run should be longer than 30.
     """
     print(f"{'MiB, PSS':36} {'start':>9} {'middle':>9} {'end':>9} {'KiB/min':>9} {'2nd half':>9}")
     times = [at for at, _ in samples]
@@ -67,7 +67,7 @@ def show(samples: list[tuple[float, Sample]]) -> None:
 
 
 async def soak(at: DevNest, options: argparse.Namespace) -> None:
-    """Full load for a moment, where no rate is given; then half of it."""
+    """Run at the given rate, or at half of a full load that is measured first."""
     rate = options.rate
     if rate is None:
         full = await run(Plan(at.url, PROFILE, stages=constant(options.vus, options.full_seconds)))
@@ -86,7 +86,7 @@ async def soak(at: DevNest, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Soak and print."""
+    """Run and print."""
     parser = report.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What clients cost that ask for the largest pages and never read them: memory of the servers, and who suffers."""
+"""Measures the memory of the servers under clients that ask for large pages and do not read."""
 
 import argparse
 import asyncio
@@ -25,27 +25,27 @@ MIB = 1024 * 1024
 
 
 class Memory:
-    """What the servers use, looked at again and again."""
+    """The memory of the servers, sampled at an interval."""
 
     def __init__(self, servers: list[psutil.Process]) -> None:
         self._servers = servers
         self.most = self.now = 0
 
     def look(self) -> int:
-        """MiB in use now."""
+        """Return the MiB in use now."""
         self.now = sum(map(pss_bytes, self._servers)) // MIB
         self.most = max(self.most, self.now)
         return self.now
 
     async def watch(self) -> None:
-        """Look until cancelled."""
+        """Take samples until cancelled."""
         while True:
             self.look()
             await asyncio.sleep(PAUSE_S)
 
 
 def publish(at: DevNest) -> None:
-    """Large posts, and then small ones."""
+    """Make large posts, and then small ones."""
     account = {"username": "ada", "email": "ada@example.org", "password": "correct horse battery"}
     large = {"title": "t", "body": BODY, "tags": [f"t{number}" for number in range(TAGS)]}
     with httpx.Client(base_url=f"{at.url}/api/v1", timeout=60) as client:
@@ -61,7 +61,7 @@ def publish(at: DevNest) -> None:
 
 
 def connect(at: DevNest) -> socket.socket:
-    """A client behind a network, as far as the kernel's buffers go."""
+    """Return a socket whose buffers are as small as those of a slow network."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MAX_RECEIVE_BYTES)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, MSS_BYTES)
@@ -71,13 +71,13 @@ def connect(at: DevNest) -> socket.socket:
 
 
 def request(number: int) -> bytes:
-    """One of 500 pages."""
+    """Return a request for one of 500 pages."""
     limit, tag = LARGE - number // TAGS % (LARGE // 2), number % TAGS
     return b"GET /api/v1/posts?limit=%d&tag=t%d HTTP/1.1\r\nhost: bench\r\n\r\n" % (limit, tag)
 
 
 async def read_slowly(at: DevNest, rate: float) -> tuple[int, int]:
-    """Read one page at so many bytes a second: the bytes that came, and those that were announced."""
+    """Read one page at a limited rate; return the bytes that came and those announced."""
     loop = asyncio.get_running_loop()
     with connect(at) as client:
         await loop.sock_sendall(client, request(0))
@@ -100,13 +100,13 @@ async def read_slowly(at: DevNest, rate: float) -> tuple[int, int]:
 
 
 def is_cut_off(client: socket.socket) -> bool:
-    """Whether the server has reset the connection; nothing is read for it."""
+    """Return whether the server has reset the connection, without reading from it."""
     with client:
         return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
 async def measure(at: DevNest, options: argparse.Namespace) -> None:
-    """Light requests without and beside the clients; the slow reader comes first."""
+    """Measure light requests without and beside the clients; the slow reader comes first."""
     await asyncio.to_thread(publish, at)
     memory = Memory(at.parts("server"))
     await light(at, options.rate, 2)  # what every server makes once

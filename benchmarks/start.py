@@ -1,4 +1,4 @@
-"""From `devnest serve` to its ready line, with default options: on a new data directory, and on one that exists."""
+"""Measures the time from `devnest serve` to its ready line, on a new and an old data directory."""
 
 import os
 import statistics
@@ -12,7 +12,7 @@ TARGETS = {"new": 5.0, "existing": 2.0}  # seconds
 
 
 def start_s(data_dir: Path) -> float:
-    """Start, and stop again."""
+    """Start and stop; return the seconds until the ready line."""
     began = time.perf_counter()
     with serving(data_dir):
         return time.perf_counter() - began

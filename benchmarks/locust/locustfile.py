@@ -30,7 +30,7 @@ if PROFILE not in ("experiment", "stress", "flood"):
 
 
 class Visitor(FastHttpUser):
-    """What the users of every profile can do; the answers are checked."""
+    """The requests of the users of every profile; the responses are checked."""
 
     abstract = True
     _numbers = iter(range(10**9))
@@ -45,7 +45,7 @@ class Visitor(FastHttpUser):
     think_s = 0.2
 
     def send(self, name: str, method: str, path: str, body: Any, statuses: tuple[int, ...]) -> Any:
-        """The answer's JSON, or None where it was not a success; statuses not expected count as failures."""
+        """Return the response's JSON, or `None` without success; other statuses are failures."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         with self.client.request(
             method, f"{API}{path}", name=name, json=body, headers=headers, catch_response=True
@@ -115,7 +115,7 @@ _taken = iter(range(10**9))
 
 @events.test_start.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
-    """Make the accounts of the run, eight at a time, before the first user comes."""
+    """Make the accounts of the run, eight at a time, before the first user starts."""
     import urllib.request
 
     wanted = {"experiment": 0, "stress": VUS, "flood": 50}[PROFILE]
@@ -154,7 +154,7 @@ def an_account() -> dict[str, str]:
 
 
 class Ramp(LoadTestShape):
-    """Users over time, as in `devnest load`."""
+    """The number of users over time, as in `devnest load`."""
 
     stages = {
         "experiment": [(10, 50), (20, 100), (12, 0)],

@@ -1,7 +1,7 @@
-"""Install a peer on its first use, then become it: `python benchmarks/peers/start.py PEER [VARIANT]`.
+"""Installs a peer at its first use and runs it: `python benchmarks/peers/start.py PEER [VARIANT]`.
 
-Without arguments, the peers and their variants. What runs is told by the environment: PORT, DATABASE_URL, BCRYPT_COST,
-PROCESSES.
+Without arguments it lists the peers and their variants. The environment variables PORT,
+DATABASE_URL, BCRYPT_COST and PROCESSES configure the peer.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ EXIT_NOT_INSTALLED = 69  # sysexits' EX_UNAVAILABLE: this machine lacks what the
 
 
 def peers() -> dict[str, dict[str, Any]]:
-    """The descriptions of all peers, by the name of their folder."""
+    """Return the descriptions of all peers, by the name of their folder."""
     return {
         path.parent.name: tomllib.loads(path.read_text())
         for path in sorted(HERE.glob("*/peer.toml"))

@@ -1,4 +1,4 @@
-"""Register, sign in, post, read: DevNest's routes as one would write them with FastAPI and SQLAlchemy."""
+"""DevNest's main routes, written with FastAPI and SQLAlchemy as their tutorials do."""
 
 import asyncio
 import os
