@@ -260,9 +260,8 @@ class History(RuleBasedStateMachine):
         assert task not in self.gone, "answered after it was cancelled"
         self.answers[task] = answer
         if isinstance(answer, DeadlineExceeded):
-            assert task.deadline_at <= self.now or (
-                self.runs[task] == 0 and task.start_by <= self.now
-            )
+            running = any(task in batch for _, batch in self.batches.values())
+            assert task.deadline_at <= self.now or (not running and task.start_by <= self.now)
         elif isinstance(answer, TaskTimeout):
             assert task.run_until <= self.now
         elif isinstance(answer, WorkerCrashed) and "no worker can be started" in str(answer):
@@ -662,6 +661,23 @@ def test_one_slow_batch_does_not_forbid_all_that_follow() -> None:
     assert task.start_by == bench.now + 0.5
     (send,) = bench.sends()
     assert send.batch == [task]
+
+
+def test_retry_that_cannot_make_its_deadline_is_not_begun() -> None:
+    """Its worker died in time for another attempt, but no other worker was free in time."""
+    bench = Bench()
+    task = bench.submit(PURE)
+    (send,) = bench.sends()
+    bench.finish(send, took=2.0)
+    task = bench.submit(PURE, deadline_at=bench.now + 5.0)
+    (send,) = bench.sends()
+    bench.scheduler.died(send.worker_id, "was killed", bench.now, begun=0)
+    bench.dispatch()
+    bench.now = task.start_by
+    assert bench.now < task.deadline_at
+    (answer,) = (action for action in bench.dispatch() if isinstance(action, Answer))
+    assert answer.task is task
+    assert isinstance(answer.answer, DeadlineExceeded)
 
 
 def test_task_refused_for_its_deadline_takes_nobodys_place() -> None:
