@@ -20,7 +20,7 @@ IGNORES_CASE = "SELECT to_tsvector('simple', 'Ü') @@ websearch_to_tsquery('simp
 LOCK = 0x6465766E657374  # "devnest": an advisory lock allows one migration of a database at a time
 NOT_OURS = ("3F", "42")  # no schema to create tables in, or no right to: retrying does not help
 # A migration may take any time. The limits of the role or the database are meant for other
-# statements. They are set by statements, since a pooler may refuse them as parameters.
+# statements. Statements set them, since a pooler may refuse or ignore them as parameters.
 UNLIMITED = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 log = structlog.get_logger("devnest.store")
 
@@ -97,7 +97,8 @@ def _upgrade(url: str) -> None:
     async def upgrade() -> None:
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=lambda: connect(url),
+            # SQLAlchemy sends statements of its own before the first of ours.
+            async_creator=lambda: connect(url, server_settings={"statement_timeout": "0"}),
             poolclass=NullPool,
         )
         try:
