@@ -8,17 +8,19 @@ import psutil
 import pytest
 
 from devnest.bcrypt import LANES
-from devnest.hashing import PoolRunner, compute_batch
+from devnest.hashing import GuardedPoolRunner
 from devnest.passwords import (
     Guess,
     Hasher,
     NewPassword,
     Scheme,
     UnusableHash,
+    Verdict,
     Work,
     hash_password,
     verify_password,
 )
+from devnest.passwords.operations import compute_batch
 from devnest.pool import Pool, PoolFull, PoolServer
 
 
@@ -36,10 +38,10 @@ def test_one_bad_call_spoils_no_other() -> None:
     right, unusable, wrong, first, too_long, second, third = compute_batch(
         [(call,) for call in calls]
     )
-    assert right is True
+    assert right is Verdict.RIGHT
     assert isinstance(unusable, UnusableHash)
-    assert wrong is False
-    assert too_long is False
+    assert wrong is Verdict.WRONG
+    assert too_long is Verdict.WRONG
     assert isinstance(second, ValueError)
     assert verify_password("a", str(first))
     assert verify_password("c" * 100, str(third))
@@ -48,7 +50,7 @@ def test_one_bad_call_spoils_no_other() -> None:
 async def test_new_passwords_and_guesses_share_a_batch() -> None:
     """And whoever has a hash replaced does not keep them waiting."""
     async with Pool(workers=1) as pool:
-        hasher = Hasher(PoolRunner(pool), 4)
+        hasher = Hasher(GuardedPoolRunner(pool), 4)
         stored = await hasher.hash("secret")
         first = asyncio.create_task(hasher.hash("busy"))
         while not pool.stats().busy and not first.done():
@@ -66,7 +68,7 @@ async def test_new_passwords_and_guesses_share_a_batch() -> None:
 async def test_many_at_once_share_the_lanes_and_get_their_own_answers() -> None:
     """Two of three passwords are wrong, and each caller learns of its own."""
     async with Pool(workers=2) as pool:
-        hasher = Hasher(PoolRunner(pool), 4)
+        hasher = Hasher(GuardedPoolRunner(pool), 4)
         stored = await asyncio.gather(*(hasher.hash(f"password {n}") for n in range(30)))
         matches = await asyncio.gather(
             *(hasher.verify(f"password {n if n % 3 == 0 else -1}", stored[n]) for n in range(30))
@@ -82,7 +84,7 @@ async def test_argon2id_goes_one_by_one() -> None:
     """Together they would gain nothing, and each would wait for all."""
     light = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
     async with Pool(workers=1) as pool:
-        hasher = Hasher(PoolRunner(pool), 4, Scheme.ARGON2ID)
+        hasher = Hasher(GuardedPoolRunner(pool), 4, Scheme.ARGON2ID)
         verified = await asyncio.gather(
             *(hasher.verify(word, light) for word in ["secret", "wrong"] * 5)
         )
@@ -101,7 +103,7 @@ async def test_a_hash_survives_the_death_of_its_worker(tmp_path: Path) -> None:
         PoolServer(tmp_path / "pool.sock", workers=1) as server,
         Pool.connect(server.url) as pool,
     ):
-        hasher = Hasher(PoolRunner(pool), 12)
+        hasher = Hasher(GuardedPoolRunner(pool), 12)
         hashing = asyncio.create_task(hasher.hash("secret"))
         while not (busy := server.stats().busy):
             await asyncio.sleep(0.001)
@@ -121,7 +123,7 @@ async def test_whoever_floods_is_refused_before_any_work_and_nobody_else(
     monkeypatch.setattr("devnest.hashing.MAX_LOCAL_REFUSAL_S", 600.0)
     monkeypatch.setattr("devnest.pool.core.estimates.DEFAULT_RETRY_AFTER_S", 900.0)
     async with Pool(workers=1, max_queue=4) as pool:
-        runner = PoolRunner(pool)
+        runner = GuardedPoolRunner(pool)
         hasher = Hasher(runner, 10)
         flood = [asyncio.create_task(hasher.hash("secret", client="flooder")) for _ in range(20)]
         done = await asyncio.gather(*flood[5:], return_exceptions=True)
@@ -146,7 +148,7 @@ async def test_whoever_was_refused_comes_to_the_pool_one_by_one(
     monkeypatch.setattr("devnest.hashing.MAX_LOCAL_REFUSAL_S", 0.0)
     monkeypatch.setattr("devnest.hashing.MAX_ADMISSION_S", 600.0)
     async with Pool(workers=1, max_queue=1) as pool:
-        runner = PoolRunner(pool)
+        runner = GuardedPoolRunner(pool)
         hasher = Hasher(runner, 4)
         for _ in range(2):
             hasher.raise_if_refused("flooder")  # nobody has been refused
@@ -172,7 +174,7 @@ async def test_whoever_was_refused_comes_to_the_pool_one_by_one(
 async def test_a_cancelled_hash_leaves_the_queue() -> None:
     """Its client has gone."""
     async with Pool(workers=1) as pool:
-        hasher = Hasher(PoolRunner(pool), 12)
+        hasher = Hasher(GuardedPoolRunner(pool), 12)
         first = asyncio.create_task(hasher.hash("secret"))
         while not pool.stats().busy:
             await asyncio.sleep(0.001)

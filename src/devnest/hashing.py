@@ -1,20 +1,13 @@
-"""Password hashing on the worker pool: its operations, and the runner that calls them.
-
-bcrypt hashes are faster when computed together, so new passwords and guesses are calls of one
-batched operation. Hashes that replace a stored hash have an operation of their own: they may cost
-many times as much, and a login in the same batch would wait for them. argon2id gains nothing from
-batches, and a login in a batch of five would wait five times as long, so its hashes run one by one.
-"""
+"""Password hashing on the worker pool for a server: clients that flood are refused early."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from devnest.bcrypt import LANES
-from devnest.passwords import Guess, NewPassword, Work, compute, compute_all
-from devnest.pool import Pool, PoolFull, RemotePool, batched, pure
+from devnest.passwords import Guess, NewPassword, PoolRunner, Verdict, Work
+from devnest.passwords.runners import MAX_HASH_WAIT_S
+from devnest.pool import Pool, PoolFull, RemotePool
 
-__all__ = ["OPERATIONS", "PoolRunner", "compute_alone", "compute_batch", "rehash_batch"]
+__all__ = ["GuardedPoolRunner"]
 
 # how long a client is refused without asking the pool, after the pool refused it
 MAX_LOCAL_REFUSAL_S = 0.5
@@ -23,30 +16,6 @@ PROBATION_S = 5.0  # how long afterwards the client's requests reach the pool on
 # After this time the previous one counts as lost.
 MAX_ADMISSION_S = 0.05
 MAX_REFUSED_CLIENTS = 10_000  # clients remembered; where there are more, all are forgotten
-# Requests that would wait longer for a hash are refused immediately. Proxies and clients usually
-# give up after 30 s; many logins after an outage are better answered late than refused.
-MAX_HASH_WAIT_S = 25.0
-
-
-@batched(max_size=LANES, pure=True)
-def compute_batch(calls: Sequence[tuple[NewPassword | Guess]]) -> Sequence[str | bool | Exception]:
-    """Hash new passwords and check guesses; bcrypt hashes are interleaved on one core."""
-    return compute_all([call for (call,) in calls])
-
-
-@batched(max_size=LANES, pure=True)
-def rehash_batch(calls: Sequence[tuple[NewPassword]]) -> Sequence[str | bool | Exception]:
-    """Hash passwords like `compute_batch`, for hashes that no request waits for."""
-    return compute_all([call for (call,) in calls])
-
-
-@pure
-def compute_alone(call: NewPassword | Guess) -> str | bool:
-    """Hash one new password, or check one guess."""
-    return compute(call)
-
-
-OPERATIONS = (compute_batch, rehash_batch, compute_alone)
 
 
 @dataclass(slots=True)
@@ -59,22 +28,16 @@ class _Refusal:
     admitting_until: float = 0.0  # until then, a request of this client is on its way to the pool
 
 
-class PoolRunner:
-    """Runs password work in a pool, bcrypt in batches with other waiting work.
-
-    A cancelled hash that waits leaves the queue.
+class GuardedPoolRunner(PoolRunner):
+    """A `PoolRunner` that remembers for a moment which clients the pool has refused.
 
     Args:
         pool: Where the operations run.
         deadline_s: How long a call may wait and run.
-
-    Raises:
-        PoolError: A call raises the errors of the pool, usually `PoolFull` with a time to retry.
     """
 
     def __init__(self, pool: Pool | RemotePool, deadline_s: float = MAX_HASH_WAIT_S) -> None:
-        self._pool = pool
-        self._deadline_s = deadline_s
+        super().__init__(pool, deadline_s)
         self._refused: dict[str, _Refusal] = {}
 
     def raise_if_refused(self, client: str) -> None:
@@ -104,15 +67,11 @@ class PoolRunner:
         else:
             del self._refused[client]
 
-    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
-        together = rehash_batch if work is Work.REHASH else compute_batch
-        operation = together if call.is_interleaved else compute_alone
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | Verdict:
         if refusal := self._refused.get(client):
             refusal.admitting_until = 0.0
         try:
-            result: str | bool = await self._pool.run(
-                operation, call, deadline=self._deadline_s, priority=work.priority, key=client
-            )
+            return await super().__call__(call, work, client)
         except PoolFull as full:
             if len(self._refused) >= MAX_REFUSED_CLIENTS:
                 self._refused.clear()
@@ -122,4 +81,3 @@ class PoolRunner:
                 now + full.retry_after, refused_until, refused_until + PROBATION_S
             )
             raise
-        return result

@@ -15,6 +15,7 @@ from devnest.passwords import (
     Scheme,
     ThreadRunner,
     UnusableHash,
+    Verdict,
     Work,
 )
 
@@ -47,7 +48,9 @@ async def test_without_an_account_the_same_work_is_done(scheme: Scheme, work: st
     seen: list[str] = []
 
     class Recorder(InlineRunner):
-        async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
+        async def __call__(
+            self, call: NewPassword | Guess, work: Work, client: str
+        ) -> str | Verdict:
             if isinstance(call, Guess):
                 seen.append(call.stored)
             return await super().__call__(call, work, client)

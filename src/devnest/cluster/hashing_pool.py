@@ -3,9 +3,9 @@
 import asyncio
 
 from devnest.cluster.control import Control
-from devnest.hashing import OPERATIONS
 from devnest.logs import configure_logging
 from devnest.metrics import Metrics
+from devnest.passwords.operations import OPERATIONS
 from devnest.pool import PoolError, PoolServer
 from devnest.settings import PoolSettings
 from devnest.shared_memory import SharedMemory
@@ -13,7 +13,7 @@ from devnest.shared_memory import SharedMemory
 __all__ = ["main"]
 
 # Bounds the hashes that wait, and with them the pool's memory. A machine that does fewer than 80
-# hashes a second refuses earlier, because of the deadline of 25 s (`devnest.hashing`).
+# hashes a second refuses earlier, because of the deadline of 25 s (`devnest.passwords.runners`).
 MAX_QUEUED_HASHES = 2000
 # Running hashes get this long when the pool stops.
 DRAIN_TIMEOUT_S = 10.0
@@ -39,7 +39,7 @@ async def _serve(control: Control, settings: PoolSettings, memory: SharedMemory)
         workers=settings.workers,
         nice=settings.nice,
         max_queue=MAX_QUEUED_HASHES,
-        allow=["devnest.hashing"],
+        allow=["devnest.passwords.operations"],
     )
     for operation in OPERATIONS:
         server.warm(f"{operation.__module__}:{operation.__qualname__}")

@@ -34,7 +34,7 @@ from devnest.cluster.gc_control import collecting
 from devnest.cluster.keywatch import KeyWatch
 from devnest.cluster.receive_buffers import ReceiveBuffers
 from devnest.cluster.send_buffers import SendBuffers
-from devnest.hashing import PoolRunner
+from devnest.hashing import GuardedPoolRunner
 from devnest.keys import KeysUnusable, load_keys
 from devnest.logs import configure_logging
 from devnest.mail import LOSSES, FileTransport, Outbox, SmtpTransport
@@ -357,7 +357,7 @@ async def _runner(settings: ServerSettings) -> AsyncIterator[tuple[Runner, Remot
     match settings.hashing:
         case Hashing.POOL:
             async with Pool.connect(settings.pool_url) as pool:
-                yield PoolRunner(pool), pool
+                yield GuardedPoolRunner(pool), pool
         case Hashing.THREAD:
             threads = ThreadRunner(settings.hash_workers)
             try:

@@ -30,8 +30,8 @@ __all__ = ["Supervisor"]
 # How long the pool may drain: its own 10 s (`devnest.cluster.hashing_pool`), and some to end.
 POOL_GRACE_S = 15.0
 # How long a server may drain after its successor answers. It is enough for every request: a body
-# may take 10 s to arrive and a hash 25 s (`devnest.hashing`), and a change of password needs two
-# hashes.
+# may take 10 s to arrive and a hash 25 s (`devnest.passwords.runners`), and a change of password
+# needs two hashes.
 ROLLING_GRACE_S = 65.0
 # Bounds `--processes` and what TTIN can add.
 MAX_SERVERS = 64

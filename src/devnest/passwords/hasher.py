@@ -1,79 +1,32 @@
-"""Hashing and verifying for a service: awaitable, on the event loop, on threads or in a pool."""
+"""`PasswordHasher`: hashes and verifies passwords for a service, awaitable or blocking."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from devnest.passwords.argon2id import check_installed
 from devnest.passwords.errors import UnusableHash
-from devnest.passwords.scheme import Guess, NewPassword, Scheme, compute, decoy, needs_rehash
+from devnest.passwords.runners import (
+    MAX_HASH_WAIT_S,
+    BlockingRunner,
+    InlineRunner,
+    PoolRunner,
+    Runner,
+    ThreadRunner,
+    Work,
+)
+from devnest.passwords.scheme import Guess, NewPassword, Scheme, Verdict, decoy, needs_rehash
+from devnest.passwords.stored import MAX_COST, MIN_COST
+from devnest.pool import Pool, PoolError, RemotePool, usable_cpus
 
-__all__ = ["Hasher", "InlineRunner", "Runner", "ThreadRunner", "Work"]
+__all__ = ["DEFAULT_COST", "Hasher", "PasswordHasher", "SyncPasswordHasher"]
 
+T = TypeVar("T")
 
-class Work(Enum):
-    """What a hash is for. The value is its priority in a queue, where lower goes first."""
-
-    AWAITED = 0  # a client waits for it, to sign in, to register or to change a password
-    REHASH = 10  # the replacement of a stored hash, which nobody waits for
-
-    @property
-    def priority(self) -> int:
-        """Return its priority in a queue."""
-        return self.value
-
-
-class Runner(Protocol):
-    """Runs `compute` somewhere, and awaits its result.
-
-    `work` and `client`, which say what and whom the work is for, may order a queue.
-    """
-
-    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool: ...
-
-    def raise_if_refused(self, client: str) -> None:
-        """Raise the error that a call for this client would raise now because a queue is full."""
-
-
-class InlineRunner:
-    """Runs the work on the event loop, which serves nobody else meanwhile.
-
-    It is the "before" of the experiment.
-    """
-
-    def raise_if_refused(self, client: str) -> None:
-        """Do nothing: there is no queue."""
-
-    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
-        return compute(call)
-
-
-class ThreadRunner:
-    """Runs the work on threads of its own, so that the event loop's default threads stay free.
-
-    bcrypt releases the GIL while it hashes.
-
-    Args:
-        threads: How many hashes run at once; the others wait in order.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="hashing")
-
-    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, compute, call)
-
-    def raise_if_refused(self, client: str) -> None:
-        """Do nothing: the queue has no bound."""
-
-    def close(self) -> None:
-        """Drop the work that waits, and let running work end by itself."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+DEFAULT_COST = 12  # of bcrypt: about 0.2 s
 
 
 class Hasher:
-    """Hashes new passwords, and verifies passwords against stored hashes of either scheme.
+    """Hashes new passwords, and verifies passwords against stored hashes of every known form.
 
     An unknown account takes as long as a wrong password. A stored hash of another scheme or cost
     takes its own time, until a sign-in replaces it.
@@ -84,15 +37,18 @@ class Hasher:
         scheme: The scheme for new passwords.
 
     Raises:
+        ValueError: The cost or the scheme is out of bounds.
         MissingExtra: The scheme is argon2id, and the extra `argon2` is not installed.
     """
 
-    def __init__(self, runner: Runner, cost: int, scheme: Scheme = Scheme.BCRYPT) -> None:
-        if scheme is Scheme.ARGON2ID:
+    def __init__(self, runner: Runner, cost: int, scheme: str = Scheme.BCRYPT) -> None:
+        if Scheme(scheme) is Scheme.ARGON2ID:
             check_installed()
+        if not MIN_COST <= cost <= MAX_COST:
+            raise ValueError(f"the cost {cost} is not within {MIN_COST} and {MAX_COST}")
         self._run = runner
         self._cost = cost
-        self._scheme = scheme.value
+        self._scheme = str(scheme)
         self._decoy = decoy(cost, scheme)
 
     def raise_if_refused(self, client: str) -> None:
@@ -112,31 +68,149 @@ class Hasher:
 
         Returns:
             The stored form.
+
+        Raises:
+            PoolError: The pool refused or lost the work, usually `PoolFull` with a time to retry.
         """
         return str(await self._run(NewPassword(password, self._cost, self._scheme), work, client))
 
-    def is_below_policy(self, stored: str) -> bool:
-        """Return whether a stored hash should be replaced by a new one."""
-        return needs_rehash(stored, self._cost, self._scheme)
-
-    async def verify(self, password: str, stored: str | None, *, client: str = "") -> bool:
-        """Return whether the password is the one that was stored.
+    async def check(self, password: str, stored: str | None, *, client: str = "") -> Verdict:
+        """Return whether the password is the one that was stored, and whether to replace the hash.
 
         Args:
             password: Of any length.
-            stored: The stored form, or None where there is no account: then the answer is False,
+            stored: The stored form, or None where there is no account: then the answer is `WRONG`,
                 after as much work.
             client: Whose request it is; a queue serves clients in turn.
 
         Raises:
             UnusableHash: The stored form has no known format or asks for too much work; raised
-            after
-                the work of a usual hash.
+                after the work of a usual hash.
+            PoolError: As for `hash`.
         """
         checked = self._decoy if stored is None else stored
         try:
-            matches = await self._run(Guess(password, checked), Work.AWAITED, client)
+            verdict = Verdict(int(await self._run(Guess(password, checked), Work.AWAITED, client)))
         except UnusableHash:
             await self._run(Guess(password, self._decoy), Work.AWAITED, client)
             raise
-        return matches is True and stored is not None
+        if stored is None:
+            return Verdict.WRONG
+        if verdict is Verdict.RIGHT and needs_rehash(stored, self._cost, self._scheme):
+            return Verdict.OUTDATED
+        return verdict
+
+    async def verify(self, password: str, stored: str | None, *, client: str = "") -> bool:
+        """Return whether the password is the one that was stored.
+
+        Takes and raises what `check` takes and raises.
+        """
+        return bool(await self.check(password, stored, client=client))
+
+    async def verify_and_update(
+        self, password: str, stored: str | None, *, client: str = ""
+    ) -> tuple[bool, str | None]:
+        """Verify a password, and hash it anew if the stored hash should be replaced.
+
+        Takes and raises what `check` takes and raises.
+
+        Returns:
+            Whether the password is right, and the hash to store instead of the present one. It is
+            None if the present one is good, and if the pool has no time for another hash; the next
+            sign-in tries again.
+        """
+        verdict = await self.check(password, stored, client=client)
+        if verdict is not Verdict.OUTDATED:
+            return bool(verdict), None
+        try:
+            return True, await self.hash(password, client=client, work=Work.REHASH)
+        except PoolError:
+            return True, None
+
+
+class PasswordHasher(Hasher):
+    """Hashes and verifies the passwords of a service.
+
+    For example, with the pool of this machine::
+
+        pool = Pool.shared()
+        hasher = PasswordHasher(pool)
+
+        async with pool:  # in the framework's lifespan
+            stored = await hasher.hash("correct horse")
+            right, new = await hasher.verify_and_update("correct horse", stored)
+
+    New hashes are bcrypt's or argon2id's. Verified are also the hashes of Django, Werkzeug (Flask),
+    passlib and Firebase; `devnest.passwords.stored` and `.foreign` have the list.
+
+    Args:
+        pool: Where hashes are computed, bcrypt in batches. It has to be started when a method is
+            awaited. Without a pool, threads compute them, one for each CPU and no batches.
+        cost: bcrypt's cost for new passwords, 4 to 18. Each step doubles the time.
+        scheme: `"bcrypt"`, or `"argon2id"` with the extra `argon2`.
+        deadline: Seconds within which a pool has to be done with a hash. A pool that cannot be
+            raises `PoolFull` immediately.
+
+    Attributes:
+        sync: The same methods, blocking.
+
+    Raises:
+        ValueError: The cost or the scheme is out of bounds.
+        MissingExtra: The scheme is argon2id, and the extra `argon2` is not installed.
+    """
+
+    def __init__(
+        self,
+        pool: Pool | RemotePool | None = None,
+        *,
+        cost: int = DEFAULT_COST,
+        scheme: str = Scheme.BCRYPT,
+        deadline: float = MAX_HASH_WAIT_S,
+    ) -> None:
+        runner: Runner
+        blocking: Runner
+        if pool is None:
+            runner, blocking = ThreadRunner(usable_cpus()), InlineRunner()
+        else:
+            runner, blocking = PoolRunner(pool, deadline), BlockingRunner(pool, deadline)
+        super().__init__(runner, cost, scheme)
+        self.sync = SyncPasswordHasher(Hasher(blocking, cost, scheme))
+
+
+class SyncPasswordHasher:
+    """The methods of a `PasswordHasher` for code without an event loop; they block the thread.
+
+    Without a pool, the calling thread computes the hash. With a pool that is not started, the first
+    call starts it. Any thread may call, but not the one whose event loop runs the pool.
+    """
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._hasher = hasher
+
+    def hash(self, password: str, *, client: str = "") -> str:
+        """Do what `PasswordHasher.hash` does."""
+        return _result(self._hasher.hash(password, client=client))
+
+    def check(self, password: str, stored: str | None, *, client: str = "") -> Verdict:
+        """Do what `PasswordHasher.check` does."""
+        return _result(self._hasher.check(password, stored, client=client))
+
+    def verify(self, password: str, stored: str | None, *, client: str = "") -> bool:
+        """Do what `PasswordHasher.verify` does."""
+        return _result(self._hasher.verify(password, stored, client=client))
+
+    def verify_and_update(
+        self, password: str, stored: str | None, *, client: str = ""
+    ) -> tuple[bool, str | None]:
+        """Do what `PasswordHasher.verify_and_update` does."""
+        return _result(self._hasher.verify_and_update(password, stored, client=client))
+
+
+def _result(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that never suspends, since its runner blocks."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("a blocking runner has suspended")

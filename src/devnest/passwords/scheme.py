@@ -1,38 +1,48 @@
-"""The stored form of a password, as plain functions that block.
+"""Hashes and verifies passwords by plain functions that block.
 
-New passwords are hashed with one scheme; passwords are verified against stored hashes of both. Of
-several calls together, those with bcrypt are interleaved on one core, new passwords and guesses
-alike, since both are a hash of a password with a salt. Those with argon2id run one after another,
-because each uses several threads itself.
+New passwords are hashed with one scheme; passwords are verified against stored hashes of every
+known form. Of several calls together, those with bcrypt are interleaved on one core, new passwords
+and guesses alike, since both are a hash of a password with a salt. The others run one after
+another.
 
 bcrypt reads 72 bytes of a password, and treats a password as a string that repeats with a NUL after
 it. So longer passwords would be cut, and some passwords with a NUL inside would be equal to others.
-These two kinds are stored in passlib's format `$bcrypt-sha256$v=2`, where bcrypt hashes the base64
-of an HMAC-SHA-256 of the password, keyed by the salt. All others are stored as plain `$2b$`. Other
-software knows both formats.
-https://passlib.readthedocs.io/en/stable/lib/passlib.hash.bcrypt_sha256.html
+Passwords with a NUL or of 72 bytes and more are stored as `$bcrypt-sha256$v=2`, all others as plain
+`$2b$`. Other software knows both forms.
+
+A password is hashed in Unicode's normalization form NFKC, so that it does not matter how a keyboard
+composes its characters (NIST SP 800-63B-4, 3.1.1.2). Other software mostly hashes it as it is, and
+cuts it at 72 bytes for bcrypt. A guess is tried in these ways too, since a `$2b$` does not tell who
+wrote it. The number of hashes depends on the guess alone, not on the stored form.
 """
 
-import base64
 import hmac
-import re
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from devnest import bcrypt
 from devnest.extras import MissingExtra
 from devnest.passwords import argon2id
 from devnest.passwords.errors import UnusableHash
+from devnest.passwords.foreign import parse_foreign
+from devnest.passwords.stored import (
+    MAX_BCRYPT_BYTES,
+    MAX_COST,
+    MIN_COST,
+    DerivedKey,
+    is_bcrypt,
+    parse_bcrypt,
+    wrap,
+)
 
 __all__ = [
-    "MAX_COST",
-    "MIN_COST",
     "Guess",
     "NewPassword",
     "Scheme",
+    "Verdict",
     "compute",
     "compute_all",
     "decoy",
@@ -41,23 +51,9 @@ __all__ = [
     "verify_password",
 ]
 
-T = TypeVar("T")
-
-MIN_COST = 4  # bcrypt's own bounds are 4 and 31; 4 is for tests only
-# 2^6 times the work of the default cost, about 15 s. A stored hash above it is refused before any
-# work.
-MAX_COST = 18
-MAX_BCRYPT_BYTES = 72  # of a password; bcrypt reads no more
-DIGEST_CHARS = 31
 ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-SALT = "[./A-Za-z0-9]{21}[.Oeu]"  # 132 bits for 128; bcrypt wants the four spare bits to be zero
-DIGEST = "[./A-Za-z0-9]{31}"
-PLAIN = re.compile(rf"\$2[aby]\$(?P<cost>\d\d)\${SALT}{DIGEST}", re.ASCII)
-WRAPPED = re.compile(
-    rf"\$bcrypt-sha256\$v=2,t=2b,r=(?P<cost>\d{{1,2}})\$(?P<salt>{SALT})\$(?P<digest>{DIGEST})",
-    re.ASCII,
-)
+DIGEST_CHARS = 31  # of a bcrypt hash
+OURS = ("$2b$", "$bcrypt-sha256$")  # how hashes begin that are written here
 
 
 class Scheme(StrEnum):
@@ -65,6 +61,14 @@ class Scheme(StrEnum):
 
     BCRYPT = "bcrypt"
     ARGON2ID = "argon2id"
+
+
+class Verdict(IntEnum):
+    """Whether a password is the one that was stored; only `WRONG` is false."""
+
+    WRONG = 0
+    RIGHT = 1
+    OUTDATED = 2  # right, but the stored hash should be replaced by a new one
 
 
 class NewPassword(NamedTuple):
@@ -100,7 +104,7 @@ class Guess(NamedTuple):
     @property
     def is_interleaved(self) -> bool:
         """Return whether the work is interleaved with that of other calls."""
-        return not self.stored.startswith(argon2id.PREFIX)
+        return is_bcrypt(self.stored)
 
 
 def hash_password(password: str, cost: int, scheme: str = Scheme.BCRYPT) -> str:
@@ -127,16 +131,18 @@ def verify_password(password: str, stored: str) -> bool:
 
     Raises:
         UnusableHash: The stored form has no known format or asks for too much work; raised before
-        any
-            work.
-        MissingExtra: It is an argon2id hash, and the extra `argon2` is not installed.
-        MemoryError: There is no memory for argon2id.
+            any work.
+        MissingExtra: The stored form needs an extra that is not installed.
+        MemoryError: There is no memory for it.
     """
     return bool(compute(Guess(password, stored)))
 
 
-def compute(call: NewPassword | Guess) -> str | bool:
+def compute(call: NewPassword | Guess) -> str | Verdict:
     """Return the stored form of a new password, or whether a guess is right.
+
+    The verdict is `OUTDATED` if the password was stored as other software does. Whether the hash
+    took enough work is not considered.
 
     Raises what `hash_password` and `verify_password` raise.
     """
@@ -146,75 +152,97 @@ def compute(call: NewPassword | Guess) -> str | bool:
     return result
 
 
-def compute_all(calls: Sequence[NewPassword | Guess]) -> list[str | bool | Exception]:
+def compute_all(calls: Sequence[NewPassword | Guess]) -> list[str | Verdict | Exception]:
     """Return what `compute` returns for each call, or the exception that it would raise."""
-    results: list[str | bool | Exception] = [False] * len(calls)
-    prepared: dict[int, tuple[bytes, bytes]] = {}
+    results: list[str | Verdict | Exception] = [Verdict.WRONG] * len(calls)
+    jobs: list[_Job] = []
     for index, call in enumerate(calls):
         try:
-            if call.is_interleaved:
-                prepared[index] = _prepare(call)
+            if not call.is_interleaved:
+                results[index] = _compute_alone(call)
             else:
-                results[index] = _with_argon2id(call)
+                jobs += _guess(index, call) if isinstance(call, Guess) else [_new(index, call)]
         except (ValueError, MemoryError, MissingExtra) as error:
             results[index] = error
-    hashed = bcrypt.hashpw_many(
-        [secret for secret, _ in prepared.values()], [salt for _, salt in prepared.values()]
-    )
-    for index, computed in zip(prepared, hashed, strict=True):
-        results[index] = _finish(calls[index], prepared[index], computed)
+    hashes = bcrypt.hashpw_many([job.secret for job in jobs], [job.setting for job in jobs])
+    for job, computed in zip(jobs, hashes, strict=True):
+        call = calls[job.call]
+        if isinstance(call, NewPassword):
+            results[job.call] = _form(call, computed)
+        elif hmac.compare_digest(computed[-DIGEST_CHARS:], job.digest):
+            results[job.call] = job.verdict
     return results
 
 
-def _with_argon2id(call: NewPassword | Guess) -> str | bool:
-    secret = _normal(call.password)
-    if isinstance(call, Guess):
-        return argon2id.verify_secret_with_argon2id(secret, call.stored)
-    return argon2id.hash_secret_with_argon2id(secret)
+class _Job(NamedTuple):
+    """One bcrypt hash of a batch."""
+
+    call: int  # its index
+    secret: bytes  # what bcrypt hashes
+    setting: bytes
+    digest: bytes = b""  # of a guess: the digest that the right password has
+    verdict: Verdict = Verdict.RIGHT
 
 
-def _prepare(call: NewPassword | Guess) -> tuple[bytes, bytes]:
-    """Return what bcrypt has to hash, and the salt, which a digest may follow."""
-    secret = _normal(call.password)
+def _compute_alone(call: NewPassword | Guess) -> str | Verdict:
     if isinstance(call, NewPassword):
-        if not MIN_COST <= call.cost <= MAX_COST:
-            raise ValueError(f"the cost {call.cost} is not within {MIN_COST} and {MAX_COST}")
-        salt = bcrypt.gensalt(call.cost)
-        return _fit(secret, salt), salt
-    cost = _cost(call.stored)
-    if wrapped := WRAPPED.fullmatch(call.stored):
-        salt = wrapped["salt"].encode("ascii")
-        return _short(secret, salt), b"$2b$%02d$%b%b" % (
-            cost,
-            salt,
-            wrapped["digest"].encode("ascii"),
-        )
-    # A password that does not fit never has a plain hash, but is refused after the same work.
-    plain = call.stored.encode("ascii")
-    return _fit(secret, plain), plain
+        return argon2id.hash_secret_with_argon2id(_spellings(call.password)[0])
+    stored = _parse_alone(call.stored)
+    normal, *others = _spellings(call.password)
+    if stored.matches(normal):
+        return Verdict.RIGHT
+    return Verdict.OUTDATED if any(stored.matches(other) for other in others) else Verdict.WRONG
 
 
-def _finish(
-    call: NewPassword | Guess, prepared: tuple[bytes, bytes], computed: bytes
-) -> str | bool:
-    if isinstance(call, Guess):
-        return hmac.compare_digest(computed[-DIGEST_CHARS:], prepared[1][-DIGEST_CHARS:])
+def _parse_alone(stored: str) -> DerivedKey:
+    if stored.startswith(("$argon2", "argon2")):
+        return argon2id.parse_argon2(stored)
+    return parse_foreign(stored)
+
+
+def _new(index: int, call: NewPassword) -> _Job:
+    if not MIN_COST <= call.cost <= MAX_COST:
+        raise ValueError(f"the cost {call.cost} is not within {MIN_COST} and {MAX_COST}")
+    secret, setting = _spellings(call.password)[0], bcrypt.gensalt(call.cost)
+    return _Job(index, secret if _fits(secret) else wrap(secret, setting[7:]), setting)
+
+
+def _form(call: NewPassword, computed: bytes) -> str:
     plain = computed.decode("ascii")
-    if _fits(_normal(call.password)):
+    if _fits(_spellings(call.password)[0]):
         return plain
     return f"$bcrypt-sha256$v=2,t=2b,r={int(plain[4:6])}${plain[7:29]}${plain[29:]}"
+
+
+def _guess(index: int, call: Guess) -> list[_Job]:
+    """Return a hash for each spelling; the normal one comes last, as the last match counts."""
+    stored = parse_bcrypt(call.stored)
+    normal, *others = _spellings(call.password)
+    is_cut = stored.cuts and not _fits(normal)
+    verdicts = [*((other, Verdict.OUTDATED) for other in others)]
+    verdicts.append((normal, Verdict.OUTDATED if is_cut else Verdict.RIGHT))
+    return [
+        _Job(
+            index,
+            stored.secret(password, stored.setting[7:]),
+            stored.setting,
+            stored.digest,
+            verdict,
+        )
+        for password, verdict in verdicts
+    ]
 
 
 def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
     """Return whether a stored hash should be replaced by a new one.
 
-    It should where it has another scheme, took less work, or has an old prefix. A hash that took
-    more work stays: a lower cost applies to new passwords only.
+    It should where it has another scheme or a form of other software, or took less work. A hash
+    that took more work stays: a lower cost applies to new passwords only.
     """
     try:
         if scheme == Scheme.ARGON2ID:
             return not stored.startswith(argon2id.PREFIX) or argon2id.is_below_policy(stored)
-        return _cost(stored) < cost or stored.startswith(("$2a$", "$2y$"))
+        return not stored.startswith(OURS) or parse_bcrypt(stored).cost < cost
     except UnusableHash:
         return True
 
@@ -224,35 +252,16 @@ def decoy(cost: int, scheme: str = Scheme.BCRYPT) -> str:
     if scheme == Scheme.ARGON2ID:
         return argon2id.decoy()
     return bcrypt.gensalt(cost).decode("ascii") + "".join(
-        secrets.choice(ALPHABET) for _ in range(31)
+        secrets.choice(ALPHABET) for _ in range(DIGEST_CHARS)
     )
 
 
-def _cost(stored: str) -> int:
-    match = PLAIN.fullmatch(stored) or WRAPPED.fullmatch(stored)
-    if match is None:
-        raise UnusableHash("a stored password hash is in no known format")
-    cost = int(match["cost"])
-    if not MIN_COST <= cost <= MAX_COST:
-        raise UnusableHash(
-            f"a stored password hash has cost {cost}, "
-            f"above the limit of {MAX_COST} or below {MIN_COST}"
-        )
-    return cost
-
-
-def _normal(password: str) -> bytes:
-    """Return the same bytes for equivalent characters (NIST SP 800-63B-4, 3.1.1.2)."""
-    return unicodedata.normalize("NFKC", password).encode("utf-8")
+def _spellings(password: str) -> list[bytes]:
+    """Return the normal form of a password, and after it the password as it is if that differs."""
+    normal = unicodedata.normalize("NFKC", password).encode("utf-8")
+    return list(dict.fromkeys((normal, password.encode("utf-8"))))
 
 
 def _fits(secret: bytes) -> bool:
-    return len(secret) <= MAX_BCRYPT_BYTES and b"\0" not in secret
-
-
-def _fit(secret: bytes, salt_or_hash: bytes) -> bytes:
-    return secret if _fits(secret) else _short(secret, salt_or_hash[7:29])
-
-
-def _short(secret: bytes, salt: bytes) -> bytes:
-    return base64.b64encode(hmac.digest(salt, secret, "sha256"))
+    """Return whether bcrypt reads all of it, and not as a part of something longer."""
+    return len(secret) < MAX_BCRYPT_BYTES and b"\0" not in secret

@@ -112,14 +112,57 @@ class PoolExecutor(Executor):
             RuntimeError: The executor was shut down, or the interpreter is ending.
             InvalidTask: The function cannot run in a worker.
         """
-        func, given, named = self._importable(fn, args, kwargs)
-        future = Call(func, given, named)
+        return self._submit(Call(*self._importable(fn, args, kwargs)))
+
+    def _submit(self, future: Call) -> Call:
         with self._lock:
             self._check_open()
             self._early.append(future)
             if not self._is_opening:
                 self._begin_early()
         return future
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        priority: int = 0,
+        key: str | None = None,
+    ) -> Any:
+        """Run `fn(*args)` with the options of `Pool.run`, and wait for its result.
+
+        If the wait is interrupted, by Ctrl-C for example, the call is cancelled.
+
+        Args:
+            fn: As for `submit`.
+            *args: Its arguments, which are pickled.
+            timeout: Seconds that the call may run.
+            deadline: Seconds from now within which the call has to be answered.
+            priority: Lower goes first.
+            key: Whose call it is; keys take turns.
+
+        Returns:
+            The result of the function.
+
+        Raises:
+            PoolError: As `Pool.run` does.
+            RuntimeError: As for `submit`, and on the event loop of the pool, where the wait would
+                never end.
+        """
+        options = {"timeout": timeout, "deadline": deadline, "priority": priority, "key": key}
+        future = Call(*self._importable(fn, args, {}), options)
+        self._submit(future)
+        if future.calls is not None and future.calls.is_here():
+            future.cancel()
+            raise RuntimeError("run() on the pool's own event loop would never end")
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     def map(
         self,

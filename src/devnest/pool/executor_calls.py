@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["Call", "Calls", "PoolThread"]
 
 # Arguments of `run` itself. A function's keyword argument of such a name is sent another way.
 RUN_OPTIONS = {"timeout", "deadline", "priority", "key"}
+NO_OPTIONS: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Call(Future[Any]):
@@ -28,9 +30,14 @@ class Call(Future[Any]):
     """
 
     def __init__(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> None:
         super().__init__()
+        self.options = options  # of `Pool.run`
         self.calls: Calls | None = None  # set when the pool's event loop is there
         self.work: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None
         self.work = func, args, kwargs  # until it begins
@@ -130,14 +137,14 @@ class Calls:
                 raise self._error
             if isinstance(self._pool, Pool):
                 answer = functools.partial(self._answered, call)
-                task = self._pool.task(func, args, kwargs, answer)
+                task = self._pool.task(func, args, kwargs, answer, **call.options)
                 engine = self._pool.engine()
                 call.task, self._stops[call] = task, functools.partial(engine.cancel, task)
                 engine.submit(task)
                 return
             if not RUN_OPTIONS.isdisjoint(kwargs):
                 func, args, kwargs = call_pickled, (func, args, kwargs), {}
-            running = self.loop.create_task(self._pool.run(func, *args, **kwargs))
+            running = self.loop.create_task(self._pool.run(func, *args, **call.options, **kwargs))
             self._stops[call] = running.cancel
             running.add_done_callback(functools.partial(self._ran, call))
         except BaseException as error:

@@ -284,25 +284,16 @@ class Pool:
             Exception: What the function raised, with a `WorkerTraceback` as its cause.
         """
         engine = self.engine()
-        timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
-        check_options(timeout_s, priority, key)
-        function = self._functions.get(func) or self._describe(func)
-        if function.max_size:
-            if kwargs:
-                raise InvalidTask("a batched function takes positional arguments only")
-            self._batched_calls += 1
-            if self._batched_calls == MIN_CALLS and self._is_process:
-                engine.loop.run_in_executor(None, _warn_of_siblings, self.stats().mean_batch)
-        loop = engine.loop
-        future: asyncio.Future[Any] = loop.create_future()
-        task = Task(
-            function,
-            pack_arguments(args, kwargs) if self._is_process else (func, args, kwargs),
+        future: asyncio.Future[Any] = engine.loop.create_future()
+        task = self.task(
+            func,
+            args,
+            kwargs,
             functools.partial(_resolve, future),
+            timeout=timeout,
+            deadline=deadline,
             priority=priority,
-            key=key or "",
-            timeout_s=timeout_s,
-            deadline_at=time.monotonic() + deadline_s,
+            key=key,
         )
         engine.submit(task)
         try:
@@ -353,13 +344,31 @@ class Pool:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         answer: Callable[[object], None],
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        priority: int = 0,
+        key: str | None = None,
     ) -> Task:
-        """Return a call for the engine without options, for `PoolExecutor`."""
+        """Return a call for the engine, whose answer goes to `answer`; for `PoolExecutor` too."""
+        timeout_s, deadline_s = seconds("timeout", timeout), seconds("deadline", deadline)
+        check_options(timeout_s, priority, key)
         function = self._functions.get(func) or self._describe(func)
-        if function.max_size and kwargs:
-            raise InvalidTask("a batched function takes positional arguments only")
-        packed = pack_arguments(args, kwargs) if self._is_process else (func, args, kwargs)
-        return Task(function, packed, answer)
+        if function.max_size:
+            if kwargs:
+                raise InvalidTask("a batched function takes positional arguments only")
+            self._batched_calls += 1
+            if self._batched_calls == MIN_CALLS and self._is_process:
+                self.engine().loop.run_in_executor(None, _warn_of_siblings, self.stats().mean_batch)
+        return Task(
+            function,
+            pack_arguments(args, kwargs) if self._is_process else (func, args, kwargs),
+            answer,
+            priority=priority,
+            key=key or "",
+            timeout_s=timeout_s,
+            deadline_at=time.monotonic() + deadline_s,
+        )
 
     def engine(self) -> Engine:
         """Return the running engine, for `PoolServer`."""

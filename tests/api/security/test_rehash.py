@@ -20,6 +20,7 @@ from devnest.passwords import (
     InlineRunner,
     NewPassword,
     Scheme,
+    Verdict,
     Work,
     hash_password,
     verify_password,
@@ -236,7 +237,7 @@ class Gate(InlineRunner):
         self.waiting = 0
         self.failure: Exception | None = None
 
-    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | bool:
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | Verdict:
         assert work is Work.REHASH
         self.waiting += 1
         await self.open.wait()
@@ -264,7 +265,7 @@ async def test_a_changed_password_is_not_overwritten(
     who, old = account
     gate = Gate()
     async with Rehasher(database, Hasher(gate, 5)) as rehasher:
-        rehasher.replace_if_outdated(who.id, PASSWORD, old)
+        rehasher.replace(who.id, PASSWORD, old)
         changed = hash_password("another one", 4)
         assert await change_password(database, who.id, old, changed) is not None
         gate.open.set()
@@ -291,13 +292,13 @@ async def test_a_failure_is_nobody_s(
     gate.open.set()
     gate.failure = failure
     async with Rehasher(database, Hasher(gate, 5)) as rehasher:
-        rehasher.replace_if_outdated(who.id, PASSWORD, old)
+        rehasher.replace(who.id, PASSWORD, old)
         await settle(rehasher)
         told = capfd.readouterr()
         assert type(failure).__name__ in told.out + told.err
         assert PASSWORD not in told.out + told.err
         gate.failure = None
-        rehasher.replace_if_outdated(who.id, PASSWORD, old)
+        rehasher.replace(who.id, PASSWORD, old)
         await settle(rehasher)
     found = await find_login(database, who.id)
     assert found is not None
@@ -312,10 +313,8 @@ async def test_what_waits_is_bounded_and_ends_with_the_server(
     monkeypatch.setattr("devnest.api.security.rehash.MAX_WAITING", 3)
     gate = Gate()
     async with Rehasher(database, Hasher(gate, 5, Scheme.BCRYPT)) as rehasher:
-        rehasher.replace_if_outdated(who.id, PASSWORD, hash_password(PASSWORD, 5))
-        assert not rehasher._tasks
         for account_id in [who.id, who.id, *(uuid.uuid4() for _ in range(5))]:
-            rehasher.replace_if_outdated(account_id, PASSWORD, old)
+            rehasher.replace(account_id, PASSWORD, old)
         assert len(tasks := list(rehasher._tasks.values())) == 3
         while gate.waiting < 3:
             await asyncio.sleep(0)

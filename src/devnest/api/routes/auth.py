@@ -140,9 +140,8 @@ async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
     async with login_attempt(request, Event.LOGIN, data.name, account_id, device) as attempt:
         found, session = await _open_session(request, data, attempt, found)
         attempt.succeeded()
-    request.services.rehasher.replace_if_outdated(
-        found.account_id, data.password, found.password_hash
-    )
+    if attempt.outdated:
+        request.services.rehasher.replace(found.account_id, data.password, found.password_hash)
     access_token = request.services.tokens.issue(found.account_id, session.id)
     device_token = issue_device_token(found.device_key, new_device() if device is None else device)
     return Reply(

@@ -30,7 +30,7 @@ class Rehasher:
 
     Args:
         database: Where the hashes are stored.
-        hasher: Knows the policy, and computes the new hashes.
+        hasher: Computes the new hashes.
     """
 
     def __init__(self, database: Database, hasher: Hasher) -> None:
@@ -47,8 +47,8 @@ class Rehasher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def replace_if_outdated(self, account_id: UUID, password: str, stored: str) -> None:
-        """Start to replace a hash that is below the policy, and return immediately.
+    def replace(self, account_id: UUID, password: str, stored: str) -> None:
+        """Start to replace a hash, and return immediately.
 
         Nothing happens if the account's hash is being replaced already, or if `MAX_WAITING`
         others are.
@@ -58,11 +58,7 @@ class Rehasher:
             password: Its password, which has just matched the hash.
             stored: The stored hash.
         """
-        if (
-            not self._hasher.is_below_policy(stored)
-            or account_id in self._tasks
-            or len(self._tasks) >= MAX_WAITING
-        ):
+        if account_id in self._tasks or len(self._tasks) >= MAX_WAITING:
             return
         task = asyncio.create_task(self._replace(account_id, password, stored))
         self._tasks[account_id] = task  # the event loop keeps only a weak reference

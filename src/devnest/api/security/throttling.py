@@ -26,6 +26,7 @@ from uuid import UUID
 from devnest.api.http.request import ApiRequest
 from devnest.api.security.audit import audit
 from devnest.api.security.in_flight import MAX_IN_FLIGHT
+from devnest.passwords import Verdict
 from devnest.pool import PoolError
 from devnest.store import (
     Charge,
@@ -113,6 +114,7 @@ class Attempt:
         self._trusted = trusted
         self._charge: Charge | None = None
         self._checked = self._succeeded = False
+        self.outdated = False  # whether the last hash that matched should be replaced
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Whether the password matches a hash.
@@ -126,11 +128,12 @@ class Attempt:
             ClientGone: The client has disconnected. The check is cancelled if it was waiting.
         """
         request = self._request
-        matches = await request.cancel_on_disconnect(
-            request.services.hasher.verify(password, stored, client=request.network)
+        verdict = await request.cancel_on_disconnect(
+            request.services.hasher.check(password, stored, client=request.network)
         )
         self._checked = True
-        return matches
+        self.outdated = verdict is Verdict.OUTDATED
+        return bool(verdict)
 
     async def hash(self, password: str) -> str:
         """Hash a new password.

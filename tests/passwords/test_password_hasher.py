@@ -1,0 +1,150 @@
+"""`PasswordHasher`, as a service of others uses it: with each pool and alone."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from devnest.passwords import (
+    Guess,
+    Hasher,
+    InlineRunner,
+    NewPassword,
+    PasswordHasher,
+    UnusableHash,
+    Verdict,
+    Work,
+)
+from devnest.pool import Pool, PoolFull, RemotePool
+
+FOREIGN = "bcrypt$" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+
+
+@pytest.fixture(params=["alone", "own", "shared"])
+async def pool(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Pool | RemotePool | None]:
+    """Where the hashes are computed."""
+    if request.param == "alone":
+        yield None
+        return
+    tmp_path.chmod(0o700)
+    made = Pool(workers=1) if request.param == "own" else Pool.shared(tmp_path / "p", workers=1)
+    async with made as opened:
+        yield opened
+
+
+async def test_hash_verify_and_update(pool: Pool | RemotePool | None) -> None:
+    """The three methods, awaited."""
+    hasher = PasswordHasher(pool, cost=4)
+    stored = await hasher.hash("secret")
+    assert stored.startswith("$2b$04$")
+    assert await hasher.verify("secret", stored)
+    assert not await hasher.verify("Secret", stored)
+    assert not await hasher.verify("secret", None)
+    assert await hasher.verify_and_update("secret", stored) == (True, None)
+    assert await hasher.verify_and_update("wrong", stored) == (False, None)
+    assert await hasher.verify_and_update("secret", None) == (False, None)
+    right, new = await hasher.verify_and_update("secret", FOREIGN)
+    assert right
+    assert new is not None
+    assert await hasher.check("secret", new) is Verdict.RIGHT
+    assert await PasswordHasher(pool, cost=5).check("secret", new) is Verdict.OUTDATED
+    with pytest.raises(UnusableHash):
+        await hasher.verify("secret", "garbage")
+
+
+async def test_sync_twin_from_other_threads(pool: Pool | RemotePool | None) -> None:
+    """Threads use the pool that the event loop has started."""
+    hasher = PasswordHasher(pool, cost=4)
+
+    def use() -> tuple[bool, str | None]:
+        stored = hasher.sync.hash("secret", client="someone")
+        assert hasher.sync.verify("secret", stored)
+        assert not hasher.sync.verify("secret", None)
+        assert hasher.sync.check("wrong", stored) is Verdict.WRONG
+        with pytest.raises(UnusableHash):
+            hasher.sync.verify("secret", "garbage")
+        return hasher.sync.verify_and_update("secret", FOREIGN)
+
+    for right, new in await asyncio.gather(*(asyncio.to_thread(use) for _ in range(4))):
+        assert right
+        assert await hasher.verify("secret", new)
+
+
+async def test_sync_twin_on_the_pool_s_own_event_loop_is_an_error() -> None:
+    """It would wait for ever."""
+    async with Pool(workers=1) as pool:
+        hasher = PasswordHasher(pool, cost=4)
+        with pytest.raises(RuntimeError, match="event loop"):
+            hasher.sync.hash("secret")
+        assert await hasher.verify("secret", await hasher.hash("secret"))
+
+
+async def test_a_full_pool_does_not_undo_a_sign_in() -> None:
+    """The next sign-in replaces the hash."""
+
+    class Full(InlineRunner):
+        async def __call__(
+            self, call: NewPassword | Guess, work: Work, client: str
+        ) -> str | Verdict:
+            if work is Work.REHASH:
+                raise PoolFull(1.0)
+            return await super().__call__(call, work, client)
+
+    assert await Hasher(Full(), 4).verify_and_update("secret", FOREIGN) == (True, None)
+
+
+@pytest.mark.parametrize("options", [{"cost": 3}, {"cost": 19}, {"scheme": "md5"}])
+def test_a_bad_option_is_refused(options: dict[str, object]) -> None:
+    """When the hasher is made, not at the first sign-in."""
+    with pytest.raises(ValueError, match=r"cost|md5"):
+        PasswordHasher(**options)  # type: ignore[arg-type]
+
+
+async def test_argon2id() -> None:
+    """The other scheme, and bcrypt's hashes are replaced by it."""
+    hasher = PasswordHasher(scheme="argon2id")
+    right, new = await hasher.verify_and_update("secret", FOREIGN)
+    assert right
+    assert new is not None
+    assert new.startswith("$argon2id$")
+    assert await hasher.verify_and_update("secret", new) == (True, None)
+
+
+def test_threads_after_a_fork() -> None:
+    """A process that gunicorn forked after it had imported and used the service."""
+    hasher = PasswordHasher(cost=4)
+    stored = asyncio.run(hasher.hash("secret"))
+    child = os.fork()
+    if not child:
+        os._exit(not asyncio.run(hasher.verify("secret", stored)))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert threading.active_count() >= 1
+
+
+SCRIPT = """
+from devnest.passwords import PasswordHasher
+from devnest.pool import Pool
+
+if __name__ == "__main__":
+    hasher = PasswordHasher(Pool.shared({path!r}, workers=1), cost=4).sync
+    stored = hasher.hash("secret")
+    print(hasher.verify("secret", stored), hasher.verify("other", stored))
+"""
+
+
+def test_a_script_without_an_event_loop(tmp_path: Path) -> None:
+    """The first call connects, and the script ends by itself."""
+    tmp_path.chmod(0o700)
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(path=str(tmp_path / "p")))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True False\n", "")
