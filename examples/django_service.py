@@ -1,56 +1,63 @@
-"""Sign-up and sign-in with asynchronous views of Django: `uvicorn django_service:app`."""
+"""Sign-up and sign-in with Django: `gunicorn django_service:wsgi` or `uvicorn django_service:app`.
+
+`python django_service.py migrate` makes the tables first. The views are asynchronous; under WSGI,
+Django runs each on an event loop of its own.
+"""
 
 import asyncio
 import json
+import os
 
+import django
 from django.conf import settings
-from django.core.asgi import get_asgi_application
-from django.http import HttpRequest, JsonResponse
-from django.urls import path
 
-from devnest.pool import Pool, PoolError, PoolFull
-from passwords import check_passwords, hash_passwords
+settings.configure(
+    ROOT_URLCONF=__name__,
+    ALLOWED_HOSTS=["127.0.0.1"],
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": os.environ.get("DATABASE", "accounts.sqlite3"),
+        }
+    },
+    PASSWORD_HASHERS=["devnest.contrib.django.BCryptSHA256PasswordHasher"],
+    AUTHENTICATION_BACKENDS=["devnest.contrib.django.ModelBackend"],
+    MIDDLEWARE=["devnest.contrib.django.BusyMiddleware"],
+)
+django.setup()
 
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"])
-accounts: dict[str, str] = {}
-pool = Pool(nice=10)
-# Django has no start-up event: the first request starts the pool, and all requests wait for it.
-starts: list[asyncio.Task[None]] = []
-
-
-def with_pool(view):
-    async def answer(request: HttpRequest) -> JsonResponse:
-        if not starts:
-            starts.append(asyncio.create_task(pool.start()))
-        await asyncio.shield(starts[0])
-        try:
-            return await view(request)
-        except PoolError as error:
-            wait_s = error.retry_after if isinstance(error, PoolFull) else 1
-            return JsonResponse(
-                {"detail": "busy"}, status=503, headers={"Retry-After": f"{wait_s:.0f}"}
-            )
-
-    return answer
+from django.contrib.auth import aauthenticate  # noqa: E402  Django has to be set up before
+from django.contrib.auth.hashers import make_password  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.management import execute_from_command_line  # noqa: E402
+from django.core.wsgi import get_wsgi_application  # noqa: E402
+from django.db import IntegrityError  # noqa: E402
+from django.http import HttpRequest, JsonResponse  # noqa: E402
+from django.urls import path  # noqa: E402
 
 
 async def sign_up(request: HttpRequest) -> JsonResponse:
-    given, key = json.loads(request.body), request.META["REMOTE_ADDR"]
-    accounts[given["name"]] = await pool.run(
-        hash_passwords, given["password"], deadline=5, priority=1, key=key
-    )
+    given = json.loads(request.body)
+    stored = await asyncio.to_thread(make_password, given["password"])
+    try:
+        await User.objects.acreate(username=given["name"], password=stored)
+    except IntegrityError:
+        return JsonResponse({"detail": "this name is taken"}, status=409)
     return JsonResponse({"name": given["name"]}, status=201)
 
 
 async def sign_in(request: HttpRequest) -> JsonResponse:
-    given, key = json.loads(request.body), request.META["REMOTE_ADDR"]
-    hashed = accounts.get(given["name"])
-    if not hashed or not await pool.run(
-        check_passwords, given["password"], hashed, deadline=5, key=key
-    ):
+    given = json.loads(request.body)
+    user = await aauthenticate(request, username=given["name"], password=given["password"])
+    if user is None:
         return JsonResponse({"detail": "unknown name or wrong password"}, status=401)
-    return JsonResponse({"name": given["name"]})
+    return JsonResponse({"name": user.username})
 
 
-urlpatterns = [path("accounts", with_pool(sign_up)), path("sessions", with_pool(sign_in))]
-app = get_asgi_application()
+urlpatterns = [path("accounts", sign_up), path("sessions", sign_in)]
+app, wsgi = get_asgi_application(), get_wsgi_application()
+
+if __name__ == "__main__":
+    execute_from_command_line()

@@ -1,4 +1,4 @@
-"""Sign-up and sign-in with FastAPI: `uvicorn fastapi_service:app`."""
+"""Sign-up and sign-in with FastAPI: `uvicorn fastapi_service:app --workers 4`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,20 +7,22 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from devnest.passwords import PasswordHasher
 from devnest.pool import Pool, PoolError, PoolFull
-from passwords import check_passwords, hash_passwords
 
-accounts: dict[str, str] = {}
+accounts: dict[str, str] = {}  # stands for a database table with a unique name
+pool = Pool.shared(nice=10)
+hasher = PasswordHasher(pool, deadline=5)
 
 
 class Credentials(BaseModel):
-    name: str = Field(max_length=64)
-    password: str = Field(max_length=72)
+    name: str = Field(min_length=1, max_length=64)
+    password: str = Field(min_length=8, max_length=1024)
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with Pool(nice=10) as app.state.pool:
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with pool:
         yield
 
 
@@ -35,16 +37,19 @@ async def busy(_: Request, error: PoolError) -> JSONResponse:
 
 @app.post("/accounts", status_code=201)
 async def sign_up(given: Credentials, request: Request) -> dict[str, str]:
-    run, key = app.state.pool.run, request.client.host
-    accounts[given.name] = await run(
-        hash_passwords, given.password, deadline=5, priority=1, key=key
-    )
+    stored = await hasher.hash(given.password, client=request.client.host)
+    if accounts.setdefault(given.name, stored) is not stored:
+        raise HTTPException(409, "this name is taken")
     return {"name": given.name}
 
 
 @app.post("/sessions")
 async def sign_in(given: Credentials, request: Request) -> dict[str, str]:
-    run, key, hashed = app.state.pool.run, request.client.host, accounts.get(given.name)
-    if not hashed or not await run(check_passwords, given.password, hashed, deadline=5, key=key):
-        raise HTTPException(401)
+    right, new = await hasher.verify_and_update(
+        given.password, accounts.get(given.name), client=request.client.host
+    )
+    if not right:  # an unknown name takes as long as a wrong password
+        raise HTTPException(401, "unknown name or wrong password")
+    if new:
+        accounts[given.name] = new
     return {"name": given.name}

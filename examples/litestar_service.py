@@ -1,32 +1,29 @@
-"""Sign-up and sign-in with Litestar and a shared pool: `uvicorn litestar_service:app`.
+"""Sign-up and sign-in with Litestar: `uvicorn litestar_service:app --workers 4`."""
 
-Start the pool first, with this directory in PYTHONPATH, and give its socket to the service:
-`python -m devnest.pool serve --socket PATH` and `POOL_SOCKET=PATH`.
-"""
-
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import msgspec
 from litestar import Litestar, Request, Response, post
-from litestar.exceptions import NotAuthorizedException
+from litestar.exceptions import ClientException, NotAuthorizedException
 
+from devnest.passwords import PasswordHasher
 from devnest.pool import Pool, PoolError, PoolFull
-from passwords import check_passwords, hash_passwords
 
-accounts: dict[str, str] = {}
+accounts: dict[str, str] = {}  # stands for a database table with a unique name
+pool = Pool.shared(nice=10)
+hasher = PasswordHasher(pool, deadline=5)
 
 
 class Credentials(msgspec.Struct):
-    name: Annotated[str, msgspec.Meta(max_length=64)]
-    password: Annotated[str, msgspec.Meta(max_length=72)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    password: Annotated[str, msgspec.Meta(min_length=8, max_length=1024)]
 
 
 @asynccontextmanager
-async def lifespan(app: Litestar) -> AsyncIterator[None]:
-    async with Pool.connect(f"unix://{os.environ['POOL_SOCKET']}") as app.state.pool:
+async def lifespan(_: Litestar) -> AsyncIterator[None]:
+    async with pool:
         yield
 
 
@@ -37,18 +34,21 @@ def busy(_: Request, error: PoolError) -> Response[dict[str, str]]:
 
 @post("/accounts")
 async def sign_up(data: Credentials, request: Request) -> dict[str, str]:
-    run, key = request.app.state.pool.run, request.client.host
-    accounts[data.name] = await run(hash_passwords, data.password, deadline=5, priority=1, key=key)
+    stored = await hasher.hash(data.password, client=request.client.host)
+    if accounts.setdefault(data.name, stored) is not stored:
+        raise ClientException("this name is taken", status_code=409)
     return {"name": data.name}
 
 
 @post("/sessions", status_code=200)
 async def sign_in(data: Credentials, request: Request) -> dict[str, str]:
-    run, hashed = request.app.state.pool.run, accounts.get(data.name)
-    if not hashed or not await run(
-        check_passwords, data.password, hashed, deadline=5, key=request.client.host
-    ):
-        raise NotAuthorizedException
+    right, new = await hasher.verify_and_update(
+        data.password, accounts.get(data.name), client=request.client.host
+    )
+    if not right:  # an unknown name takes as long as a wrong password
+        raise NotAuthorizedException("unknown name or wrong password")
+    if new:
+        accounts[data.name] = new
     return {"name": data.name}
 
 

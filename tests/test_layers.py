@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "logs": {"streams"},
     "bcrypt": set[str](),
     "passwords": {"bcrypt", "extras", "pool"},
+    "contrib": {"bcrypt", "passwords", "pool"},
     "hashing": {"passwords", "pool"},
     "store": {"exhaustion", "urls"},
     "mail": {"addresses", "urls"},

@@ -12,6 +12,7 @@ from devnest.passwords.scheme import (
     compute,
     compute_all,
     hash_password,
+    is_known,
     needs_rehash,
     verify_password,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "compute",
     "compute_all",
     "hash_password",
+    "is_known",
     "needs_rehash",
     "verify_password",
 ]

@@ -7,15 +7,27 @@ nothing from batches, and a sign-in in a batch of five would wait five times as 
 hashes run one by one.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from devnest import bcrypt
 from devnest.bcrypt import LANES
+from devnest.passwords.errors import UnusableHash
 from devnest.passwords.scheme import Guess, NewPassword, Verdict, compute, compute_all
+from devnest.passwords.stored import MAX_BCRYPT_BYTES, MAX_COST, MIN_COST, SALT
 from devnest.pool import batched, pure
 
-__all__ = ["OPERATIONS", "compute_alone", "compute_batch", "operation_of", "rehash_batch"]
+__all__ = [
+    "OPERATIONS",
+    "compute_alone",
+    "compute_batch",
+    "hashpw_batch",
+    "operation_of",
+    "rehash_batch",
+]
 
+SETTING = re.compile(rf"\$2[aby]\$(\d\d)\${SALT}".encode("ascii"), re.ASCII)
 Calls = Sequence[tuple[NewPassword | Guess]]
 
 
@@ -35,6 +47,32 @@ def rehash_batch(calls: Calls) -> Sequence[str | Verdict | Exception]:
 def compute_alone(call: NewPassword | Guess) -> str | Verdict:
     """Hash one new password, or check one guess."""
     return compute(call)
+
+
+@batched(max_size=LANES, pure=True)
+def hashpw_batch(calls: Sequence[tuple[bytes, bytes]]) -> Sequence[bytes | Exception]:
+    """Return bcrypt hashes of bytes with given settings, for adapters with forms of their own."""
+    results: list[bytes | Exception] = []
+    good: list[tuple[bytes, bytes]] = []
+    for password, setting in calls:
+        error = _fault(password, setting)
+        results.append(error or b"")
+        if error is None:
+            good.append((password, setting))
+    hashes = iter(bcrypt.hashpw_many([call[0] for call in good], [call[1] for call in good]))
+    return [result or next(hashes) for result in results]
+
+
+def _fault(password: bytes, setting: bytes) -> Exception | None:
+    """Return why bcrypt would refuse a call, or why its cost is out of bounds."""
+    cost = SETTING.match(setting)
+    if cost is None or not MIN_COST <= int(cost[1]) <= MAX_COST:
+        return UnusableHash(
+            f"a bcrypt setting is malformed, or its cost is not within {MIN_COST} and {MAX_COST}"
+        )
+    if len(password) > MAX_BCRYPT_BYTES:
+        return ValueError(f"a password has more than {MAX_BCRYPT_BYTES} bytes")
+    return None
 
 
 OPERATIONS = (compute_batch, rehash_batch, compute_alone)

@@ -47,6 +47,7 @@ __all__ = [
     "compute_all",
     "decoy",
     "hash_password",
+    "is_known",
     "needs_rehash",
     "verify_password",
 ]
@@ -245,6 +246,19 @@ def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
         return not stored.startswith(OURS) or parse_bcrypt(stored).cost < cost
     except UnusableHash:
         return True
+
+
+def is_known(stored: str) -> bool:
+    """Return whether a stored hash has a form that can be verified, with a bounded amount of work.
+
+    Raises:
+        MissingExtra: The form needs an extra that is not installed.
+    """
+    try:
+        parse_bcrypt(stored) if is_bcrypt(stored) else _parse_alone(stored)
+    except UnusableHash:
+        return False
+    return True
 
 
 def decoy(cost: int, scheme: str = Scheme.BCRYPT) -> str:

@@ -1,0 +1,130 @@
+"""Django's bcrypt hashers, computed with lanes in the pool that all processes share.
+
+In the settings::
+
+    PASSWORD_HASHERS = [
+        "devnest.contrib.django.BCryptSHA256PasswordHasher",
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # hashes that exist already
+    ]
+    MIDDLEWARE = [..., "devnest.contrib.django.BusyMiddleware"]
+    AUTHENTICATION_BACKENDS = ["devnest.contrib.django.ModelBackend"]  # for asynchronous views
+
+The stored form is Django's own, so Django's hashers verify these hashes too, and the other way
+round. Optional settings are `DEVNEST_POOL_SOCKET`, the path of the pool's socket as for
+`Pool.shared`, and `DEVNEST_HASH_DEADLINE`, the seconds after which a hash is refused (10).
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model, hashers
+from django.contrib.auth.backends import ModelBackend as DjangoModelBackend
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.deprecation import MiddlewareMixin
+
+from devnest import bcrypt
+from devnest.contrib.executors import hashpw
+from devnest.pool import PoolError, PoolFull
+
+__all__ = [
+    "BCryptPasswordHasher",
+    "BCryptSHA256PasswordHasher",
+    "BusyMiddleware",
+    "ModelBackend",
+    "acheck_password",
+]
+
+DEFAULT_DEADLINE_S = 10.0
+
+
+class _PooledBcrypt:
+    """What Django's hashers use of the package bcrypt."""
+
+    gensalt = staticmethod(bcrypt.gensalt)
+
+    @staticmethod
+    def hashpw(password: bytes, salt: bytes) -> bytes:
+        return hashpw(
+            password,
+            salt,
+            path=getattr(settings, "DEVNEST_POOL_SOCKET", None),
+            deadline=getattr(settings, "DEVNEST_HASH_DEADLINE", DEFAULT_DEADLINE_S),
+        )
+
+
+class BCryptSHA256PasswordHasher(hashers.BCryptSHA256PasswordHasher):
+    """Django's hasher of this name, in the shared pool."""
+
+    def _load_library(self) -> type[_PooledBcrypt]:
+        return _PooledBcrypt
+
+
+class BCryptPasswordHasher(hashers.BCryptPasswordHasher):
+    """Django's hasher of this name, in the shared pool; passwords may have at most 72 bytes."""
+
+    def _load_library(self) -> type[_PooledBcrypt]:
+        return _PooledBcrypt
+
+
+async def acheck_password(
+    password: str | None,
+    encoded: str,
+    setter: Callable[[str], Awaitable[None]] | None = None,
+    preferred: str = "default",
+) -> bool:
+    """Do what Django's `acheck_password` does, without blocking the event loop.
+
+    Django's own computes the hash on the event loop. This one waits in a thread.
+    """
+    verify = getattr(hashers, "verify_password", None)
+    if verify is None:  # before Django 5.0
+        return await asyncio.to_thread(hashers.check_password, password, encoded, None, preferred)
+    is_correct, must_update = await asyncio.to_thread(verify, password, encoded, preferred)
+    if setter and password is not None and is_correct and must_update:
+        await setter(password)
+    return bool(is_correct)
+
+
+class ModelBackend(DjangoModelBackend):
+    """Django's `ModelBackend`, whose `aauthenticate` does not block the event loop."""
+
+    async def aauthenticate(
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the user with these credentials, or None."""
+        users = get_user_model()
+        if username is None:
+            username = kwargs.get(users.USERNAME_FIELD)
+        if username is None or password is None:
+            return None
+        try:
+            user = await users._default_manager.aget_by_natural_key(username)
+        except users.DoesNotExist:  # takes as long as a wrong password
+            await asyncio.to_thread(hashers.make_password, password)
+            return None
+
+        async def update(raw_password: str) -> None:
+            user.password = await asyncio.to_thread(hashers.make_password, raw_password)
+            await user.asave(update_fields=["password"])
+
+        is_correct = await acheck_password(password, user.password, update)
+        return user if is_correct and self.user_can_authenticate(user) else None
+
+
+class BusyMiddleware(MiddlewareMixin):
+    """Answers 503 with `Retry-After` where the pool had no time for a hash."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Return the response for a `PoolError`; other exceptions are Django's."""
+        if not isinstance(exception, PoolError):
+            return None
+        wait_s = exception.retry_after if isinstance(exception, PoolFull) else 1.0
+        headers = {"Retry-After": f"{max(1, math.ceil(wait_s))}"}
+        return JsonResponse({"detail": "busy"}, status=503, headers=headers)

@@ -1,0 +1,79 @@
+"""A hasher for pwdlib, which FastAPI's tutorial and fastapi-users use.
+
+For example::
+
+    password_hash = PasswordHash((DevNestHasher(), Argon2Hasher()))
+
+It writes the forms of `PasswordHasher`, and verifies all that `PasswordHasher` knows. pwdlib is
+synchronous: in an `async def` route, call it by `asyncio.to_thread`, or use `PasswordHasher`.
+"""
+
+import os
+
+from pwdlib.hashers.base import HasherProtocol
+
+from devnest.passwords import PasswordHasher, is_known, needs_rehash
+from devnest.passwords.hasher import DEFAULT_COST, SyncPasswordHasher
+from devnest.pool import Pool
+
+__all__ = ["DevNestHasher"]
+
+
+class DevNestHasher(HasherProtocol):
+    """bcrypt with lanes in the shared pool, or argon2id.
+
+    Args:
+        path: The socket of the shared pool, as for `Pool.shared`.
+        cost: As for `PasswordHasher`.
+        scheme: As for `PasswordHasher`.
+    """
+
+    def __init__(
+        self, path: str | None = None, *, cost: int = DEFAULT_COST, scheme: str = "bcrypt"
+    ) -> None:
+        self._path = path
+        self._cost = cost
+        self._scheme = scheme
+        self._pid = 0
+        self._open()
+
+    def _open(self) -> SyncPasswordHasher:
+        """Return the hasher of this process; a child of a fork gets one of its own."""
+        if self._pid != os.getpid():
+            pool = Pool.shared(self._path)
+            self._hasher = PasswordHasher(pool, cost=self._cost, scheme=self._scheme)
+            self._pid = os.getpid()
+        return self._hasher.sync
+
+    @classmethod
+    def identify(cls, hash: str | bytes) -> bool:
+        """Return whether a stored hash has a form that `PasswordHasher` verifies."""
+        return is_known(_text(hash))
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        """Hash a new password; the salt is always a new one.
+
+        Raises:
+            ValueError: A salt is given, or the bytes are not UTF-8.
+            PoolError: As `PasswordHasher.hash` raises it.
+        """
+        if salt is not None:
+            raise ValueError("a salt cannot be given: each hash gets a new one")
+        return self._open().hash(_text(password))
+
+    def verify(self, password: str | bytes, hash: str | bytes) -> bool:
+        """Return whether the password is the one that was stored.
+
+        Raises:
+            UnusableHash: The stored form is malformed or asks for too much work.
+            PoolError: As `PasswordHasher.verify` raises it.
+        """
+        return self._open().verify(_text(password), _text(hash))
+
+    def check_needs_rehash(self, hash: str | bytes) -> bool:
+        """Return whether the stored hash should be replaced by a new one."""
+        return needs_rehash(_text(hash), self._cost, self._scheme)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
