@@ -43,7 +43,7 @@ bench-idle: $(VENV)/.installed ## memory of an idle connection, and light reques
 bench-install: $(VENV)/.installed ## packages, megabytes and seconds of each extra (INSTALL="--runs 1" for less)
 	$(BIN)/python benchmarks/install.py $(INSTALL)
 
-bench-lift: $(VENV)/.installed-bench ## a FastAPI service under gunicorn: a thread, a pool in each process, the shared pool (LIFT="--runs 1" for less)
+bench-lift: $(VENV)/.installed-bench ## FastAPI and Django under gunicorn, with and without the shared pool (LIFT="--runs 1" for less)
 	$(BIN)/python benchmarks/lift.py $(LIFT)
 
 bench-recovery: $(VENV)/.installed ## SIGKILL to each kind of process under a mixed load: what fails, and for how long (RECOVERY="--rounds 1" for less)

@@ -22,7 +22,7 @@ settings.configure(
         }
     },
     PASSWORD_HASHERS=["devnest.contrib.django.BCryptSHA256PasswordHasher"],
-    AUTHENTICATION_BACKENDS=["devnest.contrib.django.ModelBackend"],
+    AUTHENTICATION_BACKENDS=["devnest.contrib.django.backends.ModelBackend"],
     MIDDLEWARE=["devnest.contrib.django.BusyMiddleware"],
 )
 django.setup()

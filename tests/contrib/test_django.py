@@ -19,7 +19,7 @@ settings.configure(
         "devnest.contrib.django.BCryptPasswordHasher",
         "django.contrib.auth.hashers.PBKDF2PasswordHasher",
     ],
-    AUTHENTICATION_BACKENDS=["devnest.contrib.django.ModelBackend"],
+    AUTHENTICATION_BACKENDS=["devnest.contrib.django.backends.ModelBackend"],
     DEVNEST_POOL_SOCKET=sys.argv[1] + "/pool.sock",
 )
 django.setup()
@@ -137,6 +137,20 @@ except ValueError as error:
     print(type(error).__name__, encoded in str(error))
 """
     assert run(tmp_path, code) == "UnusableHash False\n"
+
+
+def test_hashers_need_no_app() -> None:
+    """A project without `django.contrib.auth` among its apps can use them, as Django's own."""
+    code = """
+import sys
+from django.conf import settings
+settings.configure(PASSWORD_HASHERS=["devnest.contrib.django.BCryptPasswordHasher"])
+from django.contrib.auth import hashers
+assert hashers.get_hasher().algorithm == "bcrypt"
+print("ok")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
 
 
 def test_a_busy_pool_is_503(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ In the settings::
         "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # hashes that exist already
     ]
     MIDDLEWARE = [..., "devnest.contrib.django.BusyMiddleware"]
-    AUTHENTICATION_BACKENDS = ["devnest.contrib.django.ModelBackend"]  # for asynchronous views
+
+In a project with asynchronous views also::
+
+    AUTHENTICATION_BACKENDS = ["devnest.contrib.django.backends.ModelBackend"]
 
 The stored form is Django's own, so Django's hashers verify these hashes too, and the other way
 round. Optional settings are `DEVNEST_POOL_SOCKET`, the path of the pool's socket as for
@@ -17,11 +20,9 @@ round. Optional settings are `DEVNEST_POOL_SOCKET`, the path of the pool's socke
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model, hashers
-from django.contrib.auth.backends import ModelBackend as DjangoModelBackend
+from django.contrib.auth import hashers
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.deprecation import MiddlewareMixin
 
@@ -33,7 +34,6 @@ __all__ = [
     "BCryptPasswordHasher",
     "BCryptSHA256PasswordHasher",
     "BusyMiddleware",
-    "ModelBackend",
     "acheck_password",
 ]
 
@@ -86,36 +86,6 @@ async def acheck_password(
     if setter and password is not None and is_correct and must_update:
         await setter(password)
     return bool(is_correct)
-
-
-class ModelBackend(DjangoModelBackend):
-    """Django's `ModelBackend`, whose `aauthenticate` does not block the event loop."""
-
-    async def aauthenticate(
-        self,
-        request: HttpRequest | None,
-        username: str | None = None,
-        password: str | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Return the user with these credentials, or None."""
-        users = get_user_model()
-        if username is None:
-            username = kwargs.get(users.USERNAME_FIELD)
-        if username is None or password is None:
-            return None
-        try:
-            user = await users._default_manager.aget_by_natural_key(username)
-        except users.DoesNotExist:  # takes as long as a wrong password
-            await asyncio.to_thread(hashers.make_password, password)
-            return None
-
-        async def update(raw_password: str) -> None:
-            user.password = await asyncio.to_thread(hashers.make_password, raw_password)
-            await user.asave(update_fields=["password"])
-
-        is_correct = await acheck_password(password, user.password, update)
-        return user if is_correct and self.user_can_authenticate(user) else None
 
 
 class BusyMiddleware(MiddlewareMixin):
