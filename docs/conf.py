@@ -6,11 +6,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
+import django  # noqa: E402 (the extensions' folder comes first)
+from django.conf import settings  # noqa: E402
 from pygments.lexers.special import TextLexer  # noqa: E402 (the extensions' folder comes first)
 from sphinx.highlighting import lexers  # noqa: E402
 
 from devnest import __version__  # noqa: E402 (the extensions' folder comes first)
 
+# The classes of devnest.contrib.django can be imported in a Django project only.
+settings.configure(INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"])
+django.setup()
 lexers["haproxy"] = TextLexer()  # Pygments has none of its own
 
 project = "DevNest"

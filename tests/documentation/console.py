@@ -27,7 +27,7 @@ from typing import NamedTuple
 from tests.support import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-SERVES = re.compile(r"make run|devnest serve|uvicorn|devnest\.pool serve")
+SERVES = re.compile(r"make run|devnest serve|-m (uvicorn|gunicorn|celery)|devnest\.pool serve")
 PART = re.compile(
     r"(?:Save this as `(?P<name>[\w.]+)`:\n+)?```(?P<language>console|python)\n(?P<text>.*?)^```",
     re.MULTILINE | re.DOTALL,

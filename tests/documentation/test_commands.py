@@ -14,7 +14,9 @@ from tests.support import data_directory, prepare
 TUTORIALS = sorted(
     page for page in (ROOT / "docs" / "tutorials").glob("*.md") if page.stem != "index"
 )
-PAGES = [ROOT / "README.md", *TUTORIALS]
+PARTS = ["fastapi", "litestar", "django", "flask", "celery", "password-scripts"]
+HOW_TOS = [ROOT / "docs" / "how-to" / f"{name}.md" for name in PARTS]
+PAGES = [ROOT / "README.md", *TUTORIALS, *HOW_TOS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
