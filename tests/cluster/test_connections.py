@@ -225,6 +225,27 @@ async def test_trailers_are_no_headers(tmp_path: Path) -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("requests", [1, 2, 3])
+@on_uvloop
+async def test_a_bad_request_waits_for_the_responses_before_it(
+    requests: int, tmp_path: Path
+) -> None:
+    """A client that pipelines would take the refusal for the answer to its first request."""
+    async with serving(tmp_path) as at:
+        reader, writer = await at.connect()
+        slow = GET.replace(b"small", b"slow")
+        writer.write(slow * requests + POST + CHUNKED + b"no size\r\n")
+        (connection,) = cast("set[BoundedProtocol]", at.server.server_state.connections)
+        while not connection._is_refused:
+            await asyncio.sleep(0)
+        at.go.set()
+        answers = await rest(reader)
+        assert answers.count(b"HTTP/1.1 200 ") == answers.count(b"HTTP/1.1 ") == requests
+        assert answers.endswith(b"slow")
+        writer.close()
+        await at.is_empty()
+
+
 @on_uvloop
 async def test_the_rest_of_a_body_that_was_answered_is_no_head(tmp_path: Path) -> None:
     """However long it is.

@@ -77,6 +77,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_refused = False  # the last request was not valid, so nothing after it can be parsed
     _fault: Fault | None = None  # of the refused request, if it was not the parser that refused it
     _received = b""  # the received part of an incomplete head, with what came in the same read
+    _running: (
+        RequestResponseCycle  # the request that was started last; later ones wait in the pipeline
+    )
     _is_upgrade_offered = False  # by the head that the parser has just read
 
     def __init__(
@@ -95,7 +98,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_from_proxy = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer for the first request."""
+        """Wrap the transport, find the client's address, and start the timer of the first head."""
         super().connection_made(
             cast(asyncio.Transport, CoalescingTransport(transport, self.loop, self._send_buffers))
         )
@@ -225,6 +228,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
         So the server holds one response for a client that does not read, however many it asks for.
         """
+        self._running = cycle
         if self.transport.get_write_buffer_size():
             app = partial(self._run_when_read, cycle, app)
         super()._start_asgi_task(cycle, app)
@@ -270,15 +274,23 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _refuse(self, fault: Fault) -> None:
-        """Refuse a request, after the response to the one before it, and close the connection."""
+        """Stop reading, and close the connection.
+
+        The client gets the refusal only if no response is due before it. Otherwise the connection
+        closes after the last of these.
+        """
         self._is_refused = True
         self._awaited = None
         self._stop_timer()
-        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+        last = self.cycle
+        if self.pipeline and last.more_body:  # the refused request itself waits for its turn
+            self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else self._running
+        elif last is None or last.response_complete or last.more_body:
             self.transport.write(invalid_http_response(*fault, self.server_state.default_headers))
             self.transport.close()
-        else:
-            self.cycle.keep_alive = False
+            return
+        last.keep_alive = False
 
     def is_idle(self) -> bool:
         """Return whether closing the connection would lose nothing: no request is in progress."""
