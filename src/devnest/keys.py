@@ -251,8 +251,8 @@ def _key_set(path: Path, keys: Sequence[Key]) -> KeySet:
 
 
 def _key_from_bytes(path: Path, secret: bytes) -> Key:
-    """Make a key of raw bytes, named after them so that every machine uses the same name."""
-    # Imported here: only raw keys need PyJWT.
+    """Make an HS256 key of raw bytes. Its name is a digest of them, the same on every machine."""
+    # Imported here: HS256 keys that DevNest has made itself do not need PyJWT.
     from jwt import InvalidKeyError
     from jwt.algorithms import HMACAlgorithm
 

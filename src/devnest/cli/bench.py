@@ -192,7 +192,11 @@ class _Options:
 
 
 def _session(options: _Options, path: Path) -> Session:
-    """Make a new session; refuse to overwrite the file of an unfinished one."""
+    """Make a new session.
+
+    It may overwrite a file whose runs all count, but not one with runs still to do. Void, skipped
+    and failed runs are still to do.
+    """
     names = choose(options.designs, peers=options.peers)
     if path.exists() and path.stat().st_size and Session.load(path).pending:
         raise BadPlan(

@@ -31,7 +31,7 @@ class Conditions(msgspec.Struct, frozen=True):
 
     @property
     def command(self) -> str:
-        """The command that repeats the session."""
+        """The command that measures the same once more, as a new session with default files."""
         words = [
             "devnest bench",
             f"--profile {self.profile}",

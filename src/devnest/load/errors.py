@@ -1,4 +1,7 @@
-"""The errors of a load run. A failed request is none: the run counts it."""
+"""The errors of a load run, and the words for a connection that failed.
+
+A failed request raises none of these errors: `devnest.load.user` counts it by its reason.
+"""
 
 import os
 import ssl

@@ -60,6 +60,8 @@ NAME: dict[str, Any] = {"min_length": 3, "max_length": 32, "pattern": patterns.N
 TAG: dict[str, Any] = {"min_length": 1, "max_length": 32, "pattern": patterns.TAG}
 Username = Annotated[str, Meta(**NAME, examples=["ada"])]
 Tag = Annotated[str, Meta(**TAG, examples=["python"])]
+MAX_TAGS = 10  # of a post
+Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS)]
 EmailAddress = Annotated[
     str, Meta(max_length=254, pattern=patterns.EMAIL, examples=["ada@example.org"])
 ]
@@ -167,7 +169,7 @@ class NewPost(Struct, frozen=True, forbid_unknown_fields=True):
 
     title: Title
     body: Body
-    tags: Annotated[list[Tag], Meta(max_length=10)] = []
+    tags: Tags = []
 
 
 class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -175,7 +177,7 @@ class PostChange(Struct, frozen=True, forbid_unknown_fields=True):
 
     title: Title | UnsetType = UNSET
     body: Body | UnsetType = UNSET
-    tags: Annotated[list[Tag], Meta(max_length=10)] | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
 
 
 class NewComment(Struct, frozen=True, forbid_unknown_fields=True):

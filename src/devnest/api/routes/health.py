@@ -48,13 +48,15 @@ async def healthz() -> str:
         503: ResponseSpec(
             Readiness,
             generate_examples=False,
-            description="A part does not work. The body says which, and why.",
+            description="The database or the pool cannot serve requests now. The body says which, "
+            "and why.",
         )
     },
 )
 async def readyz(request: ApiRequest) -> Reply[Readiness]:
     """Checks the database and the pool. The response is 503 if one of them does not respond within
-    2 s, or does not work.
+    2 s, or cannot serve requests: a read-only database, a schema of another version, a pool without
+    a worker.
     """
     database, pool = await asyncio.gather(
         _database_state(request.services), _pool_state(request.services)

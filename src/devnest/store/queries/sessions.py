@@ -249,8 +249,8 @@ async def refresh_session(database: Database, token: str, network: str) -> Refre
     """Replace a refresh token by its successor.
 
     1. The newest token of its family: its successor is created.
-    2. A token replaced within `GRACE` whose successor is unused: the same successor is returned
-       once more.
+    2. A token that was replaced less than `GRACE` ago and whose successor is unused: the same
+       successor is returned once more.
     3. Any other replaced token was reused: the session ends.
     4. The newest token after `MAX_REFRESHES`: the session ends.
 
@@ -260,12 +260,14 @@ async def refresh_session(database: Database, token: str, network: str) -> Refre
         network: The network of the client.
 
     Raises:
-        RefreshRefused: The token is not valid. In cases 3 and 4 its session has ended.
+        RefreshRefused: The token is not valid. Cases 3 and 4 end its session. A token that is
+            unknown or has expired, or whose session has ended already, is refused too.
     """
     hashed = token_sha256(token)
     async with database.connection() as connection, connection.transaction():
-        # The session is locked by a statement of its own. All changes of a family run one after
-        # another under this lock, and the next statement sees the result of the previous change.
+        # The session is locked before the token is read. All changes of a family run one after
+        # another under this lock. A statement that did both could read the token as it was before
+        # it waited for the lock.
         session = await connection.fetchrow(
             "SELECT s.id, account_id, refreshed_from,"
             " ended_at IS NULL AND s.expires_at > now() AS lives FROM sessions s"
