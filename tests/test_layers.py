@@ -55,7 +55,14 @@ MAY_IMPORT = {
 WINGS_MAY_IMPORT = {
     "pool.core": {"pool.errors", "pool.functions"},
     "pool.wire": {"pool.errors", "pool.functions"},
-    "pool.runtime": {"pool.calls", "pool.core", "pool.errors", "pool.functions", "pool.wire"},
+    "pool.runtime": {
+        "pool.calls",
+        "pool.context",
+        "pool.core",
+        "pool.errors",
+        "pool.functions",
+        "pool.wire",
+    },
     "store.queries": {"store.connections", "store.database", "store.errors", "store.unavailable"},
     "store.postgres": {"store.connection_url", "store.errors"},
     "api.http": set[str](),

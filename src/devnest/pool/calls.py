@@ -31,10 +31,12 @@ class Outcome:
         self.error = error
 
 
-def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
-    """Pickle a call's arguments, or raise `InvalidTask`."""
+def pack_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any], context: dict[str, Any] | None = None
+) -> Packed:
+    """Pickle a call's arguments and the values of its context, or raise `InvalidTask`."""
     try:
-        return pack_call(args, kwargs)
+        return pack_call(args, kwargs, context)
     except Exception as error:
         raise InvalidTask(f"the arguments cannot be pickled: {safe_repr(error)}") from error
 

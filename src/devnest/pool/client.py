@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from devnest.pool.calls import open_answer, pack_arguments
+from devnest.pool.context import Context
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import check_options, seconds
 from devnest.pool.core.timers import Timers
@@ -98,17 +99,24 @@ class RemotePool:
         url: The address of the server's socket, `unix:///path/to/socket`.
         patience: Seconds that calls wait for a server while none answers.
         launcher: Starts a server where none answers; `None` to wait for one.
+        context: As for `Pool`.
 
     Raises:
-        InvalidTask: The address or `patience` is invalid.
+        InvalidTask: The address or an option is invalid.
     """
 
     def __init__(
-        self, url: str, *, patience: float = 10.0, launcher: "Launcher | None" = None
+        self,
+        url: str,
+        *,
+        patience: float = 10.0,
+        launcher: "Launcher | None" = None,
+        context: Sequence[str] = (),
     ) -> None:
         if not patience >= 0:
             raise InvalidTask(f"patience must be 0 or more seconds, not {patience}")
         self._patience = patience
+        self._context = Context(context)
         self._link = ServerLink(
             parse_url(url), launcher, self._received, self._on_server_back, self._on_server_gone
         )
@@ -234,7 +242,8 @@ class RemotePool:
             function = self._functions[func] = describe(func)
         if function.max_size and kwargs:
             raise InvalidTask("a batched function takes positional arguments only")
-        payload = pack_arguments(args, kwargs)
+        values = self._context.values() if self._context and not function.max_size else None
+        payload = pack_arguments(args, kwargs, values)
         submission = Submission(function, payload, priority, key or "", timeout_s, deadline_s)
         return open_answer(await self._ask(submission, deadline_s))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import threading
 import types
@@ -38,6 +39,7 @@ class Call(Future[Any]):
     ) -> None:
         super().__init__()
         self.options = options  # of `Pool.run`
+        self.context = contextvars.copy_context()  # whose variables may travel
         self.calls: Calls | None = None  # set when the pool's event loop is there
         self.work: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None
         self.work = func, args, kwargs  # until it begins
@@ -137,14 +139,16 @@ class Calls:
                 raise self._error
             if isinstance(self._pool, Pool):
                 answer = functools.partial(self._answered, call)
-                task = self._pool.task(func, args, kwargs, answer, **call.options)
+                task = call.context.run(self._pool.task, func, args, kwargs, answer, **call.options)
                 engine = self._pool.engine()
                 call.task, self._stops[call] = task, functools.partial(engine.cancel, task)
                 engine.submit(task)
                 return
             if not RUN_OPTIONS.isdisjoint(kwargs):
                 func, args, kwargs = call_pickled, (func, args, kwargs), {}
-            running = self.loop.create_task(self._pool.run(func, *args, **call.options, **kwargs))
+            running = self.loop.create_task(
+                self._pool.run(func, *args, **call.options, **kwargs), context=call.context
+            )
             self._stops[call] = running.cancel
             running.add_done_callback(functools.partial(self._ran, call))
         except BaseException as error:

@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from devnest.pool.calls import open_answer, pack_arguments
+from devnest.pool.context import Context, run_with
 from devnest.pool.core.limits import Limits
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import Task, check_options, seconds
@@ -73,6 +74,9 @@ class Pool:
             `"inherit"`. With `"log"`, its lines go to the logger `devnest.pool.worker` of this
             process: standard output at level INFO, standard error at level WARNING. Of a line,
             2000 bytes are logged, and of a worker, 100 lines in a second.
+        context: ContextVars whose values travel with each call that is not batched, by the names
+            `module:name`, such as `["service.tracing:traceparent"]`. The function runs in a context
+            that has them alone.
 
     Raises:
         InvalidTask: An option is out of its range, or options contradict each other.
@@ -93,6 +97,7 @@ class Pool:
         nice: int = 0,
         boot_timeout: float = 60.0,
         worker_output: Literal["discard", "inherit", "log"] = "discard",
+        context: Sequence[str] = (),
     ) -> None:
         if worker_output not in ("discard", "inherit", "log"):
             raise InvalidTask(
@@ -109,6 +114,7 @@ class Pool:
         self._is_process = kind == "process"
         self._nice = nice
         self._worker_output = worker_output
+        self._context = Context(context)
         self._limits = Limits(
             minimum,
             maximum,
@@ -129,22 +135,23 @@ class Pool:
         self._warm: dict[str, None] = {}
 
     @staticmethod
-    def connect(url: str, *, patience: float = 10.0) -> "RemotePool":
+    def connect(url: str, *, patience: float = 10.0, context: Sequence[str] = ()) -> "RemotePool":
         """Return a pool that runs everything in a shared pool on this machine.
 
         Args:
             url: The address of the shared pool's socket, `unix:///path/to/socket`.
             patience: Seconds that calls wait for a server while none answers.
+            context: As for `Pool`.
 
         Returns:
             A `RemotePool`, to be used as an asynchronous context manager.
 
         Raises:
-            InvalidTask: The address or `patience` is invalid.
+            InvalidTask: The address or an option is invalid.
         """
         from devnest.pool.client import RemotePool
 
-        return RemotePool(url, patience=patience)
+        return RemotePool(url, patience=patience, context=context)
 
     @staticmethod
     def shared(
@@ -153,6 +160,7 @@ class Pool:
         workers: int | None = None,
         nice: int = 0,
         patience: float = 10.0,
+        context: Sequence[str] = (),
     ) -> "RemotePool":
         """Return a pool that all processes of a program share, without any set-up.
 
@@ -169,6 +177,7 @@ class Pool:
             workers: As for `Pool`, for the server that this process may start.
             nice: As for `Pool`, likewise.
             patience: Seconds that calls wait for a server while none answers.
+            context: As for `Pool`.
 
         Returns:
             A `RemotePool`, to be used as an asynchronous context manager.
@@ -181,7 +190,9 @@ class Pool:
 
         socket_path = Path(path if path is not None else default_path()).absolute()
         launcher = Launcher(socket_path, workers=workers, nice=nice)
-        return RemotePool(f"unix://{socket_path}", patience=patience, launcher=launcher)
+        return RemotePool(
+            f"unix://{socket_path}", patience=patience, launcher=launcher, context=context
+        )
 
     def __repr__(self) -> str:
         return f"<Pool {self._engine.scheduler if self._engine else 'not started'}>"
@@ -360,9 +371,17 @@ class Pool:
             self._batched_calls += 1
             if self._batched_calls == MIN_CALLS and self._is_process:
                 self.engine().loop.run_in_executor(None, _warn_of_siblings, self.stats().mean_batch)
+        values = self._context.values() if self._context and not function.max_size else None
+        payload: object
+        if self._is_process:
+            payload = pack_arguments(args, kwargs, values)
+        else:
+            payload = (
+                (run_with, (values, func, args, kwargs), {}) if values else (func, args, kwargs)
+            )
         return Task(
             function,
-            pack_arguments(args, kwargs) if self._is_process else (func, args, kwargs),
+            payload,
             answer,
             priority=priority,
             key=key or "",

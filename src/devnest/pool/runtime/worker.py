@@ -19,6 +19,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from devnest.pool.context import run_with
 from devnest.pool.errors import NotPicklable, WorkerCrashed, safe_repr
 from devnest.pool.functions import MAIN_NAME, loading_main, resolve
 from devnest.pool.runtime.priority import Priority
@@ -209,8 +210,11 @@ def _run(batch: Batch, progress: Progress | None) -> list[tuple[int, Packed]]:
 
 def _run_one(func: Callable[..., Any], payload: Packed) -> tuple[int, Packed]:
     try:
-        args, *kwargs = unpack(payload)
-        result = func(*args, **kwargs[0]) if kwargs else func(*args)
+        args, *more = unpack(payload)
+        if len(more) == 2:
+            result = run_with(more[1], func, args, more[0])
+        else:
+            result = func(*args, **more[0]) if more else func(*args)
     except Exception as error:
         return _failure(error)
     return _success(result)

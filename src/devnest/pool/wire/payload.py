@@ -90,8 +90,16 @@ def pack(value: Any) -> Packed:
         return Packed(pickle.dumps(value, 5))
 
 
-def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
-    """Pickle a call's arguments; large `bytes` among them also go into a memory file."""
+def pack_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], context: dict[str, Any] | None = None
+) -> Packed:
+    """Pickle a call's arguments; large `bytes` among them also go into a memory file.
+
+    Args:
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        context: Values of ContextVars, by name.
+    """
     if any(type(arg) in (bytes, bytearray) and len(arg) >= MIN_SEGMENT_BYTES for arg in args):
         args = tuple(
             _Large(arg)
@@ -99,6 +107,8 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
             else arg
             for arg in args
         )
+    if context:
+        return pack((args, kwargs, context))
     return pack((args, kwargs) if kwargs else (args,))
 
 
