@@ -100,6 +100,12 @@ def test_a_name_of_no_variable_is_refused(names: list[str]) -> None:
         Pool.connect("unix:///tmp/p", context=names)
 
 
+def test_a_server_has_no_context_of_its_own(tmp_path: Path) -> None:
+    """Clients say what travels."""
+    with pytest.raises(InvalidTask, match="clients"):
+        PoolServer(tmp_path / "p", context=CONTEXT)
+
+
 async def test_a_value_that_cannot_be_pickled_is_the_caller_s_error() -> None:
     """It never reaches a worker."""
     request_id.set(lambda: None)  # type: ignore[arg-type]

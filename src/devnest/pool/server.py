@@ -63,7 +63,8 @@ class PoolServer:
             mistakes but not attacks: arguments are pickles, and every client runs as this user.
         max_frame_bytes: The largest frame accepted from a client. On Linux large payloads do not
             count: they are in memory files beside the frame.
-        **options: The options of `Pool`, except that `kind` must be `"process"`.
+        **options: The options of `Pool`, except that `kind` must be `"process"`, and that `context`
+            is an option of the clients.
 
     Raises:
         InvalidTask: An option is out of its range, or options contradict each other.
@@ -79,6 +80,8 @@ class PoolServer:
     ) -> None:
         if options.get("kind", "process") != "process":
             raise InvalidTask("a shared pool runs processes")
+        if "context" in options:
+            raise InvalidTask("context is an option of the clients of a shared pool")
         if not (isinstance(max_frame_bytes, int) and 0 < max_frame_bytes <= MAX_FRAME_BYTES):
             raise InvalidTask(f"max_frame_bytes must be a whole number from 1 to {MAX_FRAME_BYTES}")
         self._path = Path(path).absolute()
