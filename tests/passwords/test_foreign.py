@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from devnest.passwords import (
     Guess,
+    PasswordHasher,
     UnusableHash,
     Verdict,
     compute,
@@ -108,8 +109,8 @@ def test_what_matched_there_matches_here(form: str, password: str) -> None:
     assert needs_rehash(stored, 4, "argon2id")
     is_normal = unicodedata.normalize("NFKC", password) == password
     is_cut = is_bcrypt(stored) and "sha256" not in stored and len(password.encode()) >= 72
-    verdict = Verdict.RIGHT if is_normal and not is_cut else Verdict.OUTDATED
-    assert compute(Guess(password, stored)) is verdict
+    verdict = Verdict.RIGHT if is_normal else Verdict.OUTDATED
+    assert compute(Guess(password, stored)) is (Verdict.PARTIAL if is_cut else verdict)
 
 
 def test_bcrypt_hashes_of_others_are_interleaved_with_ours() -> None:
@@ -125,6 +126,19 @@ def test_a_password_of_less_than_72_bytes_is_never_a_part_of_another() -> None:
     stored = bcrypt.hashpw(b"x" * 71, bcrypt.gensalt(4)).decode()
     assert not verify_password("x" * 72, stored)
     assert not verify_password("x" * 71 + "\0", stored)
+
+
+async def test_a_guess_that_may_be_mistyped_replaces_no_hash() -> None:
+    """bcrypt ignored what follows 72 bytes, so the owner's password may be another."""
+    stored = bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode()
+    hasher = PasswordHasher(cost=5)
+    assert await hasher.verify_and_update("x" * 72 + "typo", stored) == (True, None)
+    assert await hasher.check("x" * 72 + "typo", stored) is Verdict.PARTIAL
+    for other in (DJANGO_PBKDF2, DJANGO_SCRYPT):  # HMAC does not see NULs at the end
+        assert await hasher.verify_and_update("secret\0", other) == (True, None)
+        right, new = await hasher.verify_and_update("secret", other)
+        assert right
+        assert new is not None
 
 
 DJANGO_PBKDF2 = PBKDF2.encode("secret", SALT, 1000)
@@ -157,6 +171,10 @@ DJANGO_SCRYPT = SCRYPT.encode("secret", SALT, n=16)
         PASSLIB_SCRYPT.replace("ln=16", "ln=9999999999"),
         PASSLIB_SCRYPT.replace("ln=16", "ln=29"),  # 64 GB
         PASSLIB_SCRYPT.replace("p=1", "p=4096"),
+        PASSLIB_SCRYPT.replace("ln=16,r=8", "ln=16,r=1"),  # OpenSSL refuses it
+        PASSLIB_SCRYPT.replace("ln=16,r=8,p=1", "ln=1,r=1,p=8388608"),
+        DJANGO_SCRYPT.replace("$16$", "$2$", 1).replace("$8$5$", "$1$2400000$"),
+        DJANGO_PBKDF2.replace(SALT, "sa\udc80lt"),
         FIREBASE.replace("n=14", "n=40"),
         FIREBASE.replace("sk=jxspr8", "sk=!"),
         "bcrypt_sha256$$2b$31$" + "a" * 53,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from devnest.passwords import (
     Verdict,
     Work,
 )
-from devnest.pool import Pool, PoolFull, RemotePool
+from devnest.passwords.runners import BlockingRunner
+from devnest.pool import Pool, PoolClosed, PoolError, PoolFull, PoolServer, RemotePool
+from tests.support import PATIENCE_S
 
 FOREIGN = "bcrypt$" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 
@@ -116,6 +119,66 @@ async def test_argon2id() -> None:
     assert new is not None
     assert new.startswith("$argon2id$")
     assert await hasher.verify_and_update("secret", new) == (True, None)
+
+
+async def test_a_guess_of_a_costly_hash_delays_no_other(tmp_path: Path) -> None:
+    """It runs alone, on another worker."""
+    costly = (await PasswordHasher(cost=12).hash("secret")).replace("$12$", "$16$")
+    async with Pool(workers=1) as pool:
+        hasher = PasswordHasher(pool, cost=4)
+        stored = await hasher.hash("secret")
+        first = asyncio.create_task(hasher.verify("secret", stored))
+        guesses = [asyncio.create_task(hasher.verify("secret", stored)) for _ in range(3)]
+        slow = asyncio.create_task(hasher.verify("secret", costly))
+        assert all(await asyncio.gather(first, *guesses))
+        assert not slow.done()
+        slow.cancel()
+
+
+async def test_one_hasher_serves_one_event_loop_and_threads(tmp_path: Path) -> None:
+    """The blocking methods started the pool, so no other event loop can await it."""
+    tmp_path.chmod(0o700)
+    async with PoolServer(tmp_path / "p", workers=1) as server:
+        for pool in (Pool.connect(server.url), Pool(1)):
+            executor = PasswordHasher(pool, cost=4)
+            stored = await asyncio.to_thread(executor.sync.hash, "secret")
+            with pytest.raises(PoolClosed, match="event loop"):
+                await executor.verify("secret", stored)
+            assert await asyncio.to_thread(executor.sync.verify, "secret", stored)
+            blocking = executor.sync._hasher._run
+            assert isinstance(blocking, BlockingRunner)
+            await asyncio.to_thread(blocking._executor.shutdown)
+
+
+def test_a_start_that_failed_is_tried_again(tmp_path: Path) -> None:
+    """Within the deadline of the call, and with the next call."""
+    hasher = PasswordHasher(
+        Pool.shared(tmp_path / "no" / "none" / "p", workers=1), cost=4, deadline=0.5
+    )
+    with pytest.raises(PoolError):
+        hasher.sync.hash("secret")
+    (tmp_path / "no" / "none").mkdir(mode=0o700, parents=True)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            stored = hasher.sync.hash("secret")
+            break
+        except PoolError:
+            assert time.monotonic() < deadline
+    hasher = PasswordHasher(Pool.shared(tmp_path / "no" / "none" / "p", workers=1), cost=4)
+    assert hasher.sync.verify("secret", stored)
+
+
+def test_blocking_calls_before_and_after_a_fork(tmp_path: Path) -> None:
+    """As under gunicorn with `--preload`: the child connects by itself."""
+    tmp_path.chmod(0o700)
+    hasher = PasswordHasher(Pool.shared(tmp_path / "p", workers=1), cost=4)
+    stored = hasher.sync.hash("secret")
+    child = os.fork()
+    if not child:
+        os._exit(not hasher.sync.verify("secret", stored))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert hasher.sync.verify("secret", stored)
 
 
 def test_threads_after_a_fork() -> None:

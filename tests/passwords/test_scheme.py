@@ -1,5 +1,7 @@
 """The stored form of a password."""
 
+from collections.abc import Callable
+
 import bcrypt
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from devnest.passwords import (
     MAX_COST,
     Guess,
+    NewPassword,
     UnusableHash,
     Verdict,
     compute,
@@ -70,6 +73,35 @@ def test_a_plain_hash_of_other_software_is_verified() -> None:
     assert verify_password("secret", stored)
     assert verify_password("secret", stored.replace("$2b$", "$2y$"))
     assert verify_password("secret", stored.replace("$2b$", "$2a$"))
+
+
+def test_normalizing_takes_no_quadratic_time() -> None:
+    """This text would take half an hour, so it is hashed as it is."""
+    password = "a" + "\u0301" * 500_000 + "\u0323" * 500_000
+    stored = hash_password(password, 4)
+    assert verify_password(password, stored)
+    assert not verify_password(password[:-1], stored)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [lambda: hash_password("sekrit\udc80", 4), lambda: verify_password("sekrit\udc80", GOOD)],
+)
+def test_no_error_holds_the_password(work: Callable[[], object]) -> None:
+    """Not in its text, its `repr` or its attributes."""
+    with pytest.raises(ValueError, match="UTF-8") as caught:
+        work()
+    assert "sekrit" not in repr((caught.value, vars(caught.value), caught.value.__cause__))
+    assert "sekrit" not in repr((Guess("sekrit", GOOD), NewPassword("sekrit", 4)))
+
+
+@pytest.mark.parametrize("scheme", ["argon2", "", "BCRYPT"])
+def test_an_unknown_scheme_is_refused(scheme: str) -> None:
+    """And not taken for bcrypt."""
+    with pytest.raises(ValueError, match="Scheme"):
+        hash_password("secret", 4, scheme)
+    with pytest.raises(ValueError, match="Scheme"):
+        needs_rehash(GOOD, 4, scheme)
 
 
 GOOD = "$2b$04$KCAX3gTH.YBfqBhQacVREOtOZZGM0tHxghK0lTB78HgCyV5yRfHl2"  # of "secret"

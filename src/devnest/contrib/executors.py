@@ -1,6 +1,5 @@
-"""One executor on the shared pool for each process, for frameworks that are synchronous."""
+"""One executor on each shared pool, for frameworks that are synchronous."""
 
-import os
 from functools import lru_cache
 
 from devnest.passwords.operations import hashpw_batch
@@ -24,11 +23,10 @@ def hashpw(
         ValueError: The password or the setting is invalid, or asks for too much work.
         PoolError: As `Pool.run` raises it.
     """
-    executor = _executor(os.getpid(), path)
-    hashed: bytes = executor.run(hashpw_batch, password, setting, deadline=deadline)
+    hashed: bytes = _executor(path).run(hashpw_batch, password, setting, deadline=deadline)
     return hashed
 
 
-@lru_cache(maxsize=8)  # a child of a fork has another process id, so it gets an executor of its own
-def _executor(_pid: int, path: str | None) -> PoolExecutor:
+@lru_cache(maxsize=8)
+def _executor(path: str | None) -> PoolExecutor:
     return PoolExecutor(pool=Pool.shared(path))

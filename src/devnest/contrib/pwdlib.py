@@ -8,12 +8,10 @@ It writes the forms of `PasswordHasher`, and verifies all that `PasswordHasher` 
 synchronous: in an `async def` route, call it by `asyncio.to_thread`, or use `PasswordHasher`.
 """
 
-import os
-
 from pwdlib.hashers.base import HasherProtocol
 
 from devnest.passwords import PasswordHasher, is_known, needs_rehash
-from devnest.passwords.hasher import DEFAULT_COST, SyncPasswordHasher
+from devnest.passwords.hasher import DEFAULT_COST
 from devnest.pool import Pool
 
 __all__ = ["DevNestHasher"]
@@ -31,19 +29,9 @@ class DevNestHasher(HasherProtocol):
     def __init__(
         self, path: str | None = None, *, cost: int = DEFAULT_COST, scheme: str = "bcrypt"
     ) -> None:
-        self._path = path
         self._cost = cost
         self._scheme = scheme
-        self._pid = 0
-        self._open()
-
-    def _open(self) -> SyncPasswordHasher:
-        """Return the hasher of this process; a child of a fork gets one of its own."""
-        if self._pid != os.getpid():
-            pool = Pool.shared(self._path)
-            self._hasher = PasswordHasher(pool, cost=self._cost, scheme=self._scheme)
-            self._pid = os.getpid()
-        return self._hasher.sync
+        self._hasher = PasswordHasher(Pool.shared(path), cost=cost, scheme=scheme).sync
 
     @classmethod
     def identify(cls, hash: str | bytes) -> bool:
@@ -59,7 +47,7 @@ class DevNestHasher(HasherProtocol):
         """
         if salt is not None:
             raise ValueError("a salt cannot be given: each hash gets a new one")
-        return self._open().hash(_text(password))
+        return self._hasher.hash(_text(password))
 
     def verify(self, password: str | bytes, hash: str | bytes) -> bool:
         """Return whether the password is the one that was stored.
@@ -68,7 +56,7 @@ class DevNestHasher(HasherProtocol):
             UnusableHash: The stored form is malformed or asks for too much work.
             PoolError: As `PasswordHasher.verify` raises it.
         """
-        return self._open().verify(_text(password), _text(hash))
+        return self._hasher.verify(_text(password), _text(hash))
 
     def check_needs_rehash(self, hash: str | bytes) -> bool:
         """Return whether the stored hash should be replaced by a new one."""

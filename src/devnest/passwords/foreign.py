@@ -28,12 +28,12 @@ __all__ = ["parse_foreign"]
 
 MAX_STORED_CHARS = 1024  # of a stored form; the longest known one has about 300
 MAX_ITERATIONS = 10_000_000  # of PBKDF2, about 5 s; Django 6.0 writes 1,200,000
-MAX_SCRYPT_BYTES = 256 * 1024 * 1024  # of memory, 128 * n * r; Werkzeug writes 32 MiB
+MAX_SCRYPT_BYTES = 256 * 1024 * 1024  # of memory, 128 * r * (n + p); Werkzeug writes 32 MiB
 MAX_SCRYPT_WORK = 2**24  # n * r * p, about 5 s; Werkzeug writes 2^18
 MEMORY_MARGIN_BYTES = 64 * 1024 * 1024  # OpenSSL counts small blocks too
 
 NUMBER = r"([1-9]\d{0,9})"
-TEXT = r"([^$]{1,128})"
+TEXT = r"([^$\ud800-\udfff]{1,128})"  # surrogates are no UTF-8
 BASE64 = r"([A-Za-z0-9+/]{16,128}={0,2})"
 AB64 = r"([A-Za-z0-9./]{16,128})"  # passlib's base64: a dot for the plus, no padding
 
@@ -73,7 +73,7 @@ def _pbkdf2(digest: str, iterations: str, salt: bytes, key: bytes) -> DerivedKey
     if len(key) != hashlib.new(digest, usedforsecurity=False).digest_size:
         raise UnusableHash("a stored password hash has a key of the wrong length")
     return DerivedKey(
-        key, lambda secret: hashlib.pbkdf2_hmac(digest, secret, salt, int(iterations))
+        key, lambda secret: hashlib.pbkdf2_hmac(digest, secret, salt, int(iterations)), pads=True
     )
 
 
@@ -90,7 +90,7 @@ def _phc_scrypt(log_n: str, r: str, p: str, salt: str, key: str) -> DerivedKey:
 
 
 def _scrypt(n: int, r: int, p: int, salt: bytes, key: bytes) -> DerivedKey:
-    return DerivedKey(key, _scrypt_function(n, r, p, salt, len(key)))
+    return DerivedKey(key, _scrypt_function(n, r, p, salt, len(key)), pads=True)
 
 
 def _firebase(
@@ -108,23 +108,28 @@ def _firebase(
         cipher = Cipher(algorithms.AES(derive(secret)[:32]), modes.CTR(bytes(16)))
         return cipher.encryptor().update(signer)
 
-    return DerivedKey(_base64(key), encrypt)
+    return DerivedKey(_base64(key), encrypt, pads=True)
 
 
 def _scrypt_function(n: int, r: int, p: int, salt: bytes, length: int) -> Callable[[bytes], bytes]:
-    if 128 * n * r > MAX_SCRYPT_BYTES or n * r * p > MAX_SCRYPT_WORK:
+    if 128 * r * (n + p) > MAX_SCRYPT_BYTES or n * r * p > MAX_SCRYPT_WORK:
         raise UnusableHash(
             f"a stored password hash asks for scrypt with n={n}, r={r}, p={p}; the limits are "
-            f"{MAX_SCRYPT_BYTES} bytes (128 n r) and {MAX_SCRYPT_WORK} steps (n r p)"
+            f"{MAX_SCRYPT_BYTES} bytes (128 r (n + p)) and {MAX_SCRYPT_WORK} steps (n r p)"
         )
-    if n < 2 or n & (n - 1):
-        raise UnusableHash("a stored password hash asks for scrypt with an n that is no power of 2")
+    if n < 2 or n & (n - 1) or n.bit_length() > 16 * r:  # RFC 7914, section 6
+        raise UnusableHash(
+            "a stored password hash asks for scrypt with an n that is no power of 2, or too large for r"
+        )
     memory = MAX_SCRYPT_BYTES + MEMORY_MARGIN_BYTES
     return partial(_derive_by_scrypt, salt=salt, n=n, r=r, p=p, maxmem=memory, dklen=length)
 
 
 def _derive_by_scrypt(secret: bytes, **options: object) -> bytes:
-    return hashlib.scrypt(secret, **options)  # type: ignore[arg-type]
+    try:
+        return hashlib.scrypt(secret, **options)  # type: ignore[arg-type]
+    except ValueError as error:  # the parameters are within OpenSSL's bounds, so memory is missing
+        raise MemoryError("there is no memory for scrypt") from error
 
 
 def _power(log_n: str) -> int:

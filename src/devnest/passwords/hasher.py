@@ -90,7 +90,9 @@ class Hasher:
         """
         checked = self._decoy if stored is None else stored
         try:
-            verdict = Verdict(int(await self._run(Guess(password, checked), Work.AWAITED, client)))
+            verdict = Verdict(
+                int(await self._run(Guess(password, checked, self._cost), Work.AWAITED, client))
+            )
         except UnusableHash:
             await self._run(Guess(password, self._decoy), Work.AWAITED, client)
             raise
@@ -116,15 +118,15 @@ class Hasher:
 
         Returns:
             Whether the password is right, and the hash to store instead of the present one. It is
-            None if the present one is good, and if the pool has no time for another hash; the next
-            sign-in tries again.
+            None if the present one is good or ignores a part of the password (`PARTIAL`), and if
+            there is no time or memory for another hash; the next sign-in tries again.
         """
         verdict = await self.check(password, stored, client=client)
         if verdict is not Verdict.OUTDATED:
             return bool(verdict), None
         try:
             return True, await self.hash(password, client=client, work=Work.REHASH)
-        except PoolError:
+        except (PoolError, MemoryError):
             return True, None
 
 
@@ -144,8 +146,10 @@ class PasswordHasher(Hasher):
     passlib and Firebase; `devnest.passwords.stored` and `.foreign` have the list.
 
     Args:
-        pool: Where hashes are computed, bcrypt in batches. It has to be started when a method is
-            awaited. Without a pool, threads compute them, one for each CPU and no batches.
+        pool: Where hashes are computed, bcrypt in batches. To await the methods, start it on your
+            event loop, by `async with`; threads may then use `sync` beside it. To use `sync` alone,
+            do not start it. Without a pool, threads compute the hashes, one for each CPU and no
+            batches.
         cost: bcrypt's cost for new passwords, 4 to 18. Each step doubles the time.
         scheme: `"bcrypt"`, or `"argon2id"` with the extra `argon2`.
         deadline: Seconds within which a pool has to be done with a hash. A pool that cannot be
@@ -181,7 +185,8 @@ class SyncPasswordHasher:
     """The methods of a `PasswordHasher` for code without an event loop; they block the thread.
 
     Without a pool, the calling thread computes the hash. With a pool that is not started, the first
-    call starts it. Any thread may call, but not the one whose event loop runs the pool.
+    call starts it on an event loop of its own; then no other event loop can await it. Any thread
+    may call, but not the one whose event loop runs the pool.
     """
 
     def __init__(self, hasher: Hasher) -> None:

@@ -2,9 +2,10 @@
 
 bcrypt hashes are faster when computed together, so new passwords and guesses are calls of one
 batched operation. Hashes that replace a stored hash have an operation of their own: they may cost
-many times as much, and a sign-in in the same batch would wait for them. The other schemes gain
-nothing from batches, and a sign-in in a batch of five would wait five times as long, so their
-hashes run one by one.
+many times as much, and a sign-in in the same batch would wait for them. For the same reason, a
+guess runs alone if its stored hash costs more than twice the usual. The other schemes gain nothing
+from batches, and a sign-in in a batch of five would wait five times as long, so their hashes run
+one by one.
 """
 
 import re
@@ -85,6 +86,6 @@ def operation_of(call: NewPassword | Guess, *, awaited: bool) -> Callable[..., A
         call: What to compute.
         awaited: Whether a sign-in or a registration waits for it, rather than a replacement.
     """
-    if not call.is_interleaved:
+    if not call.is_interleaved or (isinstance(call, Guess) and call.is_slow):
         return compute_alone
     return compute_batch if awaited else rehash_batch

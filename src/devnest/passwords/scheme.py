@@ -10,10 +10,11 @@ it. So longer passwords would be cut, and some passwords with a NUL inside would
 Passwords with a NUL or of 72 bytes and more are stored as `$bcrypt-sha256$v=2`, all others as plain
 `$2b$`. Other software knows both forms.
 
-A password is hashed in Unicode's normalization form NFKC, so that it does not matter how a keyboard
-composes its characters (NIST SP 800-63B-4, 3.1.1.2). Other software mostly hashes it as it is, and
-cuts it at 72 bytes for bcrypt. A guess is tried in these ways too, since a `$2b$` does not tell who
-wrote it. The number of hashes depends on the guess alone, not on the stored form.
+A password of up to 1024 characters is hashed in Unicode's normalization form NFKC, so that it does
+not matter how a keyboard composes its characters (NIST SP 800-63B-4, 3.1.1.2). Other software
+mostly hashes it as it is, and cuts it at 72 bytes for bcrypt. A guess is tried in these ways too,
+since a `$2b$` does not tell who wrote it. The number of hashes depends on the guess alone, not on
+the stored form.
 """
 
 import hmac
@@ -53,6 +54,8 @@ __all__ = [
 ]
 
 ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+# A longer password is hashed as it is: normalizing takes quadratic time for some texts.
+MAX_NORMALIZED_CHARS = 1024
 DIGEST_CHARS = 31  # of a bcrypt hash
 OURS = ("$2b$", "$bcrypt-sha256$")  # how hashes begin that are written here
 
@@ -70,6 +73,9 @@ class Verdict(IntEnum):
     WRONG = 0
     RIGHT = 1
     OUTDATED = 2  # right, but the stored hash should be replaced by a new one
+    # Right, but the stored hash does not cover all of the password: the rest may be mistyped. A new
+    # hash of it could lock the owner out, so the present one stays.
+    PARTIAL = 3
 
 
 class NewPassword(NamedTuple):
@@ -85,6 +91,10 @@ class NewPassword(NamedTuple):
     cost: int
     scheme: str = Scheme.BCRYPT
 
+    def __repr__(self) -> str:
+        """Return a text that can be logged."""
+        return "NewPassword(...)"
+
     @property
     def is_interleaved(self) -> bool:
         """Return whether the work is interleaved with that of other calls."""
@@ -97,15 +107,29 @@ class Guess(NamedTuple):
     Attributes:
         password: Of any length.
         stored: The stored form.
+        usual_cost: bcrypt's usual cost here. Others should not wait for much more.
     """
 
     password: str
     stored: str
+    usual_cost: int = MAX_COST
+
+    def __repr__(self) -> str:
+        """Return a text that can be logged."""
+        return "Guess(...)"
 
     @property
     def is_interleaved(self) -> bool:
         """Return whether the work is interleaved with that of other calls."""
         return is_bcrypt(self.stored)
+
+    @property
+    def is_slow(self) -> bool:
+        """Return whether the stored hash costs more than twice the usual."""
+        try:
+            return is_bcrypt(self.stored) and parse_bcrypt(self.stored).cost > self.usual_cost + 1
+        except UnusableHash:  # costs nothing
+            return False
 
 
 def hash_password(password: str, cost: int, scheme: str = Scheme.BCRYPT) -> str:
@@ -120,11 +144,11 @@ def hash_password(password: str, cost: int, scheme: str = Scheme.BCRYPT) -> str:
         The stored form: `$2b$…`, `$bcrypt-sha256$…` or `$argon2id$…`.
 
     Raises:
-        ValueError: The cost is out of bounds.
+        ValueError: The cost or the scheme is out of bounds, or UTF-8 cannot encode the password.
         MissingExtra: The scheme is argon2id, and the extra `argon2` is not installed.
         MemoryError: There is no memory for argon2id.
     """
-    return str(compute(NewPassword(password, cost, scheme)))
+    return str(compute(NewPassword(password, cost, Scheme(scheme))))
 
 
 def verify_password(password: str, stored: str) -> bool:
@@ -142,8 +166,8 @@ def verify_password(password: str, stored: str) -> bool:
 def compute(call: NewPassword | Guess) -> str | Verdict:
     """Return the stored form of a new password, or whether a guess is right.
 
-    The verdict is `OUTDATED` if the password was stored as other software does. Whether the hash
-    took enough work is not considered.
+    The verdict is `OUTDATED` if the password was stored without NFKC. Whether the hash took enough
+    work, and whose form it has, is not considered.
 
     Raises what `hash_password` and `verify_password` raise.
     """
@@ -191,7 +215,8 @@ def _compute_alone(call: NewPassword | Guess) -> str | Verdict:
     stored = _parse_alone(call.stored)
     normal, *others = _spellings(call.password)
     if stored.matches(normal):
-        return Verdict.RIGHT
+        # HMAC, and so PBKDF2 and scrypt, do not tell a password from one with NULs after it.
+        return Verdict.PARTIAL if normal.endswith(b"\0") and stored.pads else Verdict.RIGHT
     return Verdict.OUTDATED if any(stored.matches(other) for other in others) else Verdict.WRONG
 
 
@@ -219,16 +244,15 @@ def _guess(index: int, call: Guess) -> list[_Job]:
     """Return a hash for each spelling; the normal one comes last, as the last match counts."""
     stored = parse_bcrypt(call.stored)
     normal, *others = _spellings(call.password)
-    is_cut = stored.cuts and not _fits(normal)
-    verdicts = [*((other, Verdict.OUTDATED) for other in others)]
-    verdicts.append((normal, Verdict.OUTDATED if is_cut else Verdict.RIGHT))
+    verdicts = [(other, Verdict.OUTDATED) for other in others]
+    verdicts.append((normal, Verdict.RIGHT))
     return [
         _Job(
             index,
             stored.secret(password, stored.setting[7:]),
             stored.setting,
             stored.digest,
-            verdict,
+            Verdict.PARTIAL if stored.cuts and not _fits(password) else verdict,
         )
         for password, verdict in verdicts
     ]
@@ -241,7 +265,7 @@ def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
     that took more work stays: a lower cost applies to new passwords only.
     """
     try:
-        if scheme == Scheme.ARGON2ID:
+        if Scheme(scheme) is Scheme.ARGON2ID:
             return not stored.startswith(argon2id.PREFIX) or argon2id.is_below_policy(stored)
         return not stored.startswith(OURS) or parse_bcrypt(stored).cost < cost
     except UnusableHash:
@@ -272,8 +296,13 @@ def decoy(cost: int, scheme: str = Scheme.BCRYPT) -> str:
 
 def _spellings(password: str) -> list[bytes]:
     """Return the normal form of a password, and after it the password as it is if that differs."""
-    normal = unicodedata.normalize("NFKC", password).encode("utf-8")
-    return list(dict.fromkeys((normal, password.encode("utf-8"))))
+    normal = password
+    if len(password) <= MAX_NORMALIZED_CHARS:
+        normal = unicodedata.normalize("NFKC", password)
+    try:
+        return list(dict.fromkeys((normal.encode("utf-8"), password.encode("utf-8"))))
+    except UnicodeEncodeError:  # it has the password among its attributes
+        raise ValueError("a password has a character that UTF-8 cannot encode") from None
 
 
 def _fits(secret: bytes) -> bool:

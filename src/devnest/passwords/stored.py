@@ -61,10 +61,12 @@ class DerivedKey(NamedTuple):
     Attributes:
         key: The stored key.
         derive: Derives a key from the password's bytes.
+        pads: Whether a password and the same with NULs after it have the same key.
     """
 
     key: bytes
     derive: Callable[[bytes], bytes]
+    pads: bool = False
 
     def matches(self, secret: bytes) -> bool:
         """Return whether the key is derived from these bytes."""
@@ -108,8 +110,8 @@ def wrap(password: bytes, salt: bytes) -> bytes:
 
 def _cut(password: bytes, salt: bytes) -> bytes:
     # bcrypt takes a password as a string that repeats with a NUL after it, so some passwords with a
-    # NUL inside would be equal to others. No plain hash is of such a password; the work is the
-    # same.
+    # NUL inside would be equal to others. Such a password matches no plain hash, after the same
+    # work.
     return wrap(password, salt) if b"\0" in password else password[:MAX_BCRYPT_BYTES]
 
 

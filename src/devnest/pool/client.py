@@ -11,6 +11,7 @@ connection. So no caller can get the reply to another call.
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -28,6 +29,7 @@ from devnest.pool.core.tasks import check_options, seconds
 from devnest.pool.core.timers import Timers
 from devnest.pool.errors import (
     FORKED,
+    OTHER_LOOP,
     DeadlineExceeded,
     InvalidTask,
     PoolClosed,
@@ -98,7 +100,7 @@ class RemotePool:
     Args:
         url: The address of the server's socket, `unix:///path/to/socket`.
         patience: Seconds that calls wait for a server while none answers.
-        launcher: Starts a server where none answers; `None` to wait for one.
+        make_launcher: Makes what starts a server where none answers; `None` to wait for one.
         context: As for `Pool`.
 
     Raises:
@@ -110,15 +112,23 @@ class RemotePool:
         url: str,
         *,
         patience: float = 10.0,
-        launcher: "Launcher | None" = None,
+        make_launcher: "Callable[[], Launcher] | None" = None,
         context: Sequence[str] = (),
     ) -> None:
         if not patience >= 0:
             raise InvalidTask(f"patience must be 0 or more seconds, not {patience}")
+        # Makes another connection to the same pool, which is not started.
+        self.another = functools.partial(
+            RemotePool, url, patience=patience, make_launcher=make_launcher, context=context
+        )
         self._patience = patience
         self._context = Context(context)
         self._link = ServerLink(
-            parse_url(url), launcher, self._received, self._on_server_back, self._on_server_gone
+            parse_url(url),
+            make_launcher and make_launcher(),
+            self._received,
+            self._on_server_back,
+            self._on_server_gone,
         )
         self._pid = 0  # of the process that started the connection
         # The event loop on which it was started, for `PoolExecutor`.
@@ -156,7 +166,9 @@ class RemotePool:
             PoolClosed: No server answered for `patience` seconds, or `start` was called before.
         """
         if self._state != "new":
-            raise PoolClosed("a connection to a pool starts once")
+            raise PoolClosed(
+                "a connection to a pool starts once; make another by Pool.shared or Pool.connect"
+            )
         self._state = "open"
         self._pid = os.getpid()
         self.loop = asyncio.get_running_loop()
@@ -264,6 +276,8 @@ class RemotePool:
             raise PoolClosed("the connection to the pool is not open")
         if self._pid != os.getpid():
             raise PoolClosed(FORKED)
+        if asyncio.get_running_loop() is not self.loop:
+            raise PoolClosed(OTHER_LOOP)
         # Frames of dropped calls count too: they may still wait here to be sent.
         if len(self._open) + len(self._dropped) >= MAX_OPEN_CALLS:
             raise PoolFull(1.0, f"{MAX_OPEN_CALLS} calls of this client have no answer yet")

@@ -14,6 +14,10 @@ __all__ = [
     "safe_repr",
 ]
 
+OTHER_LOOP = (
+    "the pool was started on another event loop; await it there, or use PoolExecutor(pool=...) "
+    "from other threads"
+)
 FORKED = "the pool was started before a fork; start one in each process"
 MAX_REPR_CHARS = 500  # of an object's `repr` in an error message, which could be of any length
 

@@ -17,13 +17,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from devnest.pool.chunks import call, call_each
 from devnest.pool.client import RemotePool
-from devnest.pool.errors import InvalidTask
+from devnest.pool.errors import DeadlineExceeded, InvalidTask
 from devnest.pool.executor_calls import Call, Calls, PoolThread
 from devnest.pool.functions import describe
 from devnest.pool.pool import Pool
 
 __all__ = ["PoolExecutor"]
 
+RUN_SLACK_S = 0.5  # `run` waits this much longer than the deadline, so that the pool reports it
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -31,9 +32,10 @@ T = TypeVar("T")
 class PoolExecutor(Executor):
     """A `concurrent.futures.Executor` whose calls run in a pool.
 
-    All methods may be called from any thread, from a signal handler, and from a future's callback.
-    The pool starts at the first call, on the event loop of a thread of the executor's own. A child
-    of `os.fork` gets a new thread and pool at its first call.
+    All methods may be called from any thread, and all but `run` from a signal handler and from a
+    future's callback. The pool starts at the first call, on the event loop of a thread of the
+    executor's own. A child of `os.fork` gets a new thread and pool at its first call. Only a `Pool`
+    that was given and has been started is lost there.
 
     `Future.cancel` also cancels running calls: the worker is killed and replaced, as when
     `Pool.run` is cancelled. Callbacks of futures run in the thread of the pool's event loop.
@@ -72,7 +74,7 @@ class PoolExecutor(Executor):
             raise InvalidTask("max_workers must be greater than 0")
         self._make_pool: Callable[[], Pool | RemotePool]
         if pool is not None:
-            self._make_pool = lambda: pool
+            self._make_pool = self._next_given
         elif url is not None:
             Pool.connect(url)  # raises if the address is invalid
             self._make_pool = partial(Pool.connect, url)
@@ -158,10 +160,14 @@ class PoolExecutor(Executor):
         if future.calls is not None and future.calls.is_here():
             future.cancel()
             raise RuntimeError("run() on the pool's own event loop would never end")
+        # The pool itself keeps to the deadline once it has started.
+        wait_s = None if deadline is None else deadline + RUN_SLACK_S
         try:
-            return future.result()
-        except BaseException:
+            return future.result(wait_s)
+        except BaseException as error:
             future.cancel()
+            if isinstance(error, TimeoutError) and future.cancelled():
+                raise DeadlineExceeded("the pool did not start by the deadline") from None
             raise
 
     def map(
@@ -286,12 +292,21 @@ class PoolExecutor(Executor):
         finalizer.atexit = False
         self._calls, self._thread, self._finalizer = thread.calls, thread, finalizer
 
+    def _next_given(self) -> Pool | RemotePool:
+        """Return the pool that was given, or another connection if it could not be started."""
+        assert self._given is not None
+        if isinstance(self._given, RemotePool) and self._given.loop is not None:
+            self._given = self._given.another()
+        return self._given
+
     def _after_fork(self) -> None:
         """Forget the parent's thread and pool, in the child."""
         self._lock = threading.RLock()
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._is_lost = self._given is not None and self._given.loop is not None
+        self._is_lost = isinstance(self._given, Pool) and self._given.loop is not None
+        if isinstance(self._given, RemotePool):
+            self._given = self._given.another()
         self._calls = self._thread = self._finalizer = None
         self._early.clear()
         self._is_opening = False

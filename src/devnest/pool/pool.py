@@ -17,7 +17,7 @@ from devnest.pool.context import Context, run_with
 from devnest.pool.core.limits import Limits
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import Task, check_options, seconds
-from devnest.pool.errors import FORKED, InvalidTask, PoolClosed
+from devnest.pool.errors import FORKED, OTHER_LOOP, InvalidTask, PoolClosed
 from devnest.pool.functions import MAIN_NAME, Function, describe, is_loading_main, main_source
 from devnest.pool.runtime.cpus import usable_cpus
 from devnest.pool.runtime.engine import Engine, WorkerHandle
@@ -189,9 +189,9 @@ class Pool:
         from devnest.pool.launcher import Launcher, default_path
 
         socket_path = Path(path if path is not None else default_path()).absolute()
-        launcher = Launcher(socket_path, workers=workers, nice=nice)
+        launcher = functools.partial(Launcher, socket_path, workers=workers, nice=nice)
         return RemotePool(
-            f"unix://{socket_path}", patience=patience, launcher=launcher, context=context
+            f"unix://{socket_path}", patience=patience, make_launcher=launcher, context=context
         )
 
     def __repr__(self) -> str:
@@ -295,6 +295,8 @@ class Pool:
             Exception: What the function raised, with a `WorkerTraceback` as its cause.
         """
         engine = self.engine()
+        if asyncio.get_running_loop() is not engine.loop:
+            raise PoolClosed(OTHER_LOOP)
         future: asyncio.Future[Any] = engine.loop.create_future()
         task = self.task(
             func,
