@@ -31,7 +31,7 @@ PASSLIB_PBKDF2 = (
 PASSLIB_SCRYPT = (
     "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
 )
-# Written by passlib 1.7.4, which newer Pythons cannot import.
+# Written by passlib 1.7.4, whose import warns of what Python has deprecated.
 PASSLIB_SHA1 = "$pbkdf2$1000$gBBCqHXOeW8tJUTImdPa2w$LHddzFWxi2IavJ.RKlbuXPr2IYM"
 PASSLIB_SHA512 = (
     "$pbkdf2-sha512$1000$p/Te23tPSYmREsI4J2QMAQ"
