@@ -1,5 +1,6 @@
 """Sign-up and sign-in with FastAPI: `uvicorn fastapi_service:app --workers 4`."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from devnest.passwords import PasswordHasher
-from devnest.pool import Pool, PoolError, PoolFull
+from devnest.pool import Pool, PoolError
 
 accounts: dict[str, str] = {}  # stands for a database table with a unique name
 pool = Pool.shared(nice=10)
@@ -31,8 +32,8 @@ app = FastAPI(lifespan=lifespan)
 
 @app.exception_handler(PoolError)
 async def busy(_: Request, error: PoolError) -> JSONResponse:
-    wait_s = error.retry_after if isinstance(error, PoolFull) else 1
-    return JSONResponse({"detail": "busy"}, 503, {"Retry-After": f"{wait_s:.0f}"})
+    headers = {"Retry-After": str(math.ceil(error.retry_after))}
+    return JSONResponse({"detail": "busy"}, 503, headers)
 
 
 @app.post("/accounts", status_code=201)

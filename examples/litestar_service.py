@@ -1,5 +1,6 @@
 """Sign-up and sign-in with Litestar: `uvicorn litestar_service:app --workers 4`."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -9,7 +10,7 @@ from litestar import Litestar, Request, Response, post
 from litestar.exceptions import ClientException, NotAuthorizedException
 
 from devnest.passwords import PasswordHasher
-from devnest.pool import Pool, PoolError, PoolFull
+from devnest.pool import Pool, PoolError
 
 accounts: dict[str, str] = {}  # stands for a database table with a unique name
 pool = Pool.shared(nice=10)
@@ -28,8 +29,8 @@ async def lifespan(_: Litestar) -> AsyncIterator[None]:
 
 
 def busy(_: Request, error: PoolError) -> Response[dict[str, str]]:
-    wait_s = error.retry_after if isinstance(error, PoolFull) else 1.0
-    return Response({"detail": "busy"}, status_code=503, headers={"Retry-After": f"{wait_s:.0f}"})
+    headers = {"Retry-After": str(math.ceil(error.retry_after))}
+    return Response({"detail": "busy"}, status_code=503, headers=headers)
 
 
 @post("/accounts")

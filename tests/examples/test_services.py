@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,8 @@ def running(
     )
     assert process.stdout is not None
     with process, process.stdout:
+        # Reads on when the program is ready, or it could not write on.
+        reading = threading.Thread(target=process.stdout.read)
         try:
             seen = []
             for line in process.stdout:
@@ -41,10 +44,12 @@ def running(
                     break
             else:
                 pytest.fail("".join(seen))
+            reading.start()
             yield process, line
         finally:
             process.terminate()
-            process.stdout.read()
+            if reading.ident:
+                reading.join()
 
 
 @contextlib.contextmanager

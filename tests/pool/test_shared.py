@@ -272,6 +272,8 @@ async def test_status_repeats_until_interrupted(path: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "devnest.pool", "status", "--socket", str(path),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # The shell that started the tests may have let them ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
         assert process.stdout is not None
         async with asyncio.timeout(SAFETY_S):

@@ -23,7 +23,14 @@ MAX_REPR_CHARS = 500  # of an object's `repr` in an error message, which could b
 
 
 class PoolError(Exception):
-    """The base class of all errors of the pool, never raised itself."""
+    """The base class of all errors of the pool, never raised itself.
+
+    Attributes:
+        retry_after: Seconds after which another attempt may succeed: 1 for all but `PoolFull`,
+            which knows better. `Retry-After` needs a whole number: `math.ceil(error.retry_after)`.
+    """
+
+    retry_after: float = 1.0
 
 
 class PoolFull(PoolError):

@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import structlog
 
-from devnest.store.connections import connect
+from devnest.store.connections import Connection, connect
 from devnest.store.database import Database
 from devnest.store.errors import DatabaseUnavailable, DatabaseUnfit, SchemaNewer, StoreError
 from devnest.store.migrations import HEAD
@@ -20,7 +20,7 @@ IGNORES_CASE = "SELECT to_tsvector('simple', 'Ü') @@ websearch_to_tsquery('simp
 LOCK = 0x6465766E657374  # "devnest": an advisory lock allows one migration of a database at a time
 NOT_OURS = ("3F", "42")  # no schema to create tables in, or no right to: retrying does not help
 # A migration may take any time. The limits of the role or the database are meant for other
-# statements. Statements set them, since a pooler may refuse or ignore them as parameters.
+# statements. A pooler may refuse or ignore them as parameters of the connection.
 UNLIMITED = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 log = structlog.get_logger("devnest.store")
 
@@ -82,11 +82,12 @@ def _upgrade(url: str) -> None:
     # nothing to migrate.
     from alembic import command
     from alembic.config import Config
-    from sqlalchemy import Connection, NullPool, text
+    from sqlalchemy import Connection as Migration
+    from sqlalchemy import NullPool, text
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    def run(connection: Connection) -> None:
+    def run(connection: Migration) -> None:
         config = Config()
         config.set_main_option(
             "script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%")
@@ -97,14 +98,11 @@ def _upgrade(url: str) -> None:
     async def upgrade() -> None:
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            # SQLAlchemy sends statements of its own before the first of ours.
-            async_creator=lambda: connect(url, server_settings={"statement_timeout": "0"}),
+            async_creator=lambda: _connect_without_limits(url),
             poolclass=NullPool,
         )
         try:
             async with engine.begin() as connection:
-                for limit in UNLIMITED:
-                    await connection.execute(text(f"SET LOCAL {limit} = 0"))
                 await connection.execute(
                     text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK}
                 )
@@ -117,6 +115,13 @@ def _upgrade(url: str) -> None:
 
     with TRANSLATE_ERRORS:
         asyncio.run(upgrade())
+
+
+async def _connect_without_limits(url: str) -> Connection:
+    """Connect; SQLAlchemy sends statements of its own before the first of ours."""
+    connection = await connect(url, server_settings={"statement_timeout": "0"})
+    await connection.execute("; ".join(f"SET {limit} = 0" for limit in UNLIMITED))
+    return connection
 
 
 def _translated(error: BaseException | None) -> StoreError:

@@ -28,7 +28,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from devnest import bcrypt
 from devnest.contrib.executors import hashpw
-from devnest.pool import PoolError, PoolFull
+from devnest.pool import PoolError
 
 __all__ = [
     "BCryptPasswordHasher",
@@ -95,6 +95,5 @@ class BusyMiddleware(MiddlewareMixin):
         """Return the response for a `PoolError`; other exceptions are Django's."""
         if not isinstance(exception, PoolError):
             return None
-        wait_s = exception.retry_after if isinstance(exception, PoolFull) else 1.0
-        headers = {"Retry-After": f"{max(1, math.ceil(wait_s))}"}
+        headers = {"Retry-After": str(math.ceil(exception.retry_after))}
         return JsonResponse({"detail": "busy"}, status=503, headers=headers)
