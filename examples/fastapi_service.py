@@ -1,5 +1,6 @@
 """Sign-up and sign-in with FastAPI: `uvicorn fastapi_service:app --workers 4`."""
 
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.exception_handler(PoolError)
 async def busy(_: Request, error: PoolError) -> JSONResponse:
+    logging.getLogger(__name__).warning("no answer from the pool: %s", error)
     headers = {"Retry-After": str(math.ceil(error.retry_after))}
     return JSONResponse({"detail": "busy"}, 503, headers)
 

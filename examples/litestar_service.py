@@ -1,5 +1,6 @@
 """Sign-up and sign-in with Litestar: `uvicorn litestar_service:app --workers 4`."""
 
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ async def lifespan(_: Litestar) -> AsyncIterator[None]:
 
 
 def busy(_: Request, error: PoolError) -> Response[dict[str, str]]:
+    logging.getLogger(__name__).warning("no answer from the pool: %s", error)
     headers = {"Retry-After": str(math.ceil(error.retry_after))}
     return Response({"detail": "busy"}, status_code=503, headers=headers)
 

@@ -21,6 +21,8 @@ from devnest.passwords import (
     UnusableHash,
     Verdict,
     Work,
+    is_known,
+    needs_rehash,
 )
 from devnest.passwords.runners import BlockingRunner
 from devnest.pool import Pool, PoolClosed, PoolError, PoolFull, PoolServer, RemotePool
@@ -104,11 +106,37 @@ async def test_a_full_pool_does_not_undo_a_sign_in() -> None:
     assert await Hasher(Full(), 4).verify_and_update("secret", FOREIGN) == (True, None)
 
 
-@pytest.mark.parametrize("options", [{"cost": 3}, {"cost": 19}, {"scheme": "md5"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"cost": 3}, {"cost": 19}, {"cost": "12"}, {"cost": 12.0}, {"cost": None}, {"scheme": "md5"},
+     {"scheme": None}, {"pool": 12}, {"pool": Pool.shared}],
+)  # fmt: skip
 def test_a_bad_option_is_refused(options: dict[str, object]) -> None:
-    """When the hasher is made, not at the first sign-in."""
-    with pytest.raises(ValueError, match=r"cost|md5"):
+    """When the hasher is made, not at the first sign-in, and with the values that are accepted."""
+    with pytest.raises((ValueError, TypeError), match=r"from 4 to 18|'bcrypt' or|Pool.shared\(\)"):
         PasswordHasher(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [b"secret", 5, None])
+async def test_what_is_no_text_is_refused(wrong: object) -> None:
+    """pyca/bcrypt returns bytes, and a column may have kept them."""
+    hasher = PasswordHasher(cost=4)
+    for work in (
+        lambda: hasher.sync.hash(wrong),  # type: ignore[arg-type]
+        lambda: hasher.sync.verify(wrong, None),  # type: ignore[arg-type]
+        lambda: hasher.sync.verify("secret", wrong or 5),  # type: ignore[arg-type]
+        lambda: is_known(wrong),  # type: ignore[arg-type]
+        lambda: needs_rehash(wrong, 4),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=r"must be str, not \w+($|; decode it)"):
+            work()
+
+
+async def test_a_pool_that_was_not_started_says_so() -> None:
+    """The lifespan was forgotten."""
+    for pool in (Pool.shared("/tmp/nobody-starts-this"), Pool(1)):  # noqa: S108
+        with pytest.raises(PoolClosed, match="async with"):
+            await PasswordHasher(pool, cost=4).hash("secret")
 
 
 async def test_argon2id() -> None:

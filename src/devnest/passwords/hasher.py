@@ -14,7 +14,15 @@ from devnest.passwords.runners import (
     ThreadRunner,
     Work,
 )
-from devnest.passwords.scheme import Guess, NewPassword, Scheme, Verdict, decoy, needs_rehash
+from devnest.passwords.scheme import (
+    Guess,
+    NewPassword,
+    Scheme,
+    Verdict,
+    check_text,
+    decoy,
+    needs_rehash,
+)
 from devnest.passwords.stored import MAX_COST, MIN_COST
 from devnest.pool import Pool, PoolError, RemotePool, usable_cpus
 
@@ -42,10 +50,15 @@ class Hasher:
     """
 
     def __init__(self, runner: Runner, cost: int, scheme: str = Scheme.BCRYPT) -> None:
-        if Scheme(scheme) is Scheme.ARGON2ID:
+        if scheme not in tuple(Scheme):
+            names = " or ".join(repr(known.value) for known in Scheme)
+            raise ValueError(f"the scheme must be {names}, not {scheme!r}")
+        if scheme == Scheme.ARGON2ID:
             check_installed()
-        if not MIN_COST <= cost <= MAX_COST:
-            raise ValueError(f"the cost {cost} is not within {MIN_COST} and {MAX_COST}")
+        if type(cost) is not int or not MIN_COST <= cost <= MAX_COST:
+            raise ValueError(
+                f"the cost must be a whole number from {MIN_COST} to {MAX_COST}, not {cost!r}"
+            )
         self._run = runner
         self._cost = cost
         self._scheme = str(scheme)
@@ -72,6 +85,7 @@ class Hasher:
         Raises:
             PoolError: The pool refused or lost the work, usually `PoolFull` with a time to retry.
         """
+        check_text("a password", password)
         return str(await self._run(NewPassword(password, self._cost, self._scheme), work, client))
 
     async def check(self, password: str, stored: str | None, *, client: str = "") -> Verdict:
@@ -88,7 +102,9 @@ class Hasher:
                 after the work of a usual hash.
             PoolError: As for `hash`.
         """
+        check_text("a password", password)
         checked = self._decoy if stored is None else stored
+        check_text("a stored hash", checked)
         try:
             verdict = Verdict(
                 int(await self._run(Guess(password, checked, self._cost), Work.AWAITED, client))
@@ -159,6 +175,7 @@ class PasswordHasher(Hasher):
         sync: The same methods, blocking.
 
     Raises:
+        TypeError: The pool is none.
         ValueError: The cost or the scheme is out of bounds.
         MissingExtra: The scheme is argon2id, and the extra `argon2` is not installed.
     """
@@ -173,6 +190,8 @@ class PasswordHasher(Hasher):
     ) -> None:
         runner: Runner
         blocking: Runner
+        if pool is not None and not isinstance(pool, Pool | RemotePool):
+            raise TypeError(f"pool must be a Pool, such as Pool.shared(), not {pool!r}")
         if pool is None:
             runner, blocking = ThreadRunner(usable_cpus()), InlineRunner()
         else:

@@ -160,6 +160,7 @@ def verify_password(password: str, stored: str) -> bool:
         MissingExtra: The stored form needs an extra that is not installed.
         MemoryError: There is no memory for it.
     """
+    check_text("a stored hash", stored)
     return bool(compute(Guess(password, stored)))
 
 
@@ -264,6 +265,7 @@ def needs_rehash(stored: str, cost: int, scheme: str = Scheme.BCRYPT) -> bool:
     It should where it has another scheme or a form of other software, or took less work. A hash
     that took more work stays: a lower cost applies to new passwords only.
     """
+    check_text("a stored hash", stored)
     try:
         if Scheme(scheme) is Scheme.ARGON2ID:
             return not stored.startswith(argon2id.PREFIX) or argon2id.is_below_policy(stored)
@@ -278,6 +280,7 @@ def is_known(stored: str) -> bool:
     Raises:
         MissingExtra: The form needs an extra that is not installed.
     """
+    check_text("a stored hash", stored)
     try:
         parse_bcrypt(stored) if is_bcrypt(stored) else _parse_alone(stored)
     except UnusableHash:
@@ -294,8 +297,16 @@ def decoy(cost: int, scheme: str = Scheme.BCRYPT) -> str:
     )
 
 
+def check_text(name: str, value: object) -> None:
+    """Raise `TypeError` for what is no string, above all for bytes."""
+    if not isinstance(value, str):
+        decode = "; decode it, by .decode()" if isinstance(value, bytes) else ""
+        raise TypeError(f"{name} must be str, not {type(value).__name__}{decode}")
+
+
 def _spellings(password: str) -> list[bytes]:
     """Return the normal form of a password, and after it the password as it is if that differs."""
+    check_text("a password", password)
     normal = password
     if len(password) <= MAX_NORMALIZED_CHARS:
         normal = unicodedata.normalize("NFKC", password)

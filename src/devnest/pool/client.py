@@ -29,6 +29,7 @@ from devnest.pool.core.tasks import check_options, seconds
 from devnest.pool.core.timers import Timers
 from devnest.pool.errors import (
     FORKED,
+    NOT_OPEN,
     OTHER_LOOP,
     DeadlineExceeded,
     InvalidTask,
@@ -273,7 +274,7 @@ class RemotePool:
     async def _ask(self, submission: Submission | None, deadline_s: float) -> object:
         now = time.monotonic()
         if self._state != "open":
-            raise PoolClosed("the connection to the pool is not open")
+            raise PoolClosed(NOT_OPEN if self._state == "new" else "the pool was closed")
         if self._pid != os.getpid():
             raise PoolClosed(FORKED)
         if asyncio.get_running_loop() is not self.loop:

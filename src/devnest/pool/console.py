@@ -50,9 +50,18 @@ def _only_pool() -> Path:
     if not found:
         raise InvalidTask(f"no shared pool runs in {directory}; give --socket for another place")
     if len(found) > 1:
-        names = "".join(f"\n  --socket {path}" for path in found)
+        names = "".join(f"\n  --socket {path}{_origin(path)}" for path in found)
         raise InvalidTask(f"several shared pools run; give one:{names}")
     return found[0]
+
+
+def _origin(path: Path) -> str:
+    """Return where the server at a path was started, to tell it from others."""
+    pid = _pid_of(path)
+    try:
+        return f"  (process {pid}, started in {Path(f'/proc/{pid}/cwd').readlink()})"
+    except OSError:  # it has ended, or this is no Linux
+        return f"  (process {pid})"
 
 
 def _pid_of(path: Path) -> int | None:

@@ -18,6 +18,7 @@ OTHER_LOOP = (
     "the pool was started on another event loop; await it there, or use PoolExecutor(pool=...) "
     "from other threads"
 )
+NOT_OPEN = "the pool has not been started; use `async with`"
 FORKED = "the pool was started before a fork; start one in each process"
 MAX_REPR_CHARS = 500  # of an object's `repr` in an error message, which could be of any length
 

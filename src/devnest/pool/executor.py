@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from devnest.pool.chunks import call, call_each
 from devnest.pool.client import RemotePool
-from devnest.pool.errors import DeadlineExceeded, InvalidTask
+from devnest.pool.errors import FORKED, DeadlineExceeded, InvalidTask, PoolClosed
 from devnest.pool.executor_calls import Call, Calls, PoolThread
 from devnest.pool.functions import describe
 from devnest.pool.pool import Pool
@@ -255,7 +255,7 @@ class PoolExecutor(Executor):
         if self._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if self._is_lost:
-            raise RuntimeError("the executor's pool belongs to the process that forked this one")
+            raise PoolClosed(FORKED)
 
     def _begin_early(self) -> None:
         if self._calls is None or (self._thread is not None and self._thread.is_over):

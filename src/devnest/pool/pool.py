@@ -17,7 +17,7 @@ from devnest.pool.context import Context, run_with
 from devnest.pool.core.limits import Limits
 from devnest.pool.core.stats import Stats
 from devnest.pool.core.tasks import Task, check_options, seconds
-from devnest.pool.errors import FORKED, OTHER_LOOP, InvalidTask, PoolClosed
+from devnest.pool.errors import FORKED, NOT_OPEN, OTHER_LOOP, InvalidTask, PoolClosed
 from devnest.pool.functions import MAIN_NAME, Function, describe, is_loading_main, main_source
 from devnest.pool.runtime.cpus import usable_cpus
 from devnest.pool.runtime.engine import Engine, WorkerHandle
@@ -394,7 +394,7 @@ class Pool:
     def engine(self) -> Engine:
         """Return the running engine, for `PoolServer`."""
         if self._engine is None:
-            raise PoolClosed("the pool has not been started; use `async with`")
+            raise PoolClosed(NOT_OPEN)
         if self._pid != os.getpid():
             raise PoolClosed(FORKED)
         return self._engine
