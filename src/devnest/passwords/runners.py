@@ -2,9 +2,9 @@
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from typing import Protocol
 
 from devnest.passwords.operations import operation_of
 from devnest.passwords.scheme import Guess, NewPassword, Verdict, compute
@@ -32,34 +32,31 @@ class Work(Enum):
     REHASH = 10  # the replacement of a stored hash
 
 
-class Runner(Protocol):
+class Runner(ABC):
     """Runs `compute` somewhere, and awaits its result.
 
     `work` and `client`, which say what and whom the work is for, may order a queue.
     """
 
-    async def __call__(
-        self, call: NewPassword | Guess, work: Work, client: str
-    ) -> str | Verdict: ...
+    @abstractmethod
+    async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | Verdict:
+        """Return what `compute` returns."""
 
-    def raise_if_refused(self, client: str) -> None:
+    def raise_if_refused(self, client: str) -> None:  # noqa: B027 (most refuse nobody)
         """Raise the error that a call for this client would raise now because a queue is full."""
 
 
-class InlineRunner:
+class InlineRunner(Runner):
     """Runs the work on the event loop, which serves nobody else meanwhile.
 
     It is the "before" of the experiment.
     """
 
-    def raise_if_refused(self, client: str) -> None:
-        """Do nothing: there is no queue."""
-
     async def __call__(self, call: NewPassword | Guess, work: Work, client: str) -> str | Verdict:
         return compute(call)
 
 
-class ThreadRunner:
+class ThreadRunner(Runner):
     """Runs the work on threads of its own, so that the event loop's default threads stay free.
 
     bcrypt releases the GIL while it hashes. A process that was forked gets threads of its own.
@@ -81,15 +78,12 @@ class ThreadRunner:
             self._open()
         return await asyncio.get_running_loop().run_in_executor(self._executor, compute, call)
 
-    def raise_if_refused(self, client: str) -> None:
-        """Do nothing: the queue has no bound."""
-
     def close(self) -> None:
         """Drop the work that waits, and let running work end by itself."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-class PoolRunner:
+class PoolRunner(Runner):
     """Runs the work in a pool, bcrypt in batches with other waiting work.
 
     A cancelled hash that waits leaves the queue.
@@ -113,11 +107,8 @@ class PoolRunner:
         )
         return result
 
-    def raise_if_refused(self, client: str) -> None:
-        """Do nothing: the pool itself refuses what it cannot do in time."""
 
-
-class BlockingRunner:
+class BlockingRunner(Runner):
     """Runs the work in a pool as `PoolRunner` does, while the calling thread waits.
 
     Its calls never suspend. They serve callers that have no event loop.
@@ -137,6 +128,3 @@ class BlockingRunner:
             operation, call, deadline=self._deadline_s, priority=work.value, key=client
         )
         return result
-
-    def raise_if_refused(self, client: str) -> None:
-        """Do nothing: the pool itself refuses what it cannot do in time."""

@@ -188,13 +188,12 @@ def compute_all(calls: Sequence[NewPassword | Guess]) -> list[str | Verdict | Ex
                 results[index] = _compute_alone(call)
             else:
                 jobs += _guess(index, call) if isinstance(call, Guess) else [_new(index, call)]
-        except (ValueError, MemoryError, MissingExtra) as error:
+        except (TypeError, ValueError, MemoryError, MissingExtra) as error:
             results[index] = error
     hashes = bcrypt.hashpw_many([job.secret for job in jobs], [job.setting for job in jobs])
     for job, computed in zip(jobs, hashes, strict=True):
-        call = calls[job.call]
-        if isinstance(call, NewPassword):
-            results[job.call] = _form(call, computed)
+        if isinstance(calls[job.call], NewPassword):
+            results[job.call] = _form(computed, is_wrapped=job.is_wrapped)
         elif hmac.compare_digest(computed[-DIGEST_CHARS:], job.digest):
             results[job.call] = job.verdict
     return results
@@ -208,6 +207,7 @@ class _Job(NamedTuple):
     setting: bytes
     digest: bytes = b""  # of a guess: the digest that the right password has
     verdict: Verdict = Verdict.RIGHT
+    is_wrapped: bool = False  # of a new password: it does not fit into bcrypt
 
 
 def _compute_alone(call: NewPassword | Guess) -> str | Verdict:
@@ -231,12 +231,14 @@ def _new(index: int, call: NewPassword) -> _Job:
     if not MIN_COST <= call.cost <= MAX_COST:
         raise ValueError(f"the cost {call.cost} is not within {MIN_COST} and {MAX_COST}")
     secret, setting = _spellings(call.password)[0], bcrypt.gensalt(call.cost)
-    return _Job(index, secret if _fits(secret) else wrap(secret, setting[7:]), setting)
+    if _fits(secret):
+        return _Job(index, secret, setting)
+    return _Job(index, wrap(secret, setting[7:]), setting, is_wrapped=True)
 
 
-def _form(call: NewPassword, computed: bytes) -> str:
+def _form(computed: bytes, *, is_wrapped: bool) -> str:
     plain = computed.decode("ascii")
-    if _fits(_spellings(call.password)[0]):
+    if not is_wrapped:
         return plain
     return f"$bcrypt-sha256$v=2,t=2b,r={int(plain[4:6])}${plain[7:29]}${plain[29:]}"
 

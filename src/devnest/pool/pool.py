@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import functools
-import logging
 import os
 import sys
 import time
@@ -23,7 +22,7 @@ from devnest.pool.runtime.cpus import usable_cpus
 from devnest.pool.runtime.engine import Engine, WorkerHandle
 from devnest.pool.runtime.process import HAS_PROGRESS, Events, ProcessWorker, boot_frame
 from devnest.pool.runtime.thread import ThreadWorker
-from devnest.pool.siblings import MAX_BATCH_TO_WARN, MIN_CALLS, count_sibling_pools
+from devnest.pool.siblings import MIN_CALLS, warn_of_siblings
 
 if TYPE_CHECKING:
     from devnest.pool.client import RemotePool
@@ -33,9 +32,6 @@ __all__ = ["Pool"]
 # Functions that a replacement imports before it is ready. More would delay it; the oldest is
 # dropped.
 MAX_WARM_FUNCTIONS = 64
-
-
-_log = logging.getLogger("devnest.pool")
 
 
 class Pool:
@@ -372,7 +368,7 @@ class Pool:
                 raise InvalidTask("a batched function takes positional arguments only")
             self._batched_calls += 1
             if self._batched_calls == MIN_CALLS and self._is_process:
-                self.engine().loop.run_in_executor(None, _warn_of_siblings, self.stats().mean_batch)
+                self.engine().loop.run_in_executor(None, warn_of_siblings, self.stats().mean_batch)
         values = self._context.values() if self._context and not function.max_size else None
         payload: object
         if self._is_process:
@@ -429,17 +425,6 @@ class Pool:
             events,
             max_rss=self._limits.max_rss is not None,
             output=self._worker_output,
-        )
-
-
-def _warn_of_siblings(mean_batch: float) -> None:
-    """Log a warning if batches are small and other processes of the program have pools too."""
-    if mean_batch <= MAX_BATCH_TO_WARN and (others := count_sibling_pools()):
-        _log.warning(
-            "calls run in batches of %.1f, and %d other processes of this program have a pool of "
-            "their own; with Pool.shared() their calls run in common batches",
-            mean_batch,
-            others,
         )
 
 

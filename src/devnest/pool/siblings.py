@@ -1,21 +1,34 @@
-"""Finds processes of the same program that have pools of their own, from Linux' `/proc`."""
+"""Warns of processes of the same program with pools of their own, which Linux' `/proc` tells."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["MAX_BATCH_TO_WARN", "MIN_CALLS", "count_sibling_pools"]
+__all__ = ["MAX_BATCH_TO_WARN", "MIN_CALLS", "count_sibling_pools", "warn_of_siblings"]
 
 MIN_CALLS = 256  # calls of batched functions after which a pool looks at its batches, once
 MAX_BATCH_TO_WARN = 1.1  # calls in a batch on average; with more, batches work
 _WORKER = b"devnest.pool.runtime.worker"  # in the command line of each worker process
+_log = logging.getLogger("devnest.pool")
 
 
 class _Process(NamedTuple):
     pid: int
     parent: int
     command: bytes
+
+
+def warn_of_siblings(mean_batch: float) -> None:
+    """Log a warning if batches are small and other processes of the program have pools too."""
+    if mean_batch <= MAX_BATCH_TO_WARN and (others := count_sibling_pools()):
+        _log.warning(
+            "calls run in batches of %.1f, and %d other processes of this program have a pool of "
+            "their own; with Pool.shared() their calls run in common batches",
+            mean_batch,
+            others,
+        )
 
 
 def count_sibling_pools() -> int:

@@ -1,4 +1,4 @@
-"""Django's bcrypt hashers, computed with lanes in the pool that all processes share.
+"""The bcrypt hashers of Django 5.0 and newer, computed in the pool that all processes share.
 
 In the settings::
 
@@ -20,6 +20,7 @@ round. Optional settings are `DEVNEST_POOL_SOCKET`, the path of the pool's socke
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 from django.conf import settings
 from django.contrib.auth import hashers
@@ -27,8 +28,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from devnest import bcrypt
-from devnest.contrib.executors import hashpw
-from devnest.pool import PoolError
+from devnest.passwords.operations import hashpw_batch
+from devnest.pool import Pool, PoolError, PoolExecutor
 
 __all__ = [
     "BCryptPasswordHasher",
@@ -47,12 +48,15 @@ class _PooledBcrypt:
 
     @staticmethod
     def hashpw(password: bytes, salt: bytes) -> bytes:
-        return hashpw(
-            password,
-            salt,
-            path=getattr(settings, "DEVNEST_POOL_SOCKET", None),
-            deadline=getattr(settings, "DEVNEST_HASH_DEADLINE", DEFAULT_DEADLINE_S),
-        )
+        executor = _executor(getattr(settings, "DEVNEST_POOL_SOCKET", None))
+        deadline = getattr(settings, "DEVNEST_HASH_DEADLINE", DEFAULT_DEADLINE_S)
+        hashed: bytes = executor.run(hashpw_batch, password, salt, deadline=deadline)
+        return hashed
+
+
+@lru_cache(maxsize=8)
+def _executor(path: str | None) -> PoolExecutor:
+    return PoolExecutor(pool=Pool.shared(path))
 
 
 class BCryptSHA256PasswordHasher(hashers.BCryptSHA256PasswordHasher):
@@ -79,10 +83,9 @@ async def acheck_password(
 
     Django's own computes the hash on the event loop. This one waits in a thread.
     """
-    verify = getattr(hashers, "verify_password", None)
-    if verify is None:  # before Django 5.0
-        return await asyncio.to_thread(hashers.check_password, password, encoded, None, preferred)
-    is_correct, must_update = await asyncio.to_thread(verify, password, encoded, preferred)
+    is_correct, must_update = await asyncio.to_thread(
+        hashers.verify_password, password, encoded, preferred
+    )
     if setter and password is not None and is_correct and must_update:
         await setter(password)
     return bool(is_correct)
