@@ -125,6 +125,7 @@ class Pool:
         )
         main_source()  # known from now on, also when the script ends before a worker starts
         self._batched_calls = 0
+        self._looks_at_batches = self._is_process  # once
         self._engine: Engine | None = None
         self._pid = 0  # of the process that started the pool
         self._functions: dict[Callable[..., Any], Function] = {}
@@ -367,8 +368,8 @@ class Pool:
             if kwargs:
                 raise InvalidTask("a batched function takes positional arguments only")
             self._batched_calls += 1
-            if self._batched_calls == MIN_CALLS and self._is_process:
-                self.engine().loop.run_in_executor(None, warn_of_siblings, self.stats().mean_batch)
+            if self._batched_calls % MIN_CALLS == 0 and self._looks_at_batches:
+                self._look_at_batches()
         values = self._context.values() if self._context and not function.max_size else None
         payload: object
         if self._is_process:
@@ -386,6 +387,13 @@ class Pool:
             timeout_s=timeout_s,
             deadline_at=time.monotonic() + deadline_s,
         )
+
+    def _look_at_batches(self) -> None:
+        """Warn of sibling pools if batches are small; wait for the next time if few calls ran."""
+        stats = self.stats()
+        if stats.done >= MIN_CALLS // 2:
+            self._looks_at_batches = False
+            self.engine().loop.run_in_executor(None, warn_of_siblings, stats.mean_batch)
 
     def engine(self) -> Engine:
         """Return the running engine, for `PoolServer`."""
