@@ -18,7 +18,6 @@ OPTIONAL_MODULES = frozenset(
         "jwt",
         "litestar",
         "msgspec",
-        "plotly",
         "psutil",
         "rich",
         "sqlalchemy",

@@ -1,19 +1,19 @@
-"""The report of a session: charts and tables in one HTML file that needs no network."""
+"""The report of a session: one HTML file that needs no network.
+
+Its first page says what was gained, and why. The pages below it prove it.
+"""
 
 import html
-import math
-from typing import Any
+from collections.abc import Callable
 
-from devnest.experiment.designs import AFTER, BEFORE
 from devnest.experiment.session import Run, Session
-from devnest.experiment.table import HEAD, PUBLISHED, compared, ratios, remarks
-from devnest.load.charts import COLOURS, LOGARITHMIC, curve, time_layout
-from devnest.load.page import Figure, figure, page, table, tiles
+from devnest.experiment.story import headline, pair, role_of
+from devnest.experiment.table import HEAD, PUBLISHED, compared, remarks
+from devnest.load.charts import Bar, Bars, Chart, Line, Lines, Role
+from devnest.load.page import figure, page, table, tiles
 from devnest.load.summary import milliseconds
 
 __all__ = ["report"]
-
-PUBLISHED_COLOUR = "#80868f"
 
 
 def report(session: Session, command: str) -> str:
@@ -24,60 +24,94 @@ def report(session: Session, command: str) -> str:
         command: The command that was run, for the section on the session.
     """
     measured = [design for design in session.conditions.designs if session.valid_runs(design)]
-    shown = len(PUBLISHED[session.conditions.profile]) + len(measured)
     title = f"The experiment on this machine: {session.conditions.profile}"
-    body = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p class='quiet'>{html.escape(_when(session))}</p>",
-        *(f"<p class='notice' role='alert'>{html.escape(line)}</p>" for line in _notices(session)),
-        *(_headline(session, design) for design in (BEFORE, AFTER) if design in measured),
-        *(f"<p>{html.escape(line)}</p>" for line in ratios(session)),
-        figure(
-            "rates",
-            "Requests per second",
-            "Medians of the runs, with the published figures.",
-            bars=shown,
-        ),
-        figure(
-            "slowest",
-            "95th percentile",
-            "In milliseconds on a logarithmic scale, for all requests and for posts.",
-            bars=2 * shown,
-        ),
-        figure(
-            "rate-over-time",
-            "Requests per second over time",
-            "For each design, the run with the median rate.",
-            lines=len(measured),
-        ),
-        figure(
-            "p95-over-time",
-            "95th percentile over time",
-            "In milliseconds on a logarithmic scale.",
-            lines=len(measured),
-        ),
-        "<h2>The table</h2>",
-        table(HEAD, compared(session)),
-        "<h2>Every run</h2>",
-        _every_run(session),
-        "<h2>This session</h2>",
-        _about(session, command),
-    ]
-    figures = {
+    charts: dict[str, Chart] = {
         "rates": _rates(session, measured),
         "slowest": _slowest(session, measured),
         "rate-over-time": _over_time(session, measured, "requests_per_s", "req/s"),
         "p95-over-time": _over_time(session, measured, "p95_ms", "ms"),
+        "percentiles": _percentiles(session, measured),
     }
-    figures["p95-over-time"]["layout"]["yaxis"].update(LOGARITHMIC)
-    return page(title, body, figures)
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p class='quiet'>{html.escape(_when(session))}</p>",
+        *_lead(session),
+        *(f"<p class='notice' role='alert'>{html.escape(line)}</p>" for line in _notices(session)),
+        figure(
+            "rates",
+            "Requests per second",
+            "Longer is better. Medians of the runs; published figures are of another machine.",
+        ),
+        figure(
+            "slowest",
+            "95 of 100 responses within",
+            "Shorter is better. Medians of the runs; published figures are of another machine.",
+        ),
+        "<h2>The proof</h2>",
+        figure(
+            "percentiles",
+            "How long the slowest took",
+            "For each share of the responses, the time within which they arrived. Of each design, "
+            "the run with the median rate.",
+        ),
+        figure(
+            "rate-over-time",
+            "Requests per second over time",
+            "Of each design, the run with the median rate.",
+        ),
+        figure(
+            "p95-over-time",
+            "95th percentile over time",
+            "95 of 100 responses in that second took at most this long.",
+        ),
+        "<h3>The table</h3>",
+        table(HEAD, compared(session)),
+        "<h3>Every run</h3>",
+        _every_run(session),
+        "<h3>This session</h3>",
+        _about(session, command),
+    ]
+    return page(title, body, charts)
 
 
 def _when(session: Session) -> str:
     if not session.runs:
         return "No run was finished."
     starts = sorted(run.started_at for run in session.runs)
-    return f"{starts[0]} to {starts[-1]}, bcrypt cost {session.conditions.hash_cost}"
+    machine = session.machine
+    return (
+        f"{machine.processor}, {machine.cores} cores; {starts[0]} to {starts[-1]}; "
+        f"bcrypt cost {session.conditions.hash_cost}"
+    )
+
+
+def _lead(session: Session) -> list[str]:
+    designs = pair(session)
+    if designs is None:
+        return []
+    first, *others = headline(session)
+    before, after = (session.titles[design] for design in designs)
+    return [
+        f"<p class='lead'><b>{html.escape(first)}</b>; {html.escape('; '.join(others))}.</p>",
+        f"<p class='quiet'>{html.escape(after)}, compared with {html.escape(before)}.</p>",
+        _tiles(session, designs[0], "before"),
+        _tiles(session, designs[1], "after"),
+    ]
+
+
+def _tiles(session: Session, design: str, when: str) -> str:
+    def median_of(name: str) -> float:
+        return session.median_of(design, name) or 0.0
+
+    failed = sum(run.failed for run in session.valid_runs(design))
+    return tiles(
+        [
+            (f"requests per second, {when}", f"{median_of('requests_per_s'):,.1f}"),
+            (f"median, {when}", milliseconds(median_of("med_ms"))),
+            (f"95th percentile, {when}", milliseconds(median_of("p95_ms"))),
+            (f"failed, {when}", f"{failed:,}"),
+        ]
+    )
 
 
 def _notices(session: Session) -> list[str]:
@@ -89,88 +123,68 @@ def _notices(session: Session) -> list[str]:
     return [line for line in (left, *remarks(session), *troubles) if line]
 
 
-def _headline(session: Session, design: str) -> str:
-    def median_of(name: str) -> float:
-        return session.median_of(design, name) or 0.0
+def _rates(session: Session, measured: list[str]) -> Bars:
+    entries = PUBLISHED[session.conditions.profile]
+    published = [(entry.title, entry.requests_per_s) for entry in entries]
+    return _bars(session, measured, published, "requests_per_s", lambda rate: f"{rate:,.1f}")
 
-    failed = sum(run.failed for run in session.valid_runs(design))
-    return f"<h2>{html.escape(session.titles[design])}</h2>" + tiles(
-        [
-            ("requests per second", f"{median_of('requests_per_s'):,.1f}"),
-            ("requests", f"{median_of('requests'):,.0f}"),
-            ("average", milliseconds(median_of("avg_ms"))),
-            ("median", milliseconds(median_of("med_ms"))),
-            ("95th percentile", milliseconds(median_of("p95_ms"))),
-            ("failed", f"{failed:,}"),
-        ]
-    )
+
+def _slowest(session: Session, measured: list[str]) -> Bars:
+    entries = PUBLISHED[session.conditions.profile]
+    published = [(entry.title, entry.p95_ms) for entry in entries]
+    return _bars(session, measured, published, "p95_ms", milliseconds)
 
 
 def _bars(
-    name: str, labels: list[str], values: list[float | None], colours: list[str] | str
-) -> dict[str, Any]:
-    """Return horizontal bars, which leave room for long names."""
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": name,
-        "x": values,
-        "y": labels,
-        "marker": {"color": colours},
-        "texttemplate": "%{x:,.3~r}",
-        "textposition": "outside",
-        "cliponaxis": False,
-    }
-
-
-def _bar_layout(unit: str) -> dict[str, Any]:
-    layout = time_layout("")
-    layout["hovermode"] = "closest"
-    layout["uniformtext"] = {"minsize": 10, "mode": "show"}
-    layout["xaxis"] = {"title": {"text": unit}, "rangemode": "tozero"}
-    layout["yaxis"] = {"autorange": "reversed", "automargin": True, "type": "category"}
-    return layout
-
-
-def _rates(session: Session, measured: list[str]) -> Figure:
-    published = PUBLISHED[session.conditions.profile]
-    labels = [entry.title for entry in published] + [session.titles[design] for design in measured]
-    values = [entry.requests_per_s for entry in published]
-    colours = [PUBLISHED_COLOUR] * len(published) + [COLOURS[0]] * len(measured)
-    rates = [*values, *(session.median_of(design, "requests_per_s") for design in measured)]
-    return {"data": [_bars("req/s", labels, rates, colours)], "layout": _bar_layout("req/s")}
-
-
-def _slowest(session: Session, measured: list[str]) -> Figure:
-    published = PUBLISHED[session.conditions.profile]
-    labels = [entry.title for entry in published] + [session.titles[design] for design in measured]
-    of_all = [
-        *(entry.p95_ms for entry in published),
-        *(session.median_of(design, "p95_ms") for design in measured),
+    session: Session,
+    measured: list[str],
+    published: list[tuple[str, float]],
+    name: str,
+    text_of: Callable[[float], str],
+) -> Bars:
+    own = [
+        Bar(session.titles[design], value, text_of(value), role_of(session, design))
+        for design in measured
+        if (value := session.median_of(design, name)) is not None
     ]
-    of_post = [
-        *(None for _ in published),
-        *(session.median_p95_of(design, "post") for design in measured),
+    others = [
+        Bar(f"{title} (another machine)", value, text_of(value), "published")
+        for title, value in published
     ]
-    layout = _bar_layout("ms")
-    most = max(value for value in of_all if value is not None)
-    # The axis begins at 1 ms.
-    layout["xaxis"].update(type="log", dtick=1, range=[0, math.log10(max(most, 10)) + 0.2])
-    bars = [_bars("all", labels, of_all, COLOURS[0]), _bars("post", labels, of_post, COLOURS[1])]
-    return {"data": bars, "layout": layout}
+    return Bars([*own, *others])
 
 
-def _over_time(session: Session, measured: list[str], name: str, unit: str) -> dict[str, Any]:
+def _median_run(session: Session, design: str) -> Run:
+    run = session.median_run(design)
+    assert run is not None  # it is among those measured
+    return run
+
+
+def _line_role(session: Session, design: str) -> Role:
+    """Return a colour that tells the line from all others; bars have their names beside them."""
+    role = role_of(session, design)
+    return list(session.titles).index(design) if role == "other" else role
+
+
+def _over_time(session: Session, measured: list[str], name: str, unit: str) -> Lines:
     lines = []
-    for number, design in enumerate(measured):
-        run = session.median_run(design)
-        assert run is not None
+    for design in measured:
+        run = _median_run(session, design)
         # 0 means a second without a response; it becomes a gap in the line.
         values = [round(getattr(moment, name), 3) or None for moment in run.seconds]
-        lines.append(
-            curve(session.titles[design], [moment.second for moment in run.seconds], values, number)
-        )
-    return {"data": lines, "layout": time_layout(unit)}
+        times = [moment.second for moment in run.seconds]
+        lines.append(Line(session.titles[design], times, values, _line_role(session, design)))
+    return Lines(unit, lines)
+
+
+def _percentiles(session: Session, measured: list[str]) -> Lines:
+    lines = []
+    for design in measured:
+        curve = _median_run(session, design).percentiles
+        percents, values = [at for at, _ in curve], [value for _, value in curve]
+        role = _line_role(session, design)
+        lines.append(Line(session.titles[design], percents, values, role))
+    return Lines("ms", lines, x="share of the responses", scale="percentile")
 
 
 def _every_run(session: Session) -> str:

@@ -91,6 +91,8 @@ class Run(msgspec.Struct, frozen=True):
     seed: int
     prepared: dict[str, float]
     seconds: list[Moment]
+    # Percents of the requests, and the milliseconds within which they were answered.
+    percentiles: list[tuple[float, float]] = []
 
     @classmethod
     def of(
@@ -140,6 +142,7 @@ class Run(msgspec.Struct, frozen=True):
                 for point in result.points
                 if point.wall_s > MIN_SECOND_S
             ],
+            percentiles=trend.curve(),
         )
 
     def p95_of(self, route: str) -> float | None:

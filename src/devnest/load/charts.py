@@ -1,54 +1,77 @@
-"""The parts of Plotly figures that the reports share."""
+"""Descriptions of charts, which `charts.js` draws as SVG in the page.
+
+A chart is either bars or lines. Its colours are roles, which `page.css` gives a colour for light,
+dark and print: `before`, `after`, `other`, `published`, `bad`, or a number for one of eight others.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
-__all__ = ["COLOURS", "LOGARITHMIC", "curve", "time_layout"]
+import msgspec
 
-COLOURS = ("#2f7ed8", "#e07b00", "#1a9e6b", "#b45fc7", "#c9423a", "#8a8f00", "#00a0b0", "#a0643c")
-# Plotly labels a tick between two powers of ten with its first digit alone (20 becomes 2), so the
-# labels are given in full.
-_TICKS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
-LOGARITHMIC: dict[str, Any] = {
-    "type": "log",
-    "tickvals": _TICKS,
-    "ticktext": [f"{tick:,g}" for tick in _TICKS],
-}
+__all__ = ["Area", "Bar", "Bars", "Chart", "Limit", "Line", "Lines", "Role"]
+
+Role = Literal["before", "after", "other", "published", "bad"] | int
 
 
-def curve(name: str, x: Sequence[float], y: Sequence[float | None], colour: int) -> dict[str, Any]:
-    """Return a line of a figure, with a dot for each value between two gaps.
+class Bar(msgspec.Struct, frozen=True):
+    """A horizontal bar. `text` stands at its end, `name` above it."""
 
-    Args:
-        name: Its text in the legend.
-        x: The positions.
-        y: The values; None makes a gap.
-        colour: The index of the line in its figure, from 0.
+    name: str
+    value: float
+    text: str
+    role: Role
+
+
+class Bars(msgspec.Struct, frozen=True, tag_field="kind", tag="bars"):
+    """Bars on one linear axis that begins at 0."""
+
+    bars: Sequence[Bar]
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line through its points. None makes a gap; a point between two gaps is drawn as a dot."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    role: Role
+    dashed: bool = False
+
+
+class Area(msgspec.Struct, frozen=True):
+    """An area behind the lines, with an axis of its own on the right."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A dashed horizontal line."""
+
+    name: str
+    value: float
+
+
+class Lines(msgspec.Struct, frozen=True, tag_field="kind", tag="lines"):
+    """Lines over a common axis.
+
+    Attributes:
+        unit: The unit of the values, whose axis is linear and begins at 0.
+        lines: In the order of the legend.
+        x: What is on the horizontal axis.
+        scale: Whether that axis is linear, or of percentiles from 0 to 99.9.
+        behind: Drawn behind the lines.
+        limit: A value to compare with.
     """
-    around = [None, *y, None]
-    alone = [here is not None and before is None and after is None
-             for before, here, after in zip(around, y, around[2:], strict=False)]  # fmt: skip
-    line_colour = COLOURS[colour % len(COLOURS)]
-    return {
-        "type": "scatter",
-        "mode": "lines+markers" if any(alone) else "lines",
-        "name": name,
-        "x": x,
-        "y": y,
-        "line": {"color": line_colour, "width": 2},
-        "cliponaxis": False,
-        "marker": {"color": line_colour, "size": [7 if dot else 0 for dot in alone]},
-    }
+
+    unit: str
+    lines: Sequence[Line]
+    x: str = "seconds"
+    scale: Literal["linear", "percentile"] = "linear"
+    behind: Area | None = None
+    limit: Limit | None = None
 
 
-def time_layout(unit: str) -> dict[str, Any]:
-    """Return the layout of a figure whose x axis is the seconds of a run and whose y is `unit`."""
-    return {
-        "margin": {"l": 56, "r": 56, "t": 30, "b": 40},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "hovermode": "x unified",
-        "xaxis": {"title": {"text": "seconds"}, "showgrid": False},
-        "yaxis": {"title": {"text": unit}, "rangemode": "tozero", "automargin": True},
-    }
+Chart = Bars | Lines

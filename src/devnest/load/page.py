@@ -1,18 +1,22 @@
-"""An HTML page in one file, with its charts, tables and Plotly's script, that works offline."""
+"""An HTML page in one file, with its charts and tables, that works offline."""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any
 
 import msgspec
 
-__all__ = ["Figure", "figure", "page", "table", "tiles"]
+from devnest.load.charts import Chart
 
-Figure = Mapping[str, Any]  # Plotly's JSON: `data` and `layout`
+__all__ = ["figure", "page", "part", "table", "tiles"]
 
 
-def page(title: str, body: Sequence[str], figures: Mapping[str, Figure]) -> str:
+def part(name: str) -> str:
+    """Return one of the files that pages are made of: `page.html`, `page.css` or `charts.js`."""
+    return resources.files("devnest.load").joinpath(name).read_text(encoding="utf-8")
+
+
+def page(title: str, body: Sequence[str], figures: Mapping[str, Chart]) -> str:
     """Return the whole file.
 
     Args:
@@ -20,17 +24,15 @@ def page(title: str, body: Sequence[str], figures: Mapping[str, Figure]) -> str:
         body: Pieces of HTML, in order.
         figures: What to draw into each element made by `figure`, by its identity.
     """
-    from plotly.offline import get_plotlyjs  # imported here: a run without a report needs no Plotly
-
     parts = {
         "title": html.escape(title),
-        "plotly": get_plotlyjs(),
+        "style": part("page.css"),
+        "charts": part("charts.js"),
         "body": "\n".join(body),
         # Escaped, so that no name in the data can end the script element.
         "figures": msgspec.json.encode(figures).decode().replace("<", "\\u003c"),
     }
-    template = resources.files("devnest.load").joinpath("page.html").read_text(encoding="utf-8")
-    pieces = template.split("{{")
+    pieces = part("page.html").split("{{")
     filled = [pieces[0]]
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}}")
@@ -38,21 +40,23 @@ def page(title: str, body: Sequence[str], figures: Mapping[str, Figure]) -> str:
     return "".join(filled)
 
 
-def figure(identity: str, title: str, description: str, *, bars: int = 0, lines: int = 0) -> str:
+def figure(identity: str, title: str, description: str) -> str:
     """Return the HTML element into which a chart is drawn.
 
     Args:
-        identity: Its key in the `figures` of `page`.
+        identity: Its key in the `figures` of `page`, and the name of its files when downloaded.
         title: The heading above.
         description: The text below the heading, which screen readers read as well.
-        bars: The number of horizontal bars; the element is high enough for them.
-        lines: The number of lines in the legend; on a phone the element is high enough for them.
     """
-    label = html.escape(description, quote=True)
-    style = f"--bars:{bars};--lines:{lines}"
+    buttons = "".join(
+        f"<button type='button' data-download='{kind.lower()}'>{kind}</button> "
+        for kind in ("SVG", "PNG")
+    )
     return (
-        f"<figure><h2>{html.escape(title)}</h2><p class='quiet'>{html.escape(description)}</p>"
-        f"<div class='plot' id='{identity}' style='{style}' role='img' aria-label='{label}'>"
+        f"<figure><div class='head'><h3>{html.escape(title)}</h3>"
+        f"<span class='download'>{buttons}</span></div>"
+        f"<p class='quiet'>{html.escape(description)}</p>"
+        f"<div class='plot' id='{identity}' data-label='{html.escape(description, quote=True)}'>"
         "</div></figure>"
     )
 

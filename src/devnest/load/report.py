@@ -1,20 +1,17 @@
 """The HTML report of one run: over time, by route, and how busy the generator was."""
 
 import html
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
-from devnest.load.charts import COLOURS, LOGARITHMIC, curve, time_layout
-from devnest.load.page import Figure, figure, page, table, tiles
+from devnest.load.charts import Area, Limit, Line, Lines
+from devnest.load.page import figure, page, table, tiles
 from devnest.load.result import MAX_CPU_SHARE, MIN_SECOND_S, Point, Result
 from devnest.load.summary import milliseconds, notices
 from devnest.load.thresholds import Verdict
 
 __all__ = ["report"]
 
-_VUS_COLOUR = "rgba(128,140,155,0.22)"
-_BAD = "#c9423a"
 _SHOWN_PERCENTILES = (50, 90, 95, 99)
 
 
@@ -26,35 +23,40 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
         verdicts: Of its thresholds.
         command: The command line that started it.
     """
-    figures = {
-        "rate": _over_time(
-            result, "req/s", [curve("requests", _seconds(result), _rates(result), 0)]
-        ),
-        "p95": _over_time(result, "p95, ms", _p95_lines(result)),
+    title = f"Load on {result.url}"
+    charts = {
+        "rate": _over_time(result, "req/s", [_line(result, "requests", _rates(result), 0)]),
+        "p95": _over_time(result, "ms", _p95_lines(result)),
         "percentiles": _percentiles(result),
         "cpu": _cpu(result),
     }
     if result.failed:
-        figures["failures"] = _over_time(result, "failed requests", [_failure_bars(result)])
+        failed = [point.failed for point in _points(result)]
+        charts["failures"] = _over_time(
+            result, "requests", [_line(result, "failed", failed, "bad")]
+        )
     body = [
-        f"<h1>Load on {html.escape(result.url)}</h1>",
+        f"<h1>{html.escape(title)}</h1>",
         f"<p class='quiet'>{result.started_at:%Y-%m-%d %H:%M:%S} UTC, "
         f"profile {html.escape(result.profile)}</p>",
         *_notices(result),
         tiles(_headline(result)),
         *_thresholds(verdicts),
         figure(
-            "rate", "Requests per second", "Answers a second, with the virtual users behind them."
+            "rate",
+            "Requests per second",
+            "Responses in each second, and the number of virtual users behind them.",
         ),
         figure(
             "p95",
-            "95th percentile",
-            "Milliseconds, of each second, by route, with the virtual users behind.",
+            "95th percentile by route",
+            "95 of 100 responses in that second took at most this long.",
         ),
         figure(
             "percentiles",
-            "Percentiles by route",
-            "Milliseconds on a logarithmic scale, over the whole run.",
+            "How long the slowest took",
+            "For each share of the responses, the time within which they arrived. The slowest "
+            "have the most room.",
         ),
         "<h2>Routes</h2>",
         _routes(result),
@@ -62,12 +64,14 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
         "<h2>Checks</h2>",
         _checks(result),
         figure(
-            "cpu", "The generator itself", "Share of a core used by the busiest generator process."
+            "cpu",
+            "The load generator itself",
+            "CPU of its busiest process. Above the limit, the run is void.",
         ),
         "<h2>This run</h2>",
         _about(result, command),
     ]
-    return page(f"Load on {result.url}", body, figures)
+    return page(title, body, charts)
 
 
 def _notices(result: Result) -> list[str]:
@@ -145,7 +149,7 @@ def _failures(result: Result) -> list[str]:
         figure(
             "failures",
             "Failures",
-            "Requests by the second that did not get the answer they should.",
+            "Requests in each second that did not get an expected response.",
         ),
         *reasons,
     ]
@@ -188,108 +192,45 @@ def _points(result: Result) -> list[Point]:
     return [point for point in result.points if point.wall_s > MIN_SECOND_S] or result.points
 
 
-def _seconds(result: Result) -> list[int]:
-    return [point.second for point in _points(result)]
+def _line(
+    result: Result, name: str, values: Sequence[float | None], role: int | Literal["bad"]
+) -> Line:
+    return Line(name, [point.second for point in _points(result)], values, role)
 
 
 def _rates(result: Result) -> list[float]:
     return [round(point.requests_per_s, 1) for point in _points(result)]
 
 
-def _p95_lines(result: Result) -> list[dict[str, Any]]:
+def _p95_lines(result: Result) -> list[Line]:
+    # None, where a second has no request of that name, is a gap in the line.
+    return [
+        _line(result, name, [_rounded(point.p95_ms_by_name.get(name)) for point in points], index)
+        for points in [_points(result)]
+        for index, name in enumerate(result.names)
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _over_time(result: Result, unit: str, lines: list[Line]) -> Lines:
+    """Return lines over the seconds of the run, with the number of VUs as an area behind them."""
+    points = _points(result)
+    vus = Area("virtual users", [p.second for p in points], [p.vus for p in points])
+    return Lines(unit, lines, behind=vus)
+
+
+def _percentiles(result: Result) -> Lines:
     lines = []
     for index, name in enumerate(result.names):
-        # None, where a second has no request of that name, is a gap in the line.
-        values = [point.p95_ms_by_name.get(name) for point in _points(result)]
-        lines.append(curve(name, _seconds(result), values, index))
-    return lines
+        curve = result.trend(name).curve()
+        lines.append(Line(name, [at for at, _ in curve], [value for _, value in curve], index))
+    return Lines("ms", lines, x="share of the responses", scale="percentile")
 
 
-def _failure_bars(result: Result) -> dict[str, Any]:
-    failed = [point.failed for point in _points(result)]
-    return {
-        "type": "bar",
-        "name": "failed",
-        "x": _seconds(result),
-        "y": failed,
-        "marker": {"color": _BAD},
-    }
-
-
-def _over_time(result: Result, unit: str, traces: list[dict[str, Any]]) -> Figure:
-    """Return traces over the seconds of the run, with the number of VUs as an area behind them."""
-    vus = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "VUs",
-        "x": _seconds(result),
-        "y": [point.vus for point in _points(result)],
-        "fill": "tozeroy",
-        "fillcolor": _VUS_COLOUR,
-        "line": {"width": 0, "shape": "hv"},
-    }
-    on_top = [{**trace, "yaxis": "y2"} for trace in traces]
-    layout = time_layout(unit)
-    if len(seconds := _seconds(result)) > 1:
-        # Given, since dots make Plotly's axis longer, and all charts of the page are to match.
-        layout["xaxis"]["range"] = [seconds[0], seconds[-1]]
-    # Plotly draws the second axis over the first, so the first is that of the VUs, on the right.
-    layout["yaxis"] = {
-        "title": {"text": "VUs"},
-        "side": "right",
-        "showgrid": False,
-        "rangemode": "tozero",
-    }
-    layout["yaxis2"] = {
-        "title": {"text": unit},
-        "overlaying": "y",
-        "side": "left",
-        "rangemode": "tozero",
-        "automargin": True,
-    }
-    layout["yaxis2"]["tickmode"] = "auto"  # else Plotly aligns the ticks with those of the VUs
-    return {"data": [vus, *on_top], "layout": layout}
-
-
-def _percentiles(result: Result) -> Figure:
-    values = {
-        percent: [round(result.trend(name).percentile(percent), 3) for name in result.names]
-        for percent in _SHOWN_PERCENTILES
-    }
-    data = [
-        {
-            "type": "bar",
-            "name": f"p{percent}",
-            "x": result.names,
-            "y": heights,
-            "marker": {"color": COLOURS[index]},
-        }
-        for index, (percent, heights) in enumerate(values.items())
-    ]
-    layout = time_layout("ms")
-    layout["xaxis"] = {"type": "category"}
-    layout["yaxis"].update(LOGARITHMIC)
-    if shown := [height for heights in values.values() for height in heights if height > 0]:
-        # Plotly's own range would begin at the smallest value, and its bar would have no height.
-        layout["yaxis"]["range"] = [math.log10(min(shown) / 2), math.log10(max(shown) * 1.2)]
-    return {"data": data, "layout": layout}
-
-
-def _cpu(result: Result) -> Figure:
-    layout = time_layout("% of a core")
-    most = max([100.0, *(point.cpu * 100 for point in _points(result))])
-    layout["yaxis"]["range"] = [0, most]
-    limit = {"color": _BAD, "width": 1, "dash": "dash"}
-    layout["shapes"] = [
-        {
-            "type": "line",
-            "xref": "paper",
-            "x0": 0,
-            "x1": 1,
-            "y0": MAX_CPU_SHARE * 100,
-            "y1": MAX_CPU_SHARE * 100,
-            "line": limit,
-        }
-    ]
+def _cpu(result: Result) -> Lines:
     used = [round(point.cpu * 100, 1) for point in _points(result)]
-    return {"data": [curve("generator", _seconds(result), used, 0)], "layout": layout}
+    limit = Limit("limit", MAX_CPU_SHARE * 100)
+    return Lines("% of a core", [_line(result, "generator", used, 0)], limit=limit)

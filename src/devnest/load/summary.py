@@ -239,5 +239,6 @@ def _devnest(result: Result) -> dict[str, Any]:
             for (name, reason), count in result.errors.most_common()
         ],
         "machine": asdict(result.machine),
+        "percentiles": result.trend().curve(),
         "seconds": [asdict(point) for point in result.points],
     }

@@ -9,6 +9,8 @@ __all__ = ["Trend"]
 
 # From a microsecond to an hour, the longest timeout of a request; with errors of at most 0.1 %.
 _MIN_US, _MAX_US, _SIGNIFICANT_DIGITS = 1, 3_600_000_000, 3
+# Of `Trend.curve`: closer together towards the slowest samples.
+_CURVE_PERCENTS = (*range(0, 90, 5), *range(90, 99), *(99 + tenth / 10 for tenth in range(10)))
 
 
 class Trend:
@@ -74,3 +76,9 @@ class Trend:
             return 0.0
         value: int = self._histogram.get_value_at_percentile(percent)
         return min(value / 1e3, self.max)
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Return percents and their percentiles, from the fastest sample to the slowest 0.1 %."""
+        if not self.count:
+            return []
+        return [(percent, round(self.percentile(percent), 3)) for percent in _CURVE_PERCENTS]
