@@ -13,13 +13,16 @@ TELL_OF_LANES = $(BIN)/python -W error::RuntimeWarning -c 'import devnest.bcrypt
 SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-install bench-lanes bench-lift bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
+.PHONY: help run demo test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-install bench-lanes bench-lift bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000 (SERVE="--port 8001" for more options)
 	@exec $(BIN)/devnest serve $(SERVE)
+
+demo: $(VENV)/.installed ## the same load before and after, in at most two minutes, with a picture and a report
+	$(BIN)/devnest bench --demo
 
 test: $(VENV)/.installed-dev ## install the development extra and run the whole test suite (TEST="-k posts" for less, TEST="-n 0" for one process)
 	$(BIN)/python -m pytest $(TEST)

@@ -29,7 +29,7 @@ def loaded(
 
 def session(*, runs: int = 1) -> Session:
     """A session of three designs without a run."""
-    conditions = Conditions("experiment", 10, runs, list(TITLES), quick=False)
+    conditions = Conditions("experiment", 10, runs, list(TITLES))
     return Session(conditions, dict(TITLES), Machine("Linux 6", "A processor", 2, "3.11"))
 
 

@@ -19,7 +19,9 @@ from devnest.experiment import Session
 from tests.experiment.results import measured, session
 from tests.support import PATIENCE_S, data_directory, eventually
 
-COMMAND = (sys.executable, "-c", "from devnest.cli import main; main()", "bench", "--quick")
+STAGES = "500ms:10,1500ms:10,200ms:0"
+SHORT = ("--stages", STAGES, "--hash-cost", "4", "--runs", "1")
+COMMAND = (sys.executable, "-c", "from devnest.cli import main; main()", "bench")
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
 PEER = """
 title = "Peer"
@@ -66,7 +68,7 @@ def environment(place: Path) -> dict[str, str]:
 
 def bench(place: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*COMMAND, *SHORT, *arguments],
         cwd=place,
         env=environment(place),
         stdout=subprocess.PIPE,
@@ -102,7 +104,7 @@ def test_an_interrupted_session_can_be_resumed(place: Path) -> None:
     """Ctrl-C keeps the finished runs and stops every process; `--resume` does the other runs."""
     first = bench(place, "--designs", "inline,pool")
     assert first.stderr is not None
-    read_until(first.stderr, "DevNest, pool with lanes (after), run 1 (1 left)")
+    read_until(first.stderr, "DevNest, pool with lanes (after), run 1 (1 left, about ")
     started = processes_of_a_design(first)
     first.send_signal(signal.SIGINT)
     output, errors = first.communicate(timeout=PATIENCE_S)
@@ -119,7 +121,7 @@ def test_an_interrupted_session_can_be_resumed(place: Path) -> None:
     )
     files = ("--resume", "devnest-bench.json", "--report", "report.html", "--write-docs", "page.md")
     second = subprocess.run(
-        [*COMMAND[:-1], *files],
+        [*COMMAND, *files],
         cwd=place,
         env=environment(place),
         capture_output=True,
@@ -134,11 +136,12 @@ def test_an_interrupted_session_can_be_resumed(place: Path) -> None:
         assert {"register", "login", "post"} <= set(run.routes)
         assert (run.failed, run.failed_checks) == (0, 0)
     assert "times the requests per second" in second.stdout
-    assert "a quick session" in second.stdout
+    assert "requests per second\nbefore  █" in second.stdout
+    assert "compare these figures only with each other" in second.stdout
     for page in ("page.md", "report.html"):
         text = (place / page).read_text()
         assert "DevNest, pool with lanes (after)" in text
-        assert "a quick session" in text
+        assert "compare these figures only with each other" in text
     assert list((place / "t").iterdir()) == []
 
 
@@ -218,6 +221,13 @@ def test_a_design_that_fails_is_reported_and_the_others_run(place: Path) -> None
         (["--resume", "none.json"], "cannot read none.json"),
         (["--resume", "empty.md"], "empty.md holds no session"),
         (["--resume", "whole.json", "--runs", "4"], "leave out --profile"),
+        (["--resume", "whole.json", "--demo"], "and --demo"),
+        (["--demo", "--runs", "2"], "--demo has its own load and designs: leave out --profile"),
+        (["--demo", "--hash-cost", "4"], "--demo has its own load and designs"),
+        (["--stages", "10"], "10"),
+        (["--stages", "10s:999999"], "999"),
+        (["--summary", "/no/such/folder/x.md"], "cannot write /no/such/folder/x.md"),
+        (["--junit", "same", "--summary", "./same"], "name the same file"),
         (["--resume", "elsewhere.json"], "measured on another machine"),
         (["--json", "unfinished.json"], "unfinished.json holds an unfinished session"),
     ],

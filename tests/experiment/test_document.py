@@ -92,8 +92,15 @@ def test_every_documented_option_exists_and_every_design_is_documented() -> None
     guide = (ROOT / "docs" / "how-to" / "experiment.md").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "explanation" / "experiment.md").read_text(encoding="utf-8")
     devnest = typer.main.get_command(app)
-    command = devnest.get_command(typer.Context(devnest), "bench")  # type: ignore[attr-defined]
-    options = {name for option in command.params for name in option.opts if name.startswith("--")}
+    context = typer.Context(devnest)
+    commands = [devnest.get_command(context, name) for name in ("bench", "compare", "load")]  # type: ignore[attr-defined]
+    options = {
+        name
+        for command in commands
+        for option in command.params
+        for name in option.opts
+        if name.startswith("--")
+    }
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", guide)) <= options
     for name in DEFAULT_DESIGNS:
         assert f"`{name}`" in page

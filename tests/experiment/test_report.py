@@ -45,7 +45,7 @@ def test_the_report_is_drawn_without_a_script_error(tmp_path: Path) -> None:
 
 
 def test_the_report_begins_with_what_was_gained() -> None:
-    text = report(measured(runs=3), "devnest bench")
+    text = report(measured(runs=3), "devnest bench").replace("\u00a0", " ")
     assert (
         "<b>1.0 times as many requests</b>; 95 of 100 answers within 0.040 s instead of 0.40 s; "
         "none failed.</p>"

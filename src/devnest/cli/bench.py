@@ -5,56 +5,42 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from devnest.cli.bench_console import ConsoleObserver, print_error, print_results
 from devnest.cli.files import refuse_unwritable
 from devnest.cli.options import PostgresBin
 from devnest.experiment import (
     DEFAULT_DESIGNS,
-    HEAD,
+    DEMO,
     Conditions,
-    Design,
-    Run,
     Session,
     Stopped,
-    Trouble,
     check_section,
     choose,
-    compared,
     conduct,
     every_design,
-    ratios,
-    remarks,
-    stages_of,
     void_runs,
+    write_junit,
     write_section,
+    write_summary,
 )
 from devnest.experiment import report as html_report
-from devnest.load import BadPlan, Plan
+from devnest.load import BadPlan
 from devnest.load.limits import need_descriptors
-from devnest.load.progress import Progress
 from devnest.load.result import Machine
-from devnest.load.run import OnPrepared, OnSecond
-from devnest.load.summary import milliseconds
 from devnest.passwords import MAX_COST, MIN_COST
 
 __all__ = ["bench"]
 
 _FAILED, _BAD_OPTION, _STOPPED = 1, 2, 130
-_COST, _QUICK_COST = 10, 4
-_RUNS, _QUICK_RUNS = 3, 1
-# Columns of the table if standard output is not a terminal.
-_PIPE_WIDTH = 160
+_COST, _RUNS = 10, 3
 
 
 class Profile(StrEnum):
@@ -99,12 +85,19 @@ def bench(
             min=MIN_COST, max=MAX_COST, help="The bcrypt cost in all designs.", show_default="10"
         ),
     ] = None,
-    quick: Annotated[
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            help="Ramps of virtual users instead of the profile's, as DURATION:VUS,…. The figures "
+            "then compare only with each other.",
+        ),
+    ] = None,
+    demo: Annotated[
         bool,
         typer.Option(
-            "--quick",
-            help="Run each design once, for a few seconds, with cost 4. Shows that it works, not "
-            "how fast.",
+            "--demo",
+            help="Before and after in at most two minutes: hashing on the event loop, then "
+            "DevNest's pool, each once under a shorter load.",
         ),
     ] = False,
     port: Annotated[
@@ -117,12 +110,24 @@ def bench(
         Path | None,
         typer.Option(
             help="Write the figures of every run to this JSON file.",
-            show_default="devnest-bench.json",
+            show_default="devnest-bench.json, with --demo devnest-demo.json",
         ),
     ] = None,
-    report: Annotated[Path, typer.Option(help="Write the report to this HTML file.")] = Path(
-        "devnest-bench.html"
-    ),
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the report to this HTML file.",
+            show_default="devnest-bench.html, with --demo devnest-demo.html",
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(help="Write the result to this Markdown file, such as for a pull request."),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(help="Write a test case for each run to this JUnit XML file, for CI."),
+    ] = None,
     write_docs: Annotated[
         list[Path] | None,
         typer.Option(
@@ -142,12 +147,13 @@ def bench(
     Exit status: 0 success, 1 a design did not start or a run does not count, 2 a wrong option,
     130 stopped by Ctrl-C.
     """
-    options = _Options(profile, designs, peers, runs, hash_cost, quick)
+    options = _Options(profile, designs, peers, runs, hash_cost, stages, demo)
+    name = "devnest-demo" if demo else "devnest-bench"
+    path = json or resume or Path(f"{name}.json")
+    files = _Files(path, report or Path(f"{name}.html"), write_docs or [], summary, junit)
     try:
-        path = json or resume or Path("devnest-bench.json")
         session = _session(options, path) if resume is None else _resumed(options, resume)
-        pages = write_docs or []
-        _check_files(path, report, pages, session)
+        files.check(session)
         known = every_design()
         if unknown := [
             name for name in session.conditions.designs if name not in known and session.pending
@@ -156,21 +162,24 @@ def bench(
         _check_port(port)
         _check_load(session)
     except BadPlan as error:
-        _print_error(str(error))
+        print_error(str(error))
         raise typer.Exit(_BAD_OPTION) from None
     stopped = False
-    console = Console(stderr=True)
     try:
-        conduct(session, known, path, _ConsoleObserver(console), port, postgres_bin)
+        conduct(session, known, path, ConsoleObserver(), port, postgres_bin)
     except Stopped:
         stopped = True
-        advice = f"continue with: devnest bench --resume {shlex.quote(str(path))}"
-        _print_error(f"stopped; {advice if session.runs else 'nothing was measured'}")
+        advice = (
+            "start it again"
+            if demo
+            else f"continue with: devnest bench --resume {shlex.quote(str(path))}"
+        )
+        print_error(f"stopped; {advice if session.runs else 'nothing was measured'}")
     except OSError as error:
-        _print_error(f"cannot write {path}: {error.strerror}")
+        print_error(f"cannot write {path}: {error.strerror}")
         raise typer.Exit(_FAILED) from None
-    _print_results(session)
-    written = bool(session.runs) and _write(session, report, pages)
+    written = bool(session.runs) and files.write(session)
+    print_results(session, files.report if written else None)
     if stopped:
         raise typer.Exit(_STOPPED)
     failed = any(trouble.kind == "failed" for trouble in session.troubles) or bool(
@@ -188,42 +197,102 @@ class _Options:
     peers: bool
     runs: int | None
     hash_cost: int | None
-    quick: bool
+    stages: str | None
+    demo: bool
+
+    @property
+    def conditions(self) -> Conditions:
+        """What a new session measures.
+
+        Raises:
+            BadPlan: An option cannot be used.
+        """
+        if self.demo:
+            if self != replace(_NO_OPTIONS, demo=True):
+                raise BadPlan(f"--demo has its own load and designs: leave out {_THE_OPTIONS}")
+            return DEMO
+        conditions = Conditions(
+            profile=(self.profile or Profile.EXPERIMENT).value,
+            hash_cost=self.hash_cost or _COST,
+            runs=self.runs or _RUNS,
+            designs=choose(self.designs, peers=self.peers),
+            stages=self.stages,
+        )
+        conditions.plan.checked()
+        return conditions
+
+
+_NO_OPTIONS = _Options(None, None, False, None, None, None, False)
+_THE_OPTIONS = "--profile, --designs, --peers, --runs, --hash-cost and --stages"
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a session is written to, beside its own JSON file."""
+
+    json: Path
+    report: Path
+    pages: Sequence[Path]
+    summary: Path | None
+    junit: Path | None
+
+    def check(self, session: Session) -> None:
+        """Check that all files can be written.
+
+        Raises:
+            BadPlan: One cannot be written, or is named twice.
+        """
+        others = [path for path in (self.summary, self.junit) if path is not None]
+        every = [self.json, self.report, *self.pages, *others]
+        if len({path.absolute() for path in every}) < len(every):
+            raise BadPlan(
+                "--json, --report, --summary, --junit and --write-docs name the same file"
+            )
+        for path in every:
+            refuse_unwritable(path)
+        for page in self.pages:
+            check_section(page, session.conditions.profile)
+
+    def write(self, session: Session) -> bool:
+        """Write all but the session itself, and return whether all could be written."""
+        try:
+            command = shlex.join(["devnest", *sys.argv[1:]])
+            self.report.write_text(html_report(session, command), encoding="utf-8")
+            for page in self.pages:
+                write_section(page, session)
+            if self.summary is not None:
+                write_summary(self.summary, session)
+            if self.junit is not None:
+                write_junit(self.junit, session)
+        except (OSError, BadPlan) as error:
+            print_error(str(error))
+            return False
+        return True
 
 
 def _session(options: _Options, path: Path) -> Session:
     """Make a new session.
 
     It may overwrite a file whose runs all count, but not one with runs still to do. Void, skipped
-    and failed runs are still to do.
+    and failed runs are still to do. A demonstration is short, so its file may be overwritten.
     """
-    names = choose(options.designs, peers=options.peers)
-    if path.exists() and path.stat().st_size and Session.load(path).pending:
-        raise BadPlan(
-            f"{path} holds an unfinished session: continue it with --resume {path}, remove it, or "
-            "name another file with --json"
-        )
-    conditions = Conditions(
-        profile=(options.profile or Profile.EXPERIMENT).value,
-        hash_cost=options.hash_cost or (_QUICK_COST if options.quick else _COST),
-        runs=options.runs or (_QUICK_RUNS if options.quick else _RUNS),
-        designs=names,
-        quick=options.quick,
-    )
+    conditions = options.conditions
+    if path.exists() and path.stat().st_size:
+        there = Session.load(path)
+        if there.pending and not (there.conditions.demo and options.demo):
+            raise BadPlan(
+                f"{path} holds an unfinished session: continue it with --resume {path}, remove it, "
+                "or name another file with --json"
+            )
     known = every_design()
-    return Session(
-        conditions,
-        {name: known[name].title for name in names},
-        Machine.here(),
-        node=_node_version(),
-    )
+    titles = {name: known[name].title for name in conditions.designs}
+    return Session(conditions, titles, Machine.here(), node=_node_version())
 
 
 def _resumed(options: _Options, path: Path) -> Session:
-    if options != _Options(None, None, False, None, None, False):
+    if options != _NO_OPTIONS:
         raise BadPlan(
-            f"--resume repeats the options in {path}: leave out --profile, --designs, --peers, "
-            "--runs, --hash-cost and --quick"
+            f"--resume repeats the options in {path}: leave out {_THE_OPTIONS}, and --demo"
         )
     session = Session.load(path)
     if session.pending and session.machine != Machine.here():
@@ -242,15 +311,6 @@ def _node_version() -> str:
     return answer.stdout.strip().removeprefix("v")
 
 
-def _check_files(path: Path, report: Path, pages: Sequence[Path], session: Session) -> None:
-    if len({path, report, *pages}) < 2 + len(pages):
-        raise BadPlan("--json, --report and --write-docs name the same file")
-    for file in (path, report, *pages):
-        refuse_unwritable(file)
-    for page in pages:
-        check_section(page, session.conditions.profile)
-
-
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -262,76 +322,6 @@ def _check_port(port: int) -> None:
 
 def _check_load(session: Session) -> None:
     """Check, before the first design starts, that this machine has enough file descriptors."""
-    conditions = session.conditions
-    plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
+    plan = session.conditions.plan
     vus = sum(scenario.max_vus for scenario in plan.checked().scenarios("127.0.0.1"))
     need_descriptors(vus, plan.generators, may_spread=False)
-
-
-class _ConsoleObserver:
-    """Shows the progress on a console: a line for each run, and that of `devnest load`."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def run_begins(self, design: Design, round_number: int, left: int) -> None:
-        self._say(f"{design.title}, run {round_number} ({left} left)")
-
-    @contextmanager
-    def load_begins(self, conditions: Conditions) -> Iterator[tuple[OnPrepared, OnSecond]]:
-        plan = Plan("http://127.0.0.1:1", conditions.profile, stages=stages_of(conditions))
-        duration_s = max(scenario.duration_s for scenario in plan.checked().scenarios("127.0.0.1"))
-        with Progress(sys.stderr, duration_s) as progress:
-            yield progress.prepared, progress.second
-
-    def run_ended(self, run: Run) -> None:
-        self._say(
-            f"  {run.requests:,} requests, {run.requests_per_s:,.1f} req/s, "
-            f"p95 {milliseconds(run.p95_ms)}, failed {run.failed:,}, "
-            f"generator {run.generator_cpu_peak:.0%} of a core"
-            f"{': void' if run.void else ''}"
-        )
-
-    def design_failed(self, trouble: Trouble) -> None:
-        self._say(f"  {trouble.kind}: {trouble.reason}")
-        for line in trouble.log:
-            self._say(f"    {line}")
-
-
-def _print_results(session: Session) -> None:
-    """Print the table."""
-    table = Table(
-        title=f"{session.conditions.profile}, bcrypt cost {session.conditions.hash_cost}: "
-        "medians of the runs"
-    )
-    for column, heading in enumerate(HEAD):
-        table.add_column(heading, justify="right" if column else "left", overflow="fold")
-    for row in compared(session):
-        table.add_row(*map(escape, row))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, _PIPE_WIDTH)
-    console.print(table)
-    for line in (*ratios(session), *remarks(session)):
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def _write(session: Session, report: Path, pages: Sequence[Path]) -> bool:
-    """Write the report and the pages, and return whether all could be written."""
-    try:
-        report.write_text(
-            html_report(session, shlex.join(["devnest", *sys.argv[1:]])), encoding="utf-8"
-        )
-        for page in pages:
-            write_section(page, session)
-    except (OSError, BadPlan) as error:
-        _print_error(str(error))
-        return False
-    return True
-
-
-def _print_error(words: str) -> None:
-    sys.stderr.write(f"devnest: {words}\n")

@@ -12,4 +12,5 @@ COMMANDS = {
     "keys": "server",
     "load": "load",
     "bench": "all",
+    "compare": "load",
 }

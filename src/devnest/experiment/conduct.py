@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -15,17 +16,20 @@ import uvloop
 from devnest.experiment.busy import busy
 from devnest.experiment.designs import Design
 from devnest.experiment.messages import Failed, Job, Ready, Skipped, decode_reply
+from devnest.experiment.remaining import RemainingTime
 from devnest.experiment.session import Conditions, Kind, Run, Session, Trouble
-from devnest.load import LoadError, Plan, Result, Stage, constant, run
+from devnest.load import LoadError, Plan, Result, constant, run
 from devnest.load.run import OnPrepared, OnSecond
 
-__all__ = ["DesignFailed", "Observer", "Stopped", "conduct", "stages_of", "started"]
+__all__ = ["DesignFailed", "Observer", "Stopped", "conduct", "started"]
 
 WARM_VUS, WARM_S = 10, 3.0
-QUICK_WARM_S = 0.3
 # How long to measure, before each start, how busy other programs keep the machine.
-SAMPLE_S, QUICK_SAMPLE_S = 1.0, 0.1
-QUICK_STAGES = (Stage(0.5, 10), Stage(1.5, 10), Stage(0.2, 0))
+SAMPLE_S = 1.0
+# A shorter load has a shorter warm-up and sample.
+MIN_WHOLE_LOAD_S = 20.0
+# Of a demonstration: the time after the last stage in which responses still count.
+MAX_DEMO_DRAIN_S = 8.0
 # Longer than a guard needs to stop a design and a database that do not react to SIGTERM.
 MAX_GUARD_STOP_S = 120.0
 
@@ -37,22 +41,24 @@ class Stopped(Exception):
 class Observer(Protocol):
     """Is told about the progress of a session."""
 
-    def run_begins(self, design: Design, round_number: int, left: int) -> None:
+    def run_begins(self, design: Design, round_number: int, left: int, left_s: float) -> None:
         """A design is about to start.
 
         Args:
             design: The design.
             round_number: Which of the design's runs this is, from 1.
             left: The number of runs still to do, this one included.
+            left_s: An estimate of the seconds that they take together.
         """
 
     def load_begins(
-        self, conditions: Conditions
+        self, conditions: Conditions, left_s: float
     ) -> AbstractContextManager[tuple[OnPrepared, OnSecond]]:
         """The design is ready and warm, and its load is about to start.
 
         Args:
             conditions: What the session measures.
+            left_s: An estimate of the seconds that this run and those after it still take.
 
         Returns:
             A context that is held during the load, with the callbacks for its progress.
@@ -81,11 +87,6 @@ class DesignFailed(Exception):
         self.log = log
 
 
-def stages_of(conditions: Conditions) -> tuple[Stage, ...] | None:
-    """Return the stages of `--quick`, or None for those of the profile."""
-    return QUICK_STAGES if conditions.quick else None
-
-
 def conduct(
     session: Session,
     designs: dict[str, Design],
@@ -112,18 +113,17 @@ def conduct(
     """
     _end_on_signals()
     session.troubles = []
+    pending = session.pending
+    clock = RemainingTime(session.conditions, len(pending))
     try:
-        for left, (round_number, name) in _countdown(session.pending):
+        for round_number, name in pending:
             if all(trouble.design != name for trouble in session.troubles):
-                observer.run_begins(designs[name], round_number, left)
-                _add_run(session, designs[name], round_number, observer, port, postgres_bin)
+                observer.run_begins(designs[name], round_number, clock.runs, clock.left_s)
+                _add_run(session, designs[name], round_number, observer, port, postgres_bin, clock)
                 session.save(path)
+            clock.run_ended()
     except KeyboardInterrupt:
         raise Stopped from None
-
-
-def _countdown(pending: list[tuple[int, str]]) -> Iterator[tuple[int, tuple[int, str]]]:
-    return zip(range(len(pending), 0, -1), pending, strict=True)
 
 
 def _add_run(
@@ -133,10 +133,11 @@ def _add_run(
     observer: Observer,
     port: int,
     postgres_bin: Path | None,
+    clock: RemainingTime,
 ) -> None:
     try:
-        busy_before = busy(QUICK_SAMPLE_S if session.conditions.quick else SAMPLE_S)
-        result = _measure(session.conditions, design, observer, port, postgres_bin)
+        busy_before = busy(SAMPLE_S * _share(session.conditions))
+        result = _measure(session.conditions, design, observer, port, postgres_bin, clock)
     except DesignFailed as error:
         session.troubles.append(Trouble(design.name, error.kind, error.reason, error.log))
         observer.design_failed(session.troubles[-1])
@@ -145,34 +146,59 @@ def _add_run(
         observer.run_ended(session.runs[-1])
 
 
+def _share(conditions: Conditions) -> float:
+    """Return how much of the usual warm-up a load gets."""
+    return min(1.0, conditions.load_s / MIN_WHOLE_LOAD_S)
+
+
 def _measure(
-    conditions: Conditions, design: Design, observer: Observer, port: int, postgres_bin: Path | None
+    conditions: Conditions,
+    design: Design,
+    observer: Observer,
+    port: int,
+    postgres_bin: Path | None,
+    clock: RemainingTime,
 ) -> Result:
-    warming = constant(WARM_VUS, QUICK_WARM_S if conditions.quick else WARM_S)
+    warming = constant(WARM_VUS, WARM_S * _share(conditions))
+    max_s = conditions.load_s + MAX_DEMO_DRAIN_S if conditions.demo else None
     with started(design, conditions.hash_cost, port, postgres_bin) as url:
         _run_load(Plan(url, stages=warming), None, None)
-        with observer.load_begins(conditions) as (on_prepared, on_second):
-            plan = Plan(url, conditions.profile, stages=stages_of(conditions))
-            result = _run_load(plan, on_prepared, on_second)
+        with observer.load_begins(conditions, clock.left_s) as (on_prepared, on_second):
+            plan = replace(conditions.plan, url=url)
+            result = _run_load(plan, on_prepared, on_second, max_s)
     return result
 
 
-def _run_load(plan: Plan, on_prepared: OnPrepared | None, on_second: OnSecond | None) -> Result:
-    """Run the load. After Ctrl-C the result is dropped and `KeyboardInterrupt` raised."""
-    stop = asyncio.Event()
+def _run_load(
+    plan: Plan,
+    on_prepared: OnPrepared | None,
+    on_second: OnSecond | None,
+    max_s: float | None = None,
+) -> Result:
+    """Run the load, for at most `max_s` seconds.
+
+    After Ctrl-C the result is dropped and `KeyboardInterrupt` raised.
+    """
+    end, ctrl_c = asyncio.Event(), asyncio.Event()
+
+    def interrupt() -> None:
+        ctrl_c.set()
+        end.set()
 
     async def load() -> Result:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        return await run(plan, on_prepared=on_prepared, on_second=on_second, stop=stop)
+            loop.add_signal_handler(number, interrupt)
+        if max_s is not None:
+            loop.call_later(max_s, end.set)
+        return await run(plan, on_prepared=on_prepared, on_second=on_second, stop=end)
 
     try:
         result = uvloop.run(load())
     finally:
         # The event loop has removed its own handlers.
         _end_on_signals()
-    if stop.is_set():
+    if ctrl_c.is_set():
         raise KeyboardInterrupt
     return result
 

@@ -7,9 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import devnest
+from devnest.experiment.session import Conditions
 from devnest.load import BadPlan
 
-__all__ = ["AFTER", "BEFORE", "DEFAULT_DESIGNS", "REFERENCE", "Design", "choose", "every_design"]
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "DEFAULT_DESIGNS",
+    "DEMO",
+    "REFERENCE",
+    "Design",
+    "choose",
+    "every_design",
+]
 
 BEFORE, AFTER = "inline", "pool"
 # The published "after"; the targets are ratios to it.
@@ -34,6 +44,7 @@ class Design:
         ready: The path that answers 200 once the design is ready.
         needs_database: Whether the guard starts a PostgreSQL for it.
         max_start_s: How long it may take to be ready, in seconds.
+        marker: A file that its installation writes, if it installs itself at its first start.
     """
 
     name: str
@@ -43,6 +54,12 @@ class Design:
     ready: str = "/readyz"
     needs_database: bool = False
     max_start_s: float = MAX_START_S
+    marker: Path | None = None
+
+    @property
+    def installs_first(self) -> bool:
+        """Whether its next start installs it, which takes minutes."""
+        return self.marker is not None and not self.marker.exists()
 
 
 def _devnest(name: str, title: str, *options: str, **environment: str) -> Design:
@@ -71,6 +88,8 @@ _OWN = (
     _devnest(AFTER, "pool with lanes (after)", "--hashing", "pool"),
 )
 DEFAULT_DESIGNS = tuple(design.name for design in _OWN)
+# Before and after, with the load of the experiment in three quarters of its time.
+DEMO = Conditions("experiment", 10, 1, [BEFORE, AFTER], stages="6s:50,18s:100,6s:0", demo=True)
 _PEER_ENVIRONMENT = {
     "PORT": "{port}",
     "BCRYPT_COST": "{cost}",
@@ -101,6 +120,7 @@ def _peers(start: Path) -> Iterable[Design]:
                 peer["ready"],
                 needs_database=True,
                 max_start_s=MAX_INSTALL_S,
+                marker=path.parent / ".installed",
             )
 
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from devnest.experiment.session import Session
+from devnest.experiment.story import headline
 from devnest.experiment.table import HEAD, compared, ratios, remarks
 from devnest.load import BadPlan
 
-__all__ = ["check_section", "section", "write_section"]
+__all__ = ["check_section", "section", "write_section", "write_summary"]
 
 
 def _marks(profile: str) -> tuple[str, str]:
@@ -99,3 +100,19 @@ def write_section(path: Path, session: Session) -> None:
     """
     before, after = _parts(path, session.conditions.profile)
     path.write_text(f"{before}\n{section(session)}{after}", encoding="utf-8")
+
+
+def write_summary(path: Path, session: Session) -> None:
+    """Write a session as a Markdown file of its own, for a pull request: result and table.
+
+    Args:
+        path: The file; it is replaced.
+        session: The session to write.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    words = headline(session)
+    lead = [f"**{'; '.join(words)}.**", ""] if words else []
+    title = f"## devnest bench: {session.conditions.profile}"
+    path.write_text("\n".join([title, "", *lead, section(session)]), encoding="utf-8")

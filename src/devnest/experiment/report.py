@@ -77,11 +77,11 @@ def report(session: Session, command: str) -> str:
 def _when(session: Session) -> str:
     if not session.runs:
         return "No run was finished."
-    starts = sorted(run.started_at for run in session.runs)
+    starts = sorted(run.started_at[:16].replace("T", " ") for run in session.runs)
     machine = session.machine
     return (
-        f"{machine.processor}, {machine.cores} cores; {starts[0]} to {starts[-1]}; "
-        f"bcrypt cost {session.conditions.hash_cost}"
+        f"{machine.processor}, {machine.cores} cores; runs begun from {starts[0]} to {starts[-1]} "
+        f"UTC; bcrypt cost {session.conditions.hash_cost}"
     )
 
 
@@ -89,7 +89,8 @@ def _lead(session: Session) -> list[str]:
     designs = pair(session)
     if designs is None:
         return []
-    first, *others = headline(session)
+    # A number and its unit stay on one line.
+    first, *others = (phrase.replace(" s", "\u00a0s") for phrase in headline(session))
     before, after = (session.titles[design] for design in designs)
     return [
         f"<p class='lead'><b>{html.escape(first)}</b>; {html.escape('; '.join(others))}.</p>",

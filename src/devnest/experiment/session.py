@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from devnest import __version__
-from devnest.load import BadPlan, Result
+from devnest.load import BadPlan, Plan, Result, parse_stages
 from devnest.load.result import MIN_SECOND_S, Machine
 
 __all__ = ["Conditions", "Kind", "Moment", "Route", "Run", "Session", "Trouble"]
@@ -27,20 +27,37 @@ class Conditions(msgspec.Struct, frozen=True):
     hash_cost: int
     runs: int
     designs: list[str]
-    quick: bool
+    # They replace the stages of the profile, in the form of `--stages`.
+    stages: str | None = None
+    demo: bool = False
+    # Only in files of an earlier version: whether a run had 10 virtual users for two seconds.
+    quick: bool = False
 
     @property
     def command(self) -> str:
         """The command that measures the same once more, as a new session with default files."""
+        if self.demo:
+            return "devnest bench --demo"
         words = [
             "devnest bench",
             f"--profile {self.profile}",
             f"--hash-cost {self.hash_cost}",
             f"--runs {self.runs}",
+            f"--designs {','.join(self.designs)}",
         ]
-        return " ".join(
-            [*words, f"--designs {','.join(self.designs)}", *(["--quick"] if self.quick else [])]
-        )
+        return " ".join([*words, *([f"--stages {self.stages}"] if self.stages else [])])
+
+    @property
+    def plan(self) -> Plan:
+        """The load of one run, on a target that does not exist."""
+        stages = parse_stages(self.stages) if self.stages else None
+        return Plan("http://127.0.0.1:1", self.profile, stages=stages)
+
+    @property
+    def load_s(self) -> float:
+        """How long the load of one run lasts, in seconds, without the last responses."""
+        scenarios = self.plan.checked().scenarios("127.0.0.1")
+        return max(scenario.duration_s for scenario in scenarios)
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -193,6 +210,10 @@ class Session(msgspec.Struct):
             raise BadPlan(
                 f"{path} was written by another version of devnest bench (format {session.format})"
             )
+        try:
+            session.conditions.plan.checked()
+        except BadPlan as error:
+            raise BadPlan(f"{path} holds no session of devnest bench: {error}") from None
         if (
             not {*session.conditions.designs, *(run.design for run in session.runs)}
             <= session.titles.keys()

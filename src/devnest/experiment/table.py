@@ -7,7 +7,16 @@ from devnest.experiment.designs import AFTER, BEFORE, REFERENCE
 from devnest.experiment.session import Session
 from devnest.load.summary import milliseconds
 
-__all__ = ["HEAD", "PUBLISHED", "Published", "compared", "ratios", "remarks", "void_runs"]
+__all__ = [
+    "HEAD",
+    "PUBLISHED",
+    "Published",
+    "compared",
+    "fitting",
+    "ratios",
+    "remarks",
+    "void_runs",
+]
 
 NONE = "-"
 
@@ -44,6 +53,41 @@ HEAD = [
     "p95 of post",
     "failed",
 ]
+
+# Where the table is too wide, the columns that come last here are left out first.
+BY_IMPORTANCE = [
+    "design",
+    "req/s",
+    "p95",
+    "failed",
+    "median",
+    "p95 of post",
+    "runs",
+    "requests",
+    "best second",
+    "avg",
+]
+# A design's name is folded to no less than this.
+MIN_NAME_CHARS = 20
+
+
+def fitting(rows: list[list[str]], width: int) -> list[int]:
+    """Return the columns of a table of `HEAD` and `rows` that a terminal of `width` can show.
+
+    No figure is ever broken; only the names in the first column are folded.
+    """
+    widths = [
+        max(map(len, column)) + 3 for column in zip(HEAD, *rows, strict=True)
+    ]  # a space on both sides, and a line
+    left = width - 1 - MIN_NAME_CHARS - 3
+    shown = [0]
+    for name in BY_IMPORTANCE[1:]:
+        column = HEAD.index(name)
+        if widths[column] > left:
+            break
+        left -= widths[column]
+        shown.append(column)
+    return sorted(shown)
 
 
 def compared(session: Session) -> list[list[str]]:
@@ -128,13 +172,14 @@ def busy_starts(session: Session) -> list[str]:
 
 
 def remarks(session: Session) -> list[str]:
-    """Return warnings: about a quick session, void runs, and other programs on the machine."""
-    quick = (
-        ["This is a quick session: it shows that everything works, not how fast it is."]
-        if session.conditions.quick
-        else []
-    )
-    return [*quick, *void_runs(session), *busy_starts(session)]
+    """Return warnings: about a load of other stages, void runs, and busy neighbours."""
+    other = session.conditions.stages or session.conditions.quick
+    short = ["The load is not the published one: compare these figures only with each other."]
+    return [
+        *(short if other and not session.conditions.demo else []),
+        *void_runs(session),
+        *busy_starts(session),
+    ]
 
 
 def void_runs(session: Session) -> list[str]:

@@ -52,9 +52,10 @@ const charts = (() => {
   }
 
   // The distance from 100 % halves with each step to the right, so the slowest answers get the room.
-  function percentiles() {
+  function percentiles(width) {
     const at = (percent) => Math.min(1, -Math.log10(Math.max(1 - percent / 100, 1e-4)) / 3);
-    return { at, ticks: [0, 50, 90, 99, 99.9].map((percent) => [percent, percent === 0 ? "0 %" : `${percent} %`]) };
+    const shown = width < 500 ? [50, 90, 99, 99.9] : [0, 50, 90, 99, 99.9];
+    return { at, ticks: shown.map((percent) => [percent, `${percent} %`]) };
   }
 
   function* numbers(lists) {
@@ -111,7 +112,7 @@ const charts = (() => {
     const scaleY = linear(numbers([...figure.lines.map((line) => line.y), limit]));
     const scaleB = behind && linear(behind.y);
     const all = [...figure.lines, ...(behind ? [behind] : [])];
-    const scaleX = figure.scale === "percentile" ? percentiles() :
+    const scaleX = figure.scale === "percentile" ? percentiles(width) :
       linear(numbers(all.map((line) => line.x)), { wanted: width < 500 ? 4 : 10, zero: false });
     const left = 10 + Math.max(...scaleY.ticks.map(([, text]) => widthOf(text)), 24);
     const right = width - (behind ? 8 + Math.max(...scaleB.ticks.map(([, text]) => widthOf(text)), 24) : 18);
