@@ -134,15 +134,41 @@ async def test_stopped_server_loses_no_call(path: Path) -> None:
         assert successor != server
 
 
-async def test_server_that_cannot_start_says_why(directory: Path) -> None:
-    """The reason is the server's own last line, or that of the directory."""
-    directory.chmod(0o755)
-    with pytest.raises(PoolClosed, match="must belong to this user and be closed to others"):
-        async with Pool.shared(directory / "pool.sock", patience=3.0):
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("open to others", "must belong to this user and be closed to others"),
+        ("missing", "No such file or directory"),
+        ("file", "File exists|Not a directory"),
+        ("loop", "Too many levels of symbolic links|File exists"),
+    ],
+)
+async def test_wrong_directory_is_told_at_once(wrong: str, words: str, directory: Path) -> None:
+    """Nothing waits for the patience of an hour, and nothing is left in the directory."""
+    place = directory / "place"
+    match wrong:
+        case "open to others":
+            place.mkdir(mode=0o755)
+            place.chmod(0o755)
+        case "missing":
+            place = directory / "missing" / "deeper"
+        case "file":
+            place.touch()
+        case "loop":
+            place.symlink_to(place)
+    before = sorted(directory.rglob("*"))
+    with pytest.raises(PoolClosed, match=rf"cannot be started: .*({words})"):
+        async with Pool.shared(place / "pool.sock", patience=3600.0):
             pass
-    missing = directory / "missing" / "deeper" / "pool.sock"
-    with pytest.raises(PoolClosed, match=r"cannot be started: .*No such file or directory"):
-        async with Pool.shared(missing, patience=0.5):
+    assert sorted(directory.rglob("*")) == before
+
+
+async def test_server_that_cannot_start_says_why(path: Path) -> None:
+    """The reason is the server's own last line."""
+    path.parent.mkdir(mode=0o700)
+    path.mkdir()
+    with pytest.raises(PoolClosed, match=r"ended with status 1.*Is a directory"):
+        async with Pool.shared(path, patience=3.0):
             pass
     launcher_module._collect()
 

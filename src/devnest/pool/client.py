@@ -164,7 +164,8 @@ class RemotePool:
         """Connect to the server; `async with` does the same.
 
         Raises:
-            PoolClosed: No server answered for `patience` seconds, or `start` was called before.
+            PoolClosed: No server answered for `patience` seconds, none can be started in the
+                directory of the socket, or `start` was called before.
         """
         if self._state != "new":
             raise PoolClosed(
@@ -372,8 +373,8 @@ class RemotePool:
 
     def _no_server_error(self) -> PoolClosed:
         return PoolClosed(
-            f"no pool server of this user answered at {self._link.path} "
-            f"for {self._patience:g} s{self._link.why_not()}"
+            f"no pool server of this user answered at {self._link.path}"
+            f"{self._link.why_not(self._patience)}"
         )
 
     # Time.

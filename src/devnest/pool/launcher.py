@@ -7,6 +7,7 @@ all the same, the second finds the socket taken and ends.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from devnest.pool.errors import InvalidTask
 from devnest.pool.runtime.interpreter import how_it_ended, import_path, interpreter
+from devnest.pool.wire.peer import open_directory
 from devnest.pool.wire.protocol import VERSION
 
 __all__ = ["LINGER_S", "Launcher", "default_path", "socket_directory"]
@@ -29,6 +31,18 @@ MAX_LOG_BYTES = 1024 * 1024
 # before they answer.
 MIN_DELAY_S, MAX_DELAY_S = 0.1, 5.0
 MAX_REASON_CHARS = 300  # of the server's last line in an error message
+# Errors of the socket's directory that waiting does not mend.
+_LASTING = frozenset(
+    (
+        errno.EACCES,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    )
+)
 
 _PROGRAM = """\
 from devnest.pool.__main__ import main
@@ -82,6 +96,11 @@ class Launcher:
         workers: Its number of workers; `None` for the CPUs that it may use.
         nice: The number by which the nice value of its workers is raised.
 
+    Attributes:
+        reason: Why the last server did not answer, as a phrase, or an empty string.
+        is_hopeless: Whether the next attempt would fail as well, as the socket's directory is not
+            usable.
+
     Raises:
         InvalidTask: `workers` or `nice` is out of its range.
     """
@@ -101,7 +120,8 @@ class Launcher:
         self._lock_fd: int | None = None
         self._delay_s = 0.0
         self._next_at = 0.0
-        self.reason = ""  # why the last server did not answer, as a phrase
+        self.reason = ""
+        self.is_hopeless = False
 
     def launch(self) -> None:
         """Start a server unless this or another process is starting one, or it is too early.
@@ -120,7 +140,10 @@ class Launcher:
                 self._start()
         except OSError as error:
             self.reason = f"the server cannot be started: {error}"
+            self.is_hopeless = error.errno in _LASTING
             self._postpone()
+        else:
+            self.is_hopeless = False
 
     def connected(self) -> None:
         """Let others start the next server, as this one answers."""
@@ -134,9 +157,7 @@ class Launcher:
         _collect()
 
     def _take_lock(self) -> bool:
-        directory = self._path.parent
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
+        os.close(open_directory(self._path.parent))  # checked before the lock leaves a file in it
         fd = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

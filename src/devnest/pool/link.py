@@ -57,7 +57,8 @@ class ServerLink:
         self._on_back = on_back
         self._on_gone = on_gone
         self._wire: Channel | None = None  # the connection, before or after the greeting
-        self._greeted = asyncio.Event()  # set by the first greeting
+        self._has_greeted = False
+        self._settled = asyncio.Event()  # set by the first greeting, or if there can be none
         self._connector: asyncio.Task[None] | None = None
         self._refusal = ""  # how the last connection without a greeting ended
         self._retry_s = 0.0  # delay before the next attempt to connect
@@ -68,11 +69,14 @@ class ServerLink:
         self._start_connector()
 
     async def is_greeted(self, patience: float) -> bool:
-        """Wait for the first greeting for `patience` seconds; return whether it has come."""
+        """Wait for the first greeting for `patience` seconds; return whether it has come.
+
+        Without a usable directory for the socket, the answer comes at once.
+        """
         await self._wait_for_greeting(patience)
         if self._wire is not None:
             await self._wait_for_greeting(MIN_GREETING_S - patience)
-        return self._greeted.is_set()
+        return self._has_greeted
 
     def answered(self) -> None:
         """Let the next attempt to connect begin without delay, as the server has answered a call.
@@ -81,9 +85,12 @@ class ServerLink:
         """
         self._retry_s = 0.0
 
-    def why_not(self) -> str:
-        """Return why no server is there, as the rest of a sentence, or an empty string."""
-        text = f"; the last connection: {self._refusal}" if self._refusal else ""
+    def why_not(self, patience: float) -> str:
+        """Return for how long no server was there, and why, as the rest of a sentence."""
+        if self._launcher is not None and self._launcher.is_hopeless:
+            return f"; {self._launcher.reason}"
+        text = f" for {patience:g} s"
+        text += f"; the last connection: {self._refusal}" if self._refusal else ""
         if self._launcher is not None and self._launcher.reason:
             text += f"; {self._launcher.reason}"
         return text
@@ -103,7 +110,7 @@ class ServerLink:
     async def _wait_for_greeting(self, wait_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                await self._greeted.wait()
+                await self._settled.wait()
 
     def _start_connector(self) -> None:
         self._connector = asyncio.get_running_loop().create_task(self._connect())
@@ -117,6 +124,8 @@ class ServerLink:
             sock = await connect(loop, self.path)
             if sock is None and self._launcher is not None:
                 self._launcher.launch()
+                if self._launcher.is_hopeless:
+                    self._settled.set()
         self._wire = Channel(loop, sock, self._received, self._lost)
         self._wire.send(frame(Kind.HELLO, VERSION))
 
@@ -130,7 +139,8 @@ class ServerLink:
             raise WireError("the server greeted twice")
         self.max_frame_bytes = read_greeting(received)
         self.channel = self._wire
-        self._greeted.set()
+        self._has_greeted = True
+        self._settled.set()
         if self._launcher is not None:
             self._launcher.connected()
         self._on_back()

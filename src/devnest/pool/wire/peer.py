@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -13,7 +14,16 @@ from pathlib import Path
 
 from devnest.pool.errors import InvalidTask
 
-__all__ = ["MAX_PATH_BYTES", "bind", "connect", "is_same_user", "parse_url", "peer_pid", "peer_uid"]
+__all__ = [
+    "MAX_PATH_BYTES",
+    "bind",
+    "connect",
+    "is_same_user",
+    "open_directory",
+    "parse_url",
+    "peer_pid",
+    "peer_uid",
+]
 
 MAX_PATH_BYTES = 103  # with the final zero, a path may have 104 bytes on macOS, 108 on Linux
 
@@ -93,8 +103,6 @@ def bind(path: Path) -> socket.socket:
         InvalidTask: The path is too long.
     """
     parse_url(f"unix://{path}")
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(mode=0o700)
     with _locked(path.parent):
         if path.exists() and _answers(path):
             raise FileExistsError(f"another pool server answers at {path}")
@@ -110,16 +118,29 @@ def bind(path: Path) -> socket.socket:
     return sock
 
 
+def open_directory(directory: Path) -> int:
+    """Make a missing directory for sockets, and return a descriptor of it.
+
+    Raises:
+        PermissionError: Others may enter it, or it belongs to another user. It is not changed.
+        OSError: It cannot be made or opened.
+    """
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        os.close(fd)
+        problem = "must belong to this user and be closed to others (chmod 700)"
+        raise PermissionError(errno.EPERM, problem, str(directory))
+    return fd
+
+
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Lock the directory, so that of two servers that start at once only one binds the path."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_directory(directory)
     try:
-        status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise PermissionError(
-                f"{directory} must belong to this user and be closed to others (chmod 700)"
-            )
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
