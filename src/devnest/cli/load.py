@@ -97,6 +97,13 @@ def load(
     report: Annotated[
         Path | None, typer.Option(help="Write a report with charts to this HTML file.")
     ] = None,
+    metrics_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the target has its metrics, such as the address of --management.",
+            show_default="/metrics of the target",
+        ),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Accept any TLS certificate, without verification.")
     ] = False,
@@ -113,6 +120,7 @@ def load(
         for path in filter(None, (summary_export, report)):
             refuse_unwritable(path)
         plan = _plan(url, profile, generators, timeout, insecure, seed, set_ or [])
+        plan = replace(plan, metrics_url=metrics_url or "")
         plan = _scheduled(plan, vus=vus, duration=duration, stages=stages, rate=rate)
         result = uvloop.run(_run(plan))
     except LoadError as error:

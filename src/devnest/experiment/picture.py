@@ -5,7 +5,7 @@ import textwrap
 from rich.text import Text
 
 from devnest.experiment.session import Session
-from devnest.experiment.story import headline, pair, seconds
+from devnest.experiment.story import headline, pair, reason, seconds
 
 __all__ = ["picture"]
 
@@ -36,19 +36,22 @@ def picture(session: Session, width: int, *, bar: str = "█") -> list[Text]:
         f"{when}: {session.titles[design]}" for when, design in zip(COLOURS, designs, strict=True)
     ]
     return [
-        *_wrapped(explained, width),
+        *_wrapped(explained, width, indent="  "),
         Text(),
         *_bars("requests per second", rates, [f"{rate:,.1f}" for rate in rates], width, bar),
         Text(),
         *_bars("95 of 100 answers within", slowest, [seconds(ms) for ms in slowest], width, bar),
         Text(),
         *(Text(line, "bold") for line in textwrap.wrap("; ".join(headline(session)) + ".", width)),
+        *_wrapped([reason(session)], width),
     ]
 
 
-def _wrapped(lines: list[str], width: int) -> list[Text]:
+def _wrapped(lines: list[str], width: int, indent: str = "") -> list[Text]:
     return [
-        Text(part) for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")
+        Text(part)
+        for line in lines
+        for part in textwrap.wrap(line, width, subsequent_indent=indent)
     ]
 
 

@@ -7,11 +7,12 @@ import html
 from collections.abc import Callable
 
 from devnest.experiment.session import Run, Session
-from devnest.experiment.story import headline, pair, role_of
+from devnest.experiment.story import headline, pair, reason, role_of
 from devnest.experiment.table import HEAD, PUBLISHED, compared, remarks
 from devnest.load.charts import Bar, Bars, Chart, Line, Lines, Role
 from devnest.load.page import figure, page, table, tiles
 from devnest.load.summary import milliseconds
+from devnest.load.target_charts import TargetRun, target_charts, target_figures
 
 __all__ = ["report"]
 
@@ -32,6 +33,8 @@ def report(session: Session, command: str) -> str:
         "p95-over-time": _over_time(session, measured, "p95_ms", "ms"),
         "percentiles": _percentiles(session, measured),
     }
+    reasons = _target_charts(session)
+    charts |= reasons
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p class='quiet'>{html.escape(_when(session))}</p>",
@@ -47,6 +50,7 @@ def report(session: Session, command: str) -> str:
             "95 of 100 responses within",
             "Shorter is better. Medians of the runs; published figures are of another machine.",
         ),
+        *_why(session, reasons),
         "<h2>The proof</h2>",
         figure(
             "percentiles",
@@ -122,6 +126,25 @@ def _notices(session: Session) -> list[str]:
     ]
     left = f"{len(session.pending)} runs are missing." if session.pending else ""
     return [line for line in (left, *remarks(session), *troubles) if line]
+
+
+def _target_charts(session: Session) -> dict[str, Lines]:
+    designs = pair(session) or ()
+    return target_charts(
+        [
+            TargetRun(
+                role_of(session, each), _median_run(session, each).samples, role_of(session, each)
+            )
+            for each in designs
+        ]
+    )
+
+
+def _why(session: Session, charts: dict[str, Lines]) -> list[str]:
+    if not charts:
+        return []
+    words = f"<p>{html.escape(reason(session))}</p>" if reason(session) else ""
+    return ["<h2>Why</h2>", words, *target_figures(charts)]
 
 
 def _rates(session: Session, measured: list[str]) -> Bars:

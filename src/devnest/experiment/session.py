@@ -10,6 +10,7 @@ import msgspec
 from devnest import __version__
 from devnest.load import BadPlan, Plan, Result, parse_stages
 from devnest.load.result import MIN_SECOND_S, Machine
+from devnest.load.watch import Sample
 
 __all__ = ["Conditions", "Kind", "Moment", "Route", "Run", "Session", "Trouble"]
 
@@ -110,6 +111,8 @@ class Run(msgspec.Struct, frozen=True):
     seconds: list[Moment]
     # Percents of the requests, and the milliseconds within which they were answered.
     percentiles: list[tuple[float, float]] = []
+    # What the design did meanwhile, if it is DevNest.
+    samples: list[Sample] = []
 
     @classmethod
     def of(
@@ -160,6 +163,7 @@ class Run(msgspec.Struct, frozen=True):
                 if point.wall_s > MIN_SECOND_S
             ],
             percentiles=trend.curve(),
+            samples=result.samples,
         )
 
     def p95_of(self, route: str) -> float | None:

@@ -4,8 +4,9 @@ from typing import Literal
 
 from devnest.experiment.designs import AFTER, BEFORE, REFERENCE
 from devnest.experiment.session import Session
+from devnest.load.target_charts import why
 
-__all__ = ["headline", "pair", "role_of", "seconds"]
+__all__ = ["headline", "pair", "reason", "role_of", "seconds"]
 
 
 def pair(session: Session) -> tuple[str, str] | None:
@@ -44,6 +45,12 @@ def headline(session: Session) -> list[str]:
         f"95 of 100 answers within {seconds(slowest[1])} instead of {seconds(slowest[0])}",
         _failures(session, designs),
     ]
+
+
+def reason(session: Session) -> str:
+    """Return why "after" is faster, as a sentence, or nothing if no metrics were taken."""
+    runs = [session.median_run(design) for design in pair(session) or ()]
+    return why(*(run.samples for run in runs if run is not None)) if runs else ""
 
 
 def _failures(session: Session, designs: tuple[str, str]) -> str:

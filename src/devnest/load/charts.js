@@ -64,13 +64,13 @@ const charts = (() => {
 
   function legend(svg, entries, left, width) {
     let x = left, y = LINE_PX - 4;
-    for (const { name, colour, wide } of entries) {
+    for (const { name, colour, wide, dashed } of entries) {
       const length = 18 + widthOf(name);
       if (x > left && x + length > width) {
         x = left;
         y += LINE_PX;
       }
-      add(svg, "rect", { x, y: y - (wide ? 9 : 5), width: 12, height: wide ? 10 : 3, fill: colour });
+      add(svg, "path", { d: `M${x} ${y - 4}h12`, stroke: colour, "stroke-width": wide ? 10 : 3, "stroke-dasharray": dashed ? "4 2" : "none" });
       words(svg, x + 17, y, name, { fill: "var(--ink)" });
       x += length + 16;
     }
@@ -116,8 +116,8 @@ const charts = (() => {
       linear(numbers(all.map((line) => line.x)), { wanted: width < 500 ? 4 : 10, zero: false });
     const left = 10 + Math.max(...scaleY.ticks.map(([, text]) => widthOf(text)), 24);
     const right = width - (behind ? 8 + Math.max(...scaleB.ticks.map(([, text]) => widthOf(text)), 24) : 18);
-    const entries = figure.lines.map((line) => ({ name: line.name, colour: colourOf(line.role) }));
-    if (figure.limit) entries.push({ name: figure.limit.name, colour: "var(--bad)" });
+    const entries = figure.lines.map((line) => ({ name: line.name, colour: colourOf(line.role), dashed: line.dashed }));
+    if (figure.limit) entries.push({ name: figure.limit.name, colour: "var(--bad)", dashed: true });
     if (behind) entries.push({ name: `${behind.name} (right)`, colour: "var(--behind)", wide: true });
     const head = legend(svg, entries, left, width) + LINE_PX;
     const foot = head + PLOT_PX;

@@ -8,6 +8,7 @@ from devnest.load.charts import Area, Limit, Line, Lines
 from devnest.load.page import figure, page, table, tiles
 from devnest.load.result import MAX_CPU_SHARE, MIN_SECOND_S, Point, Result
 from devnest.load.summary import milliseconds, notices
+from devnest.load.target_charts import TargetRun, target_charts, target_figures
 from devnest.load.thresholds import Verdict
 
 __all__ = ["report"]
@@ -24,12 +25,14 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
         command: The command line that started it.
     """
     title = f"Load on {result.url}"
-    charts = {
+    charts: dict[str, Lines] = {
         "rate": _over_time(result, "req/s", [_line(result, "requests", _rates(result), 0)]),
         "p95": _over_time(result, "ms", _p95_lines(result)),
         "percentiles": _percentiles(result),
         "cpu": _cpu(result),
     }
+    of_target = target_charts([TargetRun("target", result.samples)])
+    charts |= of_target
     if result.failed:
         failed = [point.failed for point in _points(result)]
         charts["failures"] = _over_time(
@@ -58,6 +61,7 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
             "For each share of the responses, the time within which they arrived. The slowest "
             "have the most room.",
         ),
+        *_target(result, of_target),
         "<h2>Routes</h2>",
         _routes(result),
         *_failures(result),
@@ -72,6 +76,14 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
         _about(result, command),
     ]
     return page(title, body, charts)
+
+
+def _target(result: Result, charts: dict[str, Lines]) -> list[str]:
+    reason = result.watch.reason if result.watch is not None else ""
+    if not (charts or reason):
+        return []
+    words = [f"<p class='quiet'>{html.escape(reason)}</p>"] if reason else []
+    return ["<h2>The target meanwhile</h2>", *words, *target_figures(charts)]
 
 
 def _notices(result: Result) -> list[str]:

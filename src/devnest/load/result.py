@@ -13,6 +13,7 @@ from pathlib import Path
 from devnest.load.messages import Second
 from devnest.load.tally import Counts, Key
 from devnest.load.trend import Trend
+from devnest.load.watch import Sample, Watch
 
 __all__ = [
     "MAX_CPU_SHARE",
@@ -139,6 +140,7 @@ class Result:
         self.received_bytes = 0
         self.prepared: dict[str, float] = {}
         self.points: list[Point] = []
+        self.watch: Watch | None = None  # what the target did meanwhile; None before the start
         self.elapsed_s = 0.0
         self.stopped = False  # whether the user stopped it before its end
         self._open_seconds: dict[int, _OpenSecond] = {}
@@ -202,6 +204,11 @@ class Result:
         self.interrupted += counts.interrupted
         self.sent_bytes += counts.sent_bytes
         self.received_bytes += counts.received_bytes
+
+    @property
+    def samples(self) -> list[Sample]:
+        """What the target did, second by second; nothing if it is no DevNest."""
+        return self.watch.samples if self.watch is not None else []
 
     @property
     def names(self) -> list[str]:

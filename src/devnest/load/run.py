@@ -7,7 +7,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from devnest.load import errors
 from devnest.load.errors import BadPlan, GeneratorDied, LoadError
@@ -18,6 +18,7 @@ from devnest.load.profile import Profile
 from devnest.load.result import Point, Result
 from devnest.load.schedule import Stage, checked_rate
 from devnest.load.target import Target
+from devnest.load.watch import Watch
 
 __all__ = ["Plan", "run"]
 
@@ -42,6 +43,7 @@ class Plan:
         timeout_s: How long a request may take before it fails.
         insecure: Whether to accept any TLS certificate.
         settings: Attributes of the profile to set, as text.
+        metrics_url: Where a DevNest has its metrics; empty for `/metrics` of the target.
     """
 
     url: str
@@ -53,6 +55,7 @@ class Plan:
     timeout_s: float = 60.0
     insecure: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    metrics_url: str = ""
 
     def checked(self) -> Profile:
         """Check the plan and return its profile.
@@ -61,6 +64,8 @@ class Plan:
             BadPlan: The plan cannot be carried out.
         """
         Target.parse(self.url)
+        if self.metrics_url:
+            Target.parse(self.metrics_url)
         if not 1 <= self.generators <= MAX_GENERATORS:
             raise BadPlan(f"{self.generators} generators; a run has 1 to {MAX_GENERATORS}")
         if not 0 < self.timeout_s <= 3600:
@@ -179,6 +184,7 @@ async def run(
         scenario.check()
     need_descriptors(sum(scenario.max_vus for scenario in scenarios), plan.generators)
     target = await parsed.reached(plan.timeout_s)
+    watch = Watch(await _metrics_target(plan, target))
     result = Result(url=plan.url, profile=plan.profile, generators=plan.generators, seed=plan.seed)
     stop = stop or asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
@@ -190,11 +196,17 @@ async def run(
         stopper = asyncio.create_task(_stop(generators, stop, result))
         stack.callback(stopper.cancel)
         try:
-            await _conduct(generators, result, on_prepared, on_second)
+            await _conduct(generators, result, watch, on_prepared, on_second)
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
     result.finish()
     return result
+
+
+async def _metrics_target(plan: Plan, target: Target) -> Target:
+    if plan.metrics_url:
+        return await Target.parse(plan.metrics_url, insecure=plan.insecure).reached(plan.timeout_s)
+    return replace(target, base_path=f"{target.base_path}/metrics")
 
 
 async def _stop(generators: list[_Generator], stop: asyncio.Event, result: Result) -> None:
@@ -207,6 +219,7 @@ async def _stop(generators: list[_Generator], stop: asyncio.Event, result: Resul
 async def _conduct(
     generators: list[_Generator],
     result: Result,
+    watch: Watch,
     on_prepared: OnPrepared | None,
     on_second: OnSecond | None,
 ) -> None:
@@ -222,9 +235,15 @@ async def _conduct(
             on_prepared(result)
         for generator in generators:
             generator.channel.send(Go())
-        async with asyncio.TaskGroup() as tasks:
-            for index, generator in enumerate(generators):
-                tasks.create_task(_listen(index, generator, result, on_second))
+        result.watch = watch
+        watching = asyncio.create_task(watch.run())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, generator in enumerate(generators):
+                    tasks.create_task(_listen(index, generator, result, on_second))
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
 
 
 async def _listen(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
+
 from devnest.load.metrics import (
     METRICS,
     Counter,
@@ -239,6 +241,10 @@ def _devnest(result: Result) -> dict[str, Any]:
             for (name, reason), count in result.errors.most_common()
         ],
         "machine": asdict(result.machine),
+        "target": {
+            "samples": msgspec.to_builtins(result.samples),
+            "reason": result.watch.reason if result.watch is not None else "",
+        },
         "percentiles": result.trend().curve(),
         "seconds": [asdict(point) for point in result.points],
     }
