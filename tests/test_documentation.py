@@ -129,7 +129,10 @@ def test_every_error_and_metric_is_explained() -> None:
     metrics = set(re.findall(rf'"((?:{begin})_[a-z_]*(?:{end}))"', source))
     assert len(metrics) > 10
     text = (reference / "metrics.md").read_text()
-    assert {name for name in metrics if f"`{name}`" not in text} == set()
+    # The series of a histogram's count has no line of its own.
+    explained = {name for name in metrics if f"`{name}`" in text}
+    counts = {name for name in metrics if f"`{name.removesuffix('_count')}`" in text}
+    assert metrics == explained | counts
 
 
 def test_what_is_installed_is_pinned() -> None:
