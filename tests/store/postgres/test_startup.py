@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -26,7 +27,6 @@ from tests.support import data_directory, prepare, running, sign_up
 
 BURN = "i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done"
 SAY = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.3; echo redo in progress >&2; done"
-SLEEP = "sleep 600"
 
 
 @contextmanager
@@ -73,16 +73,19 @@ def test_a_start_that_moves_is_waited_for(
 
 
 def test_a_start_that_stands_still_ends(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is killed, and may be tried again."""
+    """It is killed, and may be tried again. Nothing of it is left."""
+    seconds = f"600.{os.getpid()}"  # tells this test's process from those of others
     monkeypatch.setattr("devnest.store.postgres.startup.MAX_STANDSTILL_S", 0.5)
     monkeypatch.setattr("devnest.store.postgres.startup.CHECK_INTERVAL_S", 0.05)
     monkeypatch.setattr("devnest.store.postgres.embedded.STOP_TIMEOUT_S", 0.2)
     with (
-        delayed(data_dir, SLEEP) as postgres,
+        delayed(data_dir, f"exec sleep {seconds}") as postgres,
         pytest.raises(PostgresFailed, match=r"did nothing for 300 s"),
     ):
         postgres.start()
     assert postgres.pid is None
+    for process in psutil.process_iter(["cmdline"]):
+        assert seconds not in (process.info["cmdline"] or ())
 
 
 HOSTILE = {
