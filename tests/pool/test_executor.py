@@ -221,6 +221,26 @@ async def test_a_pool_that_runs_on_this_loop() -> None:
         await asyncio.wrap_future(late)
 
 
+async def test_several_threads_wait_for_a_shutdown(tmp_path: Path) -> None:
+    """Each of them goes on when the calls are answered, also where the pool goes on."""
+    go = tmp_path / "go"
+    async with Pool(workers=1) as pool:
+        executor = PoolExecutor(pool=pool)
+        future = executor.submit(work.wait_for, str(go))
+        threads = [threading.Thread(target=executor.shutdown, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        executor.shutdown(wait=False)
+        await asyncio.sleep(0.1)  # all of them wait
+        assert all(thread.is_alive() for thread in threads)
+        go.touch()
+        await asyncio.wrap_future(future)
+        async with asyncio.timeout(SAFETY_S):
+            for thread in threads:
+                await asyncio.to_thread(thread.join, SAFETY_S / 4)
+        assert not any(thread.is_alive() for thread in threads)
+
+
 def test_a_pool_that_is_not_started() -> None:
     """The executor starts and closes it."""
     pool = Pool(1, kind="thread")

@@ -74,7 +74,7 @@ class Calls:
         self._stops: dict[Call, Callable[[], object]] = {}  # open calls, and how each is stopped
         self._waiting: list[Call] | None = []  # calls from before the pool started
         self._error: BaseException | None = None
-        self._when_done: Callable[[], object] | None = None
+        self._when_done: list[Callable[[], object]] = []  # of each `shutdown` that waits
 
     def is_here(self) -> bool:
         """Whether the caller runs on the event loop of the pool."""
@@ -120,14 +120,14 @@ class Calls:
         if cancel:  # later in this iteration, when idle workers have taken what they can
             self.loop.call_soon(self._cancel_waiting, when_done)
         else:
-            self._when_done = when_done
+            self._when_done.append(when_done)
             self._check_done()
 
     def _cancel_waiting(self, when_done: Callable[[], object]) -> None:
         for call in list(self._stops):
             if not call.running():
                 call.cancel()
-        self._when_done = when_done
+        self._when_done.append(when_done)
         self._check_done()
 
     def _start(self, call: Call) -> None:
@@ -185,8 +185,8 @@ class Calls:
         self._check_done()
 
     def _check_done(self) -> None:
-        if self._when_done is not None and not self._stops:
-            self._when_done()
+        while self._when_done and not self._stops:
+            self._when_done.pop()()
 
 
 class PoolThread:
