@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,14 +91,25 @@ async def test_without_the_option_nothing_travels() -> None:
 @pytest.mark.parametrize(
     "names",
     ["module:name", ["no_such_module:name"], [f"{__name__}:no_such_name"], [f"{__name__}:CONTEXT"],
-     [f"{__name__}"], [""], [None], [":x"]],
+     [f"{__name__}"], [""], [None], [":x"], None, 5],
 )  # fmt: skip
-def test_a_name_of_no_variable_is_refused(names: list[str]) -> None:
+def test_a_name_of_no_variable_is_refused(names: Any) -> None:
     """When the pool is made."""
     with pytest.raises(InvalidTask, match="context"):
         Pool(context=names)
     with pytest.raises(InvalidTask, match="context"):
         Pool.connect("unix:///tmp/p", context=names)
+
+
+@pytest.mark.parametrize("text", ["def (", "1 / 0"])
+def test_a_module_that_fails_when_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Whatever it raises."""
+    (tmp_path / "fails_when_imported.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidTask, match="'fails_when_imported:x' cannot be imported"):
+        Pool(context=["fails_when_imported:x"])
 
 
 def test_a_server_has_no_context_of_its_own(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """ContextVars that travel with a call, such as the id of a request or its `traceparent`."""
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from devnest.pool.errors import InvalidTask
@@ -21,7 +21,7 @@ class Context:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        if isinstance(names, str):
+        if isinstance(names, str) or not isinstance(names, Iterable):
             raise InvalidTask("context must be a list of names, each like 'module:name'")
         self._variables = {name: _variable(name) for name in names}
 
@@ -52,7 +52,7 @@ def run_with(
 def _variable(name: str) -> "contextvars.ContextVar[Any]":
     try:
         found = resolve(name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # of any kind: the module runs when it is imported
         raise InvalidTask(f"context: {name!r} cannot be imported: {error}") from error
     if not isinstance(found, contextvars.ContextVar):
         raise InvalidTask(f"context: {name!r} is no ContextVar")
