@@ -66,6 +66,8 @@ def hashpw_batch(calls: Sequence[tuple[bytes, bytes]]) -> Sequence[bytes | Excep
 
 def _fault(password: bytes, setting: bytes) -> Exception | None:
     """Return why bcrypt would refuse a call, or why its cost is out of bounds."""
+    if not isinstance(password, bytes) or not isinstance(setting, bytes):
+        return TypeError("a password and a bcrypt setting must be bytes")
     cost = SETTING.match(setting)
     if cost is None or not MIN_COST <= int(cost[1]) <= MAX_COST:
         return UnusableHash(
