@@ -1,10 +1,8 @@
 """`PasswordHasher`, as a service of others uses it: with each pool and alone."""
 
 import asyncio
-import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +24,7 @@ from devnest.passwords import (
 )
 from devnest.passwords.runners import BlockingRunner
 from devnest.pool import Pool, PoolClosed, PoolError, PoolFull, PoolServer, RemotePool
-from tests.support import PATIENCE_S
+from tests.support import PATIENCE_S, passes_in_a_fork
 
 FOREIGN = "bcrypt$" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 
@@ -149,7 +147,7 @@ async def test_argon2id() -> None:
     assert await hasher.verify_and_update("secret", new) == (True, None)
 
 
-async def test_a_guess_of_a_costly_hash_delays_no_other(tmp_path: Path) -> None:
+async def test_a_guess_of_a_costly_hash_delays_no_other() -> None:
     """It runs alone, on another worker."""
     costly = (await PasswordHasher(cost=12).hash("secret")).replace("$12$", "$16$")
     async with Pool(workers=1) as pool:
@@ -202,10 +200,7 @@ def test_blocking_calls_before_and_after_a_fork(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     hasher = PasswordHasher(Pool.shared(tmp_path / "p", workers=1), cost=4)
     stored = hasher.sync.hash("secret")
-    child = os.fork()
-    if not child:
-        os._exit(not hasher.sync.verify("secret", stored))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert passes_in_a_fork(lambda: hasher.sync.verify("secret", stored))
     assert hasher.sync.verify("secret", stored)
 
 
@@ -213,12 +208,7 @@ def test_threads_after_a_fork() -> None:
     """A process that gunicorn forked after it had imported and used the service."""
     hasher = PasswordHasher(cost=4)
     stored = asyncio.run(hasher.hash("secret"))
-    child = os.fork()
-    if not child:
-        os._exit(not asyncio.run(hasher.verify("secret", stored)))
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert threading.active_count() >= 1
+    assert passes_in_a_fork(lambda: asyncio.run(hasher.verify("secret", stored)))
 
 
 SCRIPT = """
