@@ -1,6 +1,5 @@
 """`devnest.contrib.pwdlib`, in pwdlib's own `PasswordHash`."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 
 from devnest.contrib.pwdlib import DevNestHasher
 from devnest.passwords import UnusableHash
+from tests.support import passes_in_a_fork
 
 
 @pytest.fixture
@@ -53,11 +53,26 @@ def test_other_hashers_keep_what_is_theirs(hasher: DevNestHasher) -> None:
         hasher.hash("secret", salt=b"0" * 16)
 
 
+def test_bytes_that_are_no_text(hasher: DevNestHasher) -> None:
+    """No error has the password or the hash in it, and other hashers get their turn."""
+    with pytest.raises(ValueError, match="UTF-8") as password:
+        hasher.hash(b"geheim\xff")
+    with pytest.raises(ValueError, match="UTF-8") as guess:
+        hasher.verify(b"geheim\xff", "$2b$04$" + "a" * 53)
+    with pytest.raises(UnusableHash) as stored:
+        hasher.verify("secret", b"geheim\xff")
+    for caught in (password, guess, stored):
+        assert not isinstance(caught.value, UnicodeError)
+        assert "geheim" not in repr(caught.value)
+        assert caught.value.__context__ is None
+    assert not hasher.identify(b"\xff")
+    assert hasher.check_needs_rehash(b"\xff")
+    with pytest.raises(exceptions.UnknownHashError):
+        PasswordHash((hasher,)).verify("secret", b"\xff")
+
+
 def test_a_child_of_a_fork(hasher: DevNestHasher) -> None:
     """It connects to the pool itself."""
     stored = hasher.hash("secret")
-    child = os.fork()
-    if not child:
-        os._exit(not hasher.verify("secret", stored))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert passes_in_a_fork(lambda: hasher.verify("secret", stored))
     assert hasher.verify("secret", stored)

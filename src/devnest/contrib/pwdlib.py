@@ -36,7 +36,8 @@ class DevNestHasher(HasherProtocol):
     @classmethod
     def identify(cls, hash: str | bytes) -> bool:
         """Return whether a stored hash has a form that `PasswordHasher` verifies."""
-        return is_known(_text(hash))
+        stored = _text(hash)
+        return stored is not None and is_known(stored)
 
     def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
         """Hash a new password; the salt is always a new one.
@@ -47,21 +48,40 @@ class DevNestHasher(HasherProtocol):
         """
         if salt is not None:
             raise ValueError("a salt cannot be given: each hash gets a new one")
-        return self._hasher.hash(_text(password))
+        return self._hasher.hash(_password(password))
 
     def verify(self, password: str | bytes, hash: str | bytes) -> bool:
         """Return whether the password is the one that was stored.
 
         Raises:
             UnusableHash: The stored form is malformed or asks for too much work.
+            ValueError: The password is bytes that are not UTF-8.
             PoolError: As `PasswordHasher.verify` raises it.
         """
-        return self._hasher.verify(_text(password), _text(hash))
+        stored = _text(hash)
+        # What is no text has no known form. The hasher says so, after the work of a usual hash.
+        return self._hasher.verify(_password(password), "" if stored is None else stored)
 
     def check_needs_rehash(self, hash: str | bytes) -> bool:
-        """Return whether the stored hash should be replaced by a new one."""
-        return needs_rehash(_text(hash), self._cost, self._scheme)
+        """Return whether the stored hash should be replaced by a new one.
+
+        pwdlib does not say by which password, so a bcrypt hash that ignores what follows 72 bytes
+        is replaced too. `PasswordHasher.verify_and_update` keeps it.
+        """
+        stored = _text(hash)
+        return stored is None or needs_rehash(stored, self._cost, self._scheme)
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else value
+def _password(value: str | bytes) -> str:
+    text = _text(value)
+    if text is None:
+        raise ValueError("a password of bytes must be UTF-8")
+    return text
+
+
+def _text(value: str | bytes) -> str | None:
+    """Return the text of bytes, or None; a `UnicodeDecodeError` would have them in it."""
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return None
