@@ -93,6 +93,60 @@ print("ok")
     assert run(tmp_path, code) == "ok\n"
 
 
+def test_a_busy_pool_does_not_undo_a_sign_in(tmp_path: Path) -> None:
+    """The old hash is right and stays; the next sign-in replaces it."""
+    code = """
+call_command("migrate", verbosity=0)
+old = hashers.get_hasher("pbkdf2_sha256").encode("secret", "salt" * 6, 1000)
+
+async def main():
+    user = await User.objects.acreate(username="ada", password=old)
+    assert hashers.make_password("secret")  # the pool has started
+    settings.DEVNEST_HASH_DEADLINE = 1e-6
+    assert (await aauthenticate(username="ada", password="secret")).password == old
+    await user.arefresh_from_db()
+    assert user.password == old
+    del settings.DEVNEST_HASH_DEADLINE
+    assert (await aauthenticate(username="ada", password="secret")).password != old
+    await user.arefresh_from_db()
+    assert user.password.startswith("bcrypt_sha256$"), user.password
+
+asyncio.run(main())
+print("ok")
+"""
+    assert run(tmp_path, code) == "ok\n"
+
+
+def test_methods_of_the_user_model_are_called(tmp_path: Path) -> None:
+    """A model that refuses a right password, or notes a new one, does so in `aauthenticate` too."""
+    code = """
+call_command("migrate", verbosity=0)
+old = hashers.get_hasher("pbkdf2_sha256").encode("secret", "salt" * 6, 1000)
+noted = []
+
+def set_password(self, raw):
+    noted.append(raw)
+    super(User, self).set_password(raw)
+
+async def refuse(self, raw):
+    return False
+
+async def main():
+    await User.objects.acreate(username="ada", password=old)
+    User.set_password = set_password
+    user = await aauthenticate(username="ada", password="secret")
+    assert user.password.startswith("bcrypt_sha256$"), user.password
+    assert user._password is None
+    assert noted == ["secret"], noted
+    User.acheck_password = refuse
+    assert await aauthenticate(username="ada", password="secret") is None
+
+asyncio.run(main())
+print("ok")
+"""
+    assert run(tmp_path, code) == "ok\n"
+
+
 def test_the_event_loop_goes_on_while_a_password_is_checked(tmp_path: Path) -> None:
     """Django's own function would stop it for the whole hash."""
     code = """
