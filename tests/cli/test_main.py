@@ -1,5 +1,6 @@
 """The `devnest` command itself."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -45,3 +46,33 @@ def test_a_machine_without_descriptors_is_told_in_one_line(
     assert done.returncode == TRANSIENT_STATUS, done.stderr
     assert done.stderr.startswith("devnest: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    """As the installed completion asks for them, in a new home directory."""
+    environment = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash"}
+    devnest = Path(sys.executable).with_name("devnest")
+    installed = subprocess.run(
+        [devnest, "--install-completion", "bash"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "installed" in installed.stdout
+    assert ".bash_completions" in (tmp_path / ".bashrc").read_text()
+    script = f"""
+    source {tmp_path}/.bashrc
+    COMP_WORDS=({devnest} $1 $2); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+    $(complete -p devnest | sed 's/.*-F \\([^ ]*\\) .*/\\1/') {devnest}
+    echo "${{COMPREPLY[@]}}"
+    """
+    for words, expected in ((["ser"], "serve"), (["bench", "--dem"], "--demo")):
+        completed = subprocess.run(
+            ["/bin/bash", "-c", script, "bash", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert completed.stdout.split() == [expected]

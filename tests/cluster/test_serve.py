@@ -344,3 +344,36 @@ def test_what_postgresql_logs_does_not_fill_the_disk(data_dir: Path) -> None:
             eventually(old.exists)
             eventually(lambda: log.stat().st_size < 100_000)
             assert old.stat().st_size <= MAX_LOG_BYTES
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "1 server, 1 worker of up to"),
+        (["--hashing", "thread", "--hash-workers", "3"], "1 server, 3 threads in each server"),
+        (["--hashing", "inline"], "1 server, passwords are hashed on the event loop"),
+        (["--hash-scheme", "argon2id"], "1 server, 1 worker\n"),
+    ],
+)
+def test_the_ready_line_is_followed_by_what_runs(
+    options: list[str], words: str, data_dir: Path
+) -> None:
+    """The pages, the data directory and the processes; the first line is for programs."""
+    with running(data_dir, *options) as devnest:
+        assert devnest.process.stdout is not None
+        lines = [devnest.process.stdout.readline() for _ in range(3)]
+        assert lines[0] == f"  API:       {devnest.url}/docs\n"
+        assert lines[1] == f"  data:      {data_dir}, with a PostgreSQL of its own\n"
+        assert lines[2].startswith("  processes: ")
+        assert words in lines[2]
+        root = http.get(f"{devnest.url}/")
+        assert (root.status_code, root.headers["location"]) == (307, "/docs")
+        assert http.head(f"{devnest.url}/?a=b").headers["location"] == "/docs"
+        assert http.post(f"{devnest.url}/").status_code == 405
+    assert devnest.log().count("limits are off") == 1
+
+
+def test_with_limits_nothing_warns_of_them(data_dir: Path) -> None:
+    with running(data_dir, "--limits") as devnest:
+        pass
+    assert "limits are off" not in devnest.log()

@@ -83,9 +83,7 @@ def _text(name: str, value: str) -> str:
         raise typer.BadParameter(f"{name} is no text in UTF-8: {value!a}") from None
 
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from devnest.cli.options import ACCOUNTS, PROCESSES
 from devnest.passwords import MAX_COST, MIN_COST, BreachedFile, Scheme
 
 __all__ = ["BreachedList", "HashCost", "HashScheme", "PasswordMinLength"]
@@ -25,6 +26,7 @@ def _breached(value: Path | None) -> Path | None:
 HashCost = Annotated[
     int,
     typer.Option(
+        rich_help_panel=PROCESSES,
         envvar="DEVNEST_HASH_COST",
         min=MIN_COST,
         max=MAX_COST,
@@ -34,6 +36,7 @@ HashCost = Annotated[
 HashScheme = Annotated[
     Scheme,
     typer.Option(
+        rich_help_panel=PROCESSES,
         envvar="DEVNEST_HASH_SCHEME",
         help="How new passwords are hashed. Stored hashes of both schemes stay valid; a sign-in "
         "replaces a hash that is weaker than this setting.",
@@ -42,6 +45,7 @@ HashScheme = Annotated[
 PasswordMinLength = Annotated[
     int,
     typer.Option(
+        rich_help_panel=ACCOUNTS,
         envvar="DEVNEST_PASSWORD_MIN_LENGTH",
         min=8,
         max=64,
@@ -52,6 +56,7 @@ PasswordMinLength = Annotated[
 BreachedList = Annotated[
     Path | None,
     typer.Option(
+        rich_help_panel=ACCOUNTS,
         envvar="DEVNEST_BREACHED_PASSWORDS",
         callback=_breached,
         exists=True,

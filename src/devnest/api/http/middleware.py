@@ -134,7 +134,9 @@ def _refusal(scope: Scope) -> ProblemError | None:
     if "//" in scope["path"]:
         scope["path"] = SLASHES.sub("/", scope["path"])
     path = scope["path"]
-    if path.startswith(API_PREFIX) or (path[-1:] != "/" and scope["raw_path"] == path.encode()):
+    if path.startswith(API_PREFIX):
+        return None
+    if (path == "/" or path[-1:] != "/") and scope["raw_path"] == path.encode():
         return None
     return NOT_FOUND
 

@@ -12,6 +12,7 @@ import msgspec
 from litestar import Controller, Litestar, MediaType, Request, get
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.response import Redirect
 from litestar.routes import HTTPRoute
 
 from devnest import __version__
@@ -114,13 +115,23 @@ assert SWAGGER is not None
 assert SWAGGER.origin is not None
 STATIC = Path(SWAGGER.origin).with_name("static")
 SCRIPT = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true})'
+# Swagger UI of this version has no dark colours of its own; its examples are dark already.
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>DevNest API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,"><link rel="stylesheet" href="/docs/swagger-ui.css"></head>
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="/docs/swagger-ui.css">
+<style>
+body { margin: 0; }
+@media (prefers-color-scheme: dark) {
+  html { background: #14171a; }
+  .swagger-ui { filter: invert(0.9) hue-rotate(180deg); }
+  .swagger-ui .highlight-code { filter: invert(1) hue-rotate(180deg); }
+}
+</style></head>
 <body><div id="docs"></div><script src="/docs/swagger-ui-bundle.js"></script>
-<script>@</script></body></html>
-""".replace("@", SCRIPT)
+<script>SCRIPT</script></body></html>
+""".replace("SCRIPT", SCRIPT)
 SCRIPT_HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
 # The page may run its own scripts and `SCRIPT`, and send requests to this server. Swagger UI sets
 # styles from its script.
@@ -157,6 +168,11 @@ class Documentation(Controller):
     async def document(self, request: Request[Any, Any, Any]) -> bytes:
         """Send the OpenAPI 3.1 document."""
         return _document(request.app)
+
+    @get("/", status_code=307)
+    async def root(self) -> Redirect:
+        """Lead to the page."""
+        return Redirect("/docs", status_code=307)
 
     @get(
         "/docs",

@@ -53,6 +53,7 @@ class SignedIn(Tokens, frozen=True):
     tags=["accounts"],
     summary="Create an account",
     responses=problems(400, 409, 408, 413, 415, 422, 429, 503),
+    operation_id="register",
 )
 async def register(data: Registration, request: ApiRequest) -> Reply[Account]:
     """Creates an account, and mails a code to its address that `/auth/email/verify` accepts.
@@ -120,6 +121,7 @@ async def _repeat(request: ApiRequest, data: Registration, account: Account) -> 
     tags=["accounts"],
     summary="Sign in",
     responses=problems(400, 401, 408, 413, 415, 422, 429, 503),
+    operation_id="login",
 )
 async def login(data: Login, request: ApiRequest) -> Reply[SignedIn]:
     """Opens a session. An unknown account, a wrong password and a disabled account get the same

@@ -33,6 +33,7 @@ class CommentPage(msgspec.Struct, frozen=True):
     security=BEARER,
     before_request=authenticate,
     responses=problems(400, 401, 404, 408, 413, 415, 422, 503),
+    operation_id="createComment",
 )
 async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) -> Reply[Comment]:
     """Publishes a comment. The response is sent after the comment is stored on disk."""
@@ -49,6 +50,7 @@ async def write_comment(post_id: UUID, data: NewComment, request: ApiRequest) ->
     tags=["comments"],
     summary="Read a post's comments",
     responses=problems(400, 404, 503),
+    operation_id="listComments",
 )
 async def read_comments(
     post_id: UUID,
@@ -79,6 +81,7 @@ async def read_comments(
     security=BEARER,
     before_request=authenticate,
     responses=problems(401, 403, 404, 503),
+    operation_id="deleteComment",
 )
 async def remove_comment(post_id: UUID, comment_id: UUID, request: ApiRequest) -> None:
     """Deletes a comment. Only its author can do that."""

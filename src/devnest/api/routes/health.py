@@ -34,6 +34,7 @@ class Readiness(msgspec.Struct, frozen=True):
     tags=["operation"],
     summary="Check that this process is alive",
     media_type="text/plain",
+    operation_id="checkLiveness",
 )
 async def healthz() -> str:
     """Responds without any I/O, so it fails only if the process is stopped or blocked."""
@@ -52,6 +53,7 @@ async def healthz() -> str:
             "and why.",
         )
     },
+    operation_id="checkReadiness",
 )
 async def readyz(request: ApiRequest) -> Reply[Readiness]:
     """Checks the database and the pool. The response is 503 if one of them does not respond within
@@ -72,6 +74,7 @@ async def readyz(request: ApiRequest) -> Reply[Readiness]:
     tags=["operation"],
     summary="Read the metrics of all servers",
     media_type=CONTENT_TYPE,
+    operation_id="readMetrics",
 )
 async def metrics(request: ApiRequest) -> bytes:
     """Returns metrics in the format of Prometheus, for all processes together. It does not matter

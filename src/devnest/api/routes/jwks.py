@@ -28,7 +28,12 @@ class PublicKeys(msgspec.Struct, frozen=True):
     keys: list[PublicKey]
 
 
-@get("/.well-known/jwks.json", tags=["operation"], summary="Read the public keys of access tokens")
+@get(
+    "/.well-known/jwks.json",
+    tags=["operation"],
+    summary="Read the public keys of access tokens",
+    operation_id="readSigningKeys",
+)
 async def read_keys(request: ApiRequest) -> Reply[PublicKeys]:
     """Returns the current EdDSA key, former ones that still verify tokens, and the next one. The
     list is empty if a secret key signs the tokens (HS256).

@@ -49,6 +49,7 @@ TOKEN_REFUSED = "the token is not valid; ask for a new one"  # noqa: S105 (not a
     security=BEARER,
     before_request=authenticate,
     responses=problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    operation_id="changePassword",
 )
 async def change(data: PasswordChange, request: ApiRequest) -> Reply[Tokens]:
     """Changes your password and ends all your sessions with all their tokens. The response contains
@@ -105,6 +106,7 @@ async def _replace(
     tags=["passwords"],
     summary="Request a password reset",
     responses=problems(400, 408, 413, 415, 422, 429, 503),
+    operation_id="requestPasswordReset",
 )
 async def forgot(data: ForgottenPassword, request: ApiRequest) -> None:
     """Mails a token for `/auth/password/reset` if there is an account with this address. The
@@ -121,6 +123,7 @@ async def forgot(data: ForgottenPassword, request: ApiRequest) -> None:
     tags=["passwords"],
     summary="Set a new password with a mailed token",
     responses=problems(400, 408, 413, 415, 422, 429, 503),
+    operation_id="resetPassword",
 )
 async def reset(data: PasswordReset, request: ApiRequest) -> None:
     """Sets a new password and ends all sessions of the account. The token is used up, unless the
@@ -142,6 +145,7 @@ async def reset(data: PasswordReset, request: ApiRequest) -> None:
     summary="Confirm an e-mail address",
     security=[{}, *BEARER],
     responses=problems(400, 401, 408, 413, 415, 422, 429, 503),
+    operation_id="verifyEmail",
 )
 async def verify(data: EmailConfirmation, request: ApiRequest) -> None:
     """Confirms an address with the token that was mailed to it. If it is a new address of an

@@ -63,6 +63,7 @@ class Page(msgspec.Struct, frozen=True):
             name="Location", description="The path of the post.", documentation_only=True
         )
     ],
+    operation_id="createPost",
 )
 async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
     """Publishes a post. The response is sent after the post is stored on disk."""
@@ -76,7 +77,13 @@ async def publish(data: NewPost, request: ApiRequest) -> Reply[Post]:
     return Reply(published, headers={"Location": f"/api/v1/posts/{published.id}"})
 
 
-@get("/posts", tags=["posts"], summary="Read posts, newest first", responses=problems(400, 503))
+@get(
+    "/posts",
+    tags=["posts"],
+    summary="Read posts, newest first",
+    responses=problems(400, 503),
+    operation_id="listPosts",
+)
 async def read_page(
     request: ApiRequest,
     limit: Limit = DEFAULT_LIMIT,
@@ -129,6 +136,7 @@ async def read_page(
     summary="Read a post",
     responses={304: NOT_MODIFIED, **problems(400, 404, 412, 503)},
     response_headers=ETAG,
+    operation_id="readPost",
 )
 async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     """Returns a post by its id. If `If-None-Match` lists the current version, the response is 304
@@ -154,6 +162,7 @@ async def read_post(post_id: UUID, request: ApiRequest) -> Reply[Post]:
     before_request=authenticate,
     responses=problems(400, 401, 403, 404, 412, 408, 413, 415, 422, 503),
     response_headers=ETAG,
+    operation_id="changePost",
 )
 async def edit_post(post_id: UUID, data: PostChange, request: ApiRequest) -> Reply[Post]:
     """Changes a post. Only its author can do that. Send the `ETag` of the version that you have
@@ -185,6 +194,7 @@ async def edit_post(post_id: UUID, data: PostChange, request: ApiRequest) -> Rep
     security=BEARER,
     before_request=authenticate,
     responses=problems(400, 401, 403, 404, 412, 503),
+    operation_id="deletePost",
 )
 async def remove_post(post_id: UUID, request: ApiRequest) -> None:
     """Deletes a post and its comments. Only its author can do that."""
@@ -216,7 +226,13 @@ def _precondition_failed() -> ProblemError:
     )
 
 
-@get("/tags", tags=["posts"], summary="Read the most used tags", responses=problems(503))
+@get(
+    "/tags",
+    tags=["posts"],
+    summary="Read the most used tags",
+    responses=problems(503),
+    operation_id="listTags",
+)
 async def read_tags(request: ApiRequest) -> Reply[list[TagCount]]:
     """Returns the 200 most used tags with their numbers of posts, as they were some seconds ago."""
     return Reply(await request.services.tags.most_used())

@@ -42,6 +42,7 @@ log = structlog.get_logger("devnest.api")
     tags=["sessions"],
     summary="Continue a session",
     responses=problems(400, 401, 408, 413, 415, 422, 429, 503),
+    operation_id="refresh",
 )
 async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     """Exchanges the newest refresh token of a session for a new pair of tokens.
@@ -102,6 +103,7 @@ async def refresh(data: RefreshToken, request: ApiRequest) -> Reply[Tokens]:
     security=BEARER,
     before_request=authenticate,
     responses=problems(401, 503),
+    operation_id="logout",
 )
 async def logout(request: ApiRequest) -> None:
     """Ends the session of the access token. Its tokens stop working immediately on all servers."""
@@ -120,6 +122,7 @@ async def logout(request: ApiRequest) -> None:
     security=BEARER,
     before_request=authenticate,
     responses=problems(401, 503),
+    operation_id="listSessions",
 )
 async def read_sessions(request: ApiRequest) -> Reply[list[Session]]:
     """Returns the sessions of your account that have not ended, at most 300. The newest sign-in is
@@ -141,6 +144,7 @@ async def read_sessions(request: ApiRequest) -> Reply[list[Session]]:
     security=BEARER,
     before_request=authenticate,
     responses=problems(401, 404, 503),
+    operation_id="endSession",
 )
 async def end_one(session_id: UUID, request: ApiRequest) -> None:
     """Ends one of your sessions. A session of another account is a 404."""
@@ -160,6 +164,7 @@ async def end_one(session_id: UUID, request: ApiRequest) -> None:
     security=BEARER,
     before_request=authenticate,
     responses=problems(401, 503),
+    operation_id="endAllSessions",
 )
 async def end_all(request: ApiRequest) -> None:
     """Ends all sessions of your account, including the one that sends this request."""

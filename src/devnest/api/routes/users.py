@@ -42,6 +42,7 @@ NAME_PATTERN = re.compile(NAME["pattern"])
     security=BEARER,
     before_request=authenticate,
     responses=problems(401, 503),
+    operation_id="readAccount",
 )
 async def me(request: ApiRequest) -> Reply[Account]:
     """Returns the account of the access token."""
@@ -55,6 +56,7 @@ async def me(request: ApiRequest) -> Reply[Account]:
     security=BEARER,
     before_request=authenticate,
     responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
+    operation_id="changeAccount",
 )
 async def change_me(data: AccountChange, request: ApiRequest) -> Reply[Account]:
     """Changes your username, your e-mail address, or both. Either requires your password.
@@ -167,6 +169,7 @@ def _is_other(account: Account, email: str) -> bool:
     security=BEARER,
     before_request=authenticate,
     responses=problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    operation_id="deleteAccount",
 )
 async def delete_me(data: AccountDeletion, request: ApiRequest) -> None:
     """Deletes your account permanently, and ends all its sessions.
@@ -220,6 +223,7 @@ def _account_gone() -> ProblemError:
     tags=["accounts"],
     summary="Read a public profile",
     responses=problems(404, 503),
+    operation_id="readProfile",
 )
 async def profile(username: str, request: ApiRequest) -> Reply[Profile]:
     """Returns the public profile of an account by its username, in any case. The account's posts
