@@ -13,10 +13,10 @@ TELL_OF_LANES = $(BIN)/python -W error::RuntimeWarning -c 'import devnest.bcrypt
 SOURCES := pyproject.toml $(CONSTRAINTS) $(wildcard setup.py native/*.c native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-install bench-lanes bench-lift bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
+.PHONY: help run demo test test-floors docs lint bench bench-before bench-enumeration bench-flood bench-idle bench-install bench-k6 bench-lanes bench-lift bench-load bench-pool bench-recovery bench-saturation bench-searching bench-soak bench-stalled bench-start clean pins
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## install into .venv and serve on http://127.0.0.1:8000 (SERVE="--port 8001" for more options)
 	@exec $(BIN)/devnest serve $(SERVE)
@@ -67,6 +67,9 @@ bench-stalled: $(VENV)/.installed-bench ## memory of the servers under 200 clien
 
 bench-start: $(VENV)/.installed ## from `devnest serve` to its ready line, on a new data directory and an existing one (START="--runs 2" for less)
 	$(BIN)/python benchmarks/start.py $(START)
+
+bench-k6: $(VENV)/.installed-bench ## the three profiles by k6 and by devnest load in turn, beside the server's count (about 20 minutes; K6="--runs 1 --profile experiment --seconds 10" for less)
+	$(BIN)/python benchmarks/generators.py $(K6)
 
 bench-lanes: $(VENV)/.installed ## bcrypt's lanes beside pyca/bcrypt, on one core and on two (about two minutes; PART=lanes for less)
 	$(BIN)/python benchmarks/lanes.py $(PART)

@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import random
+import re
 import secrets
+import sys
 import threading
 from typing import Any
 
@@ -21,12 +23,24 @@ CAPACITY = float(
     os.environ.get("CAPACITY", "100")
 )  # sign-ins a second; Locust cannot measure it before it starts
 MULTIPLE = float(os.environ.get("MULTIPLE", "10"))
+STAGES = os.environ.get("STAGES", "10s:50,20s:100,12s:0")
 ATTACKERS = 500
+STOP_TIMEOUT_S = 30  # for the requests under way when a user goes, as in `devnest load`
 API = "/api/v1"
 RUN = secrets.token_hex(4)
 
 if PROFILE not in ("experiment", "stress", "flood"):
     raise SystemExit(f"PROFILE is experiment, stress or flood, not {PROFILE}")
+
+
+def stage(text: str) -> tuple[float, int]:
+    found = re.fullmatch(r"\s*([\d.]+)s:(\d+)\s*", text)
+    if found is None:
+        raise SystemExit(f"not a stage: {text!r} (write SECONDSs:VUS, as in 10s:50,20s:100,12s:0)")
+    return float(found[1]), int(found[2])
+
+
+EXPERIMENT = [stage(each) for each in STAGES.split(",")]
 
 
 class Visitor(FastHttpUser):
@@ -95,7 +109,7 @@ class Visitor(FastHttpUser):
         title = f"locust {secrets.token_hex(4)}"
         body = {
             "title": title,
-            "body": "nobody waits for long " * 12,
+            "body": ("nobody waits for long " * 12).strip(),
             "tags": ["python", "testing"],
         }
         made = self.send("post", "POST", "/posts", body, (201,))
@@ -113,6 +127,12 @@ ACCOUNTS: list[dict[str, str]] = []
 _taken = iter(range(10**9))
 
 
+@events.init.add_listener
+def let_requests_end(environment: Environment, **_: Any) -> None:
+    """Without a time to stop, Locust cuts off requests that the target has begun to answer."""
+    environment.stop_timeout = environment.stop_timeout or STOP_TIMEOUT_S
+
+
 @events.test_start.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
     """Make the accounts of the run, eight at a time, before the first user starts."""
@@ -121,6 +141,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     wanted = {"experiment": 0, "stress": VUS, "flood": 50}[PROFILE]
     names = iter(range(wanted))
     lock = threading.Lock()
+    failures: list[str] = []
 
     def make() -> None:
         while True:
@@ -139,14 +160,21 @@ def prepare(environment: Environment, **_: Any) -> None:
                 json.dumps(account).encode(),
                 {"Content-Type": "application/json"},
             )
-            with urllib.request.urlopen(request) as answer:
-                ACCOUNTS.append({**account, "id": json.load(answer)["id"]})
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    ACCOUNTS.append({**account, "id": json.load(answer)["id"]})
+            except OSError as error:
+                failures.append(str(error))
+                return
 
     makers = [threading.Thread(target=make) for _ in range(8)]
     for maker in makers:
         maker.start()
     for maker in makers:
         maker.join()
+    if failures:
+        print(f"cannot make the accounts: {failures[0]}", file=sys.stderr)
+        os._exit(1)  # Locust goes on after whatever a listener raises
 
 
 def an_account() -> dict[str, str]:
@@ -157,7 +185,7 @@ class Ramp(LoadTestShape):
     """The number of users over time, as in `devnest load`."""
 
     stages = {
-        "experiment": [(10, 50), (20, 100), (12, 0)],
+        "experiment": EXPERIMENT,
         "stress": [(RAMP_S, VUS), (HOLD_S, VUS), (5, 0)],
         "flood": [(0, ATTACKERS + 32), (FLOOD_S, ATTACKERS + 32)],
     }[PROFILE]
@@ -241,5 +269,7 @@ if PROFILE == "flood":
 
         @task
         def write(self) -> None:
-            if self.token or self.login():
+            if self.token:
                 self.post()
+            else:
+                self.login()
