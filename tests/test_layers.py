@@ -13,6 +13,7 @@ import devnest
 ROOT = Path(devnest.__file__).parent
 BASE = {
     "addresses",
+    "busy",
     "exhaustion",
     "extras",
     "logs",
@@ -25,6 +26,7 @@ BASE = {
 }
 MAY_IMPORT = {
     "addresses": set[str](),
+    "busy": set[str](),
     "exhaustion": set[str](),
     "extras": set[str](),
     "urls": set[str](),
@@ -33,7 +35,7 @@ MAY_IMPORT = {
     "process_registry": {"shared_memory"},
     "metrics": {"process_registry", "shared_memory", "streams"},
     "keys": set[str](),
-    "load": {"urls"},
+    "load": {"busy", "urls"},
     "pool": set[str](),
     "streams": set[str](),
     "logs": {"streams"},
@@ -45,7 +47,7 @@ MAY_IMPORT = {
     "mail": {"addresses", "urls"},
     "api": {"addresses", "keys", "logs", "mail", "metrics", "passwords", "pool", "store"},
     "cluster": {"api", "hashing", "keys", "mail", "passwords", "pool", "store", *BASE},
-    "experiment": {"load", "pool", "store"},
+    "experiment": {"busy", "load", "pool", "store"},
     "cli": {
         "api", "bcrypt", "cluster", "experiment", "keys", "load", "mail", "passwords", "pool", "store", *BASE,
     },

@@ -19,10 +19,11 @@ app.command()(calibrate)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache directory of the test's own, and short measurements."""
+    """A cache directory of the test's own, short measurements, and a machine that may be busy."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     module = sys.modules[calibrate.__module__]  # by name, devnest.cli.calibrate is the command
     monkeypatch.setattr(module, "calibrate_machine", partial(calibrate_machine, rounds=1))
+    monkeypatch.setattr(module, "MAX_BUSY_SHARE", 1.0)
     return tmp_path
 
 
@@ -52,6 +53,20 @@ def test_json_is_remembered() -> None:
     assert result["remembered"] is True
     assert len(result["rates"]["batch_ms"]) == len(result["rates"]["kernel"])
     assert lanes.remembered() == result["lanes"]
+
+
+def test_nothing_is_remembered_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are shown, and the last choice stays; any use is too much for this test."""
+    monkeypatch.setattr(sys.modules[calibrate.__module__], "MAX_BUSY_SHARE", -1.0)
+    lanes.remember(3)
+    shown = CliRunner().invoke(app, [])
+    assert shown.exit_code == 0
+    assert "Lanes: " in shown.stdout
+    assert "Nothing is remembered: other programs used " in shown.stdout
+    result = json.loads(CliRunner().invoke(app, ["--json"]).stdout)
+    assert result["remembered"] is False
+    assert 0 <= result["others"] <= 1
+    assert lanes.remembered() == 3
 
 
 def test_cache_out_of_reach(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

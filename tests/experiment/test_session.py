@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from devnest.busy import busy
 from devnest.experiment import Run, Session, Trouble, compared, ratios, remarks, void_runs
-from devnest.experiment.busy import busy
 from devnest.load import BadPlan
 from tests.experiment.results import loaded, measured, session
 
@@ -109,7 +109,7 @@ def test_published_figures_come_first_and_a_design_without_a_run_has_none() -> N
         "After",
         "Node",
     ]
-    assert rows[0][2:8] == ["2,592", "62", "-", "263.00ms", "69.50ms", "1.52s"]
+    assert rows[0][2:8] == ["2,592", "62", "-", "263.0ms", "69.50ms", "1,520ms"]
     assert rows[3] == ["After", "0", *["-"] * 8]
 
 

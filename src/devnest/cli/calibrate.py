@@ -10,9 +10,12 @@ from rich.table import Table
 
 from devnest.bcrypt.calibration import Calibration, calibrate_machine
 from devnest.bcrypt.lanes import remember
+from devnest.busy import MAX_BUSY_SHARE, busy
 from devnest.pool import usable_cpus
 
 __all__ = ["calibrate"]
+
+_LOOK_S = 0.5  # how long to look for other programs before the measurement
 
 
 def calibrate(
@@ -31,12 +34,16 @@ def calibrate(
     """Measure bcrypt on this machine, remember the best lane count, and propose a cost.
 
     A lane is one of several hashes that one core computes at the same time. DevNest uses the
-    remembered count whenever this user starts it on this machine.
+    remembered count whenever this user starts it on this machine. Other programs change the
+    figures, so nothing is remembered while they use more than a tenth of the CPU time.
     """
+    others = busy(_LOOK_S)
+    disturbed = others is not None and others > MAX_BUSY_SHARE
     result = calibrate_machine(target_ms, usable_cpus())
-    remembered = None if result.problem else _remember(result.lanes)
+    remembered = None if result.problem or disturbed else _remember(result.lanes)
     if json:
-        typer.echo(dumps(result.as_dict() | {"remembered": remembered is not None}))
+        found = {"remembered": remembered is not None, "others": others}
+        typer.echo(dumps(result.as_dict() | found))
         return
     _tell(result)
     if remembered:
@@ -44,6 +51,11 @@ def calibrate(
             f"Remembered for this user on this machine in {remembered}; DEVNEST_LANES overrules it."
         )
         typer.echo("Other work on the machine changes the figures: measure twice while it is idle.")
+    elif disturbed:
+        typer.echo(
+            f"Nothing is remembered: other programs used {others:.0%} of the CPU time right before, "
+            "which changes the figures. Measure again while the machine is idle."
+        )
 
 
 def _remember(lanes: int) -> Path | None:

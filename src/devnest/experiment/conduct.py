@@ -13,7 +13,7 @@ from typing import IO, Protocol
 import msgspec
 import uvloop
 
-from devnest.experiment.busy import busy
+from devnest.busy import busy
 from devnest.experiment.designs import Design
 from devnest.experiment.messages import Failed, Job, Ready, Skipped, decode_reply
 from devnest.experiment.remaining import RemainingTime

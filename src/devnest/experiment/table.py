@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from devnest.experiment.busy import MAX_BUSY_SHARE
+from devnest.busy import MAX_BUSY_SHARE
 from devnest.experiment.designs import AFTER, BEFORE, REFERENCE
 from devnest.experiment.session import Session
 from devnest.load.summary import milliseconds
