@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
@@ -12,6 +12,7 @@ import msgspec
 
 from devnest.load.connection import Answer, Connection
 from devnest.load.errors import connect_failure
+from devnest.load.request import encoded
 from devnest.load.tally import Tally
 from devnest.load.target import CONNECT_TIMEOUT_S, Target
 
@@ -120,7 +121,18 @@ class VirtualUser:
     """What the methods of a profile get: requests, pauses and checks.
 
     A request raises no error for a bad answer: it is counted as failed, and the methods for
-    DevNest's own routes return None or False.
+    DevNest's own routes return None or False. Requests go straight to the target: proxies that the
+    environment names (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`) are never used.
+
+    Attributes:
+        session: What the VUs of this generator process share; `session.target` is the server.
+        number: The VU's number, from 0, within its scenario and generator.
+        random: Random numbers of its own, the same in each run with the same `--seed`.
+        account: The account it uses, or None before it has one.
+        token: Sent as `Authorization: Bearer`, unless empty. `login` sets it.
+        status: The status of the last answer; 0 where there was no complete response.
+        intended: In the open model, when the first request of the iteration was due, by
+            `perf_counter()`; otherwise None.
     """
 
     def __init__(
@@ -146,7 +158,7 @@ class VirtualUser:
         self._connection: Connection | None = None
 
     async def register(self) -> Account | None:
-        """Register a new account, which becomes the VU's.
+        """Register a new account, which becomes the VU's; its name marks it as a load test's.
 
         Returns:
             The account, or None after a failure.
@@ -186,7 +198,11 @@ class VirtualUser:
         return True
 
     async def post(self) -> bool:
-        """Publish a post. Returns whether the answer is that post, by this account."""
+        """Publish a post of random words. The VU has to be signed in.
+
+        Returns:
+            Whether the answer is that post, by this account.
+        """
         assert self.account is not None
         choice = self.random
         title = f"{' '.join(choice.sample(_WORDS, 4))} {choice.getrandbits(32):08x}"
@@ -204,23 +220,39 @@ class VirtualUser:
         )
 
     async def feed(self) -> bool:
-        """Read the newest posts. Returns whether the answer is a page of posts."""
+        """Read the newest posts.
+
+        Returns:
+            Whether the answer is a page of posts.
+        """
         answer = await self.request("feed", "GET", f"{API}/posts")
         return self._read(answer, "feed", _Page) is not None
 
     async def post_json(
         self, name: str, path: str, body: object, expect: Collection[int]
     ) -> Answer:
-        """Send `body` as JSON; otherwise as `request`."""
-        return await self.request(name, "POST", path, msgspec.json.encode(body), expect=expect)
+        """POST `body` as JSON.
+
+        Args:
+            name: The name of the request in the results.
+            path: The path below the target's URL.
+            body: Anything that `msgspec` encodes: dictionaries, lists, dataclasses, structs.
+            expect: The statuses that are no failure.
+
+        Returns:
+            As `request`.
+        """
+        return await self.request(name, "POST", path, json=body, expect=expect)
 
     async def request(
         self,
         name: str,
         method: str,
         path: str,
-        body: bytes = b"",
+        body: bytes | str = b"",
         *,
+        json: object = msgspec.UNSET,
+        headers: Mapping[str, str] | None = None,
         expect: Collection[int] = (200,),
     ) -> Answer:
         """Send one request and count its answer.
@@ -228,16 +260,24 @@ class VirtualUser:
         Args:
             name: The name of the request in the results, its `name` tag.
             method: `GET`, `POST` and so on.
-            path: The path below the target's URL, with its query.
-            body: Empty for none.
+            path: The path below the target's URL, with its query, percent-encoded.
+            body: Bytes, or text that is sent as UTF-8; empty for none. The content type is
+                `application/octet-stream` or `text/plain; charset=utf-8` unless `headers` say more.
+            json: Sent as JSON instead of `body`, also where it is None.
+            headers: Further headers. They replace those that are sent otherwise: `Accept`,
+                `Authorization`, `Content-Type` and `Host`.
             expect: The statuses that are no failure.
 
         Returns:
-            The answer; its status is 0 where there is no complete response.
+            The answer: `status` (0 where there is no complete response), `body`, `content_type`,
+            `is_json`, `retry_after`, and the `reason` of a failure.
+
+        Raises:
+            ValueError: There is a `body` and a `json`, or a header cannot be sent.
         """
         tally = self.session.tally
         begin, self.intended = self.intended, None
-        message = self._message(method, path, body)
+        message = encoded(self.session.target, self.token, method, path, body, json, headers)
         attempted = perf_counter()
         connection = self._connection
         try:
@@ -261,34 +301,33 @@ class VirtualUser:
         return answer
 
     async def think(self, seconds: float | None = None) -> None:
-        """Pause for `seconds`, or for the profile's `think_s`; longer or shorter by its jitter."""
+        """Pause, longer or shorter by the profile's jitter.
+
+        Args:
+            seconds: The mean of the pause; without it, the profile's `think_s`.
+        """
         mean = self._think_s if seconds is None else seconds
         await asyncio.sleep(mean * (1 + self._jitter * (2 * self.random.random() - 1)))
 
     def check(self, name: str, ok: bool) -> bool:
-        """Count a check under `name`. Returns `ok`."""
+        """Count a check, which is what the metric `checks` shows. It stops nothing.
+
+        Args:
+            name: The name of the check in the results.
+            ok: Whether it passed.
+
+        Returns:
+            `ok`.
+        """
         self.session.tally.check(name, ok)
         return ok
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. The next request opens another one."""
         if self._connection is not None:
             self._connection.abort()
             self.session.connections.discard(self._connection)
             self._connection = None
-
-    def _message(self, method: str, path: str, body: bytes) -> bytes:
-        target = self.session.target
-        lines = [
-            f"{method} {target.base_path}{path} HTTP/1.1",
-            f"Host: {target.authority}",
-            "Accept: application/json",
-        ]
-        if self.token:
-            lines.append(f"Authorization: Bearer {self.token}")
-        if body:
-            lines.append(f"Content-Type: application/json\r\nContent-Length: {len(body)}")
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
     async def _connect(self) -> Connection:
         self.close()
