@@ -366,8 +366,8 @@ async def test_a_generator_that_dies_ends_the_run_in_words(own: Path) -> None:
 
 
 async def test_accounts_that_cannot_be_made_end_the_run_before_it_starts() -> None:
-    async with serving(constantly(answer(404))) as target:
-        with pytest.raises(PrepareFailed, match="register: status 404"):
+    async with serving(constantly(answer(500))) as target:
+        with pytest.raises(PrepareFailed, match="register: status 500"):
             await run(Plan(target.url, "stress", stages=constant(2, 5)))
 
 

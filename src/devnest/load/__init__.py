@@ -5,7 +5,14 @@ a `Profile` says, and returns a `Result`. The closed model keeps a number of VUs
 model starts iterations at a fixed rate.
 """
 
-from devnest.load.errors import BadPlan, GeneratorDied, LoadError, PrepareFailed, TargetUnreachable
+from devnest.load.errors import (
+    BadPlan,
+    GeneratorDied,
+    LoadError,
+    NotDevNest,
+    PrepareFailed,
+    TargetUnreachable,
+)
 from devnest.load.profile import GeneratorContext, Profile, Scenario
 from devnest.load.result import Result
 from devnest.load.run import Plan, run
@@ -18,6 +25,7 @@ __all__ = [
     "GeneratorContext",
     "GeneratorDied",
     "LoadError",
+    "NotDevNest",
     "Plan",
     "PrepareFailed",
     "Profile",

@@ -10,6 +10,7 @@ __all__ = [
     "BadPlan",
     "GeneratorDied",
     "LoadError",
+    "NotDevNest",
     "PrepareFailed",
     "TargetUnreachable",
     "connect_failure",
@@ -26,6 +27,10 @@ class BadPlan(LoadError, ValueError):
 
 class TargetUnreachable(LoadError):
     """The target accepts no connection, or its TLS handshake fails."""
+
+
+class NotDevNest(LoadError):
+    """The profile needs a DevNest, and the target is something else."""
 
 
 class PrepareFailed(LoadError):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from devnest.load.messages import Second
+from devnest.load.neighbours import Neighbours
 from devnest.load.tally import Counts, Key
 from devnest.load.trend import Trend
 from devnest.load.watch import Sample, Watch
@@ -141,6 +142,7 @@ class Result:
         self.prepared: dict[str, float] = {}
         self.points: list[Point] = []
         self.watch: Watch | None = None  # what the target did meanwhile; None before the start
+        self.neighbours: Neighbours | None = None  # None before the start
         self.elapsed_s = 0.0
         self.stopped = False  # whether the user stopped it before its end
         self._open_seconds: dict[int, _OpenSecond] = {}

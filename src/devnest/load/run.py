@@ -12,9 +12,12 @@ from dataclasses import dataclass, field, replace
 from devnest.load import errors
 from devnest.load.errors import BadPlan, GeneratorDied, LoadError
 from devnest.load.generator import profile_of
+from devnest.load.greeting import need_devnest, reached
 from devnest.load.limits import MAX_GENERATORS, need_descriptors
 from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
+from devnest.load.neighbours import Neighbours
 from devnest.load.profile import Profile
+from devnest.load.profiles import PROFILES
 from devnest.load.result import Point, Result
 from devnest.load.schedule import Stage, checked_rate
 from devnest.load.target import Target
@@ -183,10 +186,14 @@ async def run(
     for scenario in scenarios:
         scenario.check()
     need_descriptors(sum(scenario.max_vus for scenario in scenarios), plan.generators)
-    target = await parsed.reached(plan.timeout_s)
+    target = await reached(parsed, plan.timeout_s)
+    stop = stop or asyncio.Event()
+    if plan.profile in PROFILES:  # another profile may drive any server
+        await _greet(target, plan, stop)
     watch = Watch(await _metrics_target(plan, target))
     result = Result(url=plan.url, profile=plan.profile, generators=plan.generators, seed=plan.seed)
-    stop = stop or asyncio.Event()
+    result.neighbours = Neighbours(target.address)
+    await result.neighbours.look()
     async with contextlib.AsyncExitStack() as stack:
         generators = []
         for index in range(plan.generators):
@@ -201,6 +208,20 @@ async def run(
             raise group.exceptions[0] from None
     result.finish()
     return result
+
+
+async def _greet(target: Target, plan: Plan, stop: asyncio.Event) -> None:
+    """Make sure that the target is a DevNest; give up on it when the run is stopped."""
+    greeting = asyncio.create_task(need_devnest(target, plan.timeout_s))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((greeting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if greeting.done():
+            greeting.result()
+    finally:
+        for task in (greeting, stopping):
+            task.cancel()
+        await asyncio.gather(greeting, stopping, return_exceptions=True)
 
 
 async def _metrics_target(plan: Plan, target: Target) -> Target:
@@ -236,18 +257,24 @@ async def _conduct(
         for generator in generators:
             generator.channel.send(Go())
         result.watch = watch
+        assert result.neighbours is not None
+        result.neighbours.begin()
         watching = asyncio.create_task(watch.run())
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index, generator in enumerate(generators):
                     tasks.create_task(_listen(index, generator, result, on_second))
         finally:
+            result.neighbours.end(result.cpu_s)
             watching.cancel()
             await asyncio.wait([watching])
 
 
 async def _listen(
-    index: int, generator: _Generator, result: Result, on_second: OnSecond | None
+    index: int,
+    generator: _Generator,
+    result: Result,
+    on_second: OnSecond | None,
 ) -> None:
     while not isinstance(message := await generator.receive(), Done):
         assert isinstance(message, Second)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from devnest.busy import MAX_BUSY_SHARE, MAX_STOLEN_SHARE
 from devnest.load.metrics import (
     METRICS,
     Counter,
@@ -64,10 +65,13 @@ def exported(result: Result, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]
 
 
 def milliseconds(value: float) -> str:
-    """Return a duration, given in milliseconds, with a suitable unit."""
-    if value >= 1000:
-        return f"{value / 1000:.2f}s"
-    return f"{value:.2f}ms" if value >= 1 else f"{value * 1000:.0f}µs"
+    """Return a duration as text. The unit is always the same, so that figures can be compared."""
+    return f"{_figure(value)}ms"
+
+
+def _figure(value: float) -> str:
+    """Return three digits or more, with no more decimals than they need."""
+    return f"{value:,.{2 if value < 100 else 1 if value < 1000 else 0}f}"
 
 
 def notices(result: Result) -> list[str]:
@@ -90,8 +94,46 @@ def notices(result: Result) -> list[str]:
             f"{refused:,} answers were 429: the target bounds what one address and one account "
             "try at once. A DevNest for crowds and floods is started with --no-limits."
         )
+    if overloaded := result.trend(status=503, expected=False).count:
+        lines.append(
+            f"{overloaded:,} answers were 503: the target had more work than it could do in time, "
+            "and refused what would have waited too long. Send less, give it more cores, or let it "
+            "hash at a lower --hash-cost."
+        )
+    if result.dropped:
+        due = result.dropped + result.iterations.count + result.interrupted
+        lines.append(
+            f"{result.dropped:,} of {due:,} iterations were dropped: each was due while every "
+            f"virtual user (at most {result.vus_max:,}) was still busy. Either the target is too "
+            "slow for this rate, or it needs more --vus."
+        )
+    lines += _neighbours(result)
     if result.stopped:
         lines.append("This run was stopped before its end.")
+    return lines
+
+
+def _neighbours(result: Result) -> list[str]:
+    """Return a warning for each time at which others took CPU time from the run."""
+    seen = result.neighbours
+    if seen is None:
+        return []
+    lines = []
+    if seen.before is not None and seen.before > MAX_BUSY_SHARE:
+        lines.append(
+            f"Other programs used {seen.before:.0%} of the cores right before this run, "
+            "so its figures may be too low. Stop them and run it again."
+        )
+    if seen.during is not None and seen.during > MAX_BUSY_SHARE:
+        lines.append(
+            f"Other programs used {seen.during:.0%} of this machine's cores while the run lasted, "
+            "so the durations may be partly the generators' own. Stop them and run it again."
+        )
+    if seen.stolen > MAX_STOLEN_SHARE:
+        lines.append(
+            f"The host of this virtual machine kept back {seen.stolen:.0%} of its CPU time while "
+            "the run lasted: other machines on the host were busy. Run it again later."
+        )
     return lines
 
 
@@ -134,12 +176,12 @@ def _routes(result: Result) -> str:
         "requests",
         "req/s",
         "failed",
-        "avg",
-        "med",
-        "p(90)",
-        "p(95)",
-        "p(99)",
-        "max",
+        "avg ms",
+        "med ms",
+        "p(90) ms",
+        "p(95) ms",
+        "p(99) ms",
+        "max ms",
         "answers",
     ]
     rows = [head, *(_route(result, name) for name in result.names)]
@@ -166,7 +208,7 @@ def _route(result: Result, name: str) -> list[str]:
         f"{status or 'none'}:{count}" for status, count in result.statuses(name).items()
     )
     per_s = f"{trend.count / result.elapsed_s if result.elapsed_s else 0:.1f}"
-    return [name, f"{trend.count:,}", per_s, f"{failed:,}", *map(milliseconds, durations), answers]
+    return [name, f"{trend.count:,}", per_s, f"{failed:,}", *map(_figure, durations), answers]
 
 
 def _failed_checks(result: Result) -> list[str]:
@@ -224,6 +266,13 @@ def _devnest(result: Result) -> dict[str, Any]:
         "elapsed_s": result.elapsed_s,
         "stopped": result.stopped,
         "void": result.is_void,
+        "others": {
+            "before": result.neighbours.before,
+            "during": result.neighbours.during,
+            "stolen": result.neighbours.stolen,
+        }
+        if result.neighbours is not None
+        else None,
         "peak_requests_per_s": result.peak_requests_per_s,
         "generator_cpu": {
             "mean": result.cpu_mean,
