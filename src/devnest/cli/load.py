@@ -16,6 +16,7 @@ import uvloop
 
 from devnest.cli.files import refuse_unwritable
 from devnest.load import BadPlan, LoadError, Plan, Result, constant, parse_stages, run
+from devnest.load.outputs import Output, OutputSpec, opened_outputs, parse_output
 from devnest.load.progress import Progress
 from devnest.load.report import report as html_report
 from devnest.load.schedule import checked_rate, parse_duration
@@ -97,6 +98,14 @@ def load(
     report: Annotated[
         Path | None, typer.Option(help="Write a report with charts to this HTML file.")
     ] = None,
+    out: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Give every sample away while the run lasts: csv=FILE or json=FILE, in k6's "
+            "formats, or prometheus=HOST:PORT, an endpoint with the running totals. May be "
+            "repeated.",
+        ),
+    ] = None,
     metrics_url: Annotated[
         str | None,
         typer.Option(
@@ -115,21 +124,37 @@ def load(
     """
     try:
         thresholds = [parse_threshold(text) for text in threshold or []]
-        if summary_export is not None and summary_export == report:
-            raise BadPlan("--summary-export and --report name the same file")
-        for path in filter(None, (summary_export, report)):
-            refuse_unwritable(path)
+        outs = [parse_output(text) for text in out or []]
+        _check_files(summary_export, report, outs)
         plan = _plan(url, profile, generators, timeout, insecure, seed, set_ or [])
         plan = replace(plan, metrics_url=metrics_url or "")
         plan = _scheduled(plan, vus=vus, duration=duration, stages=stages, rate=rate)
-        result = uvloop.run(_run(plan))
+        result, outputs = uvloop.run(_run(plan, outs))
     except LoadError as error:
         sys.stderr.write(f"devnest: {error}\n")
         raise typer.Exit(_BAD_OPTION if isinstance(error, BadPlan) else _FAILED) from None
     verdicts = [condition.judge(result) for condition in thresholds]
     typer.echo(summary(result, verdicts), nl=False)
     written = _write(result, verdicts, summary_export, report)
+    for failure in filter(None, (output.failure for output in outputs)):
+        written = False
+        sys.stderr.write(f"devnest: {failure}\n")
     raise typer.Exit(_status(result, verdicts, written))
+
+
+def _check_files(
+    summary_export: Path | None, report: Path | None, outs: Sequence[OutputSpec]
+) -> None:
+    """Raise `BadPlan` where a file cannot be written, or would be written twice."""
+    named = [("--summary-export", summary_export), ("--report", report)]
+    named += [("--out", spec.path) for spec in outs]
+    seen: dict[Path, str] = {}
+    for option, path in named:
+        if path is not None:
+            if (other := seen.get(path.resolve())) is not None:
+                raise BadPlan(f"{other} and {option} name the same file: {path}")
+            seen[path.resolve()] = option
+            refuse_unwritable(path)
 
 
 def _plan(
@@ -177,7 +202,7 @@ def _scheduled(
     )
 
 
-async def _run(plan: Plan) -> Result:
+async def _run(plan: Plan, outs: Sequence[OutputSpec]) -> tuple[Result, list[Output]]:
     """Run the plan and show its progress. The first Ctrl-C ends it, the second without figures."""
     scenarios = plan.checked().scenarios("")
     stop = asyncio.Event()
@@ -192,13 +217,20 @@ async def _run(plan: Plan) -> Result:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
-    with Progress(sys.stderr, max(scenario.duration_s for scenario in scenarios)) as progress:
-        try:
-            return await run(
-                plan, on_prepared=progress.prepared, on_second=progress.second, stop=stop
-            )
-        except asyncio.CancelledError:
-            raise LoadError("stopped at once, without figures") from None
+    progress = Progress(sys.stderr, max(scenario.duration_s for scenario in scenarios))
+    async with opened_outputs(outs) as outputs:
+        with progress:
+            try:
+                result = await run(
+                    plan,
+                    on_prepared=progress.prepared,
+                    on_second=progress.second,
+                    stop=stop,
+                    outputs=outputs,
+                )
+            except asyncio.CancelledError:
+                raise LoadError("stopped at once, without figures") from None
+    return result, outputs
 
 
 def _write(

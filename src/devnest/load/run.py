@@ -6,7 +6,7 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from devnest.load import errors
@@ -16,6 +16,7 @@ from devnest.load.greeting import need_devnest, reached
 from devnest.load.limits import MAX_GENERATORS, need_descriptors
 from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
 from devnest.load.neighbours import Neighbours
+from devnest.load.outputs import Output
 from devnest.load.profile import Profile
 from devnest.load.profiles import PROFILES
 from devnest.load.result import Point, Result
@@ -165,6 +166,7 @@ async def run(
     on_prepared: OnPrepared | None = None,
     on_second: OnSecond | None = None,
     stop: asyncio.Event | None = None,
+    outputs: Sequence[Output] = (),
 ) -> Result:
     """Carry out `plan`. Cancelling the call ends its processes, and the result is lost.
 
@@ -173,6 +175,7 @@ async def run(
         on_prepared: Called when all generators are prepared, right before the measurement.
         on_second: Called after each second, with the result so far and that second.
         stop: Set it to end the run early; the result then holds what was measured so far.
+        outputs: Where every second goes as well, as soon as a generator has reported it.
 
     Returns:
         The result of all generators together.
@@ -203,7 +206,7 @@ async def run(
         stopper = asyncio.create_task(_stop(generators, stop, result))
         stack.callback(stopper.cancel)
         try:
-            await _conduct(generators, result, watch, on_prepared, on_second)
+            await _conduct(generators, result, watch, on_prepared, on_second, outputs)
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
     result.finish()
@@ -243,6 +246,7 @@ async def _conduct(
     watch: Watch,
     on_prepared: OnPrepared | None,
     on_second: OnSecond | None,
+    outputs: Sequence[Output],
 ) -> None:
     """Start all generators together once each is ready, and collect until each is done."""
     async with asyncio.TaskGroup() as tasks:
@@ -263,7 +267,7 @@ async def _conduct(
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index, generator in enumerate(generators):
-                    tasks.create_task(_listen(index, generator, result, on_second))
+                    tasks.create_task(_listen(index, generator, result, on_second, outputs))
         finally:
             result.neighbours.end(result.cpu_s)
             watching.cancel()
@@ -275,9 +279,12 @@ async def _listen(
     generator: _Generator,
     result: Result,
     on_second: OnSecond | None,
+    outputs: Sequence[Output],
 ) -> None:
     while not isinstance(message := await generator.receive(), Done):
         assert isinstance(message, Second)
         point = result.absorb(index, message)
+        for output in outputs:
+            output.second(message, point)
         if point is not None and on_second is not None:
             on_second(result, point)
