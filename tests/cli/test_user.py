@@ -27,6 +27,34 @@ def done(run: subprocess.CompletedProcess[str]) -> str:
     return run.stdout
 
 
+def test_what_load_tests_leave_is_counted_and_removed(
+    devnest: DevNest, client: httpx.Client, username: str
+) -> None:
+    """A run's accounts and posts go, on every server; an account that only looks like one stays."""
+    url = f"http://127.0.0.1:{client.base_url.port}"
+    run = subprocess.run(
+        [sys.executable, "-m", "devnest", "load", url, "--vus", "2", "--duration", "1s"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    marked = devnest.query("SELECT id FROM accounts WHERE email LIKE '%@load.example'")
+    assert marked
+    alike = f"u{username[-8:].encode().hex()[:8]}x0n1"
+    sign_up(client, alike)  # its address is another
+    counted = done(user(devnest.data_dir, "remove-load-tests"))
+    assert f"{len(marked):,} accounts of load tests" in counted
+    removed = done(user(devnest.data_dir, "remove-load-tests", "--yes"))
+    assert removed.startswith(f"removed: {len(marked):,} accounts")
+    assert not devnest.query("SELECT id FROM accounts WHERE email LIKE '%@load.example'")
+    assert client.get(ME).status_code == 200
+    ids = [row["id"] for row in marked]
+    events = devnest.query(
+        "SELECT 1 FROM audit_log WHERE event = 'account_delete' AND account_id = ANY($1)", ids
+    )
+    assert len(events) == len(ids)
+    assert done(user(devnest.data_dir, "remove-load-tests", "--yes")).startswith("removed: 0 ")
+
+
 def test_a_disabled_account_is_out_at_once(
     devnest: DevNest, client: httpx.Client, username: str
 ) -> None:

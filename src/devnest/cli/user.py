@@ -22,6 +22,7 @@ from devnest.store import (
     Event,
     Origin,
     check_schema,
+    count_load_tests,
     create_account,
     disable_account,
     enable_account,
@@ -29,6 +30,7 @@ from devnest.store import (
     find_account_id,
     list_sessions,
     record_event,
+    remove_load_tests,
 )
 
 __all__ = ["user"]
@@ -171,6 +173,31 @@ def revoke(
         ended = await end_sessions(database, account_id)
         await _record(database, Event.SESSIONS_END, account_id)
         return f"sessions ended: {len(ended)}"
+
+    typer.echo(_run(work, database_url, data_dir, postgres_bin))
+
+
+@user.command("remove-load-tests")
+def remove_load_tests_(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them; otherwise they are only counted.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    postgres_bin: PostgresBin = None,
+) -> None:
+    """Remove all accounts that `devnest load` has made, with their posts, comments and sessions.
+
+    They are told by their names. Wait for a load test to end: its accounts would go too.
+    """
+
+    async def work(database: Database) -> str:
+        if yes:
+            gone = await remove_load_tests(database, ORIGIN)
+            return f"removed: {gone.accounts:,} accounts and their {gone.posts:,} posts"
+        found = await count_load_tests(database)
+        remedy = "; --yes removes them" if found.accounts else ""
+        return f"{found.accounts:,} accounts of load tests with {found.posts:,} posts{remedy}"
 
     typer.echo(_run(work, database_url, data_dir, postgres_bin))
 

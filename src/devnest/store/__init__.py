@@ -53,6 +53,11 @@ from devnest.store.queries.audit import Event, Origin, record_event
 from devnest.store.queries.comments import Comment, create_comment, delete_comment, list_comments
 from devnest.store.queries.idempotency import Claim, find_answer
 from devnest.store.queries.identifiers import folded
+from devnest.store.queries.load_tests import (
+    LoadTestData,
+    count_load_tests,
+    remove_load_tests,
+)
 from devnest.store.queries.mailboxes import RESETS, UNCONFIRMED, Allowance, claim_mail
 from devnest.store.queries.mailed_tokens import (
     RESET_LIFETIME,
@@ -120,6 +125,7 @@ __all__ = [
     "GroupCommit",
     "Housekeeper",
     "KeyReused",
+    "LoadTestData",
     "Login",
     "NoSocketDirectory",
     "Opened",
@@ -159,6 +165,7 @@ __all__ = [
     "confirm_address",
     "connection_options",
     "count",
+    "count_load_tests",
     "create_account",
     "create_comment",
     "create_mailed_token",
@@ -197,6 +204,7 @@ __all__ = [
     "record_event",
     "refresh_session",
     "refund",
+    "remove_load_tests",
     "replace_hash",
     "running_url",
     "search_database",
