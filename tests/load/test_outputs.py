@@ -96,6 +96,7 @@ async def test_a_full_disk_is_an_error_and_the_summary_is_printed() -> None:
     assert status == 1
     assert "devnest: cannot write /dev/full: No space left on device" in errors
     assert "http_reqs" in output
+    assert re.search(r"for Prometheus: http://127\.0\.0\.1:[1-9]\d+/metrics\n", errors)
 
 
 async def test_a_target_out_of_reach_leaves_the_file_as_it_was(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import uvloop
 
 from devnest.cli.files import refuse_unwritable
 from devnest.load import BadPlan, LoadError, Plan, Result, constant, parse_stages, run
+from devnest.load.exporter import Exporter
 from devnest.load.outputs import Output, OutputSpec, opened_outputs, parse_output
 from devnest.load.progress import Progress
 from devnest.load.report import report as html_report
@@ -219,6 +220,9 @@ async def _run(plan: Plan, outs: Sequence[OutputSpec]) -> tuple[Result, list[Out
         loop.add_signal_handler(number, interrupt)
     progress = Progress(sys.stderr, max(scenario.duration_s for scenario in scenarios))
     async with opened_outputs(outs) as outputs:
+        for output in outputs:
+            if isinstance(output, Exporter):
+                progress.say(f"the totals of this run, for Prometheus: {output.url}")
         with progress:
             try:
                 result = await run(

@@ -90,6 +90,12 @@ class Exporter:
             raise BadPlan(f"cannot listen on {self._host}:{self.port}: {reason}") from None
         self.port = self._server.sockets[0].getsockname()[1]
 
+    @property
+    def url(self) -> str:
+        """Where the metrics are."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}/metrics"
+
     async def close(self) -> None:
         """Stop listening, and close all connections."""
         if self._server is not None:
