@@ -40,7 +40,9 @@ import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
+        self.send_header("Content-Type", "application/json")
         self.end_headers()
+        self.wfile.write(b'{"items": [], "next_cursor": null}')
     def do_POST(self):
         print("out of luck", flush=True)
         os._exit(7)
