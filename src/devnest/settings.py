@@ -35,6 +35,7 @@ class Settings:
     hash_scheme: str
     hash_cost: int
     hash_workers: int
+    lanes: int  # of each worker, for bcrypt
     hash_nice: int
     trusted_proxies: list[str]
     cors_origins: list[str]

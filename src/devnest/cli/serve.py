@@ -10,6 +10,7 @@ import structlog
 import typer
 
 from devnest.addresses import MAX_PORT, host_and_port, trusted_network
+from devnest.bcrypt import LANES
 from devnest.bcrypt.backend import PROBLEM, REMEDY
 from devnest.cli.errors import reported
 from devnest.cli.hashing_options import BreachedList, HashCost, HashScheme, PasswordMinLength
@@ -301,6 +302,7 @@ def serve(
         hash_scheme=hash_scheme.value,
         hash_cost=hash_cost,
         hash_workers=hash_workers or usable_cpus(),
+        lanes=LANES,
         hash_nice=hash_nice,
         trusted_proxies=[part for part in trusted_proxies.split(",") if part],
         cors_origins=[part for part in cors_origins.split(",") if part],
