@@ -76,6 +76,8 @@ def test_stats_survive_json_and_print_for_prometheus() -> None:
     lines = stats.prometheus().splitlines()
     assert 'pool_queued{priority="-1"} 1' in lines
     assert 'pool_refused_total{reason="full"} 2' in lines
+    for untold in ('refused_total{reason="expired"}', 'restarts_total{reason="crash"}'):
+        assert f"pool_{untold} 0" in lines, "a rate needs the zero before the first event"
     assert 'pool_run_seconds_bucket{le="0.25"} 0' in lines
     assert 'pool_run_seconds_bucket{le="0.5"} 1' in lines
     assert "pool_run_seconds_sum 0.3" in lines

@@ -14,6 +14,10 @@ BOUNDS_S = (*(digit * 10.0**power for power in range(-5, 2) for digit in (1.0, 2
 # Upper bounds of the buckets of batch sizes, in tasks: each small size, then powers of two.
 BATCH_BOUNDS = (1, 2, 3, 4, 5, 6, 8, 16, 32, 64, 128, 256)
 
+# Every reason has a series from the start: Prometheus cannot see the increase that creates one.
+REFUSAL_REASONS = ("full", "estimate", "deadline", "expired", "closed")
+RESTART_REASONS = ("crash", "boot", "timeout", "cancel", "deadline", "tasks", "age", "rss")
+
 WINDOW_S = 60.0
 WINDOW_SLICES = 12  # the window of `WINDOW_S` moves in steps of a twelfth of it: 5 s
 
@@ -148,8 +152,10 @@ class Stats:
                 f"# TYPE {prefix}_{name}_total counter",
                 f"{prefix}_{name}_total {getattr(self, name)}",
             ]
-        lines += _labelled(f"{prefix}_refused_total", "counter", "reason", self.refused)
-        lines += _labelled(f"{prefix}_restarts_total", "counter", "reason", self.restarts)
+        refused = {**dict.fromkeys(REFUSAL_REASONS, 0), **self.refused}
+        restarts = {**dict.fromkeys(RESTART_REASONS, 0), **self.restarts}
+        lines += _labelled(f"{prefix}_refused_total", "counter", "reason", refused)
+        lines += _labelled(f"{prefix}_restarts_total", "counter", "reason", restarts)
         lines += _buckets(f"{prefix}_batch_size", BATCH_BOUNDS, self.batch_counts, self.batched)
         lines += _buckets(f"{prefix}_wait_seconds", BOUNDS_S, self.wait.counts, self.wait.sum_s)
         lines += _buckets(f"{prefix}_run_seconds", BOUNDS_S, self.run.counts, self.run.sum_s)
