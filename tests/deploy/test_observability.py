@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from tests.cluster.test_management import management_of
+from tests.load.test_report import BROWSER, drawn
 from tests.metrics import named, requests, scrape, until
 from tests.support import PASSWORD, PATIENCE_S, data_directory, eventually, http, running
 
@@ -271,3 +272,47 @@ def returns_data(watched: Prometheus, queries: list[str]) -> None:
         eventually(all_do)
     except AssertionError:
         pytest.fail("no data: " + "; ".join(missing))
+
+
+@needs_prometheus
+@pytest.mark.skipif(BROWSER is None, reason="NOT TESTED: no Chromium on this machine")
+def test_every_panel_is_drawn_without_grafana(watched: Prometheus, tmp_path: Path) -> None:
+    """A page of the project's own, for whoever has no Grafana: each panel has its lines."""
+    path = tmp_path / "panels.html"
+    run = panels(watched.url, str(path), "--minutes=5")
+    assert run.returncode == 0, run.stderr
+    shown = drawn(path, tmp_path)
+    assert shown.count("<svg") == len([each for each in PANELS if each["type"] == "timeseries"])
+    (queue,) = [panel for panel in PANELS if panel["title"] == "Batch size"]
+    part = shown.partition(f'id="panel-{queue["id"]}"')[2].partition("</figure>")[0]
+    assert "mean" in part
+    assert "NaN" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["http://127.0.0.1:1", "x.html"], "Connection refused"),
+        (["file:///etc/passwd", "x.html"], "no http:// or https:// address"),
+        (["http://127.0.0.1:1", "x.html", "--minutes=0"], "more than 0"),
+    ],
+)
+def test_panels_that_cannot_be_drawn_are_told_in_words(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    run = panels(*arguments, cwd=tmp_path)
+    assert run.returncode != 0
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def panels(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the program that draws the panels."""
+    return subprocess.run(
+        [sys.executable, FILES / "panels.py", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
