@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,42 @@ async def test_batches_form_over_all_clients(server: PoolServer, tmp_path: Path)
         gate.touch()
         assert await asyncio.gather(*calls) == [(i * i, 4) for i in range(4)]
         await first
+
+
+async def test_a_client_learns_how_long_calls_waited_and_ran(
+    server: PoolServer, tmp_path: Path
+) -> None:
+    """In the context of each caller; of errors of the pool and of statistics there is nothing."""
+    caller: ContextVar[str] = ContextVar("caller", default="")
+    told: dict[str, tuple[float, float]] = {}
+
+    def record(wait_s: float, run_s: float) -> None:
+        told[caller.get()] = (wait_s, run_s)
+
+    client = Pool.connect(server.url, record_times=record)
+
+    async def call(name: str, function: Callable[..., Any], *args: object) -> Any:
+        caller.set(name)
+        return await client.run(function, *args)
+
+    gate = tmp_path / "gate"
+    async with client:
+        first = asyncio.create_task(call("first", work.wait_for, str(gate)))
+        await until(lambda: server.stats().running)
+        second = asyncio.create_task(call("second", work.fail, "x"))
+        await until(lambda: server.stats().queued)
+        await client.stats()
+        assert not told
+        gate.touch()
+        await first
+        with pytest.raises(LookupError, match="x"):
+            await second
+        with pytest.raises(DeadlineExceeded):
+            await client.run(work.add, 1, 2, deadline=0.0)
+    assert set(told) == {"first", "second"}
+    # The second waited while the first ran.
+    assert told["first"][1] > told["first"][0] >= 0
+    assert told["second"][0] > 0 < told["second"][1]
 
 
 async def test_cancel_reaches_the_server(

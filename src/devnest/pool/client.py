@@ -50,7 +50,7 @@ from devnest.pool.wire.protocol import (
     frame,
     write_submission,
 )
-from devnest.pool.wire.replies import Deferred, read_reply
+from devnest.pool.wire.replies import Deferred, read_reply, read_times
 
 if TYPE_CHECKING:
     from devnest.pool.launcher import Launcher
@@ -70,7 +70,15 @@ DEADLINE_SLACK_S = 0.05
 class _Call:
     """A call or a request for statistics without a reply."""
 
-    __slots__ = ("deadline_at", "future", "gives_up_at", "request_id", "sends", "submission")
+    __slots__ = (
+        "deadline_at",
+        "future",
+        "gives_up_at",
+        "request_id",
+        "sends",
+        "submission",
+        "times",
+    )
 
     def __init__(
         self,
@@ -85,6 +93,7 @@ class _Call:
         self.gives_up_at = gives_up_at  # the call fails if no server is connected then
         self.deadline_at = math.inf
         self.sends = 0
+        self.times: tuple[float, float] | None = None  # if they are asked for
 
     def may_be_sent_again(self) -> bool:
         """Whether the call may be sent to the next server, although it may have run already."""
@@ -103,6 +112,7 @@ class RemotePool:
         patience: Seconds that calls wait for a server while none answers.
         make_launcher: Makes what starts a server where none answers; `None` to wait for one.
         context: As for `Pool`.
+        record_times: As for `Pool.connect`.
 
     Raises:
         InvalidTask: The address or an option is invalid.
@@ -115,15 +125,22 @@ class RemotePool:
         patience: float = 10.0,
         make_launcher: "Callable[[], Launcher] | None" = None,
         context: Sequence[str] = (),
+        record_times: Callable[[float, float], None] | None = None,
     ) -> None:
         if not patience >= 0:
             raise InvalidTask(f"patience must be 0 or more seconds, not {patience}")
         # Makes another connection to the same pool, which is not started.
         self.another = functools.partial(
-            RemotePool, url, patience=patience, make_launcher=make_launcher, context=context
+            RemotePool,
+            url,
+            patience=patience,
+            make_launcher=make_launcher,
+            context=context,
+            record_times=record_times,
         )
         self._patience = patience
         self._context = Context(context)
+        self._record_times = record_times
         self._link = ServerLink(
             parse_url(url),
             make_launcher and make_launcher(),
@@ -301,10 +318,16 @@ class RemotePool:
             self._check_at(call, call.gives_up_at)
         del data, segments  # or they would stay in memory while the call waits
         try:
-            return await call.future
+            answer = await call.future
         except asyncio.CancelledError:
             self._drop(call)
             raise
+        self._report_times(call)
+        return answer
+
+    def _report_times(self, call: _Call) -> None:
+        if self._record_times is not None and call.times is not None:
+            self._record_times(*call.times)
 
     # Replies.
 
@@ -323,6 +346,8 @@ class RemotePool:
                 call.sends = 0  # the server is closing; the next one gets the call
                 return
             answer = PoolClosed("the server is closing, and so is this connection")
+        if self._record_times is not None and call.submission and isinstance(answer, tuple):
+            call.times = read_times(received)
         self._finish(call, answer)
         self._link.answered()
 

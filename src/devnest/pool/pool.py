@@ -132,13 +132,22 @@ class Pool:
         self._warm: dict[str, None] = {}
 
     @staticmethod
-    def connect(url: str, *, patience: float = 10.0, context: Sequence[str] = ()) -> "RemotePool":
+    def connect(
+        url: str,
+        *,
+        patience: float = 10.0,
+        context: Sequence[str] = (),
+        record_times: Callable[[float, float], None] | None = None,
+    ) -> "RemotePool":
         """Return a pool that runs everything in a shared pool on this machine.
 
         Args:
             url: The address of the shared pool's socket, `unix:///path/to/socket`.
             patience: Seconds that calls wait for a server while none answers.
             context: As for `Pool`.
+            record_times: Called in the context of each `run` that a worker has answered, before it
+                returns: with the seconds that the call waited in the queue, and the seconds that
+                the worker had it, with the other calls of its batch. It must not raise.
 
         Returns:
             A `RemotePool`, to be used as an asynchronous context manager.
@@ -148,7 +157,7 @@ class Pool:
         """
         from devnest.pool.client import RemotePool
 
-        return RemotePool(url, patience=patience, context=context)
+        return RemotePool(url, patience=patience, context=context, record_times=record_times)
 
     @staticmethod
     def shared(

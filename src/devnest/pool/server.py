@@ -336,10 +336,13 @@ class _Client:
             return
         if isinstance(answer, tuple) and answer[0] == OK:
             self._server.warm(task.function.name)
-        self._send(request_id, answer)
+        wait_s = task.sent_at - task.enqueued_at
+        self._send(request_id, answer, wait_s, time.monotonic() - task.sent_at)
 
-    def _send(self, request_id: int, answer: object) -> None:
-        self._channel.send(*write_reply(request_id, answer))
+    def _send(
+        self, request_id: int, answer: object, wait_s: float = 0.0, run_s: float = 0.0
+    ) -> None:
+        self._channel.send(*write_reply(request_id, answer, wait_s, run_s))
         if self._channel.unsent_bytes > MAX_UNREAD_BYTES:
             self._drop("it does not read its replies")
 

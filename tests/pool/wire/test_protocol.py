@@ -40,7 +40,7 @@ from devnest.pool.wire.protocol import (
     write_batch,
     write_submission,
 )
-from devnest.pool.wire.replies import read_reply, write_reply
+from devnest.pool.wire.replies import read_reply, read_times, write_reply
 
 FRAMES = st.lists(
     st.tuples(st.sampled_from(list(Kind)), st.integers(0, 2**64 - 1), st.binary(max_size=300)),
@@ -182,7 +182,14 @@ def test_reply_round_trip(answer: object) -> None:
         assert pickle.loads(pickle.dumps(answer)).retry_after == 2.5  # noqa: S301
 
 
-@pytest.mark.parametrize("body", [b"", b"\x63", b"\x03\0", b"\x06\xff\xff"])
+def test_an_answer_has_its_times() -> None:
+    """Seconds in the queue and in the worker, beside the answer itself."""
+    data, _ = write_reply(9, (0, Packed(b"result")), 0.25, 1.5)
+    assert read_reply(only(data)) == (0, Packed(b"result"))
+    assert read_times(only(data)) == (0.25, 1.5)
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"\0cut", b"\x63", b"\x03\0", b"\x06\xff\xff"])
 def test_damaged_reply_is_refused(body: bytes) -> None:
     """Empty, of no known kind, cut, not text."""
     with pytest.raises(WireError):

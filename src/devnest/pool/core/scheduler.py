@@ -249,6 +249,7 @@ class Scheduler:
         worker = self.workers.assign(batch, self._batches, now)
         for task in batch:
             task.state = TaskState.RUNNING
+            task.sent_at = now
             task.worker_id, task.batch_id = worker.id, self._batches
             if task.deadline_at < math.inf:
                 self._timers.add(task.deadline_at, task)

@@ -41,6 +41,7 @@ class Task:
         "payload",
         "priority",
         "run_until",
+        "sent_at",
         "source",
         "start_by",
         "state",
@@ -72,6 +73,7 @@ class Task:
 
         self.state = TaskState.WAITING
         self.enqueued_at = 0.0
+        self.sent_at = 0.0  # to the worker that has it, or had it
         self.start_by = math.inf  # a later start would probably miss the deadline
         self.cost_s = 0.0  # expected seconds of a worker's time
         self.crashes = 0

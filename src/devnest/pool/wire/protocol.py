@@ -42,7 +42,7 @@ __all__ = [
     "write_submission",
 ]
 
-VERSION = 3
+VERSION = 4
 # Also bounds a receiver's buffer. On Linux large payloads are in memory files, so frames are far
 # smaller.
 MAX_FRAME_BYTES = 1 << 30

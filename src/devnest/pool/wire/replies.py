@@ -15,7 +15,7 @@ from devnest.pool.errors import (
 from devnest.pool.wire.payload import Packed, Segment
 from devnest.pool.wire.protocol import FAILED, OK, Frame, Kind, WireError, frame
 
-__all__ = ["CANCELLED", "NOT_RUN", "Deferred", "read_reply", "write_reply"]
+__all__ = ["CANCELLED", "NOT_RUN", "Deferred", "read_reply", "read_times", "write_reply"]
 
 NOT_RUN = 9  # the server is closing, and has not begun the call
 CANCELLED = 2  # after OK and FAILED, the worker's tags, which a reply passes on unchanged
@@ -29,18 +29,24 @@ _ERRORS: dict[int, Callable[[str], PoolError]] = {
 }
 _CODES = {error: code for code, error in _ERRORS.items()}
 _RETRY_AFTER = struct.Struct("<d")
+_TIMES = struct.Struct("<ff")  # of a worker's answer: seconds in the queue, seconds in the worker
+_ANSWER_AT = 1 + _TIMES.size
 
 
 class Deferred:
     """The answer to a call that a closing server has not begun; another server may run it."""
 
 
-def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
+def write_reply(
+    request_id: int, answer: object, wait_s: float = 0.0, run_s: float = 0.0
+) -> tuple[bytes, list[Segment]]:
     """Return a REPLY frame.
 
     Args:
         request_id: The id of the call.
         answer: A worker's answer, a pool's error, `Deferred`, or `None` for a cancelled call.
+        wait_s: For a worker's answer, how long the call waited in the queue.
+        run_s: For a worker's answer, how long the worker had the call, with those of its batch.
 
     Returns:
         The frame, and the memory files that are sent beside it.
@@ -59,7 +65,8 @@ def write_reply(request_id: int, answer: object) -> tuple[bytes, list[Segment]]:
     assert isinstance(answer, tuple)
     tag, packed = answer
     segments = [packed.segment] if packed.segment is not None else []
-    return frame(Kind.REPLY, request_id, bytes([tag]) + packed.data, len(segments)), segments
+    body = bytes([tag]) + _TIMES.pack(wait_s, run_s) + packed.data
+    return frame(Kind.REPLY, request_id, body, len(segments)), segments
 
 
 def read_reply(received: Frame) -> object:
@@ -67,8 +74,10 @@ def read_reply(received: Frame) -> object:
     try:
         tag = received.body[0]
         if tag in (OK, FAILED):
+            if len(received.body) < _ANSWER_AT:
+                raise WireError("an answer without its times")
             segment = received.segments[0] if received.segments else None
-            return tag, Packed(received.body[1:], segment)
+            return tag, Packed(received.body[_ANSWER_AT:], segment)
         if tag == CANCELLED:
             return None
         if tag == NOT_RUN:
@@ -79,3 +88,9 @@ def read_reply(received: Frame) -> object:
         return _ERRORS[tag](received.body[1:].decode())
     except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
         raise WireError("not a reply") from error
+
+
+def read_times(received: Frame) -> tuple[float, float]:
+    """Return `wait_s` and `run_s` of a worker's answer that `read_reply` has read."""
+    wait_s, run_s = _TIMES.unpack_from(received.body, 1)
+    return wait_s, run_s
