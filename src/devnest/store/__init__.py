@@ -1,7 +1,7 @@
 """The store: an embedded or external PostgreSQL, its schema, and every query DevNest runs."""
 
 from devnest.store.connection_url import connection_options
-from devnest.store.database import Database
+from devnest.store.database import Database, Query, QueryObserver
 from devnest.store.errors import (
     AlreadyTaken,
     AuthorGone,
@@ -138,6 +138,8 @@ __all__ = [
     "Profile",
     "Proof",
     "Purpose",
+    "Query",
+    "QueryObserver",
     "Recipient",
     "RefreshRefused",
     "Refreshed",

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import asyncpg
 
@@ -13,7 +13,10 @@ from devnest.store.errors import DatabaseUnavailable, DatabaseUnfit, SchemaNewer
 from devnest.store.migrations import HEAD, VERSION_TABLE
 from devnest.store.unavailable import TRANSLATE_ERRORS, is_read_only_error, leaves_reusable
 
-__all__ = ["Database"]
+__all__ = ["Database", "Query", "QueryObserver"]
+
+Query: TypeAlias = asyncpg.connection.LoggedQuery
+QueryObserver: TypeAlias = Callable[[Query], None]
 
 ACQUIRE_TIMEOUT_S = 5.0  # how long a query waits for a free connection
 STATEMENT_TIMEOUT_S = 10.0  # PostgreSQL ends statements that take longer
@@ -40,6 +43,10 @@ class Database:
         statement_timeout_s: PostgreSQL ends statements that take longer, even if their caller has
             gone.
         settings: PostgreSQL settings for these connections.
+
+    Attributes:
+        observe: Called where a connection is taken; what it returns is called soon after each
+            query on that connection until it is given back.
     """
 
     def __init__(
@@ -58,6 +65,7 @@ class Database:
         self._record_wait = record_wait
         self._probe: asyncio.Task[Any] | None = None
         self._pool: Connections | None = None
+        self.observe: Callable[[], QueryObserver | None] | None = None
 
     async def __aenter__(self) -> Self:
         pool = Connections(
@@ -149,23 +157,33 @@ class Database:
         Leave it before anything slow runs, above all before a password is hashed.
         """
         assert self._pool is not None, "not open"
-        return _Lease(self._pool, self._record_wait)
+        return _Lease(self._pool, self._record_wait, self.observe)
 
 
 class _Lease:
     """A connection for the time of an `async with`; a class, because every query uses one."""
 
-    __slots__ = ("_connection", "_pool", "_record_wait")
+    __slots__ = ("_connection", "_observe", "_observer", "_pool", "_record_wait")
 
-    def __init__(self, pool: Connections, record_wait: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        pool: Connections,
+        record_wait: Callable[[float], None],
+        observe: Callable[[], QueryObserver | None] | None,
+    ) -> None:
         self._pool = pool
         self._record_wait = record_wait
+        self._observe = observe
+        self._observer: QueryObserver | None = None
         self._connection: Connection
 
     async def __aenter__(self) -> Connection:
         started = time.perf_counter()
         self._connection = await self._pool.acquire()
         self._record_wait(time.perf_counter() - started)
+        if self._observe is not None and (observer := self._observe()) is not None:
+            self._observer = observer
+            self._connection.add_query_logger(observer)
         return self._connection
 
     async def __aexit__(
@@ -174,6 +192,8 @@ class _Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._observer is not None:
+            self._connection.remove_query_logger(self._observer)
         if error is None:
             self._pool.release(self._connection, reusable=True)
             return

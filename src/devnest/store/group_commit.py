@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeAlias, TypeVar
 
 from devnest.store.database import ACQUIRE_TIMEOUT_S
@@ -67,7 +68,8 @@ class GroupCommit(Generic[T, R]):
         result: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, result, loop.time() + self._timeout_s))
         if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+            # A group belongs to no request, so neither does what it logs.
+            self._runner = asyncio.create_task(self._run(), context=Context())
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._expire)
         return await result
