@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?>=(?P<floor>[0-9.]+)")
 OWN_EXTRA = "devnest["
-RUN_TIME_EXTRAS = ("argon2", "eddsa", "load", "server")
+RUN_TIME_EXTRAS = ("argon2", "eddsa", "load", "otel", "server")
 
 
 def floors() -> dict[str, str]:

@@ -18,6 +18,7 @@ OPTIONAL_MODULES = frozenset(
         "jwt",
         "litestar",
         "msgspec",
+        "opentelemetry",
         "psutil",
         "rich",
         "sqlalchemy",

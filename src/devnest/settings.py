@@ -49,6 +49,8 @@ class Settings:
     breached_passwords: Path | None
     smtp_url: str | None
     mail_from: str
+    otlp_endpoint: str | None
+    trace_sampling: float
 
 
 class ServerSettings(msgspec.Struct, frozen=True):
@@ -79,6 +81,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     smtp_url: str | None
     mail_file: str
     mail_from: str
+    otlp_endpoint: str | None
+    trace_sampling: float
 
 
 class PoolSettings(msgspec.Struct, frozen=True):

@@ -92,7 +92,9 @@ def test_every_optional_dependency_is_known() -> None:
     known = set()
     for requirement in map(Requirement, requires("devnest") or []):
         extras = [
-            extra for extra in ("argon2", "eddsa", "load", "server") if _asks(requirement, extra)
+            extra
+            for extra in ("argon2", "eddsa", "load", "otel", "server")
+            if _asks(requirement, extra)
         ]
         if extras and requirement.name != "devnest":
             found = modules[canonicalize_name(requirement.name)] & OPTIONAL_MODULES
@@ -117,3 +119,12 @@ def test_the_error_survives_the_way_from_a_worker() -> None:
         str(error) == "argon2id needs an extra that is not installed: pip install 'devnest[argon2]'"
     )
     assert (error.part, error.extra) == ("argon2id", "argon2")
+
+
+def test_traces_name_their_extra() -> None:
+    """`serve` works without it, until traces are asked for."""
+    asked = ("serve", "--otlp-endpoint=http://user:geheim@127.0.0.1:4318")
+    done = devnest("opentelemetry", *asked)
+    line = "devnest: --otlp-endpoint needs an extra that is not installed: pip install 'devnest[otel]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+    assert devnest("opentelemetry", "serve", "--help").returncode == 0

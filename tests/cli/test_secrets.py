@@ -22,6 +22,7 @@ URLS = [
 COMMANDS = {
     "--database-url": ("postgresql", [["serve"], ["migrate"], ["user", "sessions", "ada"]]),
     "--smtp-url": ("smtps", [["serve"]]),
+    "--otlp-endpoint": ("https", [["serve"]]),
 }
 
 

@@ -204,7 +204,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus, which has seen a server of DevNest die, a sign-in fail and others succeed."""
     with (
         data_directory() as data_dir,
-        running(data_dir, "--processes=2", "--management=127.0.0.1:0") as devnest,
+        # Nobody takes its traces, so that it counts those that are lost.
+        running(
+            data_dir,
+            "--processes=2",
+            "--management=127.0.0.1:0",
+            "--otlp-endpoint=http://127.0.0.1:1",
+        ) as devnest,
     ):
         management = management_of(devnest)
         target = urlsplit(management).netloc

@@ -1,6 +1,7 @@
 """The ASGI application: the routes, and the middleware around them."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from litestar import Litestar, Router
@@ -20,13 +21,20 @@ from devnest.api.routes import auth, comments, health, jwks, passwords, posts, s
 from devnest.api.security.admission import Admission
 from devnest.api.services import Services
 
+if TYPE_CHECKING:
+    from devnest.api.tracing import Tracer
+
 __all__ = ["create_app", "create_management_app"]
 
 MANAGEMENT_ROUTES = [health.readyz, health.metrics]
 
 
 def create_app(
-    services: Services, cors_origins: Sequence[str] = (), *, with_management: bool = True
+    services: Services,
+    cors_origins: Sequence[str] = (),
+    *,
+    with_management: bool = True,
+    tracer: "Tracer | None" = None,
 ) -> ASGIApp:
     """Make the application of the public listener.
 
@@ -35,6 +43,7 @@ def create_app(
         cors_origins: The other origins whose pages may read responses, or `*` for all.
         with_management: Whether `/readyz` and `/metrics` are part of it. False if a separate
             listener serves `create_management_app`.
+        tracer: Records sampled requests.
     """
     v1 = Router(
         "/api/v1",
@@ -52,7 +61,7 @@ def create_app(
     app = _litestar(services, [v1, jwks.read_keys, health.healthz, *management], openapi_config())
     admitted = Admission(app, services.hasher, services.throttle_cache)
     return RequestMiddleware(
-        Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics
+        Cors(admitted, cors_origins) if cors_origins else admitted, services.metrics, tracer
     )
 
 

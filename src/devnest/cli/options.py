@@ -1,15 +1,17 @@
 """The options that several commands share, and checks of options."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from devnest.cli.errors import refuse_option
+from devnest.extras import MissingExtra
 from devnest.mail import SmtpTransport
 from devnest.store import connection_options
-from devnest.urls import BadUrl
+from devnest.urls import BadUrl, parse_url
 
 __all__ = [
     "ACCOUNTS",
@@ -18,6 +20,7 @@ __all__ = [
     "DataDir",
     "DatabaseUrl",
     "PostgresBin",
+    "collector",
     "origins",
     "sender",
     "smtp_server",
@@ -28,6 +31,7 @@ PROCESSES, DATA, ACCOUNTS = "Processes and hashing", "Data", "Accounts and mail"
 
 HOST = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
+TRACES_PATH = "/v1/traces"  # where OTLP over HTTP takes spans
 ORIGIN = re.compile(rf"(?P<site>(?P<scheme>https?)://{HOST})(?::(?P<port>[0-9]{{1,5}}))?")
 
 
@@ -80,6 +84,32 @@ def smtp_server(param: typer.CallbackParam, value: str | None) -> str | None:
         except BadUrl as error:
             refuse_option(param, f"no URL like smtp+starttls://user:password@host:587: {error}")
     return value
+
+
+def collector(param: typer.CallbackParam, value: str | None) -> str | None:
+    """Return where an OpenTelemetry collector takes spans; ends with status 2 if it is no URL.
+
+    Raises:
+        MissingExtra: The extra `otel` is not installed.
+    """
+    if value is None:
+        return None
+    try:
+        url = parse_url(value, ("http", "https"))
+    except BadUrl as error:
+        refuse_option(param, f"no URL like http://host:4318: {error}")
+    if len(url.hosts) != 1 or "?" in value:
+        refuse_option(param, "no URL like http://host:4318: it must have one host and no options")
+    if not _is_installed("opentelemetry.exporter.otlp.proto.http"):
+        raise MissingExtra(param.opts[0], "otel")
+    return value if url.path.endswith(TRACES_PATH) else value.rstrip("/") + TRACES_PATH
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _named(value: Path | None) -> Path | None:

@@ -21,6 +21,7 @@ from devnest.cli.options import (
     DatabaseUrl,
     DataDir,
     PostgresBin,
+    collector,
     origins,
     sender,
     smtp_server,
@@ -99,12 +100,16 @@ def _warn_of_misspelt_variables(context: typer.Context) -> None:
 
 
 def _warn_of_idle_options(
-    context: typer.Context, hashing: Hashing, database_url: str | None
+    context: typer.Context,
+    hashing: Hashing,
+    database_url: str | None,
+    otlp_endpoint: str | None,
 ) -> None:
     idle = {
         "--hash-nice": "no pool" if hashing is not Hashing.POOL else None,
         "--hash-workers": "hashing on the event loop" if hashing is Hashing.INLINE else None,
         "--postgres-bin": "a database URL is given" if database_url is not None else None,
+        "--trace-sampling": "no --otlp-endpoint" if otlp_endpoint is None else None,
     }
     for option, reason in idle.items():
         source = context.get_parameter_source(option[2:].replace("-", "_"))
@@ -265,6 +270,29 @@ def serve(
             help="The address that mail comes from.",
         ),
     ] = "devnest@localhost",
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_LOG,
+            envvar="DEVNEST_OTLP_ENDPOINT",
+            callback=collector,
+            metavar="URL",
+            help="The OpenTelemetry collector that gets traces by OTLP over HTTP, such as "
+            "http://localhost:4318. Needs the extra otel.",
+            show_default="no traces",
+        ),
+    ] = None,
+    trace_sampling: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=_LOG,
+            envvar="DEVNEST_TRACE_SAMPLING",
+            min=0,
+            max=1,
+            help="The share of requests that are traced. Where a traceparent header says whether "
+            "its sender records the trace, that counts.",
+        ),
+    ] = 0.1,
     log_level: Annotated[
         LogLevel,
         typer.Option(
@@ -282,7 +310,7 @@ def serve(
     move_to_background()
     configure_logging(log_level)
     _warn_of_misspelt_variables(context)
-    _warn_of_idle_options(context, hashing, database_url)
+    _warn_of_idle_options(context, hashing, database_url, otlp_endpoint)
     if not limits:
         log.warning(
             "limits are off: passwords can be guessed without a pause; for load tests only",
@@ -316,6 +344,8 @@ def serve(
         breached_passwords=breached_passwords,
         smtp_url=smtp_url,
         mail_from=mail_from,
+        otlp_endpoint=otlp_endpoint,
+        trace_sampling=trace_sampling,
     )
     with reported():
         run(settings)

@@ -133,6 +133,8 @@ async def _supervise(
                 smtp_url=settings.smtp_url,
                 mail_file=str(settings.data_dir.absolute() / "mail.mbox"),
                 mail_from=settings.mail_from,
+                otlp_endpoint=settings.otlp_endpoint,
+                trace_sampling=settings.trace_sampling,
             )
 
         inherited = (memory.fd, *(listener.fileno() for listener in (*public, *management)))

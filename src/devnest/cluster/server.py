@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 import uvloop
@@ -64,6 +64,9 @@ from devnest.store import (
     create_posts,
     create_sessions,
 )
+
+if TYPE_CHECKING:
+    from devnest.api.tracing import Tracer
 
 __all__ = ["main"]
 
@@ -259,7 +262,10 @@ async def _serve(
             Database(settings.database_url, record_wait=waits.record)
         )
         await check_schema(database)
+        tracer = await stack.enter_async_context(_tracing(settings, metrics))
         searches = await stack.enter_async_context(Searches(settings.database_url, database))
+        if tracer is not None:
+            database.observe = searches.database.observe = tracer.observe_queries
         metrics.gauge(
             "search_waiting", "Searches that wait for their turn", {}, lambda: searches.waiting
         )
@@ -273,7 +279,8 @@ async def _serve(
             )
         metrics.watch_requests()
         metrics.watch_log()
-        runner, pool = await stack.enter_async_context(_runner(settings))
+        runner, pool = await stack.enter_async_context(_runner(settings, tracer))
+        grouped: type[GroupCommit[Any, Any]] = tracer.group_commit if tracer else GroupCommit
         remember_s = ACCESS_TOKEN_LIFETIME_S + LEEWAY_S
         hasher = Hasher(runner, settings.hash_cost, Scheme(settings.hash_scheme))
         keys_path = Path(settings.signing_keys)
@@ -290,8 +297,8 @@ async def _serve(
             outbox=await stack.enter_async_context(_outbox(settings, metrics)),
             policy=_policy(settings),
             metrics=metrics,
-            publisher=GroupCommit(partial(create_posts, database), MAX_GROUP),
-            opener=GroupCommit(partial(create_sessions, database), MAX_GROUP, pause_factor=0),
+            publisher=grouped(partial(create_posts, database), MAX_GROUP),
+            opener=grouped(partial(create_sessions, database), MAX_GROUP, pause_factor=0),
             tags=Tags(database),
             searches=searches,
             pool=pool,
@@ -299,7 +306,9 @@ async def _serve(
         )
         await stack.enter_async_context(Housekeeper(database))
         public = len(listeners) - settings.management_listeners
-        app = create_app(services, settings.cors_origins, with_management=public == len(listeners))
+        app = create_app(
+            services, settings.cors_origins, with_management=public == len(listeners), tracer=tracer
+        )
         linger_s = min(LINGER_S, settings.drain_timeout_s)
         proxies = TrustedProxies(settings.trusted_proxies)
         server = Server(_config(app), listeners[:public], control.ready, linger_s, proxies)
@@ -353,16 +362,34 @@ def _policy(settings: ServerSettings) -> Policy:
 
 
 @asynccontextmanager
-async def _runner(settings: ServerSettings) -> AsyncIterator[tuple[Runner, RemotePool | None]]:
+async def _tracing(settings: ServerSettings, metrics: Metrics) -> AsyncIterator["Tracer | None"]:
+    if settings.otlp_endpoint is None:
+        yield None
+        return
+    from devnest.api.exporting import exporting  # of the extra `otel`, and slow to load
+
+    endpoint, sampling = settings.otlp_endpoint, settings.trace_sampling
+    async with exporting(endpoint, sampling, settings.name, metrics) as tracer:
+        yield tracer
+
+
+@asynccontextmanager
+async def _runner(
+    settings: ServerSettings, tracer: "Tracer | None"
+) -> AsyncIterator[tuple[Runner, RemotePool | None]]:
+    def traced(runner: Runner) -> Runner:
+        return tracer.runner(runner) if tracer else runner
+
     match settings.hashing:
         case Hashing.POOL:
-            async with Pool.connect(settings.pool_url) as pool:
-                yield GuardedPoolRunner(pool), pool
+            record_times = tracer.record_pool_times if tracer else None
+            async with Pool.connect(settings.pool_url, record_times=record_times) as pool:
+                yield traced(GuardedPoolRunner(pool)), pool
         case Hashing.THREAD:
             threads = ThreadRunner(settings.hash_workers)
             try:
-                yield threads, None
+                yield traced(threads), None
             finally:
                 threads.close()
         case Hashing.INLINE:
-            yield InlineRunner(), None
+            yield traced(InlineRunner()), None

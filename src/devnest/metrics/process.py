@@ -21,7 +21,7 @@ from devnest.process_registry import read_processes
 from devnest.shared_memory import MAX_SLOTS, SharedMemory
 from devnest.streams import dropped_lines
 
-__all__ = ["NO_ROUTE", "Metrics"]
+__all__ = ["METHODS", "NO_ROUTE", "OTHER_METHOD", "Metrics"]
 
 SHARE_INTERVAL_S = 0.25  # the greatest age of what one server shows of another
 # Upper bounds in seconds. 66 and 96 ms are the latencies of the published experiment.

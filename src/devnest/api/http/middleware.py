@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from litestar.enums import ScopeType
@@ -14,8 +14,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from devnest.api.http.cors import CORS_HEADERS
 from devnest.api.http.problems import PROBLEM_JSON, ProblemError, encode_problem
+from devnest.api.http.traceparent import Parent, parse_traceparent
 from devnest.logs import request_log
 from devnest.metrics import NO_ROUTE, Metrics
+
+if TYPE_CHECKING:
+    from devnest.api.tracing import Trace, Tracer
 
 __all__ = ["RequestMiddleware", "invalid_http_response"]
 
@@ -54,11 +58,13 @@ class RequestMiddleware:
     Args:
         app: The application behind it.
         metrics: Where requests are counted.
+        tracer: Records sampled requests.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: "Tracer | None" = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracer = tracer
         self._request_log = request_log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,22 +73,13 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = next(
-            (
-                v.decode()
-                for k, v in scope["headers"]
-                if k == b"x-request-id" and VALID_REQUEST_ID.fullmatch(v)
-            ),
-            "",
-        )
-        request_id = request_id or _new_id()
-        scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        request_id, trace = self._begin(scope)
         method, status = scope["method"], 0
         refusal = _refusal(scope)
         if method == "HEAD":  # the same as GET, and uvicorn leaves out the body (RFC 9110, 9.3.2)
             scope = {**scope, "method": "GET"}
         headers = _headers(scope["path"], request_id)
+        error_type = None
         self._metrics.active_requests += 1
 
         async def send_with_id(message: Message) -> None:
@@ -103,21 +100,36 @@ class RequestMiddleware:
             await _send_problem(send_with_id, STOPPING, scope)
         except Exception as error:  # `handle_exception` answers all others
             log.exception("unexpected error", exc_info=error)
+            error_type = type(error).__name__
             if status == 0:
                 await _send_problem(send_with_id, FAILED, scope)
         finally:
-            elapsed_s = time.perf_counter() - started
-            self._metrics.active_requests -= 1
-            # The template, such as "/posts/{post_id}", so that ids do not become labels.
-            self._metrics.request(method, scope.get("path_template", NO_ROUTE), status, elapsed_s)
-            self._request_log.info(
-                "request",
-                method=method,
-                path=scope["path"],
-                status=status,
-                elapsed_ms=round(elapsed_s * 1000, 1),
-            )
-            structlog.contextvars.unbind_contextvars("request_id")
+            self._count(scope, method, status, time.perf_counter() - started)
+            structlog.contextvars.unbind_contextvars("request_id", "trace_id")
+            _end(trace, scope, method, status, error_type)
+
+    def _begin(self, scope: Scope) -> tuple[str, "Trace | None"]:
+        """Return the request's id, and its trace if it is sampled; the log's lines get both ids."""
+        request_id, parent = _read_ids(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        trace = self._tracer.begin(parent) if self._tracer is not None else None
+        if followed := parent or trace:
+            structlog.contextvars.bind_contextvars(trace_id=followed.trace_id)
+        return request_id, trace
+
+    def _count(self, scope: Scope, method: str, status: int, elapsed_s: float) -> None:
+        """Count and log a request that has ended."""
+        self._metrics.active_requests -= 1
+        # The template, such as "/posts/{post_id}", so that ids do not become labels.
+        self._metrics.request(method, scope.get("path_template", NO_ROUTE), status, elapsed_s)
+        self._request_log.info(
+            "request",
+            method=method,
+            path=scope["path"],
+            status=status,
+            elapsed_ms=round(elapsed_s * 1000, 1),
+        )
 
 
 def _refusal(scope: Scope) -> ProblemError | None:
@@ -139,6 +151,25 @@ def _refusal(scope: Scope) -> ProblemError | None:
     if (path == "/" or path[-1:] != "/") and scope["raw_path"] == path.encode():
         return None
     return NOT_FOUND
+
+
+def _end(
+    trace: "Trace | None", scope: Scope, method: str, status: int, error_type: str | None
+) -> None:
+    if trace is not None:
+        trace.end_request(scope, method, status, error_type)
+
+
+def _read_ids(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, Parent | None]:
+    """Return the request's id, a new one if a proxy gave none, and its caller's trace, if any."""
+    request_id, traceparent = "", None
+    for name, value in headers:
+        if name == b"x-request-id":
+            if not request_id and VALID_REQUEST_ID.fullmatch(value):
+                request_id = value.decode()
+        elif name == b"traceparent":  # a second one makes both invalid
+            traceparent = value if traceparent is None else b""
+    return request_id or _new_id(), parse_traceparent(traceparent) if traceparent else None
 
 
 def _new_id() -> str:
