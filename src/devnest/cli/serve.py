@@ -40,7 +40,7 @@ __all__ = ["serve"]
 OTHER_VARIABLES = {"DEVNEST_LANES"}
 DEFAULT_PORT = 8000
 # The groups of options in the help, with those of `devnest.cli.options`.
-_LISTENING, _LOG = "Listening", "Log"
+_LISTENING, _LOG = "Listening", "Log and traces"
 # Kubernetes sets DEVNEST_PORT=tcp://10.0.0.1:8000 and other variables for a service that is called
 # `devnest`; Docker does the same for a link.
 LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")

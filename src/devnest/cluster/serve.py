@@ -193,7 +193,9 @@ def _description(settings: Settings, public: list[socket.socket]) -> str:
         data = f"{settings.data_dir}, with a PostgreSQL of its own"
     else:
         data = f"{settings.data_dir}; accounts and posts are in the database that was named"
-    lanes = f" of up to {_count(settings.lanes, 'lane')}" if settings.hash_scheme == "bcrypt" else ""
+    lanes = (
+        f" of up to {_count(settings.lanes, 'lane')}" if settings.hash_scheme == "bcrypt" else ""
+    )
     hashing = {
         Hashing.POOL: f"{_count(settings.hash_workers, 'worker')}{lanes}",
         Hashing.THREAD: f"{_count(settings.hash_workers, 'thread')} in each server",

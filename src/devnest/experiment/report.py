@@ -16,6 +16,8 @@ from devnest.load.target_charts import TargetRun, target_charts, target_figures
 
 __all__ = ["report"]
 
+_TITLES = {"experiment": "The published experiment", "stress": "The published stress test"}
+
 
 def report(session: Session, command: str) -> str:
     """Return the report as HTML.
@@ -25,7 +27,7 @@ def report(session: Session, command: str) -> str:
         command: The command that was run, for the section on the session.
     """
     measured = [design for design in session.conditions.designs if session.valid_runs(design)]
-    title = f"The experiment on this machine: {session.conditions.profile}"
+    title = f"{_TITLES[session.conditions.profile]} on this machine"
     charts: dict[str, Chart] = {
         "rates": _rates(session, measured),
         "slowest": _slowest(session, measured),
