@@ -11,7 +11,7 @@ from devnest.load.summary import milliseconds, notices
 from devnest.load.target_charts import TargetRun, target_charts, target_figures
 from devnest.load.thresholds import Verdict
 
-__all__ = ["report"]
+__all__ = ["content", "report"]
 
 _SHOWN_PERCENTILES = (50, 90, 95, 99)
 
@@ -25,6 +25,22 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
         command: The command line that started it.
     """
     title = f"Load on {result.url}"
+    body, charts = content(result, verdicts)
+    head = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p class='quiet'>{result.started_at:%Y-%m-%d %H:%M:%S} UTC, "
+        f"profile {html.escape(result.profile)}</p>",
+    ]
+    return page(title, [*head, *body, "<h2>This run</h2>", _about(result, command)], charts)
+
+
+def content(result: Result, verdicts: Sequence[Verdict]) -> tuple[list[str], dict[str, Lines]]:
+    """Return what a report has of a run: the pieces of HTML, and the charts in them.
+
+    Args:
+        result: The run, which may still go on.
+        verdicts: Of its thresholds.
+    """
     charts: dict[str, Lines] = {
         "rate": _over_time(result, "req/s", [_line(result, "requests", _rates(result), 0)]),
         "p95": _over_time(result, "ms", _p95_lines(result)),
@@ -39,9 +55,6 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
             result, "requests", [_line(result, "failed", failed, "bad")]
         )
     body = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p class='quiet'>{result.started_at:%Y-%m-%d %H:%M:%S} UTC, "
-        f"profile {html.escape(result.profile)}</p>",
         *_notices(result),
         tiles(_headline(result)),
         *_thresholds(verdicts),
@@ -72,10 +85,8 @@ def report(result: Result, verdicts: Sequence[Verdict], command: str) -> str:
             "The load generator itself",
             "CPU of its busiest process. Above the limit, the run is void.",
         ),
-        "<h2>This run</h2>",
-        _about(result, command),
     ]
-    return page(title, body, charts)
+    return body, charts
 
 
 def _target(result: Result, charts: dict[str, Lines]) -> list[str]:

@@ -148,6 +148,7 @@ class Result:
         self._open_seconds: dict[int, _OpenSecond] = {}
         # For each generator, the CPU and the wall time of each second.
         self._cpu: list[list[tuple[float, float]]] = [[] for _ in range(generators)]
+        self._wall_s = [0.0] * generators
 
     def prepare(self, figures: Mapping[str, float]) -> None:
         """Add what one generator prepared.
@@ -173,6 +174,8 @@ class Result:
         )
         whole.point.stall_s = max(whole.point.stall_s, second.stall_s)
         self._cpu[generator].append((second.cpu_s, second.wall_s))
+        self._wall_s[generator] += second.wall_s
+        self.elapsed_s = max(self._wall_s)
         self._count(second.counts, whole)
         return self._close(second.ordinal) if whole.reports == self.generators else None
 
@@ -181,9 +184,6 @@ class Result:
         for ordinal in sorted(self._open_seconds):
             self._close(ordinal)
         self.points.sort(key=lambda point: point.second)
-        self.elapsed_s = max(
-            (sum(wall for _, wall in seconds) for seconds in self._cpu), default=0.0
-        )
 
     def _close(self, ordinal: int) -> Point:
         point = self._open_seconds.pop(ordinal).closed()
@@ -255,13 +255,14 @@ class Result:
             status: Only answers of this status.
             expected: Only answers that were expected, or only those that were not.
         """
-        return Trend.of(
+        matching = [
             trend
             for (its_name, its_status, its_expected), trend in self.durations.items()
             if name in (None, its_name)
             and status in (None, its_status)
             and expected in (None, its_expected)
-        )
+        ]
+        return matching[0] if len(matching) == 1 else Trend.of(matching)
 
     def statuses(self, name: str) -> dict[int, int]:
         """Return how often each status answered `name`; 0 stands for no complete response."""
