@@ -60,3 +60,31 @@ async def test_a_request_that_is_never_answered_has_failed(
         0 if stopped else 8
     )  # the first one's, which had nothing else to do
     assert figures.interrupted == (3 if stopped else 2)
+
+
+async def test_a_wanted_number_replaces_the_stages() -> None:
+    """More virtual users than the stages have, then fewer; scenarios share them by their sizes."""
+    present: dict[str, set[int]] = {"small": set(), "large": set()}
+
+    def scenario(name: str, vus: int) -> Scenario:
+        async def iteration(vu: VirtualUser) -> None:
+            present[name].add(vu.number)
+            await vu.think(0.001)
+
+        return Scenario(name, iteration, constant(vus, HOUR_S))
+
+    async with serving(constantly(answer(200))) as target:
+        session = Session(await Url.parse(target.url).reached(), seed=1, timeout_s=9, run_tag="t")
+        engine = Engine(GeneratorContext(session), [scenario("small", 1), scenario("large", 3)])
+        running = asyncio.create_task(engine.run())
+        for number, sizes in ((None, (1, 3)), (12, (3, 9)), (2, (0, 2)), (0, (0, 0))):
+            if number is not None:
+                engine.want(number)
+            wanted = {"small": set(range(sizes[0])), "large": set(range(sizes[1]))}
+            while present != wanted:
+                present["small"].clear()
+                present["large"].clear()
+                await asyncio.sleep(0.05)
+        engine.stop()
+        await running
+    assert engine.take_max_vus() == 12

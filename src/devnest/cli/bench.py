@@ -14,12 +14,15 @@ from typing import Annotated
 import typer
 
 from devnest.cli.bench_console import ConsoleObserver, print_error, print_results
+from devnest.cli.bench_dashboard import LiveObserver
+from devnest.cli.dashboard import DashboardAddress, DashboardOption, finish, opened
 from devnest.cli.files import refuse_unwritable
 from devnest.cli.options import PostgresBin
 from devnest.experiment import (
     DEFAULT_DESIGNS,
     DEMO,
     Conditions,
+    Design,
     Session,
     Stopped,
     check_section,
@@ -33,6 +36,7 @@ from devnest.experiment import (
 )
 from devnest.experiment import report as html_report
 from devnest.load import BadPlan
+from devnest.load.dashboard import Dashboard
 from devnest.load.limits import need_descriptors
 from devnest.load.result import Machine
 from devnest.passwords import MAX_COST, MIN_COST
@@ -141,11 +145,13 @@ def bench(
         ),
     ] = None,
     postgres_bin: PostgresBin = None,
+    dashboard: DashboardOption = False,
+    dashboard_address: DashboardAddress = None,
 ) -> None:
     """Repeat the published experiment on this machine: start and load each design, and compare.
 
     Exit status: 0 success, 1 a design did not start or a run does not count, 2 a wrong option,
-    130 stopped by Ctrl-C.
+    130 stopped by Ctrl-C or on the dashboard.
     """
     options = _Options(profile, designs, peers, runs, hash_cost, stages, demo)
     name = "devnest-demo" if demo else "devnest-bench"
@@ -161,12 +167,30 @@ def bench(
             raise BadPlan(f"unknown design {unknown[0]!r}; the designs are {', '.join(known)}")
         _check_port(port)
         _check_load(session)
+        with opened(dashboard, dashboard_address) as live:
+            status = _conducted(session, known, path, files, live, port, postgres_bin, demo=demo)
     except BadPlan as error:
         print_error(str(error))
         raise typer.Exit(_BAD_OPTION) from None
+    raise typer.Exit(status)
+
+
+def _conducted(
+    session: Session,
+    known: dict[str, Design],
+    path: Path,
+    files: "_Files",
+    live: Dashboard | None,
+    port: int,
+    postgres_bin: Path | None,
+    *,
+    demo: bool,
+) -> int:
+    """Do the session and show its results. Returns the exit status."""
+    observer = ConsoleObserver() if live is None else LiveObserver(live, session)
     stopped = False
     try:
-        conduct(session, known, path, ConsoleObserver(), port, postgres_bin)
+        conduct(session, known, path, observer, port, postgres_bin)
     except Stopped:
         stopped = True
         advice = (
@@ -177,15 +201,24 @@ def bench(
         print_error(f"stopped; {advice if session.runs else 'nothing was measured'}")
     except OSError as error:
         print_error(f"cannot write {path}: {error.strerror}")
-        raise typer.Exit(_FAILED) from None
+        return _FAILED
+    finally:
+        if live is not None:
+            live.control(None)
     written = bool(session.runs) and files.write(session)
     print_results(session, files.report if written else None)
+    if live is not None:
+        finish(live, html_report(session, _command()))
     if stopped:
-        raise typer.Exit(_STOPPED)
+        return _STOPPED
     failed = any(trouble.kind == "failed" for trouble in session.troubles) or bool(
         void_runs(session)
     )
-    raise typer.Exit(_FAILED if failed or not written else 0)
+    return _FAILED if failed or not written else 0
+
+
+def _command() -> str:
+    return shlex.join(["devnest", *sys.argv[1:]])
 
 
 @dataclass(frozen=True)
@@ -256,8 +289,7 @@ class _Files:
     def write(self, session: Session) -> bool:
         """Write all but the session itself, and return whether all could be written."""
         try:
-            command = shlex.join(["devnest", *sys.argv[1:]])
-            self.report.write_text(html_report(session, command), encoding="utf-8")
+            self.report.write_text(html_report(session, _command()), encoding="utf-8")
             for page in self.pages:
                 write_section(page, session)
             if self.summary is not None:

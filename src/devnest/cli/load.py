@@ -5,7 +5,7 @@ import math
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,14 @@ import msgspec
 import typer
 import uvloop
 
+from devnest.cli.dashboard import DashboardAddress, DashboardOption, LoadView, finish, opened
 from devnest.cli.files import refuse_unwritable
 from devnest.load import BadPlan, LoadError, Plan, Result, constant, parse_stages, run
 from devnest.load.exporter import Exporter
 from devnest.load.outputs import Output, OutputSpec, opened_outputs, parse_output
 from devnest.load.progress import Progress
 from devnest.load.report import report as html_report
+from devnest.load.result import Point
 from devnest.load.schedule import checked_rate, parse_duration
 from devnest.load.summary import exported, summary
 from devnest.load.thresholds import Verdict, parse_threshold
@@ -117,11 +119,13 @@ def load(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Accept any TLS certificate, without verification.")
     ] = False,
+    dashboard: DashboardOption = False,
+    dashboard_address: DashboardAddress = None,
 ) -> None:
     """Drive a running DevNest with virtual users, and report how it responded.
 
     Exit status: 0 success, 1 the run or its files failed, 2 a wrong option, 99 a threshold failed,
-    130 stopped by Ctrl-C.
+    130 stopped by Ctrl-C or on the dashboard.
     """
     try:
         thresholds = [parse_threshold(text) for text in threshold or []]
@@ -130,16 +134,20 @@ def load(
         plan = _plan(url, profile, generators, timeout, insecure, seed, set_ or [])
         plan = replace(plan, metrics_url=metrics_url or "")
         plan = _scheduled(plan, vus=vus, duration=duration, stages=stages, rate=rate)
-        result, outputs = uvloop.run(_run(plan, outs))
+        with opened(dashboard, dashboard_address) as live:
+            view = LoadView(live, plan, thresholds) if live is not None else None
+            result, outputs = uvloop.run(_run(plan, outs, view))
+            verdicts = [condition.judge(result) for condition in thresholds]
+            typer.echo(summary(result, verdicts), nl=False)
+            written = _write(result, verdicts, summary_export, report)
+            for failure in filter(None, (output.failure for output in outputs)):
+                written = False
+                sys.stderr.write(f"devnest: {failure}\n")
+            if live is not None:
+                finish(live, html_report(result, verdicts, _command()))
     except LoadError as error:
         sys.stderr.write(f"devnest: {error}\n")
         raise typer.Exit(_BAD_OPTION if isinstance(error, BadPlan) else _FAILED) from None
-    verdicts = [condition.judge(result) for condition in thresholds]
-    typer.echo(summary(result, verdicts), nl=False)
-    written = _write(result, verdicts, summary_export, report)
-    for failure in filter(None, (output.failure for output in outputs)):
-        written = False
-        sys.stderr.write(f"devnest: {failure}\n")
     raise typer.Exit(_status(result, verdicts, written))
 
 
@@ -203,10 +211,13 @@ def _scheduled(
     )
 
 
-async def _run(plan: Plan, outs: Sequence[OutputSpec]) -> tuple[Result, list[Output]]:
+async def _run(
+    plan: Plan, outs: Sequence[OutputSpec], view: LoadView | None
+) -> tuple[Result, list[Output]]:
     """Run the plan and show its progress. The first Ctrl-C ends it, the second without figures."""
     scenarios = plan.checked().scenarios("")
     stop = asyncio.Event()
+    vus: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
@@ -219,22 +230,38 @@ async def _run(plan: Plan, outs: Sequence[OutputSpec]) -> tuple[Result, list[Out
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     progress = Progress(sys.stderr, max(scenario.duration_s for scenario in scenarios))
+
     async with opened_outputs(outs) as outputs:
         for output in outputs:
             if isinstance(output, Exporter):
                 progress.say(f"the totals of this run, for Prometheus: {output.url}")
+        if view is not None:
+            view.control(stop, vus)
         with progress:
             try:
                 result = await run(
                     plan,
                     on_prepared=progress.prepared,
-                    on_second=progress.second,
+                    on_second=_both(progress, view),
                     stop=stop,
                     outputs=outputs,
+                    vus=vus,
                 )
             except asyncio.CancelledError:
                 raise LoadError("stopped at once, without figures") from None
+            finally:
+                if view is not None:
+                    view.release()
     return result, outputs
+
+
+def _both(progress: Progress, view: LoadView | None) -> Callable[[Result, Point], None]:
+    def second(result: Result, point: Point) -> None:
+        progress.second(result, point)
+        if view is not None:
+            view.second(result, point)
+
+    return second
 
 
 def _write(
@@ -246,8 +273,7 @@ def _write(
         exported_json = msgspec.json.encode(exported(result, verdicts))
         contents[summary_export] = msgspec.json.format(exported_json, indent=4) + b"\n"
     if report is not None:
-        command = shlex.join(["devnest", *sys.argv[1:]])
-        contents[report] = html_report(result, verdicts, command).encode()
+        contents[report] = html_report(result, verdicts, _command()).encode()
     failed = False
     for path, content in contents.items():
         try:
@@ -256,6 +282,10 @@ def _write(
             failed = True
             sys.stderr.write(f"devnest: cannot write {path}: {error.strerror}\n")
     return not failed
+
+
+def _command() -> str:
+    return shlex.join(["devnest", *sys.argv[1:]])
 
 
 def _status(result: Result, verdicts: Sequence[Verdict], written: bool) -> int:

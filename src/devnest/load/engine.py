@@ -1,7 +1,7 @@
 """Runs the virtual users of one generator process, as its scenarios say.
 
-Closed model: the number of VUs is compared with the stages many times a second. A VU that is no
-longer wanted leaves after its iteration.
+Closed model: the number of VUs is compared with the stages many times a second, or with the number
+that the user has asked for since. A VU that is no longer wanted leaves after its iteration.
 
 Open model: iterations are due at fixed moments, and each is timed from the moment it was due,
 however late it began. So a target that stalls does not hide its delays by slowing the generator
@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from time import perf_counter
 
+from devnest.load.limits import need_descriptors
 from devnest.load.profile import GeneratorContext, Scenario
-from devnest.load.schedule import vus_at
+from devnest.load.schedule import shares, vus_at
 from devnest.load.user import VirtualUser
 
 __all__ = ["GRACE_S", "Engine"]
@@ -56,6 +57,7 @@ class Engine:
         self._running: set[asyncio.Task[None]] = set()
         self._present = 0
         self._max_present = 0
+        self._wanted: int | None = None  # VUs of all closed scenarios; None: as the stages say
         self._stopped = asyncio.Event()
         self._shown_error = False
 
@@ -67,6 +69,14 @@ class Engine:
     def stop(self) -> None:
         """End the run now. No iteration begins any more, and those that run are interrupted."""
         self._stopped.set()
+
+    def want(self, vus: int) -> None:
+        """Have that many VUs until the end of the run, in all generators, whatever the stages say.
+
+        The scenarios of the closed model share them in proportion to their largest numbers.
+        """
+        need_descriptors(vus, self._context.generators)
+        self._wanted = vus
 
     async def run(self) -> None:
         """Run all scenarios to their end, or until `stop`."""
@@ -114,7 +124,11 @@ class Engine:
                 async with asyncio.timeout(seconds):
                     await self._stopped.wait()
 
-    def _vu_states(self, scenario: Scenario) -> list[_VuState]:
+    def _vu_states(
+        self, scenario: Scenario, begin: int = 0, end: int | None = None
+    ) -> list[_VuState]:
+        """Make the VUs with these numbers; by default all that the stages can want."""
+        end = self._context.share(scenario.max_vus) if end is None else end
         sources = scenario.sources or ("",)
         return [
             _VuState(
@@ -126,7 +140,7 @@ class Engine:
                     source=sources[number % len(sources)],
                 )
             )
-            for number in range(self._context.share(scenario.max_vus))
+            for number in range(begin, end)
         ]
 
     def _spawn(self, state: _VuState, life: Coroutine[None, None, None]) -> None:
@@ -142,7 +156,8 @@ class Engine:
         while (
             elapsed := perf_counter() - begin
         ) < scenario.duration_s and not self._stopped.is_set():
-            wanted = self._context.share(vus_at(scenario.stages, elapsed))
+            wanted = self._context.share(self._vus_of(scenario, elapsed))
+            states += self._vu_states(scenario, len(states), wanted)
             for state in states[wanted:present]:
                 state.wanted = False
             for state in states[present:wanted]:
@@ -153,6 +168,13 @@ class Engine:
             await asyncio.sleep(_TICK_S)
         for state in states:
             state.wanted = False
+
+    def _vus_of(self, scenario: Scenario, elapsed_s: float) -> int:
+        if self._wanted is None:
+            return vus_at(scenario.stages, elapsed_s)
+        closed = [each for each in self._scenarios if each.rate is None]
+        parts = shares(self._wanted, [each.max_vus for each in closed])
+        return next(part for each, part in zip(closed, parts, strict=True) if each is scenario)
 
     def _enter(self) -> None:
         self._present += 1

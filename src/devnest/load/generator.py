@@ -12,7 +12,7 @@ import uvloop
 
 from devnest.load.engine import Engine
 from devnest.load.errors import LoadError
-from devnest.load.messages import Channel, Done, Failed, Go, Job, Ready, Second
+from devnest.load.messages import Channel, Done, Failed, Go, Job, Ready, Second, Vus
 from devnest.load.profile import GeneratorContext, Profile, apply_settings, load_profile
 from devnest.load.profiles import PROFILES
 from devnest.load.schedule import Stage
@@ -87,7 +87,7 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
     begin = mark = perf_counter()
     cpu_mark = process_time()
     running = asyncio.create_task(engine.run())
-    stop = asyncio.create_task(_stop_when_told(channel, engine))
+    obeying = asyncio.create_task(_obey(channel, engine))
     try:
         while not running.done():
             ordinal = round((mark - begin) / _SECOND_S)
@@ -107,12 +107,13 @@ async def _measure(channel: Channel, session: Session, engine: Engine) -> None:
             mark, cpu_mark = now, cpu
         await running
     finally:
-        stop.cancel()
+        obeying.cancel()
 
 
-async def _stop_when_told(channel: Channel, engine: Engine) -> None:
-    await channel.receive()  # `Stop`, or None when the parent has ended
-    engine.stop()
+async def _obey(channel: Channel, engine: Engine) -> None:
+    while isinstance(message := await channel.receive(), Vus):
+        engine.want(message.number)
+    engine.stop()  # `Stop`, or None when the parent has ended
 
 
 async def _main(descriptor: int) -> None:

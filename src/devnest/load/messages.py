@@ -9,7 +9,7 @@ import msgspec
 
 from devnest.load.tally import Counts
 
-__all__ = ["Channel", "Done", "Failed", "Go", "Job", "Ready", "Second", "Stop"]
+__all__ = ["Channel", "Done", "Failed", "Go", "Job", "Ready", "Second", "Stop", "Vus"]
 
 _LENGTH_BYTES = 4
 
@@ -45,6 +45,12 @@ class Stop(msgspec.Struct, tag=True):
     """To a generator: end the run now and send what was counted."""
 
 
+class Vus(msgspec.Struct, tag=True):
+    """To a generator, after `Go`: have this many VUs from now on, in all generators together."""
+
+    number: int
+
+
 class Second(msgspec.Struct, tag=True):
     """From a generator, once a second: what happened in it."""
 
@@ -70,7 +76,7 @@ class Failed(msgspec.Struct, tag=True):
     text: str
 
 
-Message = Job | Ready | Go | Stop | Second | Done | Failed
+Message = Job | Ready | Go | Stop | Vus | Second | Done | Failed
 
 
 class Channel:

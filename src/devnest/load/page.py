@@ -8,7 +8,7 @@ import msgspec
 
 from devnest.load.charts import Chart
 
-__all__ = ["figure", "page", "part", "table", "tiles"]
+__all__ = ["figure", "filled", "page", "part", "table", "tiles"]
 
 
 def part(name: str) -> str:
@@ -32,12 +32,17 @@ def page(title: str, body: Sequence[str], figures: Mapping[str, Chart]) -> str:
         # Escaped, so that no name in the data can end the script element.
         "figures": msgspec.json.encode(figures).decode().replace("<", "\\u003c"),
     }
-    pieces = part("page.html").split("{{")
-    filled = [pieces[0]]
+    return filled(part("page.html"), parts)
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """Return a template with a part in the place of each `{{name}}`."""
+    pieces = template.split("{{")
+    whole = [pieces[0]]
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}}")
-        filled += [parts[name], rest]
-    return "".join(filled)
+        whole += [parts[name], rest]
+    return "".join(whole)
 
 
 def figure(identity: str, title: str, description: str) -> str:

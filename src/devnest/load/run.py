@@ -14,7 +14,7 @@ from devnest.load.errors import BadPlan, GeneratorDied, LoadError
 from devnest.load.generator import profile_of
 from devnest.load.greeting import need_devnest, reached
 from devnest.load.limits import MAX_GENERATORS, need_descriptors
-from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop
+from devnest.load.messages import Channel, Done, Failed, Go, Job, Message, Ready, Second, Stop, Vus
 from devnest.load.neighbours import Neighbours
 from devnest.load.outputs import Output
 from devnest.load.profile import Profile
@@ -167,6 +167,7 @@ async def run(
     on_second: OnSecond | None = None,
     stop: asyncio.Event | None = None,
     outputs: Sequence[Output] = (),
+    vus: "asyncio.Queue[int] | None" = None,
 ) -> Result:
     """Carry out `plan`. Cancelling the call ends its processes, and the result is lost.
 
@@ -176,6 +177,8 @@ async def run(
         on_second: Called after each second, with the result so far and that second.
         stop: Set it to end the run early; the result then holds what was measured so far.
         outputs: Where every second goes as well, as soon as a generator has reported it.
+        vus: Put numbers in to have that many VUs from then on, whatever the stages say. They are
+            taken up once the measurement has begun, and count for the closed model alone.
 
     Returns:
         The result of all generators together.
@@ -206,7 +209,9 @@ async def run(
         stopper = asyncio.create_task(_stop(generators, stop, result))
         stack.callback(stopper.cancel)
         try:
-            await _conduct(generators, result, watch, on_prepared, on_second, outputs)
+            await _conduct(
+                generators, result, watch, on_prepared, on_second, outputs, vus or asyncio.Queue()
+            )
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
     result.finish()
@@ -247,6 +252,7 @@ async def _conduct(
     on_prepared: OnPrepared | None,
     on_second: OnSecond | None,
     outputs: Sequence[Output],
+    vus: "asyncio.Queue[int]",
 ) -> None:
     """Start all generators together once each is ready, and collect until each is done."""
     async with asyncio.TaskGroup() as tasks:
@@ -263,15 +269,26 @@ async def _conduct(
         result.watch = watch
         assert result.neighbours is not None
         result.neighbours.begin()
-        watching = asyncio.create_task(watch.run())
+        others = [
+            asyncio.create_task(watch.run()),
+            asyncio.create_task(_change_vus(generators, vus)),
+        ]
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index, generator in enumerate(generators):
                     tasks.create_task(_listen(index, generator, result, on_second, outputs))
         finally:
             result.neighbours.end(result.cpu_s)
-            watching.cancel()
-            await asyncio.wait([watching])
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+
+
+async def _change_vus(generators: list[_Generator], vus: "asyncio.Queue[int]") -> None:
+    while True:
+        number = await vus.get()
+        for generator in generators:
+            generator.channel.send(Vus(number))
 
 
 async def _listen(

@@ -1,7 +1,9 @@
 """Stages: how many virtual users there are at each moment of a run."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from devnest.load.errors import BadPlan
 
@@ -13,6 +15,7 @@ __all__ = [
     "constant",
     "parse_duration",
     "parse_stages",
+    "shares",
     "vus_at",
 ]
 
@@ -111,6 +114,12 @@ def checked_rate(rate: float) -> float:
     if not 0 < rate <= MAX_RATE:  # also refuses nan
         raise BadPlan(f"a rate of {rate:g} a second; it is more than 0 and at most {MAX_RATE:,.0f}")
     return rate
+
+
+def shares(whole: int, weights: Sequence[int]) -> list[int]:
+    """Return whole numbers that add up to `whole`, in proportion to `weights`."""
+    ends = [whole * upto // sum(weights) for upto in accumulate(weights)]
+    return [end - begin for begin, end in pairwise([0, *ends])]
 
 
 def vus_at(stages: tuple[Stage, ...], elapsed_s: float) -> int:
