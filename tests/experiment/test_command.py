@@ -1,6 +1,7 @@
 """`devnest bench` with real designs: Ctrl-C, `--resume`, and designs that fail."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import httpx
 import psutil
 import pytest
 from typer.testing import CliRunner
@@ -157,6 +159,29 @@ def test_interrupted_before_the_first_run_there_is_nothing_to_resume(place: Path
     assert "nothing was measured" in errors
     assert "--resume" not in errors
     assert not (place / "devnest-bench.json").exists()
+
+
+def test_the_live_page_of_a_session_can_stop_it(place: Path) -> None:
+    """Its button does what Ctrl-C does, also while a design starts."""
+    process = bench(
+        place, "--designs", "inline", "--dashboard", "--dashboard-address", "127.0.0.1:0"
+    )
+    assert process.stderr is not None
+    line = read_until(process.stderr, "http://127.0.0.1:")
+    found = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert found is not None
+    started = processes_of_a_design(process)
+    page = httpx.get(found[0]).text
+    token = re.search(r'data-token="([^"]+)"', page)
+    assert token is not None
+    assert httpx.post(f"{found[0]}/stop").status_code == 403
+    headers = {"X-Dashboard-Token": token[1]}
+    assert httpx.post(f"{found[0]}/vus", json={"vus": 3}, headers=headers).status_code == 409
+    assert httpx.post(f"{found[0]}/stop", headers=headers).is_success
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, errors
+    assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
+    assert list((place / "t").iterdir()) == []
 
 
 def test_all_designs_run_on_the_postgresql_that_was_named(place: Path) -> None:

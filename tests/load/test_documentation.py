@@ -38,7 +38,11 @@ def test_every_documented_option_exists() -> None:
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE))
     others = {"--no-limits", "--hash-cost", "--data-dir", "--database-url", "--management"}
     assert others <= options_of("serve")
-    of_others = {"--yes", "--runs", "--seconds"}  # `devnest user remove-load-tests`, `make bench-k6`
+    of_others = {
+        "--yes",
+        "--runs",
+        "--seconds",
+    }  # `devnest user remove-load-tests`, `make bench-k6`
     assert found - options_of("load") == others | of_others
 
 
