@@ -14,12 +14,14 @@ import msgspec
 import pytest
 
 from devnest.load import Result
-from devnest.load.charts import Area, Bar, Bars, Chart, Line, Lines
+from devnest.load.charts import Area, Bar, Bars, Chart, Line, Lines, reduced
 from devnest.load.messages import Second
 from devnest.load.page import figure, page
 from devnest.load.report import report
+from devnest.load.result import Point
 from devnest.load.tally import Tally
 from devnest.load.thresholds import parse_threshold
+from devnest.load.trend import Trend
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -136,6 +138,33 @@ def test_the_report_is_drawn_without_a_script_error(tmp_path: Path) -> None:
     assert shown.count("<svg") == len(figures_of(path.read_text()))
     for role in ("--line-0", "--line-1", "--behind", "--bad"):
         assert f"var({role})" in shown.partition("<svg")[2]
+
+
+def test_a_day_and_ten_million_samples_fit_into_a_small_report() -> None:
+    """Of a long line the lowest and the highest point of each stretch stay."""
+    result = Result(url="http://127.0.0.1:8000", profile="stress", generators=1, seed=1)
+    for ordinal in range(86_400):
+        result.points.append(
+            Point(ordinal, 120, 0, 120.0 + ordinal % 7, 5000, p95_ms_by_name={"feed": 2.5})
+        )
+    result.durations["feed", 200, True] = trend = Trend()
+    trend._histogram.record_value(2_500, 10_000_000)
+    trend.count = 10_000_000
+    trend._max_s = 0.0025
+    text = report(result, [], "devnest load")
+    assert len(text) < MAX_REPORT_CHARS
+    assert "10,000,000" in text
+    values: list[float | None] = [None, *range(5000), None, *range(5000)]
+    values[7001] = 9e9
+    long = Lines("ms", [Line("long", list(range(len(values))), values, 0)])
+    short = reduced(long)
+    assert isinstance(short, Lines)
+    (line,) = short.lines
+    assert len(line.x) == len(line.y) <= 600
+    assert list(line.x) == sorted(line.x)
+    assert max(value for value in line.y if value is not None) == 9e9
+    one = Lines("ms", [Line("one", [1], [2], 0)])
+    assert reduced(one) == one
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

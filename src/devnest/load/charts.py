@@ -5,12 +5,14 @@ dark and print: `before`, `after`, `other`, `published`, `bad`, or a number for 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
-__all__ = ["Area", "Bar", "Bars", "Chart", "Limit", "Line", "Lines", "Role"]
+__all__ = ["Area", "Bar", "Bars", "Chart", "Limit", "Line", "Lines", "Role", "reduced"]
 
+# Of a line, as many as a wide screen has columns for; a day has 86,400 seconds.
+MAX_POINTS = 600
 Role = Literal["before", "after", "other", "published", "bad"] | int
 
 
@@ -75,3 +77,31 @@ class Lines(msgspec.Struct, frozen=True, tag_field="kind", tag="lines"):
 
 
 Chart = Bars | Lines
+_Drawn = TypeVar("_Drawn", Line, Area)
+
+
+def reduced(chart: Chart) -> Chart:
+    """Return a chart whose lines have at most `MAX_POINTS` points, and look the same.
+
+    Of each stretch of a longer line, the lowest and the highest point stay.
+    """
+    if isinstance(chart, Bars):
+        return chart
+    behind = None if chart.behind is None else _reduced(chart.behind)
+    return msgspec.structs.replace(
+        chart, lines=[_reduced(line) for line in chart.lines], behind=behind
+    )
+
+
+def _reduced(line: _Drawn) -> _Drawn:
+    if len(line.x) <= MAX_POINTS:
+        return line
+    size = -(-len(line.x) // (MAX_POINTS // 2))
+    kept: list[int] = []
+    for begin in range(0, len(line.x), size):
+        stretch = range(begin, min(begin + size, len(line.x)))
+        known = [(value, at) for at in stretch if (value := line.y[at]) is not None]
+        kept += sorted({min(known)[1], max(known)[1]}) if known else [begin]
+    return msgspec.structs.replace(
+        line, x=[line.x[at] for at in kept], y=[line.y[at] for at in kept]
+    )

@@ -6,7 +6,7 @@ from importlib import resources
 
 import msgspec
 
-from devnest.load.charts import Chart
+from devnest.load.charts import Chart, reduced
 
 __all__ = ["figure", "filled", "page", "part", "table", "tiles"]
 
@@ -30,7 +30,9 @@ def page(title: str, body: Sequence[str], figures: Mapping[str, Chart]) -> str:
         "charts": part("charts.js"),
         "body": "\n".join(body),
         # Escaped, so that no name in the data can end the script element.
-        "figures": msgspec.json.encode(figures).decode().replace("<", "\\u003c"),
+        "figures": msgspec.json.encode({name: reduced(chart) for name, chart in figures.items()})
+        .decode()
+        .replace("<", "\\u003c"),
     }
     return filled(part("page.html"), parts)
 

@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from devnest.load.charts import Chart
+from devnest.load.charts import Chart, reduced
 from devnest.load.dashboard.server import Server
 from devnest.load.errors import BadPlan
 from devnest.load.page import filled, part
@@ -101,6 +101,8 @@ class Dashboard:
 
     def show(self, live: Live) -> None:
         """Show this now."""
+        figures = {name: reduced(chart) for name, chart in live.figures.items()}
+        live = msgspec.structs.replace(live, figures=figures)
         event = b"event: state\ndata: " + msgspec.json.encode(live) + b"\n\n"
         self._loop.call_soon_threadsafe(self._server.publish, event)
 
