@@ -241,7 +241,9 @@ def test_with_the_extra_load_it_is_a_load_generator(built: Built) -> None:
         assert len(load.packages) <= MAX_PACKAGES["load"], sorted(load.packages)
         assert load.run("devnest", "load", "--help").returncode == 0
         loaded = load.run("python", "-c", LOADED_BY_LOAD)
-        assert loaded.stdout == "busy cli exhaustion extras load streams urls\n", loaded.stderr
+        assert loaded.stdout == "addresses busy cli exhaustion extras load streams urls\n", (
+            loaded.stderr
+        )
         with socket.create_server(("127.0.0.1", 0)) as taken:
             nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}"
         refused = load.run("devnest", "load", nowhere, "--vus=1", "--duration=1s")

@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-import structlog
-
 __all__ = [
     "MAX_PORT",
     "TrustedProxies",
@@ -35,7 +33,6 @@ FORWARDED_FOR = b"x-forwarded-for"
 IPV4_WITH_PORT = re.compile(r"([0-9.]+):([0-9]{1,5})")
 HOST_AND_PORT = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})")
 BRACKETED = re.compile(r"\[([^\[\]]+)\](?::([0-9]{1,5}))?")
-log = structlog.get_logger("devnest.addresses")
 
 
 def canonical(text: str) -> str | None:
@@ -172,6 +169,9 @@ class TrustedProxies:
         """Log the first invalid entry only: a client can send one with every request."""
         if not self._has_warned:
             self._has_warned = True
+            import structlog  # imported here: `devnest load` reads addresses without a log
+
+            log = structlog.get_logger("devnest.addresses")
             log.warning(
                 "X-Forwarded-For holds no address", proxy=proxy, entry=entry[:MAX_ADDRESS_CHARS]
             )

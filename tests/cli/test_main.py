@@ -67,7 +67,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
     $(complete -p devnest | sed 's/.*-F \\([^ ]*\\) .*/\\1/') {devnest}
     echo "${{COMPREPLY[@]}}"
     """
-    for words, expected in ((["ser"], "serve"), (["bench", "--dem"], "--demo")):
+    for words, expected in ((["migr"], "migrate"), (["bench", "--dem"], "--demo")):
         completed = subprocess.run(
             ["/bin/bash", "-c", script, "bash", *words],
             env=environment,

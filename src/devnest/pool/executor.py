@@ -166,9 +166,11 @@ class PoolExecutor(Executor):
             return future.result(wait_s)
         except BaseException as error:
             future.cancel()
-            if isinstance(error, TimeoutError) and future.cancelled():
+            if not isinstance(error, TimeoutError):
+                raise
+            if future.cancelled():
                 raise DeadlineExceeded("the pool did not start by the deadline") from None
-            raise
+            return future.result()  # it came at that moment, or raised this error itself
 
     def map(
         self,
